@@ -1,0 +1,70 @@
+"""annvq: approximate nearest-neighbour search on learned vector quantization.
+
+Axis names used throughout: ``n`` base vectors, ``nq`` queries, ``d`` (``dim``) dimension, ``M`` codebooks,
+``K`` entries per codebook (``2**nbits``), ``k`` neighbours asked for.
+
+Names load on first use, so that ``import annvq`` stays light.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from annvq import complexity, datasets, training
+    from annvq.config import get_num_threads, set_num_threads, show_config
+    from annvq.indexes import FlatIndex, load_index
+    from annvq.quantizers import (
+        AdditiveVQ,
+        ProductVQ,
+        ResidualVQ,
+        load_quantizer,
+        make,
+    )
+
+_HOME = {
+    "show_config": "config",
+    "set_num_threads": "config",
+    "get_num_threads": "config",
+    "ProductVQ": "quantizers",
+    "ResidualVQ": "quantizers",
+    "AdditiveVQ": "quantizers",
+    "load_quantizer": "quantizers",
+    "make": "quantizers",
+    "FlatIndex": "indexes",
+    "load_index": "indexes",
+}
+_MODULES = ("complexity", "datasets", "training")
+
+__all__ = [
+    "AdditiveVQ",
+    "FlatIndex",
+    "ProductVQ",
+    "ResidualVQ",
+    "__version__",
+    "complexity",
+    "datasets",
+    "get_num_threads",
+    "load_index",
+    "load_quantizer",
+    "make",
+    "set_num_threads",
+    "show_config",
+    "training",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(f"annvq.{_HOME[name]}"), name)
+    elif name in _MODULES:
+        value = import_module(f"annvq.{name}")
+    else:
+        raise AttributeError(f"module 'annvq' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,0 +1,39 @@
+// Array types and checks shared by the bindings; each bind_*.cpp adds one family of functions to the module.
+#pragma once
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+namespace annvq {
+
+namespace nb = nanobind;
+
+template <class T, int Dims>
+using In = nb::ndarray<nb::numpy, const T, nb::ndim<Dims>, nb::c_contig, nb::device::cpu>;
+template <class T, int Dims>
+using Out = nb::ndarray<nb::numpy, T, nb::ndim<Dims>, nb::c_contig, nb::device::cpu>;
+
+// A fresh NumPy array that owns its memory; *data points at it.
+template <class T, int Dims>
+Out<T, Dims> new_array(std::initializer_list<size_t> shape, T** data) {
+    size_t size = 1;
+    for (size_t s : shape) size *= s;
+    T* memory = new T[size ? size : 1];
+    *data = memory;
+    nb::capsule owner(memory, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+    return Out<T, Dims>(memory, shape.size(), shape.begin(), owner);
+}
+
+inline void require(bool ok, const char* message) {
+    if (!ok) throw std::invalid_argument(message);  // becomes ValueError
+}
+
+void bind_tables(nb::module_& m);
+void bind_scan(nb::module_& m);
+
+}  // namespace annvq
