@@ -5,7 +5,13 @@ The SIMD level is chosen at import: the best this machine has, or what the envir
 """
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from annvq.arrays import F32, I64
 from annvq.kernels import _native
 
 
@@ -30,3 +36,62 @@ def set_simd_level(name: str) -> None:
 
 if _forced := os.environ.get("ANNVQ_SIMD"):
     set_simd_level(_forced)
+
+
+def _threads() -> int:
+    from annvq.config import get_num_threads
+
+    return get_num_threads()
+
+
+def build_tables(
+    queries: F32,
+    entries: F32,
+    sizes: Sequence[int],
+    starts: Sequence[int],
+    *,
+    squared: bool,
+    scale: float = 1.0,
+) -> F32:
+    """Table entries of queries against codebooks, each a float32 sum in dimension order, without fused multiply-add.
+
+    Args:
+        queries: (nq, d).
+        entries: (ΣK, width), codebook after codebook.
+        sizes: K_m, entries of each of the M codebooks.
+        starts: first query dimension that codebook m sees.
+        squared: Σ (q − c)² if true, else ``scale`` · Σ q·c.
+
+    Returns:
+        (nq, M, max K) float32, padded with +inf where K_m is smaller.
+    """
+    sizes_i32, starts_i32 = np.asarray(sizes, np.int32), np.asarray(starts, np.int32)
+    return _native.build_tables(queries, entries, sizes_i32, starts_i32, squared, scale, _threads())
+
+
+def squared_norms(x: F32) -> F32:
+    """‖x‖² of each row, (n,) float32, summed in float64 in dimension order."""
+    return _native.squared_norms(x, _threads())
+
+
+def scan(
+    codes: npt.NDArray[Any],
+    luts: F32,
+    bias: F32,
+    k: int,
+    *,
+    norms: F32 | None = None,
+    ids: I64 | None = None,
+    keep: npt.NDArray[np.bool_] | None = None,
+) -> tuple[F32, I64]:
+    """The k lowest scores of each query: exact ADC, ordered by (distance, id), padded with +inf and −1.
+
+    Args:
+        codes: (n, M) uint8 or uint16.
+        luts, bias: tables of nq queries, (nq, M, K) and (nq,).
+        norms: (n,), added to every score after the tables.
+        ids: (n,), default the row numbers.
+        keep: (n,), rows to look at, default all.
+    """
+    native = _native.scan_u8 if codes.dtype == np.uint8 else _native.scan_u16
+    return native(codes, luts, bias, k, norms, ids, None if keep is None else keep.view(np.uint8), _threads())

@@ -1,0 +1,127 @@
+"""Arrays in and out: what annvq accepts as vectors, checked once and read in chunks.
+
+Vectors are float32. uint8, int8 and float16 are exact in float32 and are converted chunk by chunk; float64 is
+converted too and loses precision beyond float32's 24 bits. Anything else is refused. NumPy arrays and memory maps,
+torch tensors, and whatever has ``shape``, ``dtype`` and NumPy slicing (an HDF5 data set) are accepted; results come
+back as torch tensors for torch tensors, else as NumPy arrays.
+"""
+
+import operator
+from collections.abc import Iterator
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Array: TypeAlias = Any
+"""A NumPy array, torch tensor, memory map or HDF5 data set."""
+
+F32: TypeAlias = npt.NDArray[np.float32]
+I64: TypeAlias = npt.NDArray[np.int64]
+
+T = TypeVar("T", np.ndarray, Tensor)
+
+VECTOR_DTYPES = ("float32", "float64", "float16", "uint8", "int8")
+CHUNK_BYTES = 1 << 26
+
+
+def dtype_name(x: Array) -> str:
+    """``"float32"`` for both ``np.float32`` and ``torch.float32``."""
+    return str(x.dtype).removeprefix("torch.")
+
+
+def positive_int(value: Any, name: str, *, low: int = 1, high: int | None = None) -> int:
+    """``value`` as an int in [low, high]; bools and floats are refused.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: out of range.
+    """
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if number < low or (high is not None and number > high):
+        bounds = f"at least {low}" if high is None else f"in {low}..{high}"
+        raise ValueError(f"{name} must be {bounds}, got {number}")
+    return number
+
+
+def check_vectors(x: Array, dim: int | None, name: str = "x", *, rows: str = "n") -> Array:
+    """``x`` itself once its kind, dtype and shape ``(rows, dim)`` are known to be right (values are not read).
+
+    Raises:
+        TypeError: not an array, or a dtype outside :data:`VECTOR_DTYPES`.
+        ValueError: wrong shape.
+    """
+    wanted = f"float32 of shape ({rows}, {'d' if dim is None else dim})"
+    if not all(hasattr(x, a) for a in ("shape", "dtype", "__getitem__")):
+        raise TypeError(f"{name} must be {wanted}, got {type(x).__name__}")
+    found = dtype_name(x)
+    if found not in VECTOR_DTYPES:
+        raise TypeError(f"{name} must be {wanted} (or {', '.join(VECTOR_DTYPES[1:])}), got {found}")
+    shape = tuple(x.shape)
+    if len(shape) != 2 or (dim is not None and shape[1] != dim) or shape[1] < 1:
+        raise ValueError(f"{name} must be {wanted}, got {found} {shape}")
+    return x
+
+
+def rows_to_numpy(x: Array, start: int, stop: int, name: str = "x") -> F32:
+    """Rows [start, stop) of checked vectors, C-contiguous float32, finite.
+
+    Raises:
+        ValueError: NaN or infinity among them, or float64 values beyond float32.
+    """
+    part = x[start:stop]
+    if isinstance(part, Tensor):
+        part = part.detach().cpu().numpy()
+    with np.errstate(over="ignore"):
+        part = np.ascontiguousarray(part, dtype=np.float32)
+    require_finite(part, name, start)
+    return part
+
+
+def require_finite(part: F32, name: str, start: int = 0) -> None:
+    """Raise ValueError naming the first row with NaN or infinity."""
+    # One pass without a temporary for the usual case: a finite sum means finite terms, unless they overflow.
+    if not np.isfinite(part.sum(dtype=np.float64)):
+        bad = ~np.isfinite(part).all(axis=1)
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise ValueError(f"{name} must be finite in float32; row {start + row} has NaN or infinity")
+
+
+def chunks(n: int, dim: int, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[tuple[int, int]]:
+    """Row ranges whose float32 vectors take about ``chunk_bytes`` each."""
+    step = max(1, chunk_bytes // (4 * max(1, dim)))
+    for start in range(0, n, step):
+        yield start, min(n, start + step)
+
+
+def to_numpy(x: Array, dim: int | None = None, name: str = "x", *, rows: str = "n") -> F32:
+    """All rows as one C-contiguous float32 NumPy array, checked for kind, shape and finiteness."""
+    check_vectors(x, dim, name, rows=rows)
+    return rows_to_numpy(x, 0, int(x.shape[0]), name)
+
+
+def like(result: npt.NDArray[Any], x: Array) -> Any:
+    """``result`` as ``x`` came: a torch tensor on x's device for a tensor, else NumPy."""
+    return torch.from_numpy(result).to(x.device) if isinstance(x, Tensor) else result
+
+
+def normalized(x: F32, name: str = "x") -> F32:
+    """Rows divided by their Euclidean norm (computed in float64), for the cosine metric.
+
+    Raises:
+        ValueError: a zero vector, which has no direction.
+    """
+    norms = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))
+    if len(norms) and not norms.min() > 0:
+        raise ValueError(
+            f"{name} must not hold zero vectors under cosine; row {int(np.argmin(norms))} is zero"
+        )
+    return (x / norms[:, None]).astype(np.float32)

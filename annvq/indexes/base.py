@@ -1,0 +1,249 @@
+"""The index contract: codes of vectors, searched exactly as their float tables say."""
+
+import os
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Self
+
+from annvq import storage
+from annvq.arrays import F32, I64, Array, check_vectors, dtype_name, normalized, positive_int, to_numpy
+from annvq.errors import FormatError, NotFittedError
+from annvq.quantizers.base import Quantizer, TableQuantizer, check_metric
+
+FORMAT, VERSIONS = "annvq.index", (1,)
+
+Norm: TypeAlias = Literal["auto", "uint8", "float32"] | None
+
+_KINDS: "dict[str, type[Index]]" = {}
+
+
+def registered() -> "dict[str, type[Index]]":
+    """Index classes by the name that files carry; contract tests cover each."""
+    return dict(_KINDS)
+
+
+def resolve_norm(norm: Norm, quantizer: TableQuantizer, metric: str) -> Norm:
+    """The norm that is stored: ``"uint8"``, ``"float32"`` or None.
+
+    ``"auto"`` stores none where none is needed (product codes, ip, cosine) and one byte otherwise.
+
+    Raises:
+        ValueError: an unknown norm; None for L2 on codes that need one; a norm where none is used.
+    """
+    if norm not in ("auto", "uint8", "float32", None):
+        raise ValueError(f"norm must be 'auto', 'uint8', 'float32' or None, got {norm!r}")
+    needed = quantizer.needs_norm and metric == "l2"
+    if norm == "auto":
+        return "uint8" if needed else None
+    if needed and norm is None:
+        raise ValueError(
+            f"norm must not be None for metric 'l2' on {type(quantizer).__name__} codes: "
+            f"squared distance needs ‖x̂‖² ('uint8' stores it in one byte)"
+        )
+    if not needed and norm is not None:
+        raise ValueError(
+            f"norm={norm!r} would never be read: metric {metric!r} on {type(quantizer).__name__} codes needs none"
+        )
+    return norm
+
+
+def check_ids(ids: Array, n: int | None, name: str = "ids") -> I64:
+    """``ids`` as int64 (n,), each at least 0.
+
+    Raises:
+        TypeError: not an integer array.
+        ValueError: wrong shape or negative.
+    """
+    wanted = f"int64 of shape ({'n' if n is None else n},)"
+    array = np.asarray(ids.cpu() if hasattr(ids, "cpu") else ids)
+    if array.size == 0 and array.ndim == 1:
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be {wanted}, got {array.dtype}")
+    if array.ndim != 1 or (n is not None and len(array) != n):
+        raise ValueError(f"{name} must be {wanted}, got {array.dtype} {array.shape}")
+    if array.dtype == np.uint64 and len(array) and int(array.max()) > np.iinfo(np.int64).max:
+        raise ValueError(f"{name} must fit int64, got {int(array.max())}")
+    out: I64 = np.ascontiguousarray(array, dtype=np.int64)
+    if len(out) and int(out.min()) < 0:
+        raise ValueError(
+            f"{name} must not be negative (−1 marks an empty place in results), got {int(out.min())}"
+        )
+    return out
+
+
+class Index(ABC):
+    """Codes of vectors with ids, searchable by distance."""
+
+    kind: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.kind:
+            _KINDS[cls.kind] = cls
+
+    def __init__(self, quantizer: Quantizer, metric: str, norm: Norm) -> None:
+        if not isinstance(quantizer, Quantizer):
+            raise TypeError(f"quantizer must be an annvq Quantizer, got {type(quantizer).__name__}")
+        self.quantizer = quantizer
+        self.metric = check_metric(metric)
+        self.norm = resolve_norm(norm, quantizer.scan_view(), self.metric)
+
+    # -- facts ---------------------------------------------------------------------------------------------------
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the vectors."""
+        return self.quantizer.dim
+
+    @property
+    def norm_bits(self) -> int:
+        """Bits of the stored norm of one vector: 0, 8 or 32."""
+        return {None: 0, "uint8": 8, "float32": 32}[self.norm]
+
+    @property
+    def bits_per_vector(self) -> int:
+        """Bits stored per vector to score it: code and norm. Ids are reported apart."""
+        return self.quantizer.bits + self.norm_bits
+
+    @property
+    @abstractmethod
+    def ram_bits_per_vector(self) -> int:
+        """Bits a vector takes in memory, code and norm, where codes of fewer than 8 bits may fill a byte."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Vectors that can be found."""
+
+    # -- learning ------------------------------------------------------------------------------------------------
+
+    def prepared(self, x: Array, name: str) -> F32:
+        """Checked rows as float32, normalised where the metric is cosine."""
+        rows = to_numpy(x, self.dim, name, rows="nq" if name == "queries" else "n")
+        return normalized(rows, name) if self.metric == "cosine" else rows
+
+    def require_fitted(self, what: str) -> None:
+        """Raise NotFittedError unless this index can encode."""
+        if not bool(self.quantizer.fitted):
+            raise NotFittedError(f"{what} needs a trained index: call {type(self).__name__}.fit(x) first")
+
+    @abstractmethod
+    def fit(self, x: Array, *, seed: int = 0, progress: bool = False) -> Self:
+        """Train what is untrained, on ``x`` of shape (n, d); what is trained stays as it is."""
+
+    # -- vectors -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def add(self, x: Array, ids: Array | None = None) -> Self:
+        """Encode and store ``x`` of shape (n, d) under ``ids`` (int64, each new), by default the next numbers.
+
+        Raises:
+            NotFittedError: before ``fit``.
+            TypeError, ValueError: bad vectors or ids; nothing has been added then.
+        """
+
+    @abstractmethod
+    def search(self, queries: Array, k: int, *, filter: Array | None = None) -> tuple[Any, Any]:
+        """The ``k`` nearest stored vectors of each query, by exact ADC.
+
+        Returns:
+            distances (nq, k) float32 and ids (nq, k) int64, ordered by (distance, id), padded with +inf and −1;
+            torch tensors where the queries are.
+        """
+
+    @abstractmethod
+    def remove(self, ids: Array) -> int:
+        """Forget the vectors of these ids. Returns how many; an id that is not there is a ValueError."""
+
+    @abstractmethod
+    def reconstruct(self, ids: Array) -> Any:
+        """Decoded vectors (n, d) of stored ids (of the normalised vectors under cosine)."""
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """What this kind of index stores beside its quantizer."""
+
+    @classmethod
+    @abstractmethod
+    def _from_stored(
+        cls, quantizer: Quantizer, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]
+    ) -> Self:
+        """The inverse of :meth:`_to_stored`; ValueError, KeyError or TypeError where something does not fit."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the index to one file, atomically."""
+        config, tensors = self._to_stored()
+        q_config, q_tensors = self.quantizer.to_stored()
+        header = {
+            "kind": self.kind,
+            "metric": self.metric,
+            "norm": self.norm,
+            "quantizer": q_config,
+            **config,
+        }
+        storage.write(
+            path,
+            FORMAT,
+            VERSIONS[-1],
+            header,
+            {**tensors, **{f"quantizer.{k}": v for k, v in q_tensors.items()}},
+        )
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> "Index":
+        """Same as :func:`load_index`."""
+        return load_index(path)
+
+
+def load_index(path: str | os.PathLike[str]) -> Index:
+    """Read an index written by :meth:`Index.save`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        FormatError: not such a file, an unknown version, truncated or corrupt.
+    """
+    from annvq.quantizers.base import from_stored
+
+    stored = storage.read(path, FORMAT, VERSIONS)
+    name = os.fspath(path)
+    prefix = "quantizer."
+    parts = {k.removeprefix(prefix): v for k, v in stored.tensors.items() if k.startswith(prefix)}
+    own = {k: v for k, v in stored.tensors.items() if not k.startswith(prefix)}
+    try:
+        cls = _KINDS[stored.config["kind"]]
+        quantizer = from_stored(stored.config["quantizer"], parts, name)
+        return cls._from_stored(quantizer, stored.config, own)
+    except FormatError:
+        raise
+    except (KeyError, TypeError, ValueError) as e:
+        raise FormatError(f"{name} holds an index that cannot be built: {e!r}") from None
+
+
+def check_search(index: Index, queries: Array, k: int) -> tuple[F32, int]:
+    """Checked queries and k of a search."""
+    count = positive_int(k, "k", high=1 << 24)
+    check_vectors(queries, index.dim, "queries", rows="nq")
+    return index.prepared(queries, "queries"), count
+
+
+def check_filter(filter: Array | None, ids: I64) -> npt.NDArray[np.bool_] | None:
+    """Which rows a filter allows: from a bitmap over ids (bool, ``filter[id]``) or a list of allowed ids.
+
+    Ids beyond a bitmap's end are not allowed; listed ids that are not stored match nothing.
+    """
+    if filter is None:
+        return None
+    if not hasattr(filter, "dtype") or dtype_name(filter) != "bool":
+        return np.isin(ids, check_ids(filter, None, "filter"))
+    bitmap = np.asarray(filter.cpu() if hasattr(filter, "cpu") else filter)
+    if bitmap.ndim != 1:
+        raise ValueError(f"filter must be a bitmap of shape (ids,), got bool {bitmap.shape}")
+    allowed = np.zeros(len(ids), dtype=np.bool_)
+    inside = ids < len(bitmap)
+    allowed[inside] = bitmap[ids[inside]]
+    return allowed

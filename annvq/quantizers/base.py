@@ -1,0 +1,477 @@
+"""The quantizer contract: vectors to codes and back, and tables to scan codes with."""
+
+import itertools
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from annvq import kernels, storage
+from annvq.arrays import (
+    F32,
+    Array,
+    check_vectors,
+    chunks,
+    dtype_name,
+    like,
+    normalized,
+    positive_int,
+    rows_to_numpy,
+    to_numpy,
+)
+from annvq.errors import FormatError, NotFittedError
+from annvq.quantizers.registry import quantizer_class
+from annvq.training.estimators import NSVQ, Estimator
+
+if TYPE_CHECKING:
+    from annvq.complexity import OperationCounts
+    from annvq.training.recipe import Recipe
+
+METRICS = ("l2", "ip", "cosine")
+FORMAT, VERSIONS = "annvq.quantizer", (1,)
+MAX_M = 1024
+NORM_LEVELS = 256
+
+
+class Quantized(NamedTuple):
+    """What a quantizer's ``forward`` gives: the output vectors and the codes behind them."""
+
+    xhat: Tensor  # (..., d) float32
+    codes: Tensor  # (..., M) uint8 or uint16
+
+
+class Tables(NamedTuple):
+    """Distance tables of a batch of queries; lower scores are nearer.
+
+    ``score(q, i) = ((luts[q, 0, c[0]] + luts[q, 1, c[1]]) + … + luts[q, M−1, c[M−1]]) + norm[i] + bias[q]``
+    with ``c = codes[i]``, in float32 and in that order.
+    """
+
+    luts: F32  # (nq, M, K), padded with +inf where a codebook has fewer than K entries
+    bias: F32  # (nq,)
+
+
+def check_metric(metric: str) -> str:
+    """``metric`` if it is one of :data:`METRICS`, else ValueError."""
+    if metric not in METRICS:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
+    return metric
+
+
+def check_nbits(nbits: Any, M: int) -> tuple[int, ...]:
+    """Bits of every codebook, from one int or a sequence of M of them, each in 1..16."""
+    if isinstance(nbits, Sequence) and not isinstance(nbits, str | bytes):
+        if len(nbits) != M:
+            raise ValueError(f"nbits must be one int or M={M} of them, got {len(nbits)}: {tuple(nbits)}")
+        return tuple(positive_int(b, "nbits", high=16) for b in nbits)
+    return (positive_int(nbits, "nbits", high=16),) * M
+
+
+class Quantizer(nn.Module, ABC):
+    """Vectors to codes and back. Subclasses register a name and become covered by the contract tests.
+
+    In training mode ``forward`` is the gradient estimator's output (NSVQ unless another is given), so that the
+    gradient reaches the codebooks and the input; in eval mode it is ``decode(encode(x))``.
+    """
+
+    kind: ClassVar[str] = ""
+    fitted: Tensor
+
+    def __init__(self, dim: int, M: int, nbits: int | Sequence[int], estimator: Estimator | None) -> None:
+        super().__init__()
+        self.dim = positive_int(dim, "dim", high=1 << 20)
+        self.M = positive_int(M, "M", high=MAX_M)
+        self.bits_per_codebook = check_nbits(nbits, self.M)
+        self.sizes = tuple(1 << b for b in self.bits_per_codebook)
+        self.estimator: Estimator = NSVQ() if estimator is None else estimator
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+
+    # -- facts ---------------------------------------------------------------------------------------------------
+
+    @property
+    def nbits(self) -> int | tuple[int, ...]:
+        """Bits per codebook: one int where all are equal, else a tuple of M."""
+        bits = self.bits_per_codebook
+        return bits[0] if len(set(bits)) == 1 else bits
+
+    @property
+    def bits(self) -> int:
+        """Bits of one code: the sum of nbits over the codebooks, without any norm."""
+        return sum(self.bits_per_codebook)
+
+    @property
+    def code_dtype(self) -> np.dtype[Any]:
+        """uint8 if every nbits is at most 8, else uint16."""
+        return np.dtype(np.uint8 if max(self.bits_per_codebook) <= 8 else np.uint16)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments, as JSON holds them: ``make(q.kind, **q.config)`` gives an unfitted twin."""
+        nbits = self.nbits
+        return {"dim": self.dim, "M": self.M, "nbits": nbits if isinstance(nbits, int) else list(nbits)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The inverse of :attr:`config`.
+
+        Raises:
+            ValueError, TypeError: an unknown or missing argument, or one the constructor refuses.
+        """
+        return cls(**config)
+
+    @abstractmethod
+    def costs(self) -> "OperationCounts":
+        """Operations to encode one vector, as this quantizer does it (see :mod:`annvq.complexity`)."""
+
+    def scan_view(self) -> "TableQuantizer":
+        """A table quantizer over the same codes, for indexes to scan.
+
+        Raises:
+            TypeError: this quantizer has none.
+        """
+        raise TypeError(f"{type(self).__name__} has no additive tables and no fitted decoder that has")
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{k}={v!r}" for k, v in self.config.items())
+
+    # -- learning ------------------------------------------------------------------------------------------------
+
+    def fit(self, x: Array, *, seed: int = 0, recipe: "Recipe | None" = None, progress: bool = False) -> Self:
+        """Learn the codebooks (and norm levels) from ``x``; a second fit forgets the first.
+
+        Args:
+            x: learn vectors, float32 of shape (n, d), n at least the entries of the largest codebook. From
+                arrays beyond the recipe's ``max_rows`` a seeded sample is used, so memory maps may exceed memory.
+            seed: same seed, same machine, same threads: same result.
+            recipe: how to learn; default: the recipe for this kind of quantizer.
+            progress: show progress bars.
+
+        Raises:
+            TypeError, ValueError: x is not such an array, holds NaN or infinity, or has too few rows.
+        """
+        from annvq.training.recipe import default_recipe
+
+        check_vectors(x, self.dim, "x")
+        least = max(self.sizes)
+        if int(x.shape[0]) < least:
+            raise ValueError(
+                f"x must have at least {least} rows, one for each entry of a codebook, got {int(x.shape[0])}; "
+                f"give more vectors or fewer nbits"
+            )
+        seed = positive_int(seed, "seed", low=0, high=2**63 - 1)
+        (default_recipe(self) if recipe is None else recipe).run(self, x, seed=seed, progress=progress)
+        return self
+
+    def mark_fitted(self) -> None:
+        """Say that the codebooks hold learned values."""
+        self.fitted.fill_(True)
+
+    def require_fitted(self, what: str) -> None:
+        """Raise NotFittedError, naming ``what`` was asked, unless the codebooks hold learned values."""
+        if not bool(self.fitted):
+            raise NotFittedError(f"{what} needs a fitted quantizer: call {type(self).__name__}.fit(x) first")
+
+    # -- codes ---------------------------------------------------------------------------------------------------
+
+    def encode(self, x: Array, *, progress: bool = False) -> Any:
+        """Codes of vectors.
+
+        Args:
+            x: (n, d) vectors; read and converted in chunks.
+            progress: show a progress bar.
+
+        Returns:
+            (n, M) codes of ``code_dtype``, NumPy or torch as ``x`` came.
+
+        Raises:
+            NotFittedError: before ``fit``.
+            TypeError, ValueError: wrong kind, dtype, shape, or NaN or infinity.
+        """
+        self.require_fitted("encode")
+        check_vectors(x, self.dim, "x")
+        n = int(x.shape[0])
+        codes = np.empty((n, self.M), dtype=self.code_dtype)
+        ranges: Iterable[tuple[int, int]] = chunks(n, self.dim, chunk_bytes=1 << 24)
+        if progress:
+            from tqdm import tqdm
+
+            ranges = tqdm(list(ranges), desc="encode", unit="chunk")
+        for start, stop in ranges:
+            codes[start:stop] = self._encode_rows(rows_to_numpy(x, start, stop))
+        return like(codes, x)
+
+    def _encode_rows(self, x: F32) -> npt.NDArray[Any]:
+        """Codes of checked rows; guts of :meth:`encode`, without validation."""
+        with torch.no_grad():
+            return self._encode(torch.from_numpy(x).to(self.fitted.device)).cpu().numpy()
+
+    @abstractmethod
+    def _encode(self, x: Tensor) -> Tensor:
+        """Codes (n, M) int64 of float32 (n, d) on the module's device; no gradient, no validation."""
+
+    def decode(self, codes: Array) -> Any:
+        """Vectors of codes.
+
+        Args:
+            codes: (n, M) integers, each below its codebook's size.
+
+        Returns:
+            (n, d) float32, NumPy or torch as ``codes`` came.
+
+        Raises:
+            NotFittedError: before ``fit``.
+            TypeError, ValueError: wrong kind, dtype, shape, or a code out of range.
+        """
+        self.require_fitted("decode")
+        checked = self.check_codes(codes)
+        out = np.empty((len(checked), self.dim), dtype=np.float32)
+        with torch.no_grad():
+            for start, stop in chunks(len(checked), self.dim * (self.M + 1)):
+                part = torch.from_numpy(checked[start:stop].astype(np.int64)).to(self.fitted.device)
+                out[start:stop] = self._decode(part).cpu().numpy()
+        return like(out, codes)
+
+    @abstractmethod
+    def _decode(self, codes: Tensor) -> Tensor:
+        """Vectors (n, d) of int64 codes (n, M), differentiable in the codebooks; no validation."""
+
+    def check_codes(self, codes: Array) -> npt.NDArray[Any]:
+        """``codes`` as a NumPy array once it is known to hold (n, M) codes in range."""
+        wanted = f"{self.code_dtype} of shape (n, {self.M})"
+        if not (hasattr(codes, "dtype") and hasattr(codes, "shape")):
+            raise TypeError(f"codes must be {wanted}, got {type(codes).__name__}")
+        array = codes.detach().cpu().numpy() if isinstance(codes, Tensor) else np.asarray(codes)
+        if array.dtype.kind not in "iu":
+            raise TypeError(f"codes must be {wanted}, got {dtype_name(codes)}")
+        if array.ndim != 2 or array.shape[1] != self.M:
+            raise ValueError(f"codes must be {wanted}, got {dtype_name(codes)} {tuple(array.shape)}")
+        if len(array):
+            low, high = int(array.min()), array.max(axis=0)
+            over = high.astype(np.int64) >= np.asarray(self.sizes)
+            if low < 0 or over.any():
+                raise ValueError(
+                    f"codes must lie in 0..K−1 with K = {self.sizes}; got {low}..{int(high.max())}"
+                )
+        return array
+
+    def forward(self, x: Tensor) -> Quantized:
+        """Quantize as a layer: ``x`` is (..., d) float32; see the class for training and eval mode.
+
+        Training-mode use counts as learning: afterwards the codebooks may encode.
+        """
+        if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 1 or x.shape[-1] != self.dim:
+            found = f"{dtype_name(x)} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
+            raise ValueError(f"x must be a float tensor of shape (..., {self.dim}), got {found}")
+        if self.training:
+            self.mark_fitted()
+        else:
+            self.require_fitted("forward in eval mode")
+        rows = x.reshape(-1, self.dim)
+        with torch.no_grad():
+            codes = self._encode(rows.detach().float())
+        xhat = self._decode(codes).to(x.dtype)
+        if self.training:
+            xhat = self.estimator(rows, xhat)
+        dtype = torch.uint8 if self.code_dtype == np.uint8 else torch.uint16
+        return Quantized(xhat.reshape(x.shape), codes.to(dtype).reshape(*x.shape[:-1], self.M))
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """Config and tensors, for a file that holds this quantizer among other things."""
+        tensors = {name: t.detach().cpu().numpy() for name, t in self.state_dict().items()}
+        return {"kind": self.kind, **self.config}, tensors
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the quantizer to one file, atomically. Raises NotFittedError before ``fit``."""
+        self.require_fitted("save")
+        config, tensors = self.to_stored()
+        storage.write(path, FORMAT, VERSIONS[-1], config, tensors)
+
+
+def from_stored(
+    config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], where: str = "the file"
+) -> Quantizer:
+    """The inverse of :meth:`Quantizer.to_stored`; FormatError where config and tensors do not fit together."""
+    arguments = dict(config)
+    try:
+        kind = arguments.pop("kind")
+        # On the meta device nothing is allocated, so a hostile config costs nothing before shapes are compared.
+        with torch.device("meta"):
+            quantizer = quantizer_class(kind).from_config(arguments)
+    except (KeyError, TypeError, ValueError) as e:
+        raise FormatError(f"{where} holds a quantizer that cannot be built: {e}") from None
+    expected = {
+        name: (str(t.dtype).removeprefix("torch."), tuple(t.shape))
+        for name, t in quantizer.state_dict().items()
+    }
+    found = {name: (str(a.dtype), a.shape) for name, a in tensors.items()}
+    if expected != found:
+        wrong = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
+        raise FormatError(f"{where} is corrupt: quantizer tensors {', '.join(wrong)} do not fit its config")
+    quantizer.load_state_dict({k: torch.from_numpy(np.array(a)) for k, a in tensors.items()}, assign=True)
+    return quantizer.eval()
+
+
+def load_quantizer(path: str | os.PathLike[str]) -> Quantizer:
+    """Read a quantizer written by :meth:`Quantizer.save`, in eval mode.
+
+    Raises:
+        FileNotFoundError: no such file.
+        FormatError: not such a file, an unknown version, truncated or corrupt.
+    """
+    stored = storage.read(path, FORMAT, VERSIONS)
+    return from_stored(stored.config, stored.tensors, os.fspath(path))
+
+
+class TableQuantizer(Quantizer):
+    """A quantizer whose vectors are sums (or concatenations) of codebook entries, so that distances are sums of
+    table entries.
+
+    The codebooks lie in one parameter ``weight`` of shape (ΣK, width), codebook after codebook. ``width`` is d for
+    codebooks over the whole vector, d/M for product codebooks; ``starts[m]`` is the first dimension of codebook m.
+    """
+
+    needs_norm: ClassVar[bool]
+    """Whether squared Euclidean distance needs ‖x̂‖² beside the tables."""
+
+    norm_levels: Tensor
+
+    def __init__(
+        self, dim: int, M: int, nbits: int | Sequence[int], estimator: Estimator | None, *, width: int
+    ) -> None:
+        super().__init__(dim, M, nbits, estimator)
+        self.width = width
+        self.offsets = (0, *itertools.accumulate(self.sizes))
+        self.weight = nn.Parameter(torch.empty(self.offsets[-1], width))
+        if self.needs_norm:
+            self.register_buffer("norm_levels", torch.full((NORM_LEVELS,), torch.nan))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Random normal codebooks, whose sums have about unit variance; for training from scratch."""
+        self.weight.normal_(0.0, self.M**-0.5 if self.needs_norm else 1.0)
+        self.fitted.fill_(False)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """First dimension of the vector that each codebook covers."""
+        step = 0 if self.needs_norm else self.width
+        return tuple(m * step for m in range(self.M))
+
+    @property
+    def codebooks(self) -> tuple[Tensor, ...]:
+        """M views (K_m, width) into ``weight``."""
+        return tuple(self.weight[a:b] for a, b in itertools.pairwise(self.offsets))
+
+    @torch.no_grad()
+    def set_codebooks(self, codebooks: Sequence[Array]) -> Self:
+        """Take codebooks trained elsewhere: M arrays (K_m, width), or one of shape (M, K, width).
+
+        Norm levels are forgotten: call :meth:`fit_norms` where a uint8 norm is wanted.
+
+        Raises:
+            TypeError, ValueError: wrong kind, count, shape, or NaN or infinity; nothing has changed then.
+        """
+        if len(codebooks) != self.M:
+            raise ValueError(f"codebooks must be M={self.M} arrays, got {len(codebooks)}")
+        arrays = [to_numpy(c, self.width, f"codebooks[{m}]", rows="K") for m, c in enumerate(codebooks)]
+        for m, (array, size) in enumerate(zip(arrays, self.sizes, strict=True)):
+            if len(array) != size:
+                raise ValueError(f"codebooks[{m}] must have {size} rows (2**nbits), got {len(array)}")
+        self.weight.copy_(torch.from_numpy(np.concatenate(arrays)))
+        if self.needs_norm:
+            self.norm_levels.fill_(torch.nan)
+        self.mark_fitted()
+        return self
+
+    def scan_view(self) -> "TableQuantizer":
+        return self
+
+    # -- tables --------------------------------------------------------------------------------------------------
+
+    def tables(self, queries: Array, metric: str = "l2") -> Tables:
+        """Distance tables of queries against the codebooks.
+
+        Args:
+            queries: (nq, d) vectors.
+            metric: ``"l2"`` squared Euclidean distance, ``"ip"`` −⟨q, x̂⟩, ``"cosine"`` 1 − ⟨q/‖q‖, x̂⟩.
+
+        Raises:
+            NotFittedError: before ``fit``.
+            TypeError, ValueError: wrong kind, dtype, shape, NaN or infinity, an unknown metric, or a zero query
+                under cosine.
+        """
+        self.require_fitted("tables")
+        check_metric(metric)
+        q = to_numpy(queries, self.dim, "queries", rows="nq")
+        if metric == "cosine":
+            q = normalized(q, "queries")
+        bias = np.full(len(q), 1.0 if metric == "cosine" else 0.0, dtype=np.float32)
+        l2 = metric == "l2" and not self.needs_norm
+        scale = -1.0
+        if metric == "l2" and self.needs_norm:
+            bias, scale = kernels.squared_norms(q), -2.0
+        luts = kernels.build_tables(q, self._entries(), self.sizes, self.starts, squared=l2, scale=scale)
+        return Tables(luts, bias)
+
+    def _entries(self) -> F32:
+        """``weight`` as a NumPy array (no copy on the CPU)."""
+        return np.ascontiguousarray(self.weight.detach().cpu().numpy(), dtype=np.float32)
+
+    # -- norms ---------------------------------------------------------------------------------------------------
+
+    def norms(self, codes: Array) -> Any:
+        """‖x̂‖² of each code, (n,) float32; None where tables alone give the distance (product codes)."""
+        if not self.needs_norm:
+            return None
+        checked = self.check_codes(codes)
+        out = np.empty(len(checked), dtype=np.float32)
+        for start, stop in chunks(len(checked), self.dim):
+            out[start:stop] = kernels.squared_norms(self.decode(checked[start:stop]))
+        return like(out, codes)
+
+    @property
+    def has_norm_levels(self) -> bool:
+        """Whether the levels of the uint8 norm have been learned."""
+        return self.needs_norm and bool(torch.isfinite(self.norm_levels).all())
+
+    def fit_norms(self, x: Array, *, seed: int = 0) -> Self:
+        """Learn the 256 levels of the uint8 norm from vectors, as ``fit`` does; for codebooks set by hand.
+
+        Args:
+            x: (n, d) vectors, n at least 1; at most 100,000 of them are used, a seeded sample.
+        """
+        from annvq.training.norms import fit_levels
+
+        self.require_fitted("fit_norms")
+        check_vectors(x, self.dim, "x")
+        if not self.needs_norm:
+            return self
+        n = int(x.shape[0])
+        if n == 0:
+            raise ValueError("x must have at least one row to learn norm levels from, got none")
+        rows = np.sort(np.random.default_rng(seed).permutation(n)[:100_000])
+        sample = to_numpy(x if len(rows) == n else x[rows], self.dim)
+        levels = fit_levels(self.norms(self._encode_rows(sample)), NORM_LEVELS)
+        self.norm_levels.copy_(torch.from_numpy(levels))
+        return self
+
+    def encode_norms(self, norms: F32) -> npt.NDArray[np.uint8]:
+        """Index of the nearest level of each norm, (n,) uint8; the lower level where two are as near.
+
+        Raises:
+            NotFittedError: the levels were never learned (``fit`` or ``fit_norms``).
+        """
+        if not self.has_norm_levels:
+            raise NotFittedError('norm="uint8" needs learned norm levels: call fit(x) or fit_norms(x) first')
+        levels = self.norm_levels.cpu().numpy().astype(np.float64)
+        middles = (levels[1:] + levels[:-1]) / 2
+        return np.searchsorted(middles, norms.astype(np.float64), side="left").astype(np.uint8)

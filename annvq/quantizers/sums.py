@@ -1,0 +1,59 @@
+"""What residual and additive quantizers share: vectors that are sums of entries, found by beam search."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from annvq.arrays import positive_int
+from annvq.quantizers.base import TableQuantizer
+from annvq.training.estimators import Estimator
+
+if TYPE_CHECKING:
+    from annvq.complexity import OperationCounts
+
+WORKSPACE_BYTES = 1 << 27
+
+
+class SumQuantizer(TableQuantizer):
+    """x̂ = c₀ + … + c_{M−1}, each c_m an entry of codebook m over all d dimensions."""
+
+    needs_norm = True
+
+    def __init__(
+        self, dim: int, M: int, nbits: int | Sequence[int], beam: int, estimator: Estimator | None
+    ) -> None:
+        super().__init__(dim, M, nbits, estimator, width=dim)
+        self.beam = positive_int(beam, "beam", high=1 << 12)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {**super().config, "beam": self.beam}
+
+    def costs(self) -> "OperationCounts":
+        from annvq.complexity import encode_counts
+
+        return encode_counts(self.kind, dim=self.dim, M=self.M, nbits=self.bits_per_codebook, beam=self.beam)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        step = max(1, WORKSPACE_BYTES // self._workspace_per_row())
+        weight = self.weight.detach()
+        parts = [self._search(part, weight) for part in x.split(step)] if len(x) else []
+        return torch.cat(parts) if parts else torch.empty(0, self.M, dtype=torch.int64, device=x.device)
+
+    @abstractmethod
+    def _search(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Codes (n, M) int64 of a chunk of rows."""
+
+    @abstractmethod
+    def _workspace_per_row(self) -> int:
+        """Bytes of temporary memory that ``_search`` takes per row."""
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        books = self.codebooks
+        total = books[0][codes[:, 0]]
+        for m in range(1, self.M):
+            total = total + books[m][codes[:, m]]
+        return total
