@@ -51,6 +51,7 @@ _REQUIRED: dict[str, type] = {
     "licence": str,
     "citation": str,
 }
+_EMPTY: dict[type, Any] = {list: [], str: "", int: 0}
 _OPTIONAL: dict[str, type] = {"aliases": list, "bytes": int, "sha256": str}
 
 
@@ -69,8 +70,8 @@ def read_card(path: Path) -> Card:
     if missing or unknown_keys:
         raise ValueError(f"{path}: missing keys: {missing or 'none'}; unknown keys: {unknown_keys or 'none'}")
     for key, kind in {**_REQUIRED, **_OPTIONAL}.items():
-        value: Any = stated.get(key, kind())
-        if type(value) is not kind or (kind is list and not all(isinstance(item, str) for item in value)):
+        value: Any = stated.get(key, _EMPTY[kind])
+        if type(value) is not kind or any(type(item) is not str for item in _items(value)):
             raise ValueError(
                 f"{path}: {key} must be a {'list of strings' if kind is list else kind.__name__}"
             )
@@ -83,6 +84,10 @@ def read_card(path: Path) -> Card:
         raise ValueError(f"{path}: sha256 must be 64 hexadecimal digits or empty, got {sha256!r}")
     values = {key: tuple(v) if isinstance(v, list) else v for key, v in stated.items()}
     return Card(**{**values, "name": path.stem, "sha256": sha256})
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def all_cards() -> dict[str, Card]:

@@ -186,7 +186,7 @@ def _candidates(
 
 
 def _rounding(queries: Vectors, longest: float, metric: str, dtype: type) -> F64:
-    """How far scores from ``dtype`` products can be off: Higham's γ_d (Accuracy and Stability, §3.1), doubled."""
+    """How far scores from ``dtype`` products can be off: Higham's γ_d (Accuracy, §3.1), doubled."""
     d = queries.shape[1]
     limits = np.finfo(dtype)
     norms = np.linalg.norm(_float64(queries, metric), axis=1)

@@ -1,6 +1,7 @@
 """From what a set consists of to a checked :class:`Dataset`: metric, neighbours, learn vectors."""
 
 import hashlib
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy.typing as npt
 
 from annvq.datasets import groundtruth, hdf5, vecs
 from annvq.datasets.dataset import Dataset, Vectors, as_vectors, check_metric, check_positive
+
+_log = logging.getLogger("annvq.datasets")
 
 #: Training vectors drawn from base where a set has none of its own.
 DEFAULT_LEARN_SIZE = 100_000
@@ -46,7 +49,7 @@ def from_hdf5(path: Path, *, name: str, metric: str | None, info: dict[str, Any]
 
 
 def from_folder(folder: Path, *, metric: str | None, **options: Any) -> Dataset:
-    """A set from ``*_base.fvecs``, ``*_query.fvecs`` and perhaps ``*_learn.fvecs``, ``*_groundtruth.ivecs``."""
+    """A set from a folder of vector files named as TEXMEX names them."""
     base = _only(folder, "base", vecs.VECTOR_SUFFIXES)
     queries = _only(folder, "query", vecs.VECTOR_SUFFIXES)
     learn = _only(folder, "learn", vecs.VECTOR_SUFFIXES, optional=True)
@@ -91,6 +94,9 @@ def assemble(
     where = source or name
     base, queries = as_vectors(base, f"{where}: base"), as_vectors(queries, f"{where}: queries")
     _same_dimension(where, base, queries=queries, learn=learn)
+    if metric == "cosine":
+        base, queries, dropped = _without_zeros(where, base, queries)
+        neighbors = None if dropped else neighbors
     k = min(k, len(base))
     if neighbors is None or recompute or neighbors.shape[1] < k:
         neighbors, distances = groundtruth.cached_neighbors(base, queries, k, metric, progress=progress)
@@ -116,7 +122,8 @@ def training_vectors(
 ) -> Vectors:
     """The vectors to train on: ``learn``, or without it a seeded sample of ``base``.
 
-    Rows equal to a query are left out.     ``size`` bounds how many; None means all of ``learn``, or ``DEFAULT_LEARN_SIZE`` of base.
+    Rows equal to a query are left out. ``size`` bounds how many there are; None means all of ``learn``, or
+    ``DEFAULT_LEARN_SIZE`` of base.
     """
     if size is not None:
         check_positive("learn_size", size)
@@ -136,6 +143,27 @@ def training_vectors(
     if not keep.any():
         raise ValueError("no training vectors are left: every one of them is also a query")
     return np.ascontiguousarray(pool[keep])
+
+
+def _without_zeros(where: str, base: Vectors, queries: Vectors) -> tuple[Vectors, Vectors, int]:
+    """Base and queries without zero vectors, which have no direction, and how many there were."""
+    keep_base, keep_queries = _nonzero_rows(base), _nonzero_rows(queries)
+    zeros = int((~keep_base).sum()), int((~keep_queries).sum())
+    if not keep_base.any() or not keep_queries.any():
+        raise ValueError(
+            f"{where}: all base vectors or all queries are zero, which have no direction (cosine)"
+        )
+    if any(zeros):
+        _log.warning("%s: left out zero vectors: %d of base, %d queries (metric cosine)", where, *zeros)
+    return (
+        np.ascontiguousarray(base[keep_base]) if zeros[0] else base,
+        np.ascontiguousarray(queries[keep_queries]) if zeros[1] else queries,
+        sum(zeros),
+    )
+
+
+def _nonzero_rows(x: Vectors) -> npt.NDArray[np.bool_]:
+    return np.concatenate([(x[i : i + _BLOCK] != 0).any(axis=1) for i in range(0, len(x), _BLOCK)])
 
 
 def _row_hashes(x: Vectors) -> npt.NDArray[Any]:
@@ -200,8 +228,9 @@ def _check_stated(
         if np.median(np.abs(convert(stated.astype(np.float64)) - true)) <= _TOLERANCE * scale:
             return
     raise ValueError(
-        f"{where}: its distances do not agree with its vectors under the metric {metric!r} (first "
-        f"query: stated {stated[0, 0]:.6g}, computed {true[0, 0]:.6g}); recompute=True ignores them and computes new ones"
+        f"{where}: its distances do not agree with its vectors under the metric {metric!r} "
+        f"(first query: stated {stated[0, 0]:.6g}, computed {true[0, 0]:.6g}); recompute=True ignores them "
+        "and computes new ones"
     )
 
 
