@@ -1,0 +1,221 @@
+"""What a user calls: sets by name or path, plain vectors by path, and splits of one's own vectors."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annvq.datasets import builtin, cards, hdf5, loading, vecs
+from annvq.datasets.dataset import Dataset, Vectors, as_vectors, check_metric, check_positive
+
+_BUILTIN = "patches"
+_BUILTIN_ALIASES = {"builtin": _BUILTIN}
+
+
+def names() -> list[str]:
+    """The sets that :func:`load` knows by name: the built-in one, then those with a card."""
+    return [_BUILTIN, *sorted(cards.all_cards())]
+
+
+def info(name: str) -> dict[str, Any]:
+    """What is known of a named set without loading it.
+
+    Returns:
+        name, aliases, metric, n, d, nq, bytes (of the download; 0 where unknown), licence, citation, urls,
+        path (where the file is or will be; None for the built-in set), downloaded.
+
+    Raises:
+        ValueError: no set of that name; the message lists the known ones.
+    """
+    name = _resolve(name)
+    if name == _BUILTIN:
+        return {
+            "name": _BUILTIN,
+            "aliases": list(_BUILTIN_ALIASES),
+            "metric": "l2",
+            "n": builtin.N,
+            "d": 64,
+            "nq": builtin.NQ,
+            "bytes": 0,
+            "licence": builtin.PATCHES_LICENCE,
+            "citation": "8×8 grey patches of scikit-learn's sample photographs",
+            "urls": [],
+            "path": None,
+            "downloaded": True,
+        }
+    card = cards.all_cards()[name]
+    return {**card.describe(), "path": str(card.path), "downloaded": card.path.is_file()}
+
+
+def get(name: str, *, progress: bool | None = None) -> Path | None:
+    """Make sure that a named set is on disk, downloading it if need be, and return the file's path.
+
+    The built-in set has no file: None.
+
+    Raises:
+        ValueError: no set of that name, or a file whose size or checksum is wrong.
+        DownloadError: no address could be reached; the message says where to put the file by hand.
+    """
+    name = _resolve(name)
+    return None if name == _BUILTIN else _fetch(name, progress)
+
+
+def load(
+    name_or_path: str | os.PathLike[str],
+    *,
+    metric: str | None = None,
+    learn_size: int | None = None,
+    k: int = 100,
+    seed: int = 0,
+    recompute: bool = False,
+    progress: bool | None = None,
+) -> Dataset:
+    """A data set by name (downloaded on first use), or from a file or folder.
+
+    Args:
+        name_or_path: a name from :func:`names` or an alias; an HDF5 file of the ann-benchmarks layout; a
+            folder with ``*_base.fvecs``, ``*_query.fvecs`` and perhaps ``*_learn.fvecs``,
+            ``*_groundtruth.ivecs`` (or .bvecs, .fbin, .u8bin, .i8bin, .ibin).
+        metric: ``"l2"``, ``"ip"`` or ``"cosine"``; None takes the set's own (``l2`` for a folder). Another
+            than the set's own means that neighbours are computed.
+        learn_size: at most so many training vectors, sampled with ``seed``; None takes all learn vectors of
+            the set, or, where it has none, min(n, 100 000) base vectors (``learn_is_base_sample`` then says
+            so).
+        k: neighbours needed per query; where the file holds fewer, they are computed and cached.
+        recompute: ignore the file's neighbours and compute them.
+        progress: show progress bars; None shows them on a terminal.
+
+    Raises:
+        ValueError: an unknown name, a malformed file, a distance annvq does not know.
+        FileNotFoundError: no such path.
+        DownloadError: no address of the set could be reached.
+    """
+    if metric is not None:
+        check_metric(metric)
+    options: dict[str, Any] = {
+        "learn_size": learn_size,
+        "k": k,
+        "seed": seed,
+        "recompute": recompute,
+        "progress": progress,
+    }
+    if _is_path(name_or_path):
+        return _load_path(Path(name_or_path), metric, options)
+    name = _resolve(str(name_or_path))
+    if name == _BUILTIN:
+        base, learn, queries = builtin.patches()
+        about = {"licence": builtin.PATCHES_LICENCE}
+        return loading.assemble(
+            name, metric or "l2", base, queries, learn=learn, source="scikit-learn", info=about, **options
+        )
+    path = _fetch(name, progress)
+    return loading.from_hdf5(
+        path, name=name, metric=metric, info=cards.all_cards()[name].describe(), **options
+    )
+
+
+def load_vectors(path: str | os.PathLike[str]) -> Vectors:
+    """Vectors (n, d) from one file, memory-mapped where the format allows it, read-only.
+
+    Formats: .npy, .fvecs, .bvecs, .fbin, .u8bin, .i8bin, and .hdf5/.h5 with a dataset ``train`` or one matrix
+        only.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a suffix annvq does not know, or a malformed file.
+    """
+    path = Path(path)
+    return hdf5.read_vectors(path) if path.suffix in hdf5.SUFFIXES else vecs.read_vectors(path)
+
+
+def from_vectors(
+    x: Vectors,
+    *,
+    name: str = "vectors",
+    metric: str = "l2",
+    nq: int = 1000,
+    learn_size: int | None = None,
+    k: int = 100,
+    seed: int = 0,
+    progress: bool | None = None,
+) -> Dataset:
+    """A data set from plain vectors: ``nq`` random rows become queries, held out of base.
+
+    Args:
+        x: (n, d) vectors; copied in part, never modified.
+        nq: queries to hold out, at most half of the rows.
+        learn_size, k, progress: as in :func:`load`.
+        seed: of the choice of queries and of the learn sample.
+
+    Raises:
+        ValueError: too few rows, a shape or element type that vectors cannot have.
+    """
+    x = as_vectors(np.asanyarray(x), "x")
+    check_positive("nq", nq)
+    if 2 * nq > len(x):
+        raise ValueError(f"nq={nq} queries are more than half of the {len(x)} vectors")
+    held_out = np.zeros(len(x), bool)
+    held_out[np.random.default_rng(seed).choice(len(x), nq, replace=False)] = True
+    base, queries = np.ascontiguousarray(x[~held_out]), np.ascontiguousarray(x[held_out])
+    return loading.assemble(
+        name, metric, base, queries, k=k, learn_size=learn_size, seed=seed, progress=progress
+    )
+
+
+def gaussian(
+    d: int,
+    n: int = 10_000,
+    n_learn: int = 10_000,
+    nq: int = 1_000,
+    *,
+    correlation: float = 0.0,
+    metric: str = "l2",
+    k: int = 100,
+    seed: int = 0,
+) -> Dataset:
+    """A data set of normal samples: independent components, or neighbouring ones correlated.
+
+    Components have mean 0, variance 1 and correlation ``correlation ** |i − j|``. Neighbours are computed and
+    cached.
+
+    Raises:
+        ValueError: a size that is not positive, or a correlation outside [0, 1).
+    """
+    base, learn, queries = builtin.normal(d, n, n_learn, nq, correlation=correlation, seed=seed)
+    name = f"gaussian-{d}" + (f"-corr{correlation:g}" if correlation else "")
+    return loading.assemble(
+        name, metric, base, queries, learn=learn, source=f"normal samples, seed {seed}", k=k
+    )
+
+
+def _resolve(name: str) -> str:
+    known = cards.all_cards()
+    aliases = {**_BUILTIN_ALIASES, **{alias: card.name for card in known.values() for alias in card.aliases}}
+    name = aliases.get(name, name)
+    if name != _BUILTIN and name not in known:
+        raise ValueError(cards.unknown(name, [*names(), *aliases]))
+    return name
+
+
+def _is_path(given: str | os.PathLike[str]) -> bool:
+    if not isinstance(given, str):
+        return True
+    return os.sep in given or Path(given).suffix in (*hdf5.SUFFIXES, *vecs.VECTOR_SUFFIXES, ".npy", ".toml")
+
+
+def _load_path(path: Path, metric: str | None, options: dict[str, Any]) -> Dataset:
+    path = path.expanduser()
+    if path.is_dir():
+        return loading.from_folder(path, metric=metric, **options)
+    if path.suffix in (*vecs.VECTOR_SUFFIXES, ".npy"):
+        raise ValueError(
+            f"{path}: a file of vectors without queries; load_vectors() reads it, from_vectors() splits it"
+        )
+    return loading.from_hdf5(path, name=path.stem, metric=metric, info={}, **options)
+
+
+def _fetch(name: str, progress: bool | None) -> Path:
+    from annvq.datasets.download import fetch
+
+    return fetch(cards.all_cards()[name], progress=progress)
