@@ -191,7 +191,7 @@ def _additive(dim: int, sizes: Sequence[int], beam: int, *, clamp: bool) -> Oper
     return total
 
 
-def encode(
+def encode_counts(
     kind: str,
     *,
     dim: int,
@@ -238,7 +238,7 @@ def wmops(
         ValueError: an argument out of its range, named in the message.
         TypeError: a number that is not an integer.
     """
-    return encode(kind, dim=dim, M=M, nbits=nbits, beam=beam, convention=convention).wmops(precision)
+    return encode_counts(kind, dim=dim, M=M, nbits=nbits, beam=beam, convention=convention).wmops(precision)
 
 
 def local_search(
@@ -359,7 +359,7 @@ def training(
     """
     _positive("n", n)
     _positive("passes", passes)
-    one = encode(kind, dim=dim, M=M, nbits=nbits, beam=beam)
+    one = encode_counts(kind, dim=dim, M=M, nbits=nbits, beam=beam)
     touched = dim if kind == "product" else M * dim
     return (n * passes) * (
         one + OperationCounts(additions=2 * touched, multiplications=touched, moves=touched)

@@ -141,9 +141,9 @@ SIZES = st.lists(st.integers(1, 5), min_size=1, max_size=4)
 def test_full_convention_counts_what_the_loops_do(bits, part, beam):
     M, dim, sizes = len(bits), part * len(bits), [2**b for b in bits]
     shape = {"dim": dim, "M": M, "nbits": tuple(bits)}
-    assert complexity.encode("product", **shape) == walk_product(dim, sizes)
-    assert complexity.encode("residual", beam=beam, **shape) == walk_residual(dim, sizes, beam)
-    assert complexity.encode("additive", beam=beam, **shape) == walk_additive(dim, sizes, beam)
+    assert complexity.encode_counts("product", **shape) == walk_product(dim, sizes)
+    assert complexity.encode_counts("residual", beam=beam, **shape) == walk_residual(dim, sizes, beam)
+    assert complexity.encode_counts("additive", beam=beam, **shape) == walk_additive(dim, sizes, beam)
 
 
 @pytest.mark.parametrize("kind", complexity.KINDS)
@@ -159,8 +159,8 @@ def test_published_count_is_one_stage_short(kind):
 
 
 def test_additive_full_and_published_agree_where_the_beam_never_exceeds_the_candidates():
-    full = complexity.encode("additive", dim=64, M=4, nbits=8, beam=16)
-    assert full == complexity.encode("additive", dim=64, M=4, nbits=8, beam=16, convention="published")
+    full = complexity.encode_counts("additive", dim=64, M=4, nbits=8, beam=16)
+    assert full == complexity.encode_counts("additive", dim=64, M=4, nbits=8, beam=16, convention="published")
     assert full.branches == comb(4, 1) + comb(4, 2) + comb(4, 3) - 3
 
 
