@@ -40,7 +40,7 @@ COLUMNS: dict[str, Column] = {
     "recall@100": Column("recall@100", "share of queries", "higher", ".3f"),
     "10-recall@10": Column("10-recall@10", "share of neighbours", "higher", ".3f"),
     "train_s": Column("train s", "seconds", "lower", ".1f"),
-    "encode_us": Column("encode µs", "µs per vector", "lower", ".2f"),
+    "encode_us": Column("encode µs", "measured time of encoding, µs per vector", "lower", ".2f"),
     "wmops": Column("WMOPS", "counted cost of encoding, WMOPS per vector", "lower", ".3g"),
     "search_us": Column("search µs", "µs per query, in a batch", "lower", ".0f"),
 }
