@@ -208,6 +208,8 @@ class Quantizer(nn.Module, ABC):
 
     def _encode_rows(self, x: F32) -> npt.NDArray[Any]:
         """Codes of checked rows; guts of :meth:`encode`, without validation."""
+        if not x.flags.writeable:  # a memory map's rows, which torch warns about
+            x = x.copy()
         with torch.no_grad():
             return self._encode(torch.from_numpy(x).to(self.fitted.device)).cpu().numpy()
 

@@ -1,0 +1,129 @@
+"""FAISS' codes in its own flat indexes, at its defaults except where options say otherwise.
+
+Residual and local-search codes store their norm in one byte (``ST_norm_qint8``), which is charged; under
+inner product they store none. Distances are asymmetric in all of them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from annvq import complexity
+from annvq.benchmarks.baselines.base import F32, Budget, check_options
+
+_Build = Callable[[Budget, int, int, dict[str, Any]], tuple[Any, Any, dict[str, Any]]]
+
+
+class Code:
+    """A FAISS index over codes."""
+
+    def __init__(self, index: Any, coded: Any, config: dict[str, Any], wmops: float | None) -> None:
+        self.index = index
+        self.coded = coded
+        self.config = config
+        self._wmops = wmops
+
+    def fit(self, learn: F32) -> None:
+        self.index.train(learn)
+
+    def add(self, x: F32) -> None:
+        self.index.add(x)
+
+    def decode(self, start: int, stop: int) -> F32:
+        rows: F32 = self.index.reconstruct_n(start, stop - start)
+        return rows
+
+    def search(self, queries: F32, k: int) -> npt.NDArray[np.int64]:
+        ids: npt.NDArray[np.int64] = self.index.search(queries, k)[1]
+        return ids
+
+    def bits_per_vector(self) -> float:
+        return 8 * int(self.coded.sa_code_size())
+
+    def wmops(self) -> float | None:
+        return self._wmops
+
+
+def _metric(budget: Budget) -> int:
+    # Cosine on vectors of length one is inner product.
+    return int(faiss.METRIC_L2 if budget.metric == "l2" else faiss.METRIC_INNER_PRODUCT)
+
+
+def _pq(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    nbits = options["nbits"]
+    if budget.dim % M:
+        raise ValueError(f"dim must be a multiple of M={M}, got {budget.dim}")
+    index = faiss.IndexPQ(budget.dim, M, nbits, _metric(budget))
+    index.pq.cp.seed += seed
+    count = complexity.encode_counts("product", dim=budget.dim, M=M, nbits=nbits)
+    return index, index, {"count": count, "niter": index.pq.cp.niter}
+
+
+def _opq(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    coded, _, facts = _pq(budget, M, seed, options)
+    rotation = faiss.OPQMatrix(budget.dim, M)
+    index = faiss.IndexPreTransform(rotation, coded)
+    count = facts["count"] + complexity.linear_map(budget.dim, budget.dim)
+    return index, coded, {**facts, "count": count, "opq_niter": rotation.niter}
+
+
+def _search_type(budget: Budget) -> int:
+    kinds = faiss.AdditiveQuantizer
+    return int(kinds.ST_norm_qint8 if budget.metric == "l2" else kinds.ST_LUT_nonorm)
+
+
+def _rq(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    nbits = options["nbits"]
+    index = faiss.IndexResidualQuantizer(budget.dim, M, nbits, _metric(budget), _search_type(budget))  # type: ignore[call-overload]
+    index.rq.cp.seed += seed
+    if "beam" in options:
+        index.rq.max_beam_size = options["beam"]
+    beam = index.rq.max_beam_size
+    count = complexity.encode_counts("residual", dim=budget.dim, M=M, nbits=nbits, beam=beam)
+    return index, index, {"count": count, "beam": beam}
+
+
+def _lsq(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    nbits = options["nbits"]
+    index = faiss.IndexLocalSearchQuantizer(budget.dim, M, nbits, _metric(budget), _search_type(budget))  # type: ignore[call-overload]
+    index.lsq.random_seed += seed
+    for name in ("train_iters", "encode_ils_iters", "icm_iters"):
+        if name in options:
+            setattr(index.lsq, name, options[name])
+    rounds, sweeps = index.lsq.encode_ils_iters, index.lsq.icm_iters
+    count = complexity.local_search(dim=budget.dim, M=M, nbits=nbits, rounds=rounds, sweeps=sweeps)
+    facts = {"train_iters": index.lsq.train_iters, "encode_ils_iters": rounds, "icm_iters": sweeps}
+    return index, index, {"count": count, **facts}
+
+
+_BUILDS: dict[str, tuple[_Build, bool, tuple[str, ...]]] = {
+    # name: (how to build it, whether it stores a norm, its options)
+    "pq": (_pq, False, ("nbits",)),
+    "opq": (_opq, False, ("nbits",)),
+    "rq": (_rq, True, ("nbits", "beam")),
+    "lsq": (_lsq, True, ("nbits", "train_iters", "encode_ils_iters", "icm_iters")),
+}
+NAMES = tuple(_BUILDS)
+
+
+def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> Code:
+    """An untrained FAISS index of codes with ``nbits`` (default 8) bits a codebook."""
+    build, norm, known = _BUILDS[name]
+    check_options(f"faiss.{name}", options, known)
+    options = {"nbits": 8, **options}
+    charged = 8 if norm and budget.metric == "l2" else 0
+    M, left = divmod(budget.bits - charged, options["nbits"])
+    if left or M < 1:
+        raise ValueError(
+            f"bits: faiss.{name} cannot spend {budget.bits} bits, {charged} of them on the norm, "
+            f"on codebooks of {options['nbits']} bits"
+        )
+    index, coded, facts = build(budget, M, seed, options)
+    count = facts.pop("count")
+    shape = {"M": M, "nbits": options["nbits"], "norm": "uint8" if charged else None}
+    settings = "defaults" if set(options) == {"nbits"} else "options"
+    config = {"index": type(index).__name__, **shape, **facts, "settings": settings}
+    return Code(index, coded, config, count.wmops())

@@ -1,0 +1,119 @@
+"""What a row measures: the table of columns, and recall that ties do not cost.
+
+Recall goes by distance, not by id. The harness computes the exact distances of all results itself, in
+float64, in the same way as those of the true neighbours:
+
+``recall@R`` (1-recall@R)
+    share of queries for which one of the first R results is no farther than the true nearest neighbour.
+``10-recall@10``
+    share of the first 10 results that are no farther than the true 10th neighbour, averaged over queries.
+
+A base vector as near as the true neighbour is thus a right answer whatever its id. Ids below zero (no
+result) never count, and an id that occurs twice counts once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_BLOCK_VALUES = 1 << 24
+
+
+@dataclass(frozen=True)
+class Column:
+    """One measured column: how it is called in tables and plots, and which direction is better."""
+
+    title: str
+    unit: str
+    better: str  # "lower" or "higher"
+    format: str
+
+
+COLUMNS: dict[str, Column] = {
+    "bits_per_vector": Column("bits", "bits per vector, code and norm", "lower", ".0f"),
+    "mse": Column("MSE", "mean of ‖x − x̂‖²", "lower", ".4g"),
+    "recall@1": Column("recall@1", "share of queries", "higher", ".3f"),
+    "recall@10": Column("recall@10", "share of queries", "higher", ".3f"),
+    "recall@100": Column("recall@100", "share of queries", "higher", ".3f"),
+    "10-recall@10": Column("10-recall@10", "share of neighbours", "higher", ".3f"),
+    "train_s": Column("train s", "seconds", "lower", ".1f"),
+    "encode_us": Column("encode µs", "measured time of encoding, µs per vector", "lower", ".2f"),
+    "wmops": Column("WMOPS", "counted cost of encoding, WMOPS per vector", "lower", ".3g"),
+    "search_us": Column("search µs", "µs per query, in a batch", "lower", ".0f"),
+}
+
+RECALLS: dict[str, tuple[int, int]] = {  # name: (true neighbours, results looked at)
+    "recall@1": (1, 1),
+    "recall@10": (1, 10),
+    "recall@100": (1, 100),
+    "10-recall@10": (10, 10),
+}
+
+
+def exact_distances(
+    base: npt.NDArray[Any], queries: npt.NDArray[Any], ids: npt.NDArray[Any], metric: str
+) -> npt.NDArray[np.float64]:
+    """Distances (nq, k) of queries to base rows ``ids`` (nq, k) in float64; +inf where an id is negative."""
+    out = np.full(ids.shape, np.inf)
+    step = max(1, _BLOCK_VALUES // max(1, ids.shape[1] * base.shape[1]))
+    for start in range(0, len(ids), step):
+        part = ids[start : start + step]
+        rows = base[np.maximum(part, 0)].astype(np.float64)
+        asked = queries[start : start + step, None, :].astype(np.float64)
+        if metric == "l2":
+            values = ((asked - rows) ** 2).sum(-1)
+        else:
+            values = -(asked * rows).sum(-1)
+            if metric == "cosine":
+                lengths = np.sqrt((rows**2).sum(-1)) * np.sqrt((asked**2).sum(-1))
+                values = 1 + values / lengths
+        out[start : start + step] = np.where(part < 0, np.inf, values)
+    return out
+
+
+def recalls(
+    ids: npt.NDArray[Any],
+    base: npt.NDArray[Any],
+    queries: npt.NDArray[Any],
+    neighbors: npt.NDArray[Any],
+    metric: str,
+) -> dict[str, float | None]:
+    """All of :data:`RECALLS` for ``ids`` (nq, k); None where there are too few results or neighbours."""
+    wanted = max((true for true, _ in RECALLS.values() if true <= neighbors.shape[1]), default=0)
+    k = ids.shape[1]
+    both = exact_distances(base, queries, np.hstack([ids, neighbors[:, :wanted]]), metric)
+    found, truth = both[:, :k].copy(), both[:, k:]
+    found[_repeats(ids)] = np.inf
+    out: dict[str, float | None] = {}
+    for name, (true, among) in RECALLS.items():
+        if true > wanted or among > k:
+            out[name] = None
+            continue
+        # The farthest of the first neighbours: what a file lists need not be in float64's order.
+        threshold = truth[:, :true].max(axis=1, keepdims=True)
+        hits = (found[:, :among] <= threshold).sum(axis=1)
+        out[name] = float(np.minimum(hits, true).mean() / true)
+    return out
+
+
+def _repeats(ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Where an id has occurred before in its row."""
+    order = np.argsort(ids, axis=1, kind="stable")
+    ranked = np.take_along_axis(ids, order, axis=1)
+    again = np.zeros(ids.shape, dtype=bool)
+    np.put_along_axis(again, order[:, 1:], ranked[:, 1:] == ranked[:, :-1], axis=1)
+    return again
+
+
+def mean_squared_error(
+    x: npt.NDArray[Any], decode: Callable[[int, int], npt.NDArray[Any]], step: int = 1 << 14
+) -> float:
+    """Mean over rows of ‖x − x̂‖²; ``decode(start, stop)`` gives x̂ of these rows."""
+    total = 0.0
+    for start in range(0, len(x), step):
+        part = x[start : start + step].astype(np.float64)
+        total += float(((part - decode(start, start + len(part))) ** 2).sum())
+    return total / len(x)

@@ -1,0 +1,173 @@
+"""Suites of kind ``toy``: the toy experiment of Vali and Bäckström (ICASSP 2023, figures 2 and 3).
+
+Product, residual and additive codes with ``M`` codebooks learn a normal distribution, and their mean
+squared error on other samples of it is compared at equal bits. The paper does not publish how its data was
+scaled or correlated, so the report compares orders, not values. Here ``uncorrelated`` data has independent
+components of variance 1; ``correlated`` data is a random mixture of ``d / 4`` independent components, which
+ties all dimensions together.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from annvq.benchmarks.environment import timed
+from annvq.benchmarks.report import environment_line
+from annvq.benchmarks.results import Row
+from annvq.benchmarks.runners import Plan, Point
+from annvq.benchmarks.suite import Suite, check_settings
+
+KINDS = {"product": "PVQ", "residual": "RVQ", "additive": "AVQ"}
+DATA = ("uncorrelated", "correlated")
+_NUMBERS = ("M", "n_learn", "n_test", "steps", "beam")
+_DEFAULTS: dict[str, Any] = {"M": 4, "n_learn": 40_000, "n_test": 10_000, "steps": 100, "beam": 16}
+
+# What the published figures show at d = 64: the codes by error, least first, at each number of bits.
+PUBLISHED = {
+    "correlated": dict.fromkeys(range(12, 41, 4), ("AVQ", "RVQ", "PVQ")),
+    "uncorrelated": {
+        12: ("AVQ", "PVQ", "RVQ"),
+        16: ("AVQ", "PVQ", "RVQ"),
+        **dict.fromkeys(range(20, 41, 4), ("PVQ", "AVQ", "RVQ")),
+    },
+}
+
+
+def sample(data: str, dim: int, n: int, seed: int, which: int) -> npt.NDArray[np.float32]:
+    """``n`` samples (n, dim) float32 of one of :data:`DATA`; ``which`` tells learn from test samples."""
+    rng = np.random.default_rng([seed, which])
+    if data == "uncorrelated":
+        return rng.standard_normal((n, dim), dtype=np.float32)
+    factors = max(1, dim // 4)
+    mixing = np.random.default_rng(seed).standard_normal((factors, dim)) / np.sqrt(factors)
+    mixed: npt.NDArray[np.float32] = (rng.standard_normal((n, factors)) @ mixing).astype(np.float32)
+    return mixed
+
+
+def plan(suite: Suite, dataset: str | None) -> Plan:
+    """Every data × dimension × bits × kind × seed."""
+    if dataset is not None:
+        raise ValueError(f"suite {suite.name!r} makes its own data; --dataset has no place in it")
+    settings = _checked(suite)
+    points = []
+    for entry in settings["sets"]:
+        for bits in settings["bits"]:
+            for seed in suite.seeds:
+                points += [_point(entry, bits, kind, seed, settings) for kind in KINDS]
+    return Plan(points)
+
+
+def _point(entry: dict[str, Any], bits: int, kind: str, seed: int, settings: dict[str, Any]) -> Point:
+    numbers = {name: settings[name] for name in _NUMBERS}
+    identity = {
+        "dataset": f"{entry['data']}-{entry['d']}",
+        "data": entry["data"],
+        "d": entry["d"],
+        "method": KINDS[kind],
+        "bits": bits,
+        "seed": seed,
+        **numbers,
+    }
+    label = f"{identity['dataset']} · {KINDS[kind]} · {bits} bits"
+    columns = ("bits_per_vector", "mse", "train_s", "encode_us", "wmops")
+    return Point(label, identity, columns, partial(_measure, kind, identity))
+
+
+def _measure(kind: str, facts: dict[str, Any]) -> dict[str, Any]:
+    from annvq.benchmarks.baselines.annvq import with_steps
+    from annvq.quantizers import make
+
+    beam = {} if kind == "product" else {"beam": facts["beam"]}
+    quantizer = make(kind, dim=facts["d"], M=facts["M"], nbits=facts["bits"] // facts["M"], **beam)
+    learn, test = (
+        sample(facts["data"], facts["d"], facts[size], facts["seed"], which)
+        for which, size in enumerate(("n_learn", "n_test"))
+    )
+    recipe = with_steps(quantizer, facts["steps"])
+    _, train_s = timed(lambda: quantizer.fit(learn, seed=facts["seed"], recipe=recipe))
+    codes, seconds = timed(lambda: quantizer.encode(test))
+    error = ((test.astype(np.float64) - quantizer.decode(codes)) ** 2).sum(1).mean()
+    return {
+        "bits_per_vector": quantizer.bits,
+        "mse": float(error),
+        "train_s": train_s,
+        "encode_us": 1e6 * seconds / len(test),
+        "wmops": quantizer.costs().wmops(),
+    }
+
+
+def _checked(suite: Suite) -> dict[str, Any]:
+    check_settings(suite, {"sets": list, "bits": list, "description": str, **dict.fromkeys(_NUMBERS, int)})
+    settings = {**_DEFAULTS, **suite.settings}
+    where = f"suite {suite.name!r}"
+    for entry in settings.get("sets") or [{}]:
+        if set(entry) != {"data", "d"} or entry["data"] not in DATA or not isinstance(entry["d"], int):
+            raise ValueError(f"{where}: sets hold data ({' or '.join(DATA)}) and d, got {entry!r}")
+    for bits in settings.get("bits") or [0]:
+        if not isinstance(bits, int) or bits < 1 or bits % settings["M"]:
+            raise ValueError(f"{where}: bits must be multiples of M={settings['M']}, got {bits!r}")
+    return settings
+
+
+def orders(rows: list[Row]) -> dict[tuple[str, int], tuple[str, ...]]:
+    """Methods by mean error over the seeds, least first, for each data set and number of bits."""
+    errors: dict[tuple[str, int], dict[str, list[float]]] = {}
+    for row in rows:
+        if row["error"] is None:
+            at = errors.setdefault((row["dataset"], row["bits"]), {})
+            at.setdefault(row["method"], []).append(row["mse"])
+    return {
+        point: tuple(sorted(values, key=lambda name: float(np.mean(values[name]))))
+        for point, values in errors.items()
+    }
+
+
+def compared(rows: list[Row]) -> list[dict[str, Any]]:
+    """One line per data set and bits: the errors, their order, and the published order where there is one."""
+    lines = []
+    for (dataset, bits), order in orders(rows).items():
+        data, dim = dataset.rsplit("-", 1)
+        group = [r for r in rows if (r["dataset"], r["bits"]) == (dataset, bits) and r["error"] is None]
+        values = {name: float(np.mean([r["mse"] for r in group if r["method"] == name])) for name in order}
+        published = PUBLISHED[data].get(bits) if data == "correlated" or dim == "64" else None
+        lines.append({"dataset": dataset, "bits": bits, **values, "order": order, "published": published})
+    return lines
+
+
+def tables(rows: list[Row]) -> list[Any]:
+    """One rich table: errors, their order and the published one."""
+    from rich.table import Table
+
+    table = Table(title="mean squared error, and the order of the codes (least error first)")
+    for name in ("data", "bits", "AVQ", "RVQ", "PVQ", "order", "published order"):
+        table.add_column(name, justify="right" if name in ("bits", "AVQ", "RVQ", "PVQ") else "left")
+    for line in compared(rows):
+        values = [format(line[m], ".4g") if m in line else "–" for m in ("AVQ", "RVQ", "PVQ")]
+        published = " < ".join(line["published"]) if line["published"] else "–"
+        table.add_row(line["dataset"], str(line["bits"]), *values, " < ".join(line["order"]), published)
+    return [table]
+
+
+def report(suite: Suite, rows: list[Row], out: Path) -> None:
+    """``report.png`` and ``report.md``: error against bits, and the orders beside the published ones."""
+    from annvq.benchmarks import plot
+
+    plot.toy(rows, out / "report.png", suite.title)
+    lines = [f"# {suite.title or suite.name}", ""]
+    if rows:
+        lines += [f"Measured with {environment_line(rows[-1])}.", ""]
+    lines += ["![](report.png)", "", "| data | bits | AVQ | RVQ | PVQ | order | published |"]
+    lines.append("|---|---:|---:|---:|---:|---|---|")
+    for line in compared(rows):
+        values = " | ".join(format(line[m], ".4g") if m in line else "–" for m in ("AVQ", "RVQ", "PVQ"))
+        published = " < ".join(line["published"]) if line["published"] else "–"
+        lines.append(
+            f"| {line['dataset']} | {line['bits']} | {values} | {' < '.join(line['order'])} | {published} |"
+        )
+    failed = [row for row in rows if row["error"] is not None]
+    lines += [f"\nFailed: {r['dataset']} {r['method']} {r['bits']} bits: {r['error']}" for r in failed]
+    text = __doc__.split("\n\n", 1)[1].replace("``", "`")
+    (out / "report.md").write_text("\n".join([*lines, "", text]), encoding="utf-8")

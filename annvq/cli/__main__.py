@@ -1,0 +1,3 @@
+from annvq.cli import main
+
+main()

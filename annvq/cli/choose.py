@@ -1,0 +1,82 @@
+"""``annvq choose``."""
+
+import json
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("data")
+@click.option(
+    "--bits", type=click.IntRange(min=1), default=64, show_default=True, help="Bits per vector in all."
+)
+@click.option(
+    "--metric", type=click.Choice(["l2", "ip", "cosine"]), help="[default: the data set's, else l2]"
+)
+@click.option(
+    "--sample", type=click.IntRange(min=1), default=50_000, show_default=True, help="Vectors measured on."
+)
+@click.option(
+    "--queries", "nq", type=click.IntRange(min=1), default=500, show_default=True, help="Held out as queries."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all cores].")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def choose(
+    data: str,
+    bits: int,
+    metric: str | None,
+    sample: int,
+    nq: int,
+    seed: int,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Measure codes of BITS bits per vector on a sample of your vectors and recommend one.
+
+    DATA is a file of vectors, or a data set by name or path. Queries are held out of the sample; a set's
+    own queries are not used. Every stored bit is charged: the norm of residual and additive codes comes out
+    of BITS.
+    """
+    from rich.console import Console
+
+    from annvq import budget
+    from annvq.benchmarks.run import Observer
+    from annvq.cli.bench import _observer
+
+    x, its_metric = _sample_source(data)
+    console = Console(stderr=True)
+    watching: Any = _observer(console)
+    with watching as observer:
+        assert isinstance(observer, Observer)
+        choice = budget.choose(
+            x,
+            bits=bits,
+            metric=metric or its_metric,
+            sample=sample,
+            nq=nq,
+            seed=seed,
+            threads=threads,
+            observer=observer,
+        )
+    if as_json:
+        click.echo(json.dumps(choice.to_dict(), indent=1))
+        return
+    out = Console()
+    out.print(choice.table())
+    out.print(f"\n[bold]Recommended: {choice.recommended.label}[/bold]\n{choice.reason}")
+    out.print(f"\n{choice.recommended.code_line()}", highlight=False)
+
+
+def _sample_source(data: str) -> tuple[Any, str]:
+    """The vectors to sample from, and the metric that comes with them."""
+    from pathlib import Path
+
+    from annvq import datasets
+
+    path = Path(data)
+    if path.is_file() and path.suffix not in (".hdf5", ".h5"):
+        return datasets.load_vectors(path), "l2"
+    held = datasets.load(data)
+    return held.base, held.metric

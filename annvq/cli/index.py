@@ -1,0 +1,201 @@
+"""``annvq train``, ``annvq build``, ``annvq search``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_THREADS = click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all cores].")
+_METRIC = click.option(
+    "--metric", type=click.Choice(["l2", "ip", "cosine"]), help="[default: the data set's, else l2]"
+)
+
+
+def _use(threads: int | None) -> None:
+    if threads is not None:
+        from annvq import set_num_threads
+
+        set_num_threads(threads)
+
+
+def _is_named(data: str) -> bool:
+
+    return not Path(data).exists() and "/" not in data and not Path(data).suffix
+
+
+def _vectors(data: str, part: str) -> Any:
+    """The vectors of a file, or ``part`` of a named data set."""
+    from annvq import datasets
+
+    if _is_named(data):
+        return getattr(datasets.load(data), part)
+    path = Path(data)
+    if part == "learn" and path.suffix in (".hdf5", ".h5"):
+        return datasets.load(data).learn
+    if part == "queries" and path.suffix in (".hdf5", ".h5"):
+        return datasets.load(data).queries
+    return datasets.load_vectors(path)
+
+
+def _make(kind: str, dim: int, bits: int, nbits: int, norm_bits: int, beam: int | None) -> Any:
+    from annvq.benchmarks.baselines.base import split_bits
+    from annvq.quantizers import make
+
+    per_codebook = split_bits(bits - norm_bits, nbits)
+    equal = len(set(per_codebook)) == 1
+    extra = {"beam": beam} if beam is not None and kind != "product" else {}
+    return make(kind, dim=dim, M=len(per_codebook), nbits=per_codebook[0] if equal else per_codebook, **extra)
+
+
+@click.command()
+@click.argument("data")
+@click.option("--out", type=_FILE, required=True, help="File of the quantizer.")
+@click.option("--kind", default="additive", show_default=True, help="product, residual, additive, …")
+@click.option(
+    "--bits", type=click.IntRange(min=1), default=64, show_default=True, help="Bits per vector in all."
+)
+@click.option(
+    "--nbits", type=click.IntRange(1, 16), default=8, show_default=True, help="At most, per codebook."
+)
+@click.option("--beam", type=click.IntRange(min=1), help="Beam width of residual and additive codes.")
+@_METRIC
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@_THREADS
+def train(
+    data: str,
+    out: Path,
+    kind: str,
+    bits: int,
+    nbits: int,
+    beam: int | None,
+    metric: str | None,
+    seed: int,
+    threads: int | None,
+) -> None:
+    """Learn a quantizer from DATA (the learn vectors of a data set, or a file of vectors).
+
+    Under l2, residual and additive codes pay one byte of BITS for the norm that an index stores.
+    """
+    import numpy as np
+
+    from annvq.arrays import normalized
+
+    _use(threads)
+    x = _vectors(data, "learn")
+    charged = 8 if kind != "product" and metric in (None, "l2") else 0
+    quantizer = _make(kind, int(x.shape[1]), bits, nbits, charged, beam)
+    if metric == "cosine":
+        x = normalized(np.asarray(x, dtype=np.float32))
+    quantizer.fit(x, seed=seed, progress=True)
+    quantizer.save(out)
+    click.echo(f"wrote {out}: {kind}, {quantizer.bits} bits a code, learned from {len(x):,} vectors")
+
+
+@click.command()
+@click.argument("recipe")
+@click.argument("data")
+@click.option("--out", type=_FILE, required=True, help="File of the index.")
+@_METRIC
+@click.option(
+    "--norm",
+    type=click.Choice(["auto", "uint8", "float32"]),
+    default="auto",
+    show_default=True,
+    help="How the norm is stored where l2 needs one.",
+)
+@click.option(
+    "--bits", type=click.IntRange(min=1), default=64, show_default=True, help="For a RECIPE to train."
+)
+@click.option(
+    "--nbits", type=click.IntRange(1, 16), default=8, show_default=True, help="For a RECIPE to train."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@_THREADS
+def build(
+    recipe: str,
+    data: str,
+    out: Path,
+    metric: str | None,
+    norm: Any,
+    bits: int,
+    nbits: int,
+    seed: int,
+    threads: int | None,
+) -> None:
+    """Build an index of DATA and write it to a file.
+
+    RECIPE is a quantizer's file (from `annvq train`), or product, residual or additive: a quantizer of that
+    kind is then trained on the data set's learn vectors, or on DATA itself. DATA is a file of vectors or a
+    named data set.
+    """
+    from annvq.datasets import load
+    from annvq.indexes import FlatIndex
+    from annvq.quantizers import load_quantizer, registered
+
+    _use(threads)
+    if metric is None:
+        metric = load(data).metric if _is_named(data) or data.endswith((".hdf5", ".h5")) else "l2"
+    base = _vectors(data, "base")
+    if recipe in registered():
+        charged = (
+            {"uint8": 8, "float32": 32, "auto": 8}[norm] if recipe != "product" and metric == "l2" else 0
+        )
+        quantizer = _make(recipe, int(base.shape[1]), bits, nbits, charged, None)
+    elif Path(recipe).is_file():
+        quantizer = load_quantizer(recipe)
+    else:
+        raise ValueError(
+            f"RECIPE must be a quantizer file or one of {', '.join(registered())}, got {recipe!r}"
+        )
+    index = FlatIndex(quantizer, metric=metric, norm=norm)
+    if recipe in registered():
+        index.fit(_vectors(data, "learn"), seed=seed, progress=True)
+    index.add(base)
+    index.save(out)
+    click.echo(
+        f"wrote {out}: {len(index):,} vectors, {index.bits_per_vector} bits each, "
+        f"{out.stat().st_size:,} bytes"
+    )
+
+
+@click.command()
+@click.argument("index", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("queries")
+@click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours per query.")
+@click.option("--out", type=_FILE, help="Write .npz (ids and distances) or .ivecs (ids) instead of a table.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first LIMIT queries.")
+@_THREADS
+def search(
+    index: Path, queries: str, k: int, out: Path | None, limit: int | None, threads: int | None
+) -> None:
+    """Search INDEX for the nearest neighbours of QUERIES (a file of vectors or a named data set).
+
+    Without --out, prints the results of the first ten queries.
+    """
+    import numpy as np
+
+    from annvq.indexes import load_index
+
+    if out is not None and out.suffix not in (".npz", ".ivecs"):
+        raise click.UsageError(f"--out must end in .npz or .ivecs, got {out.name!r}")
+    _use(threads)
+    loaded = load_index(index)
+    asked = _vectors(queries, "queries")[:limit]
+    if out is None:
+        asked = asked[: limit or 10]
+    distances, ids = loaded.search(np.ascontiguousarray(asked), k)
+    if out is None:
+        for number, (row, values) in enumerate(zip(ids, distances, strict=True)):
+            click.echo(
+                f"query {number}: " + "  ".join(f"{i}:{v:.6g}" for i, v in zip(row, values, strict=True))
+            )
+        return
+    if out.suffix == ".npz":
+        np.savez(out, ids=ids, distances=distances)
+    else:
+        if len(ids) and int(ids.max()) > np.iinfo(np.int32).max:
+            raise ValueError(".ivecs holds 32-bit ids and some are larger; write .npz")
+        counts = np.full((len(ids), 1), ids.shape[1], dtype=np.int32)
+        np.hstack([counts, ids.astype(np.int32)]).astype("<i4").tofile(out)
+    click.echo(f"wrote {out}: {len(ids):,} queries, k = {k}")

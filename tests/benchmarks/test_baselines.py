@@ -1,0 +1,77 @@
+"""Methods: the bits they take, and that what they search is what they decode."""
+
+import numpy as np
+import pytest
+
+from annvq.benchmarks import baselines
+from annvq.benchmarks.baselines import Budget, make, split_bits
+
+FAISS = [name for name in baselines.known() if name.startswith("faiss.")]
+RNG = np.random.default_rng(0)
+LEARN, BASE, QUERIES = (RNG.standard_normal((n, 16)).astype(np.float32) for n in (400, 300, 20))
+
+
+@pytest.mark.parametrize("use", FAISS)
+@pytest.mark.parametrize("metric", ["l2", "ip"])
+def test_results_are_nearest_by_decoded_vectors(use, metric):
+    method = make(use, Budget(16, 32, metric), {"nbits": 4}, 0)
+    method.fit(LEARN)
+    method.add(BASE[:100])
+    method.add(BASE[100:])
+    assert method.bits_per_vector() == 32
+    assert method.wmops() > 0
+    decoded = method.decode(0, len(BASE)).astype(np.float64)
+    assert decoded.shape == BASE.shape
+    assert ((decoded - BASE) ** 2).sum() < 0.8 * (BASE**2).sum()
+    scores = ((QUERIES[:, None] - decoded) ** 2).sum(-1) if metric == "l2" else -QUERIES @ decoded.T
+    ids = method.search(QUERIES, 10)
+    # A norm of one byte moves scores, so the found are near the best rather than the best.
+    found = np.take_along_axis(scores, ids, axis=1).mean()
+    best = np.sort(scores, axis=1)[:, :10].mean()
+    assert found - best < (0.1 if metric == "l2" else 1e-4) * scores.std()
+
+
+def test_defaults_are_said_to_be_defaults():
+    assert make("faiss.rq", Budget(16, 32), {}, 0).config["settings"] == "defaults"
+    assert make("faiss.rq", Budget(16, 32), {"beam": 30}, 0).config["settings"] == "options"
+    assert make("faiss.rq", Budget(16, 32), {}, 0).config["beam"] == 5
+    assert make("faiss.lsq", Budget(16, 32), {}, 0).config["M"] == 3
+
+
+@pytest.mark.parametrize(
+    ("use", "budget", "options", "message"),
+    [
+        ("faiss.pq", Budget(16, 60), {}, "cannot spend 60 bits"),
+        ("faiss.rq", Budget(16, 8), {}, "cannot spend 8 bits, 8 of them on the norm"),
+        ("faiss.pq", Budget(10, 32), {}, "dim must be a multiple of M=4"),
+        ("faiss.pq", Budget(16, 32), {"beam": 2}, "unknown option 'beam'"),
+        ("faiss.hnsw", Budget(16, 32), {}, "unknown method 'faiss.hnsw'"),
+        ("annvq.product", Budget(10, 32), {}, "dim must be"),
+        ("annvq.residual", Budget(16, 8), {}, "nothing is left for the code"),
+        ("annvq.residual", Budget(16, 32), {"bean": 1}, "unknown option 'bean'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(use, budget, options, message):
+    with pytest.raises(ValueError, match=message):
+        make(use, budget, options, 0)
+
+
+@pytest.mark.parametrize(
+    ("bits", "nbits", "expected"),
+    [
+        (64, 8, (8,) * 8),
+        (56, 8, (8,) * 7),
+        (92, 8, (8,) * 8 + (7,) * 4),
+        (5, 8, (5,)),
+        (64, 6, (6,) * 9 + (5,) * 2),
+    ],
+)
+def test_split_bits(bits, nbits, expected):
+    assert split_bits(bits, nbits) == expected
+    assert sum(expected) == bits
+
+
+@pytest.mark.parametrize("kind", ["product", "residual", "additive"])
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_annvq_codes_take_the_budget(kind, metric):
+    assert make(f"annvq.{kind}", Budget(16, 64, metric), {}, 0).bits_per_vector() == 64

@@ -1,0 +1,134 @@
+"""Whole runs: resuming, failing methods, limits, reports."""
+
+import json
+
+import numpy as np
+import pytest
+
+from annvq.benchmarks import load_suite, run
+from annvq.benchmarks.results import read_rows
+from annvq.benchmarks.run import Observer
+
+SUITE = """
+title = "small"
+bits = [16]
+threads = 1
+[limits]
+learn = 400
+queries = 30
+[timing]
+parts = 3
+repeats = 2
+[[methods]]
+use = "faiss.pq"
+label = "first"
+options = { nbits = 4 }
+[[methods]]
+use = "faiss.pq"
+label = "impossible"
+options = { nbits = 5 }
+[[methods]]
+use = "faiss.rq"
+options = { nbits = 4 }
+"""
+REQUIRED = {
+    "dataset", "method", "bits_per_vector", "mse", "recall@1", "recall@10", "recall@100", "10-recall@10",
+    "train_s", "encode_us", "wmops", "search_us", "error",
+}  # fmt: skip
+
+
+class Seen(Observer):
+    def __init__(self, stop_before=None):
+        self.measured, self.found, self.stop_before = [], [], stop_before
+
+    def started(self, point):
+        if point.identity["method"] == self.stop_before:
+            raise KeyboardInterrupt
+
+    def finished(self, point, row, *, measured):
+        (self.measured if measured else self.found).append(row["method"])
+
+
+@pytest.fixture
+def vectors(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANNVQ_DATA", str(tmp_path / "cache"))
+    path = tmp_path / "mine.npy"
+    np.save(path, np.random.default_rng(0).standard_normal((2000, 8)).astype(np.float32))
+    return str(path)
+
+
+@pytest.fixture
+def suite(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(SUITE)
+    return load_suite(path)
+
+
+def test_a_run_measures_reports_and_resumes(tmp_path, vectors, suite):
+    out = tmp_path / "out"
+    rows = run(suite, out=out, dataset=vectors, observer=(first := Seen()))
+    assert first.measured == ["first", "impossible", "faiss.rq"]
+    assert read_rows(out / "results.jsonl") == rows
+    for row in rows:
+        assert set(row) >= REQUIRED
+    good = [row for row in rows if row["error"] is None]
+    assert [row["method"] for row in good] == ["first", "faiss.rq"]
+    for row in good:
+        assert row["bits_per_vector"] == 16
+        assert 0 < row["recall@1"] <= row["recall@10"] <= row["recall@100"] <= 1
+        assert row["n"] == 1800
+        assert row["n_learn"] == 400
+        assert row["nq"] == 30
+        assert row["env"]["threads"] == 1
+        assert len(row["encode_us_parts"]) == 3
+        assert row["learn_source"] == "base sample"
+    assert "cannot spend 16 bits" in rows[1]["error"]
+    assert rows[1]["mse"] is None
+    assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
+    report = (out / "report.md").read_text()
+    assert "| first |" in report
+    assert "failed: ValueError" in report
+
+    again = run(suite, out=out, dataset=vectors, observer=(second := Seen()))
+    assert second.measured == ["impossible"]  # what failed is tried again
+    assert second.found == ["first", "faiss.rq"]
+    assert [r["mse"] for r in again] == [r["mse"] for r in rows]
+    assert len((out / "results.jsonl").read_text().splitlines()) == 3
+
+    run(suite, out=out, dataset=vectors, fresh=True, observer=(third := Seen()))
+    assert third.found == []
+    run(suite, out=out, dataset=vectors, threads=2, observer=(fourth := Seen()))
+    assert fourth.found == []  # other threads, other measurement
+
+
+def test_an_interrupted_run_keeps_what_it_has(tmp_path, vectors, suite):
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        run(suite, out=out, dataset=vectors, observer=Seen(stop_before="faiss.rq"))
+    assert [row["method"] for row in read_rows(out / "results.jsonl")] == ["first", "impossible"]
+    run(suite, out=out, dataset=vectors, observer=(rest := Seen()))
+    assert rest.found == ["first"]
+    assert rest.measured == ["impossible", "faiss.rq"]
+
+
+def test_other_vectors_are_another_point(tmp_path, vectors, suite):
+    out = tmp_path / "out"
+    run(suite, out=out, dataset=vectors)
+    x = np.load(vectors)
+    np.save(vectors, x + 1)
+    run(suite, out=out, dataset=vectors, observer=(seen := Seen()))
+    assert seen.found == []
+    assert len((out / "results.jsonl").read_text().splitlines()) == 6
+
+
+def test_rows_are_reproducible_and_json(tmp_path, vectors, suite):
+    rows = [run(suite, out=tmp_path / name, dataset=vectors) for name in ("a", "b")]
+    for one, other in zip(*rows, strict=True):
+        assert one["mse"] == other["mse"]
+        assert one["recall@10"] == other["recall@10"]
+        json.dumps(one, allow_nan=False)
+
+
+def test_a_missing_data_set_is_an_error_of_the_run(tmp_path, suite):
+    with pytest.raises((ValueError, OSError)):
+        run(suite, out=tmp_path, dataset=str(tmp_path / "absent.npy"))

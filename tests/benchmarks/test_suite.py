@@ -1,0 +1,91 @@
+"""Suites: what is accepted, and what is refused by name."""
+
+import pytest
+
+from annvq.benchmarks import baselines, load_suite, runners, suite_names
+
+GOOD = """
+kind = "codes"
+title = "a test"
+bits = [32]
+[[methods]]
+use = "faiss.pq"
+[quick]
+bits = [16]
+"""
+
+
+def written(tmp_path, text):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+def test_shipped_suites_plan():
+    assert {"quickstart", "toy"} <= set(suite_names())
+    for name in ("quickstart", "toy"):
+        suite = load_suite(name)
+        assert suite.kind in runners.kinds()
+    plan = runners.runner("toy").plan(load_suite("toy"), None)
+    assert len(plan.points) == 4 * 8 * 3
+    quick = runners.runner("toy").plan(load_suite("toy", quick=True), None)
+    assert len(quick.points) < len(plan.points)
+
+
+def test_quickstart_charges_equal_bits_in_all():
+    settings = load_suite("quickstart").settings
+    for entry in settings["methods"]:
+        for bits in settings["bits"]:
+            budget = baselines.Budget(64, bits)
+            method = baselines.make(entry["use"], budget, entry.get("options", {}), 0)
+            assert method.bits_per_vector() == bits, entry
+
+
+def test_quick_replaces(tmp_path):
+    path = written(tmp_path, GOOD)
+    assert load_suite(path).settings["bits"] == [32]
+    assert load_suite(path, quick=True).settings["bits"] == [16]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bits = [", "not readable TOML"),
+        ("threads = -1", "threads must be 0"),
+        ("seeds = []", "seeds must be non-negative integers"),
+        ("seeds = [-1]", "seeds must be non-negative integers"),
+        ('threads = "two"', "threads must be int"),
+    ],
+)
+def test_a_wrong_file_is_refused(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        load_suite(written(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('use = "faiss.pq"', 'use = "faiss.pk"', "Did you mean 'faiss.pq'"),
+        ('use = "faiss.pq"', 'used = "faiss.pq"', "a method has use, label and options"),
+        ("bits = [32]", "bits = []", "bits must be a list of at least one"),
+        ("bits = [32]", "bits = [0]", "bits must be positive integers"),
+        ("bits = [32]", "bits = [32]\nbit = 3", "unknown key 'bit'"),
+        ("bits = [32]", "bits = [32]\nlimits = { base = 0 }", "limits holds positive"),
+        ("bits = [32]", "bits = [32]\ntiming = { rounds = 1 }", "timing holds positive"),
+    ],
+)  # fmt: skip
+def test_wrong_settings_are_refused(tmp_path, old, new, message):
+    suite = load_suite(written(tmp_path, GOOD.replace(old, new)))
+    with pytest.raises(ValueError, match=message):
+        runners.runner(suite.kind).plan(suite, None)
+
+
+def test_unknown_names():
+    with pytest.raises(ValueError, match=r"unknown suite 'quickstar'.*Did you mean 'quickstart'"):
+        load_suite("quickstar")
+    with pytest.raises(ValueError, match="no suite file"):
+        load_suite("nowhere.toml")
+    with pytest.raises(ValueError, match="no \\[quick\\] table"):
+        load_suite("quickstart", quick=True)
+    with pytest.raises(ValueError, match=r"unknown kind of suite 'code'.*Did you mean 'codes'"):
+        runners.runner("code")

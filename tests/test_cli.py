@@ -1,0 +1,177 @@
+"""The command line: what it prints, writes and returns."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from annvq import __version__
+from annvq.cli import main
+
+
+@pytest.fixture
+def annvq(capsys):
+    """Run a command in this process: (exit code, standard output, standard error)."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        return stop.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def vectors(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANNVQ_DATA", str(tmp_path / "cache"))
+    path = tmp_path / "mine.npy"
+    np.save(path, np.random.default_rng(0).standard_normal((1200, 8)).astype(np.float32))
+    return path
+
+
+def test_help_and_version(annvq):
+    code, out, _ = annvq("--help")
+    assert code == 0
+    for name in ("bench", "choose", "datasets", "train", "build", "search", "info", "complexity", "config"):
+        assert f"\n  {name} " in out
+        assert annvq(name, "--help")[0] == 0
+    assert annvq("--version")[1] == f"annvq, version {__version__}\n"
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys\nfrom annvq.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print([m for m in ('torch', 'faiss', 'matplotlib', 'h5py', 'sklearn', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
+
+
+def test_train_build_search_info(annvq, vectors, tmp_path):
+    q, index, found = tmp_path / "q.annvq", tmp_path / "index.annvq", tmp_path / "found.npz"
+    code, out, err = annvq("train", vectors, "--kind", "product", "--bits", 16, "--nbits", 4, "--out", q)
+    assert code == 0, err
+    assert "16 bits" in out
+    code, out, err = annvq("info", q, "--json")
+    assert code == 0, err
+    assert json.loads(out)["holds"] == "quantizer"
+    code, out, err = annvq("build", q, vectors, "--out", index)
+    assert code == 0, err
+    assert "1,200 vectors, 16 bits each" in out
+    facts = json.loads(annvq("info", index, "--json")[1])
+    assert (facts["holds"], facts["vectors"], facts["bits_per_vector"]) == ("index", 1200, 16)
+    code, out, err = annvq("search", index, vectors, "-k", 5, "--out", found)
+    assert code == 0, err
+    with np.load(found) as results:
+        assert results["ids"].shape == results["distances"].shape == (1200, 5)
+        ids = results["ids"]
+    ivecs = tmp_path / "found.ivecs"
+    annvq("search", index, vectors, "-k", 5, "--out", ivecs)
+    read = np.fromfile(ivecs, "<i4").reshape(1200, 6)
+    np.testing.assert_array_equal(read, np.hstack([np.full((1200, 1), 5), ids]))
+    code, out, _ = annvq("search", index, vectors, "-k", 3)
+    assert code == 0
+    assert len(out.splitlines()) == 10
+    assert out.startswith("query 0: ")
+
+
+def test_build_by_kind(annvq, vectors, tmp_path):
+    out = tmp_path / "index.annvq"
+    code, said, err = annvq(
+        "build", "product", vectors, "--bits", 16, "--nbits", 4, "--metric", "cosine", "--out", out
+    )
+    assert code == 0, err
+    assert "16 bits each" in said
+
+
+def test_bench(annvq, vectors, tmp_path):
+    suite, out = tmp_path / "mine.toml", tmp_path / "out"
+    suite.write_text('bits = [16]\n[[methods]]\nuse = "faiss.pq"\noptions = { nbits = 4 }\n')
+    code, said, err = annvq("bench", suite, "--dataset", vectors, "--out", out, "--threads", 1)
+    assert code == 0, err
+    assert "faiss.pq" in said
+    assert (out / "report.png").exists()
+    assert len((out / "results.jsonl").read_text().splitlines()) == 1
+    assert "there already" in annvq("bench", suite, "--dataset", vectors, "--out", out, "--threads", 1)[1]
+    suite.write_text('bits = [16]\n[[methods]]\nuse = "faiss.pq"\noptions = { nbits = 5 }\n')
+    code, said, err = annvq("bench", suite, "--dataset", vectors, "--out", out)
+    assert code == 1
+    assert "no row could be measured" in err
+
+
+def test_complexity(annvq):
+    code, out, _ = annvq("complexity", "--dim", 64, "--bits", 64, "--json")
+    assert code == 0
+    product, residual, additive = json.loads(out)
+    assert product["encode_wmops"] < residual["encode_wmops"] < additive["encode_wmops"]
+    assert product["bits"] == residual["bits"] == additive["bits"] == 64
+    assert "product" in annvq("complexity")[1]
+
+
+def test_datasets(annvq):
+    assert "patches" in annvq("datasets", "list")[1]
+    code, out, _ = annvq("datasets", "info", "patches")
+    assert code == 0
+    assert "100000" in out
+    assert "built in" in annvq("datasets", "get", "patches")[1]
+
+
+def test_config(annvq):
+    assert "simd" in annvq("config")[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["bunch"], 2, "No such command 'bunch'"),
+        (["bench", "--threads", "0"], 2, "--threads"),
+        (["bench", "quickstar"], 1, "Did you mean 'quickstart'?"),
+        (["bench", "toy", "--dataset", "patches"], 1, "makes its own data"),
+        (["datasets", "info", "sift2m"], 1, "sift2m"),
+        (["complexity", "--nbits", "40"], 2, "--nbits must be between 1 and 16"),
+        (["complexity", "--convention", "paper"], 2, "--convention"),
+        (["info", "absent.annvq"], 2, "absent.annvq"),
+        (["train", "absent.npy", "--out", "q"], 1, "absent.npy"),
+    ],
+)
+def test_errors_are_one_line_without_a_traceback(annvq, arguments, code, message):
+    got, _, err = annvq(*arguments)
+    assert got == code
+    assert message in err
+    assert "Traceback" not in err
+    if code == 1:
+        assert err.startswith("annvq: error: ")
+        assert len(err.strip().splitlines()) == 1
+
+
+def test_a_file_that_is_neither_quantizer_nor_index(annvq, vectors):
+    code, _, err = annvq("info", vectors)
+    assert code == 1
+    assert "mine.npy" in err
+
+
+def test_debug_shows_the_traceback(monkeypatch):
+    monkeypatch.setenv("ANNVQ_DEBUG", "1")
+    with pytest.raises(ValueError, match="quickstar"):
+        main(["bench", "quickstar"])
+
+
+def test_search_refuses_an_unknown_suffix(annvq, vectors):
+    code, _, err = annvq("search", vectors, vectors, "--out", "found.txt")
+    assert code == 2
+    assert "must end in .npz or .ivecs" in err
+
+
+def test_choose(annvq, vectors, monkeypatch):
+    from annvq import budget
+
+    monkeypatch.setattr(budget, "_GRID", (("product", 4, "auto"),))
+    code, out, err = annvq("choose", vectors, "--bits", 16, "--threads", 1)
+    assert code == 0, err
+    assert "Recommended: product 4x4" in out
+    code, out, err = annvq("choose", vectors, "--bits", 16, "--threads", 1, "--json")
+    assert json.loads(out)["recommended"]["nbits"] == [4, 4, 4, 4]
