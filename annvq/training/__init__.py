@@ -1,0 +1,23 @@
+"""Learning codebooks: gradient estimators, the trainer, and recipes that need no tuning."""
+
+from annvq.training.estimators import NSVQ, DiVeQ, Estimator, RotationTrick, StraightThrough
+from annvq.training.history import History
+from annvq.training.kmeans import KMeans
+from annvq.training.recipe import Recipe, default_recipe
+from annvq.training.replacement import Replacement
+from annvq.training.trainer import Trainer, TrainerPart
+
+__all__ = [
+    "NSVQ",
+    "DiVeQ",
+    "Estimator",
+    "History",
+    "KMeans",
+    "Recipe",
+    "Replacement",
+    "RotationTrick",
+    "StraightThrough",
+    "Trainer",
+    "TrainerPart",
+    "default_recipe",
+]

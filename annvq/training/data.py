@@ -1,0 +1,63 @@
+"""Training vectors as recipes see them: sampled, split, centred and scaled."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from annvq.arrays import F32, Array, to_numpy
+from annvq.quantizers.base import TableQuantizer
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What the parts of a recipe learn from.
+
+    Vectors have mean zero and root-mean-square coordinate about one, so that neither offset nor scale of the data
+    matters to a recipe; codebooks are moved back afterwards by :meth:`restore`.
+    """
+
+    train: F32  # (n, d)
+    validation: F32  # (nv, d), disjoint from train unless there were too few rows
+    mean: F32  # (d,)
+    scale: float
+    base_seed: int
+    progress: bool = False
+
+    def seed(self, *path: int) -> int:
+        """A seed of its own for each purpose."""
+        return int(np.random.SeedSequence([self.base_seed, *path]).generate_state(1)[0])
+
+    def restore(self, quantizer: TableQuantizer) -> None:
+        """Bring codebooks learned on these vectors to the data's own offset and scale."""
+        books = [b.detach().cpu().numpy() * np.float32(self.scale) for b in quantizer.codebooks]
+        if quantizer.needs_norm:
+            books[0] = books[0] + self.mean
+        else:
+            books = [b + self.mean[s : s + quantizer.width] for b, s in zip(books, quantizer.starts, strict=True)]
+        quantizer.set_codebooks(books)
+
+
+def prepare(
+    x: Array, dim: int, *, least: int, max_rows: int, validation: float, seed: int, progress: bool
+) -> TrainingData:
+    """Sample, split, centre and scale checked vectors.
+
+    Args:
+        least: rows that training cannot do without; validation then comes out of them.
+        max_rows: more rows than this are sampled down.
+        validation: share of the rows held out, at most 10,000 rows.
+    """
+    n = int(x.shape[0])
+    order = np.random.default_rng(seed).permutation(n)[:max_rows]
+    rows = to_numpy(x if len(order) == n else x[np.sort(order)], dim)
+    rows = rows[np.argsort(np.argsort(order))] if len(order) < n else rows[order]
+    held = min(10_000, int(len(rows) * validation))
+    mean = rows.mean(axis=0, dtype=np.float64)
+    rows = rows - mean.astype(np.float32)
+    spread = float(np.sqrt(np.mean(np.square(rows, dtype=np.float64))))
+    # A power of two scales without rounding: the same data in other units gives the same codes.
+    scale = 2.0 ** round(np.log2(spread)) if spread > 0 else 1.0
+    rows /= np.float32(scale)
+    split = held if len(rows) - held >= least and held else 0
+    train, valid = (rows[split:], rows[:split]) if split else (rows, rows)
+    return TrainingData(train, valid, mean.astype(np.float32), scale, seed, progress)
