@@ -121,7 +121,5 @@ def normalized(x: F32, name: str = "x") -> F32:
     """
     norms = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))
     if len(norms) and not norms.min() > 0:
-        raise ValueError(
-            f"{name} must not hold zero vectors under cosine; row {int(np.argmin(norms))} is zero"
-        )
+        raise ValueError(f"{name} must not hold zero vectors under cosine; row {int(np.argmin(norms))} is zero")
     return (x / norms[:, None]).astype(np.float32)

@@ -56,11 +56,7 @@ class Candidate:
     @property
     def label(self) -> str:
         """Kind, codebooks and norm in one phrase."""
-        books = (
-            f"{len(self.nbits)}x{self.nbits[0]}"
-            if len(set(self.nbits)) == 1
-            else "+".join(map(str, self.nbits))
-        )
+        books = f"{len(self.nbits)}x{self.nbits[0]}" if len(set(self.nbits)) == 1 else "+".join(map(str, self.nbits))
         return f"{self.kind} {books}" + (f" + {self.norm} norm" if self.norm else "")
 
     def code_line(self) -> str:
@@ -150,9 +146,7 @@ def choose(
 
     if int(x.shape[0]) < 1000:
         raise ValueError(f"x must have at least 1000 vectors to choose on, got {int(x.shape[0])}")
-    with environment.pinned_threads(
-        get_num_threads() if threads is None else positive_int(threads, "threads")
-    ):
+    with environment.pinned_threads(get_num_threads() if threads is None else positive_int(threads, "threads")):
         data = _split(x, metric, sample, nq, seed)
         candidates = _measure_all(data, bits, seed, observer)
     good = [c for c in candidates if c.error is None]
@@ -175,9 +169,7 @@ def _split(x: Any, metric: str, sample: int, nq: int, seed: int) -> Any:
     held: npt.NDArray[Any] = np.asarray(x[np.sort(rows)])
     nq = max(1, min(nq, len(rows) // 10))
     n_learn = min(_MAX_LEARN, int(_LEARN_SHARE * len(rows)))
-    queries, learn, base = (
-        np.ascontiguousarray(held[p], dtype=np.float32) for p in np.split(part, [nq, nq + n_learn])
-    )
+    queries, learn, base = (np.ascontiguousarray(held[p], dtype=np.float32) for p in np.split(part, [nq, nq + n_learn]))
     neighbors, distances = exact_neighbors(base, queries, min(100, len(base)), metric=metric)
     return prepare(Dataset("sample", metric, base, learn, queries, neighbors, distances), {})
 
@@ -194,9 +186,7 @@ def _measure_all(data: Any, bits: int, seed: int, observer: "Observer | None") -
     for candidate, point in zip(planned, points, strict=True):
         watch.started(point)
         row = measure_point(point)
-        figures = {
-            k: row.get(k) for k in ("bits_per_vector", "mse", "train_s", "encode_us", "search_us", "wmops")
-        }
+        figures = {k: row.get(k) for k in ("bits_per_vector", "mse", "train_s", "encode_us", "search_us", "wmops")}
         figures |= {"recall": row.get(CRITERION), "recall_at_1": row.get("recall@1"), "error": row["error"]}
         measured.append(Candidate(**{**asdict(candidate), **figures}))
         watch.finished(point, row, measured=True)
@@ -208,9 +198,7 @@ def _measure_one(c: Candidate, data: Any, bits: int, seed: int) -> dict[str, Any
     from annvq.benchmarks.runners.codes import Timing, measure
 
     options = {"nbits": max(c.nbits), "norm": c.norm if c.norm else "auto"}
-    return measure(
-        make(f"annvq.{c.kind}", Budget(c.dim, bits, c.metric), options, seed), data, Timing(5, 3, 1.0)
-    )
+    return measure(make(f"annvq.{c.kind}", Budget(c.dim, bits, c.metric), options, seed), data, Timing(5, 3, 1.0))
 
 
 def _candidates(bits: int, dim: int, metric: str, n_learn: int) -> Sequence[Candidate]:
@@ -268,10 +256,7 @@ def recommend(front: Sequence[Candidate], nq: int) -> tuple[Candidate, str]:
         reason = f"Highest recall of all codes at this budget: {figures}."
         if others:
             second = others[0]
-            reason += (
-                f" Next on the front: {second.label}, {second.recall:.3f} "
-                f"at {second.encode_us:.1f} µs to encode."
-            )
+            reason += f" Next on the front: {second.label}, {second.recall:.3f} at {second.encode_us:.1f} µs to encode."
         return chosen, reason
     return chosen, (
         f"{figures}. {best.label} reaches {top:.3f}, within the measurement's error (±{error:.3f}), "

@@ -175,9 +175,9 @@ def _additive(dim: int, sizes: Sequence[int], beam: int, *, clamp: bool) -> Oper
         # Unequal sizes: the smallest codebooks are taken first, which is the dearest order.
         entries = sum(left[i:])
         each = within(entries)
-        total += OperationCounts(
-            moves=i * paths * dim, additions=i * paths * dim, branches=comb(M, i) - 1
-        ) + distance(entries, dim, paths)
+        total += OperationCounts(moves=i * paths * dim, additions=i * paths * dim, branches=comb(M, i) - 1) + distance(
+            entries, dim, paths
+        )
         pairs = paths * each
         total += partial_sort(entries, each, paths) + OperationCounts(
             moves=pairs + pairs * dim, additions=pairs * i * dim
@@ -272,9 +272,7 @@ def linear_map(dim_in: int, dim_out: int) -> OperationCounts:
 # Searching, re-ranking, training, memory -------------------------------------------------------------------
 
 
-def tables(
-    kind: str, *, dim: int, M: int, nbits: int | Sequence[int] = 8, metric: str = "l2"
-) -> OperationCounts:
+def tables(kind: str, *, dim: int, M: int, nbits: int | Sequence[int] = 8, metric: str = "l2") -> OperationCounts:
     """Operations that build one query's look-up tables.
 
     Product codes compare each part of the query with its own codebook, ``K·d`` work in all; residual and
@@ -361,9 +359,7 @@ def training(
     _positive("passes", passes)
     one = encode_counts(kind, dim=dim, M=M, nbits=nbits, beam=beam)
     touched = dim if kind == "product" else M * dim
-    return (n * passes) * (
-        one + OperationCounts(additions=2 * touched, multiplications=touched, moves=touched)
-    )
+    return (n * passes) * (one + OperationCounts(additions=2 * touched, multiplications=touched, moves=touched))
 
 
 def memory(
@@ -419,9 +415,7 @@ def _bits(M: int, nbits: int | Sequence[int]) -> tuple[int, ...]:
     return per_codebook
 
 
-def _checked(
-    kind: str, dim: int, M: int, nbits: int | Sequence[int], beam: int | None
-) -> tuple[tuple[int, ...], int]:
+def _checked(kind: str, dim: int, M: int, nbits: int | Sequence[int], beam: int | None) -> tuple[tuple[int, ...], int]:
     """Sizes of the codebooks and the beam width, after checking all arguments."""
     _one_of("kind", kind, KINDS)
     _positive("dim", dim)

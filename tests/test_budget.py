@@ -27,9 +27,7 @@ def test_front_holds_the_best_and_nothing_beaten(figures):
     assert [c.recall for c in front] == sorted((c.recall for c in front), reverse=True)
     for c in candidates:
         for other in candidates:
-            beaten = (
-                other.recall > c.recall and other.encode_us <= c.encode_us and other.search_us <= c.search_us
-            )
+            beaten = other.recall > c.recall and other.encode_us <= c.encode_us and other.search_us <= c.search_us
             if beaten:
                 assert c not in front
     chosen, reason = recommend(front, nq=500)

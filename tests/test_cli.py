@@ -81,9 +81,7 @@ def test_train_build_search_info(annvq, vectors, tmp_path):
 
 def test_build_by_kind(annvq, vectors, tmp_path):
     out = tmp_path / "index.annvq"
-    code, said, err = annvq(
-        "build", "product", vectors, "--bits", 16, "--nbits", 4, "--metric", "cosine", "--out", out
-    )
+    code, said, err = annvq("build", "product", vectors, "--bits", 16, "--nbits", 4, "--metric", "cosine", "--out", out)
     assert code == 0, err
     assert "16 bits each" in said
 

@@ -102,9 +102,7 @@ def markdown(suite: Suite, rows: Sequence[Row], pictures: Iterable[str]) -> str:
             if row["error"] is not None:
                 lines.append(f"| {row['method']} | failed: {row['error']} |" + " |" * (len(columns) - 1))
                 continue
-            cells = [
-                f"**{cell(row, c)}**" if c in best and row[c] == best[c] else cell(row, c) for c in columns
-            ]
+            cells = [f"**{cell(row, c)}**" if c in best and row[c] == best[c] else cell(row, c) for c in columns]
             lines.append(f"| {row['method']} | " + " | ".join(cells) + " |")
     lines += ["", "How it is measured: `docs/benchmarks.md`.", ""]
     return "\n".join(lines)

@@ -51,8 +51,7 @@ class Results:
         kept = [
             row
             for row in self.rows
-            if row.get("point") not in keys
-            or (row.get("error") is None and row.get("key") == keys[row["point"]])
+            if row.get("point") not in keys or (row.get("error") is None and row.get("key") == keys[row["point"]])
         ]
         self.rows = kept
         temporary = self.path.with_suffix(".tmp")

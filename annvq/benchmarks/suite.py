@@ -86,8 +86,7 @@ def check_settings(suite: Suite, known: dict[str, type | tuple[type, ...]]) -> N
     for key, value in suite.settings.items():
         if key not in known:
             raise ValueError(
-                f"suite {suite.name!r}: unknown key {key!r} for kind {suite.kind!r}; "
-                f"known: {', '.join(known)}"
+                f"suite {suite.name!r}: unknown key {key!r} for kind {suite.kind!r}; known: {', '.join(known)}"
             )
         if not isinstance(value, known[key]) or isinstance(value, bool):
             raise ValueError(f"suite {suite.name!r}: {key} has the wrong type, got {value!r}")

@@ -8,15 +8,9 @@ import click
 
 @click.command()
 @click.argument("data")
-@click.option(
-    "--bits", type=click.IntRange(min=1), default=64, show_default=True, help="Bits per vector in all."
-)
-@click.option(
-    "--metric", type=click.Choice(["l2", "ip", "cosine"]), help="[default: the data set's, else l2]"
-)
-@click.option(
-    "--sample", type=click.IntRange(min=1), default=50_000, show_default=True, help="Vectors measured on."
-)
+@click.option("--bits", type=click.IntRange(min=1), default=64, show_default=True, help="Bits per vector in all.")
+@click.option("--metric", type=click.Choice(["l2", "ip", "cosine"]), help="[default: the data set's, else l2]")
+@click.option("--sample", type=click.IntRange(min=1), default=50_000, show_default=True, help="Vectors measured on.")
 @click.option(
     "--queries", "nq", type=click.IntRange(min=1), default=500, show_default=True, help="Held out as queries."
 )

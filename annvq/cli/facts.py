@@ -57,9 +57,7 @@ def _facts(file: Path) -> dict[str, Any]:
 
 @click.command()
 @click.option("--dim", type=int, default=128, show_default=True, help="Dimension of the vectors.")
-@click.option(
-    "--bits", type=int, default=64, show_default=True, help="Bits per vector in all, norm included."
-)
+@click.option("--bits", type=int, default=64, show_default=True, help="Bits per vector in all, norm included.")
 @click.option("--nbits", type=int, default=8, show_default=True, help="At most so many bits per codebook.")
 @click.option("--beam", type=int, help="Beam width of residual and additive codes [default: 1 and 16].")
 @click.option("--convention", type=click.Choice(["full", "published"]), default="full", show_default=True)

@@ -7,9 +7,7 @@ import click
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _THREADS = click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all cores].")
-_METRIC = click.option(
-    "--metric", type=click.Choice(["l2", "ip", "cosine"]), help="[default: the data set's, else l2]"
-)
+_METRIC = click.option("--metric", type=click.Choice(["l2", "ip", "cosine"]), help="[default: the data set's, else l2]")
 
 
 def _use(threads: int | None) -> None:
@@ -52,12 +50,8 @@ def _make(kind: str, dim: int, bits: int, nbits: int, norm_bits: int, beam: int 
 @click.argument("data")
 @click.option("--out", type=_FILE, required=True, help="File of the quantizer.")
 @click.option("--kind", default="additive", show_default=True, help="product, residual, additive, …")
-@click.option(
-    "--bits", type=click.IntRange(min=1), default=64, show_default=True, help="Bits per vector in all."
-)
-@click.option(
-    "--nbits", type=click.IntRange(1, 16), default=8, show_default=True, help="At most, per codebook."
-)
+@click.option("--bits", type=click.IntRange(min=1), default=64, show_default=True, help="Bits per vector in all.")
+@click.option("--nbits", type=click.IntRange(1, 16), default=8, show_default=True, help="At most, per codebook.")
 @click.option("--beam", type=click.IntRange(min=1), help="Beam width of residual and additive codes.")
 @_METRIC
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
@@ -104,12 +98,8 @@ def train(
     show_default=True,
     help="How the norm is stored where l2 needs one.",
 )
-@click.option(
-    "--bits", type=click.IntRange(min=1), default=64, show_default=True, help="For a RECIPE to train."
-)
-@click.option(
-    "--nbits", type=click.IntRange(1, 16), default=8, show_default=True, help="For a RECIPE to train."
-)
+@click.option("--bits", type=click.IntRange(min=1), default=64, show_default=True, help="For a RECIPE to train.")
+@click.option("--nbits", type=click.IntRange(1, 16), default=8, show_default=True, help="For a RECIPE to train.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @_THREADS
 def build(
@@ -138,25 +128,18 @@ def build(
         metric = load(data).metric if _is_named(data) or data.endswith((".hdf5", ".h5")) else "l2"
     base = _vectors(data, "base")
     if recipe in registered():
-        charged = (
-            {"uint8": 8, "float32": 32, "auto": 8}[norm] if recipe != "product" and metric == "l2" else 0
-        )
+        charged = {"uint8": 8, "float32": 32, "auto": 8}[norm] if recipe != "product" and metric == "l2" else 0
         quantizer = _make(recipe, int(base.shape[1]), bits, nbits, charged, None)
     elif Path(recipe).is_file():
         quantizer = load_quantizer(recipe)
     else:
-        raise ValueError(
-            f"RECIPE must be a quantizer file or one of {', '.join(registered())}, got {recipe!r}"
-        )
+        raise ValueError(f"RECIPE must be a quantizer file or one of {', '.join(registered())}, got {recipe!r}")
     index = FlatIndex(quantizer, metric=metric, norm=norm)
     if recipe in registered():
         index.fit(_vectors(data, "learn"), seed=seed, progress=True)
     index.add(base)
     index.save(out)
-    click.echo(
-        f"wrote {out}: {len(index):,} vectors, {index.bits_per_vector} bits each, "
-        f"{out.stat().st_size:,} bytes"
-    )
+    click.echo(f"wrote {out}: {len(index):,} vectors, {index.bits_per_vector} bits each, {out.stat().st_size:,} bytes")
 
 
 @click.command()
@@ -166,9 +149,7 @@ def build(
 @click.option("--out", type=_FILE, help="Write .npz (ids and distances) or .ivecs (ids) instead of a table.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first LIMIT queries.")
 @_THREADS
-def search(
-    index: Path, queries: str, k: int, out: Path | None, limit: int | None, threads: int | None
-) -> None:
+def search(index: Path, queries: str, k: int, out: Path | None, limit: int | None, threads: int | None) -> None:
     """Search INDEX for the nearest neighbours of QUERIES (a file of vectors or a named data set).
 
     Without --out, prints the results of the first ten queries.
@@ -187,9 +168,7 @@ def search(
     distances, ids = loaded.search(np.ascontiguousarray(asked), k)
     if out is None:
         for number, (row, values) in enumerate(zip(ids, distances, strict=True)):
-            click.echo(
-                f"query {number}: " + "  ".join(f"{i}:{v:.6g}" for i, v in zip(row, values, strict=True))
-            )
+            click.echo(f"query {number}: " + "  ".join(f"{i}:{v:.6g}" for i, v in zip(row, values, strict=True)))
         return
     if out.suffix == ".npz":
         np.savez(out, ids=ids, distances=distances)

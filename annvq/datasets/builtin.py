@@ -12,9 +12,7 @@ import numpy.typing as npt
 
 from annvq.datasets.dataset import Vectors, check_positive
 
-PATCHES_LICENCE = (
-    "CC BY 2.0 (photographs: china.jpg by ultraviolet, flower.jpg by dany13, shipped with scikit-learn)"
-)
+PATCHES_LICENCE = "CC BY 2.0 (photographs: china.jpg by ultraviolet, flower.jpg by dany13, shipped with scikit-learn)"
 
 _PATCH = 8
 _TILE = 48
@@ -81,8 +79,7 @@ def _photographs() -> list[npt.NDArray[np.uint8]]:
     # Integer arithmetic (ITU-R BT.601 luma): the same grey everywhere.
     weights = np.array([299, 587, 114], np.int64)
     return [
-        ((image.astype(np.int64) @ weights + 500) // 1000).astype(np.uint8)
-        for image in load_sample_images().images
+        ((image.astype(np.int64) @ weights + 500) // 1000).astype(np.uint8) for image in load_sample_images().images
     ]
 
 

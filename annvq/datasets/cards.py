@@ -72,9 +72,7 @@ def read_card(path: Path) -> Card:
     for key, kind in {**_REQUIRED, **_OPTIONAL}.items():
         value: Any = stated.get(key, _EMPTY[kind])
         if type(value) is not kind or any(type(item) is not str for item in _items(value)):
-            raise ValueError(
-                f"{path}: {key} must be a {'list of strings' if kind is list else kind.__name__}"
-            )
+            raise ValueError(f"{path}: {key} must be a {'list of strings' if kind is list else kind.__name__}")
     if stated["metric"] not in METRICS:
         raise ValueError(f"{path}: metric must be one of {', '.join(METRICS)}, got {stated['metric']!r}")
     if not stated["urls"]:

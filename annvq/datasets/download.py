@@ -277,9 +277,7 @@ def _check_part(card: Card, part: Path, expected: str) -> str:
     elif expected and found != expected:
         problem = f"gave a file with sha256 {found}, expected {expected}"
         if not card.sha256:
-            problem += (
-                f" as {card.path.name}.json recorded of an earlier download (delete that to accept another)"
-            )
+            problem += f" as {card.path.name}.json recorded of an earlier download (delete that to accept another)"
     elif not _looks_like_hdf5(part):
         problem = "gave something that is no HDF5 file"
     if problem:

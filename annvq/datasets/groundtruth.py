@@ -109,9 +109,7 @@ def cached_neighbors(
                 found = exact_neighbors(base, queries, k, metric, progress=progress)
                 _write(path, *found)
     except OSError as error:
-        _log.warning(
-            "cannot keep exact neighbours in %s (%s); set ANNVQ_DATA to a writable folder", path, error
-        )
+        _log.warning("cannot keep exact neighbours in %s (%s); set ANNVQ_DATA to a writable folder", path, error)
         found = exact_neighbors(base, queries, k, metric, progress=progress) if found is None else found
     return found
 
@@ -127,9 +125,7 @@ def _check_values(x: Vectors, what: str, first_row: int, metric: str) -> None:
         raise ValueError(f"{what} row {first_row + row} holds values that are not finite")
     if metric == "cosine" and not (x != 0).any(axis=1).all():
         row = int(np.flatnonzero(~(x != 0).any(axis=1))[0])
-        raise ValueError(
-            f"{what} row {first_row + row} is a zero vector, which has no direction (metric 'cosine')"
-        )
+        raise ValueError(f"{what} row {first_row + row} is a zero vector, which has no direction (metric 'cosine')")
 
 
 def _float32(x: Vectors, metric: str) -> F32:
@@ -173,9 +169,7 @@ def _candidates(
                 rows = slice(first, first + _QUERY_BLOCK)
                 found, which = faiss.knn(q32[rows], x32, here, metric=kind)
                 # A score that overflowed ranks last and makes the query doubtful.
-                found = np.where(
-                    (which >= 0) & np.isfinite(found), found, np.inf if metric == "l2" else -np.inf
-                )
+                found = np.where((which >= 0) & np.isfinite(found), found, np.inf if metric == "l2" else -np.inf)
                 scores = np.concatenate([best[rows], found if metric == "l2" else -found], axis=1)
                 merged = np.concatenate([ids[rows], which + start], axis=1)
                 keep = np.argpartition(scores, wanted - 1, axis=1)[:, :wanted]
@@ -216,9 +210,7 @@ def _nearest(base: Vectors, query: Vectors, ids: I64, k: int, metric: str) -> tu
     return ids[order], distances[order]
 
 
-def _second_pass(
-    base: Vectors, queries: Vectors, bounds: F64, k: int, metric: str, longest: float
-) -> tuple[I64, F64]:
+def _second_pass(base: Vectors, queries: Vectors, bounds: F64, k: int, metric: str, longest: float) -> tuple[I64, F64]:
     """Search again with float64 products, scoring exactly every row that may lie within ``bounds``."""
     bounds = bounds.copy()
     q64 = _float64(queries, metric)
@@ -266,11 +258,7 @@ def _read(path: Path, shape: tuple[int, int], n: int) -> tuple[I64, F32] | None:
     except (SafetensorError, KeyError, OSError) as error:
         _log.warning("ignoring the damaged cache file %s (%s)", path, error)
         return None
-    ok = (
-        neighbors.shape == shape == distances.shape
-        and neighbors.dtype == np.int64
-        and distances.dtype == np.float32
-    )
+    ok = neighbors.shape == shape == distances.shape and neighbors.dtype == np.int64 and distances.dtype == np.float32
     return (neighbors, distances) if ok and neighbors.min() >= 0 and neighbors.max() < n else None
 
 

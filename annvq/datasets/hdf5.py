@@ -131,8 +131,7 @@ def _map(path: Path, stored: Any) -> npt.NDArray[Any]:
     end = offset + stored.size * stored.dtype.itemsize
     if path.stat().st_size < end:
         raise ValueError(
-            f"{path}: truncated: dataset {stored.name!r} ends at byte {end}, "
-            f"the file has {path.stat().st_size}"
+            f"{path}: truncated: dataset {stored.name!r} ends at byte {end}, the file has {path.stat().st_size}"
         )
     return np.memmap(path, dtype=stored.dtype, mode="r", offset=offset, shape=stored.shape)
 

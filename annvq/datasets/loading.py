@@ -150,9 +150,7 @@ def _without_zeros(where: str, base: Vectors, queries: Vectors) -> tuple[Vectors
     keep_base, keep_queries = _nonzero_rows(base), _nonzero_rows(queries)
     zeros = int((~keep_base).sum()), int((~keep_queries).sum())
     if not keep_base.any() or not keep_queries.any():
-        raise ValueError(
-            f"{where}: all base vectors or all queries are zero, which have no direction (cosine)"
-        )
+        raise ValueError(f"{where}: all base vectors or all queries are zero, which have no direction (cosine)")
     if any(zeros):
         _log.warning("%s: left out zero vectors: %d of base, %d queries (metric cosine)", where, *zeros)
     return (
@@ -237,9 +235,7 @@ def _check_stated(
 def _only(folder: Path, role: str, suffixes: tuple[str, ...], *, optional: bool = False) -> Path | None:
     found = sorted(p for p in folder.iterdir() if p.suffix in suffixes and p.stem.rpartition("_")[2] == role)
     if len(found) > 1:
-        raise ValueError(
-            f"{folder}: more than one file ending in _{role}: {', '.join(p.name for p in found)}"
-        )
+        raise ValueError(f"{folder}: more than one file ending in _{role}: {', '.join(p.name for p in found)}")
     if not found and not optional:
         raise ValueError(f"{folder}: no file ending in _{role}{{{','.join(suffixes)}}}")
     return found[0] if found else None

@@ -110,9 +110,7 @@ def load(
             name, metric or "l2", base, queries, learn=learn, source="scikit-learn", info=about, **options
         )
     path = _fetch(name, progress)
-    return loading.from_hdf5(
-        path, name=name, metric=metric, info=cards.all_cards()[name].describe(), **options
-    )
+    return loading.from_hdf5(path, name=name, metric=metric, info=cards.all_cards()[name].describe(), **options)
 
 
 def load_vectors(path: str | os.PathLike[str]) -> Vectors:
@@ -158,9 +156,7 @@ def from_vectors(
     held_out = np.zeros(len(x), bool)
     held_out[np.random.default_rng(seed).choice(len(x), nq, replace=False)] = True
     base, queries = np.ascontiguousarray(x[~held_out]), np.ascontiguousarray(x[held_out])
-    return loading.assemble(
-        name, metric, base, queries, k=k, learn_size=learn_size, seed=seed, progress=progress
-    )
+    return loading.assemble(name, metric, base, queries, k=k, learn_size=learn_size, seed=seed, progress=progress)
 
 
 def gaussian(
@@ -184,9 +180,7 @@ def gaussian(
     """
     base, learn, queries = builtin.normal(d, n, n_learn, nq, correlation=correlation, seed=seed)
     name = f"gaussian-{d}" + (f"-corr{correlation:g}" if correlation else "")
-    return loading.assemble(
-        name, metric, base, queries, learn=learn, source=f"normal samples, seed {seed}", k=k
-    )
+    return loading.assemble(name, metric, base, queries, learn=learn, source=f"normal samples, seed {seed}", k=k)
 
 
 def _resolve(name: str) -> str:

@@ -88,9 +88,7 @@ def _read_vecs(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     heads = np.ascontiguousarray(mapped[::step, :4]).view("<i4")[:, 0]
     if (heads != d).any():
         bad = int(np.flatnonzero(heads != d)[0])
-        raise ValueError(
-            f"{path}: malformed: vector {bad * step} claims dimension {heads[bad]}, the first has {d}"
-        )
+        raise ValueError(f"{path}: malformed: vector {bad * step} claims dimension {heads[bad]}, the first has {d}")
     if dtype.itemsize == 1:
         return mapped[:, 4:].view(dtype)
     return np.memmap(path, dtype=dtype, mode="r", shape=(size // row, d + 1))[:, 1:]

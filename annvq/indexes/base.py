@@ -69,9 +69,7 @@ def check_ids(ids: Array, n: int | None, name: str = "ids") -> I64:
         raise ValueError(f"{name} must fit int64, got {int(array.max())}")
     out: I64 = np.ascontiguousarray(array, dtype=np.int64)
     if len(out) and int(out.min()) < 0:
-        raise ValueError(
-            f"{name} must not be negative (−1 marks an empty place in results), got {int(out.min())}"
-        )
+        raise ValueError(f"{name} must not be negative (−1 marks an empty place in results), got {int(out.min())}")
     return out
 
 
@@ -170,9 +168,7 @@ class Index(ABC):
 
     @classmethod
     @abstractmethod
-    def _from_stored(
-        cls, quantizer: Quantizer, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]
-    ) -> Self:
+    def _from_stored(cls, quantizer: Quantizer, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> Self:
         """The inverse of :meth:`_to_stored`; ValueError, KeyError or TypeError where something does not fit."""
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -57,9 +57,7 @@ class FlatIndex(Index):
             new_ids = check_ids(ids, n)
             repeated = new_ids[np.isin(new_ids, self._ids)]
             if len(repeated) or len(np.unique(new_ids)) != n:
-                raise ValueError(
-                    f"ids must be new and differ from one another; repeated: {repeated[:5].tolist()}"
-                )
+                raise ValueError(f"ids must be new and differ from one another; repeated: {repeated[:5].tolist()}")
         codes, norms = self._encode(x)
         self._codes = np.concatenate([self._codes, codes])
         self._norms = np.concatenate([self._norms, norms])
@@ -73,11 +71,7 @@ class FlatIndex(Index):
         norms = np.empty(n if self.norm else 0, dtype=self._norms.dtype)
         view = self.quantizer.scan_view()
         for start, stop in chunks(n, self.dim):
-            rows = (
-                self.prepared(x[start:stop], "x")
-                if self.metric == "cosine"
-                else rows_to_numpy(x, start, stop)
-            )
+            rows = self.prepared(x[start:stop], "x") if self.metric == "cosine" else rows_to_numpy(x, start, stop)
             codes[start:stop] = self.quantizer.encode(rows)
             if self.norm:
                 exact = view.norms(codes[start:stop])
@@ -103,9 +97,7 @@ class FlatIndex(Index):
         wanted = check_ids(ids, None)
         order = np.argsort(self._ids, kind="stable")
         at = np.searchsorted(self._ids, wanted, sorter=order)
-        rows = (
-            order[np.minimum(at, max(0, len(order) - 1))] if len(order) else np.zeros(len(wanted), np.int64)
-        )
+        rows = order[np.minimum(at, max(0, len(order) - 1))] if len(order) else np.zeros(len(wanted), np.int64)
         missing = wanted[self._ids[rows] != wanted] if len(order) else wanted
         if len(missing):
             raise ValueError(f"ids must be stored in the index; not there: {missing[:5].tolist()}")
@@ -130,9 +122,7 @@ class FlatIndex(Index):
         return {"n": len(self._ids), "next_id": self._next_id}, tensors
 
     @classmethod
-    def _from_stored(
-        cls, quantizer: Quantizer, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]
-    ) -> Self:
+    def _from_stored(cls, quantizer: Quantizer, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> Self:
         index = cls(quantizer, config["metric"], config["norm"])
         n = positive_int(config["n"], "n", low=0)
         bits = quantizer.bits_per_codebook

@@ -30,9 +30,7 @@ def _pack_chunk(codes: npt.NDArray[Any], bits: Sequence[int]) -> npt.NDArray[np.
     return np.packbits(np.concatenate(columns, axis=1).astype(np.uint8).reshape(-1), bitorder="little")
 
 
-def unpack(
-    packed: npt.NDArray[np.uint8], n: int, bits: Sequence[int], dtype: npt.DTypeLike
-) -> npt.NDArray[Any]:
+def unpack(packed: npt.NDArray[np.uint8], n: int, bits: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """The inverse of :func:`pack`: (n, M) codes of ``dtype``."""
     if all(b == 8 for b in bits):
         return packed.reshape(n, len(bits)).astype(dtype, copy=False)
@@ -41,9 +39,7 @@ def unpack(
     for start in range(0, n, _ROWS):
         stop = min(n, start + _ROWS)
         stream = packed[start * row_bits // 8 : packed_bytes(stop, bits)]
-        flat = np.unpackbits(stream, count=(stop - start) * row_bits, bitorder="little").reshape(
-            stop - start, row_bits
-        )
+        flat = np.unpackbits(stream, count=(stop - start) * row_bits, bitorder="little").reshape(stop - start, row_bits)
         at = 0
         for m, b in enumerate(bits):
             codes[start:stop, m] = flat[:, at : at + b] @ (1 << np.arange(b, dtype=np.uint32))

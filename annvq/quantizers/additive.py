@@ -1,13 +1,16 @@
 """Additive quantization: sums of entries, one of each codebook, chosen in any order."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from annvq.quantizers.beam import additive_beam
 from annvq.quantizers.registry import register
 from annvq.quantizers.sums import SumQuantizer
-from annvq.training.estimators import Estimator
+
+if TYPE_CHECKING:
+    from annvq.training.estimators import Estimator
 
 
 @register("additive")
@@ -32,7 +35,7 @@ class AdditiveVQ(SumQuantizer):
         nbits: int | Sequence[int] = 8,
         *,
         beam: int = 8,
-        estimator: Estimator | None = None,
+        estimator: "Estimator | None" = None,
     ) -> None:
         super().__init__(dim, M, nbits, beam, estimator)
 

@@ -27,10 +27,10 @@ from annvq.arrays import (
 )
 from annvq.errors import FormatError, NotFittedError
 from annvq.quantizers.registry import quantizer_class
-from annvq.training.estimators import NSVQ, Estimator
 
 if TYPE_CHECKING:
     from annvq.complexity import OperationCounts
+    from annvq.training.estimators import Estimator
     from annvq.training.recipe import Recipe
 
 METRICS = ("l2", "ip", "cosine")
@@ -83,12 +83,14 @@ class Quantizer(nn.Module, ABC):
     kind: ClassVar[str] = ""
     fitted: Tensor
 
-    def __init__(self, dim: int, M: int, nbits: int | Sequence[int], estimator: Estimator | None) -> None:
+    def __init__(self, dim: int, M: int, nbits: int | Sequence[int], estimator: "Estimator | None") -> None:
         super().__init__()
         self.dim = positive_int(dim, "dim", high=1 << 20)
         self.M = positive_int(M, "M", high=MAX_M)
         self.bits_per_codebook = check_nbits(nbits, self.M)
         self.sizes = tuple(1 << b for b in self.bits_per_codebook)
+        from annvq.training.estimators import NSVQ
+
         self.estimator: Estimator = NSVQ() if estimator is None else estimator
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
 
@@ -257,9 +259,7 @@ class Quantizer(nn.Module, ABC):
             low, high = int(array.min()), array.max(axis=0)
             over = high.astype(np.int64) >= np.asarray(self.sizes)
             if low < 0 or over.any():
-                raise ValueError(
-                    f"codes must lie in 0..K−1 with K = {self.sizes}; got {low}..{int(high.max())}"
-                )
+                raise ValueError(f"codes must lie in 0..K−1 with K = {self.sizes}; got {low}..{int(high.max())}")
         return array
 
     def forward(self, x: Tensor) -> Quantized:
@@ -310,8 +310,7 @@ def from_stored(
     except (KeyError, TypeError, ValueError) as e:
         raise FormatError(f"{where} holds a quantizer that cannot be built: {e}") from None
     expected = {
-        name: (str(t.dtype).removeprefix("torch."), tuple(t.shape))
-        for name, t in quantizer.state_dict().items()
+        name: (str(t.dtype).removeprefix("torch."), tuple(t.shape)) for name, t in quantizer.state_dict().items()
     }
     found = {name: (str(a.dtype), a.shape) for name, a in tensors.items()}
     if expected != found:
@@ -346,7 +345,7 @@ class TableQuantizer(Quantizer):
     norm_levels: Tensor
 
     def __init__(
-        self, dim: int, M: int, nbits: int | Sequence[int], estimator: Estimator | None, *, width: int
+        self, dim: int, M: int, nbits: int | Sequence[int], estimator: "Estimator | None", *, width: int
     ) -> None:
         super().__init__(dim, M, nbits, estimator)
         self.width = width

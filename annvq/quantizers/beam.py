@@ -25,9 +25,7 @@ def residual_beam(x: Tensor, weight: Tensor, offsets: tuple[int, ...], beam: int
     tables = BeamTables(x, weight)
     n = len(x)
     error = x.new_zeros(n, 1)
-    flat = torch.zeros(
-        n, 1, 0, dtype=torch.int64, device=x.device
-    )  # entries chosen so far, as rows of weight
+    flat = torch.zeros(n, 1, 0, dtype=torch.int64, device=x.device)  # entries chosen so far, as rows of weight
     for a, b in zip(offsets, offsets[1:], strict=False):
         change = tables.gains[:, None, a:b]
         for j in range(flat.shape[2]):
@@ -35,9 +33,7 @@ def residual_beam(x: Tensor, weight: Tensor, offsets: tuple[int, ...], beam: int
         total = (error[:, :, None] + change).reshape(n, -1)
         error, picked = total.topk(min(beam, total.shape[1]), dim=1, largest=False)
         parent, entry = picked // (b - a), picked % (b - a) + a
-        flat = torch.cat(
-            [flat.gather(1, parent[:, :, None].expand(-1, -1, flat.shape[2])), entry[:, :, None]], 2
-        )
+        flat = torch.cat([flat.gather(1, parent[:, :, None].expand(-1, -1, flat.shape[2])), entry[:, :, None]], 2)
     best = flat[torch.arange(n, device=x.device), error.argmin(1)]
     return best - torch.as_tensor(offsets[:-1], device=x.device)
 
@@ -56,17 +52,13 @@ def additive_beam(x: Tensor, weight: Tensor, offsets: tuple[int, ...], beam: int
     )
     # A set of entries is told from another by the sum of random 63-bit names of its members.
     names = torch.randint(1 << 62, (len(weight),), generator=torch.Generator().manual_seed(0)).to(x.device)
-    change = tables.gains[
-        :, None, :
-    ]  # (n, B, ΣK): error change when beam b takes entry e; inf if not allowed
+    change = tables.gains[:, None, :]  # (n, B, ΣK): error change when beam b takes entry e; inf if not allowed
     error = x.new_zeros(n, 1)
     codes = torch.full((n, 1, M), -1, dtype=torch.int64, device=x.device)
     name = torch.zeros(n, 1, dtype=torch.int64, device=x.device)
     for _ in range(M):
         width = min(beam, change.shape[2])
-        best, entry = change.topk(
-            width, dim=2, largest=False
-        )  # (n, B, width): the best extensions of each beam
+        best, entry = change.topk(width, dim=2, largest=False)  # (n, B, width): the best extensions of each beam
         total = (error[:, :, None] + best).reshape(n, -1)
         extended = (name[:, :, None] + names[entry]).reshape(n, -1)
         total = _mask_repeats(total, extended)

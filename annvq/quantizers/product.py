@@ -8,10 +8,10 @@ from torch import Tensor
 
 from annvq.quantizers.base import TableQuantizer
 from annvq.quantizers.registry import register
-from annvq.training.estimators import Estimator
 
 if TYPE_CHECKING:
     from annvq.complexity import OperationCounts
+    from annvq.training.estimators import Estimator
 
 
 @register("product")
@@ -30,7 +30,7 @@ class ProductVQ(TableQuantizer):
     needs_norm = False
 
     def __init__(
-        self, dim: int, M: int, nbits: int | Sequence[int] = 8, *, estimator: Estimator | None = None
+        self, dim: int, M: int, nbits: int | Sequence[int] = 8, *, estimator: "Estimator | None" = None
     ) -> None:
         if isinstance(dim, int) and isinstance(M, int) and M > 0 and dim % M:
             divisors = [m for m in range(1, min(dim, 128) + 1) if dim % m == 0]

@@ -17,9 +17,7 @@ def register(name: str) -> "Callable[[Q], Q]":
 
     def add(cls: "Q") -> "Q":
         if name in _REGISTERED:
-            raise ValueError(
-                f"a quantizer named {name!r} is registered already: {_REGISTERED[name].__name__}"
-            )
+            raise ValueError(f"a quantizer named {name!r} is registered already: {_REGISTERED[name].__name__}")
         cls.kind = name
         _REGISTERED[name] = cls
         return cls

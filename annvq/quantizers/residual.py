@@ -1,13 +1,16 @@
 """Residual quantization: each codebook quantizes what the ones before left over."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from annvq.quantizers.beam import residual_beam
 from annvq.quantizers.registry import register
 from annvq.quantizers.sums import SumQuantizer
-from annvq.training.estimators import Estimator
+
+if TYPE_CHECKING:
+    from annvq.training.estimators import Estimator
 
 
 @register("residual")
@@ -32,7 +35,7 @@ class ResidualVQ(SumQuantizer):
         nbits: int | Sequence[int] = 8,
         *,
         beam: int = 16,
-        estimator: Estimator | None = None,
+        estimator: "Estimator | None" = None,
     ) -> None:
         super().__init__(dim, M, nbits, beam, estimator)
 

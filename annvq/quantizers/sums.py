@@ -9,10 +9,10 @@ from torch import Tensor
 
 from annvq.arrays import positive_int
 from annvq.quantizers.base import TableQuantizer
-from annvq.training.estimators import Estimator
 
 if TYPE_CHECKING:
     from annvq.complexity import OperationCounts
+    from annvq.training.estimators import Estimator
 
 WORKSPACE_BYTES = 1 << 27
 
@@ -22,9 +22,7 @@ class SumQuantizer(TableQuantizer):
 
     needs_norm = True
 
-    def __init__(
-        self, dim: int, M: int, nbits: int | Sequence[int], beam: int, estimator: Estimator | None
-    ) -> None:
+    def __init__(self, dim: int, M: int, nbits: int | Sequence[int], beam: int, estimator: "Estimator | None") -> None:
         super().__init__(dim, M, nbits, estimator, width=dim)
         self.beam = positive_int(beam, "beam", high=1 << 12)
 

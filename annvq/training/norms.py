@@ -22,14 +22,10 @@ def fit_levels(values: F32, count: int, *, iterations: int = 50) -> F32:
     # Half quantiles, half an even grid: quantiles alone leave the tails, which Lloyd reaches slowly, uncovered.
     grid = np.linspace(distinct[0], distinct[-1], count // 2)
     levels = np.sort(
-        np.concatenate(
-            [np.quantile(distinct, (np.arange(count - len(grid)) + 0.5) / (count - len(grid))), grid]
-        )
+        np.concatenate([np.quantile(distinct, (np.arange(count - len(grid)) + 0.5) / (count - len(grid))), grid])
     )
     for _ in range(iterations):
-        edges = np.concatenate(
-            [[0], np.searchsorted(ordered, (levels[1:] + levels[:-1]) / 2), [len(ordered)]]
-        )
+        edges = np.concatenate([[0], np.searchsorted(ordered, (levels[1:] + levels[:-1]) / 2), [len(ordered)]])
         counts = np.diff(edges)
         filled = counts > 0
         moved = levels.copy()

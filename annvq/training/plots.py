@@ -26,10 +26,14 @@ def plot_history(history: "History", path: str | os.PathLike[str]) -> None:
 
     for m, counts in enumerate(history.usage):
         ordered = np.sort(np.array(counts, float))[::-1]
-        usage.plot(np.linspace(0, 1, len(ordered)), ordered / max(1.0, ordered.sum()) * len(ordered), lw=1, label=f"{m}")
+        usage.plot(
+            np.linspace(0, 1, len(ordered)), ordered / max(1.0, ordered.sum()) * len(ordered), lw=1, label=f"{m}"
+        )
     usage.axhline(1, color="0.6", lw=0.8, ls="--")
     usage.set(
-        xlabel="entries, most used first", ylabel="use relative to even use", title=f"usage, last {history.usage_steps} steps"
+        xlabel="entries, most used first",
+        ylabel="use relative to even use",
+        title=f"usage, last {history.usage_steps} steps",
     )
     if history.usage:
         usage.legend(title="codebook", ncols=2, fontsize="small")

@@ -240,7 +240,12 @@ class _Run:
         from tqdm import tqdm
 
         return tqdm(
-            total=self.trainer.steps, initial=self.step, desc="train", unit="step", disable=not self.progress, leave=False
+            total=self.trainer.steps,
+            initial=self.step,
+            desc="train",
+            unit="step",
+            disable=not self.progress,
+            leave=False,
         )
 
     # -- checkpoints ---------------------------------------------------------------------------------------------

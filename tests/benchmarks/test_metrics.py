@@ -12,13 +12,7 @@ def brute(base, queries, metric):
     q, b = queries.astype(np.float64), base.astype(np.float64)
     if metric == "cosine":
         q, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, b))
-    return (
-        ((q[:, None] - b[None]) ** 2).sum(-1)
-        if metric == "l2"
-        else 1 - q @ b.T
-        if metric == "cosine"
-        else -q @ b.T
-    )
+    return ((q[:, None] - b[None]) ** 2).sum(-1) if metric == "l2" else 1 - q @ b.T if metric == "cosine" else -q @ b.T
 
 
 @given(seed=st.integers(0, 1000), levels=st.integers(2, 4), metric=st.sampled_from(["l2", "ip"]))

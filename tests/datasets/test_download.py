@@ -122,9 +122,7 @@ def test_garbage_left_by_a_crash_does_no_harm(site, make_card, hdf5_bytes, data_
     assert fetch(make_card()).read_bytes() == hdf5_bytes
 
 
-def test_garbage_that_claims_to_be_a_part_is_found_by_the_checksum(
-    site, make_card, hdf5_bytes, sha256, data_dir
-):
+def test_garbage_that_claims_to_be_a_part_is_found_by_the_checksum(site, make_card, hdf5_bytes, sha256, data_dir):
     site.files["/a.hdf5"] = site.files["/b.hdf5"] = hdf5_bytes
     card = make_card("/a.hdf5", "/b.hdf5", sha256=sha256(hdf5_bytes))
     data_dir.mkdir()

@@ -36,9 +36,7 @@ class Code:
     ``steps`` bounds the stochastic optimisation of the default recipe; None leaves it as it is.
     """
 
-    def __init__(
-        self, quantizer: TableQuantizer, metric: str, norm: Any, seed: int, steps: int | None
-    ) -> None:
+    def __init__(self, quantizer: TableQuantizer, metric: str, norm: Any, seed: int, steps: int | None) -> None:
         self.quantizer = quantizer
         self.steps = steps
         self.index = FlatIndex(quantizer, metric=metric, norm=norm)

@@ -87,9 +87,7 @@ def measure(method: baselines.Method, data: Vectors, timing: Timing) -> dict[str
         encode_us.append(1e6 * seconds / len(part))
     k = min(RESULTS, len(data.base))
     method.search(data.queries[:WARM_UP_QUERIES], k)
-    ids, seconds_each = repeated(
-        lambda: method.search(data.queries, k), timing.repeats, budget_s=timing.budget_s
-    )
+    ids, seconds_each = repeated(lambda: method.search(data.queries, k), timing.repeats, budget_s=timing.budget_s)
     search_us = [1e6 * s / len(data.queries) for s in seconds_each]
     return {
         "config": method.config,

@@ -120,8 +120,7 @@ def orders(rows: list[Row]) -> dict[tuple[str, int], tuple[str, ...]]:
             at = errors.setdefault((row["dataset"], row["bits"]), {})
             at.setdefault(row["method"], []).append(row["mse"])
     return {
-        point: tuple(sorted(values, key=lambda name: float(np.mean(values[name]))))
-        for point, values in errors.items()
+        point: tuple(sorted(values, key=lambda name: float(np.mean(values[name])))) for point, values in errors.items()
     }
 
 
@@ -164,9 +163,7 @@ def report(suite: Suite, rows: list[Row], out: Path) -> None:
     for line in compared(rows):
         values = " | ".join(format(line[m], ".4g") if m in line else "–" for m in ("AVQ", "RVQ", "PVQ"))
         published = " < ".join(line["published"]) if line["published"] else "–"
-        lines.append(
-            f"| {line['dataset']} | {line['bits']} | {values} | {' < '.join(line['order'])} | {published} |"
-        )
+        lines.append(f"| {line['dataset']} | {line['bits']} | {values} | {' < '.join(line['order'])} | {published} |")
     failed = [row for row in rows if row["error"] is not None]
     lines += [f"\nFailed: {r['dataset']} {r['method']} {r['bits']} bits: {r['error']}" for r in failed]
     text = __doc__.split("\n\n", 1)[1].replace("``", "`")

@@ -12,4 +12,5 @@ NB_MODULE(_native, m) {
     m.def("set_simd_level", &annvq::set_simd_level, nanobind::arg("name"));
     annvq::bind_tables(m);
     annvq::bind_scan(m);
+    annvq::bind_encode(m);
 }

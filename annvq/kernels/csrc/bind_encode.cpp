@@ -1,0 +1,116 @@
+#include <optional>
+
+#include "bind.h"
+#include "encode.h"
+
+namespace annvq {
+namespace {
+
+using Sizes = In<int32_t, 1>;
+
+void check_books(const In<float, 2>& entries, const Sizes& sizes) {
+    require(sizes.shape(0) >= 1, "sizes must have shape (M,), M >= 1");
+    int64_t total = 0;
+    for (size_t m = 0; m < sizes.shape(0); m++) {
+        require(sizes.data()[m] >= 1 && sizes.data()[m] <= 65536, "sizes must lie in [1, 65536]");
+        total += sizes.data()[m];
+    }
+    require(total == static_cast<int64_t>(entries.shape(0)), "entries must have sum(sizes) rows");
+    require(entries.shape(1) >= 1, "entries must have at least one column");
+}
+
+class ProductEncoder {
+  public:
+    ProductEncoder(In<float, 2> entries, Sizes sizes, Sizes offsets) {
+        check_books(entries, sizes);
+        require(offsets.shape(0) == sizes.shape(0), "offsets must have shape (M,)");
+        books_ = product_books(entries.data(), sizes.data(), static_cast<int32_t>(sizes.shape(0)),
+                               static_cast<int32_t>(entries.shape(1)));
+        offsets_.assign(offsets.data(), offsets.data() + offsets.shape(0));
+        for (int32_t o : offsets_) require(o >= 0, "offsets must not be negative");
+    }
+    Out<uint16_t, 2> encode(In<float, 2> x, int threads) const {
+        const int64_t n = x.shape(0), dim = x.shape(1);
+        for (int32_t o : offsets_) require(o + books_.width <= dim, "offsets reach beyond x");
+        uint16_t* codes;
+        auto out = new_array<uint16_t, 2>({x.shape(0), static_cast<size_t>(books_.M)}, &codes);
+        nb::gil_scoped_release release;
+        encode_product(books_, offsets_.data(), x.data(), n, dim, codes, threads);
+        return out;
+    }
+
+  private:
+    EncoderBooks books_;
+    std::vector<int32_t> offsets_;
+};
+
+class AdditiveEncoder {
+  public:
+    AdditiveEncoder(In<float, 2> entries, Sizes sizes, int64_t gram_limit, int threads) {
+        check_books(entries, sizes);
+        require(sizes.shape(0) <= kMaxAdditiveCodebooks, "additive codes have at most 64 codebooks");
+        nb::gil_scoped_release release;
+        books_ = additive_books(entries.data(), sizes.data(), static_cast<int32_t>(sizes.shape(0)),
+                                static_cast<int32_t>(entries.shape(1)), gram_limit, threads);
+    }
+    Out<uint16_t, 2> beam(In<float, 2> x, int32_t beam, bool any_order, int threads) const {
+        check(x);
+        require(beam >= 1 && beam <= 4096, "beam must lie in [1, 4096]");
+        uint16_t* codes;
+        auto out = new_array<uint16_t, 2>({x.shape(0), static_cast<size_t>(books_.M)}, &codes);
+        nb::gil_scoped_release release;
+        encode_beam(books_, x.data(), x.shape(0), beam, any_order, codes, threads);
+        return out;
+    }
+    Out<uint16_t, 2> local_search(In<float, 2> x, In<uint16_t, 2> start, In<int32_t, 2> schedule,
+                                  int32_t width, int threads) const {
+        check(x);
+        const int64_t n = x.shape(0), M = books_.M;
+        const int32_t rounds = static_cast<int32_t>(schedule.shape(0)),
+                      open = static_cast<int32_t>(schedule.shape(1));
+        require(start.shape(0) == x.shape(0) && static_cast<int64_t>(start.shape(1)) == M,
+                "codes must have shape (n, M)");
+        for (int64_t i = 0; i < n * M; i++)
+            require(start.data()[i] < books_.sizes[i % M], "codes reach beyond the codebooks");
+        require(open >= 1 && open <= M, "a round opens between 1 and M codebooks");
+        for (int64_t t = 0; t < rounds; t++)
+            for (int s = 0; s < open; s++) {
+                const int32_t m = schedule.data()[t * open + s];
+                require(m >= 0 && m < M, "schedule names a codebook that does not exist");
+                for (int q = 0; q < s; q++)
+                    require(schedule.data()[t * open + q] != m, "a round names a codebook twice");
+            }
+        require(width >= 1 && width <= kLanes, "width must lie in [1, 16]");
+        uint16_t* codes;
+        auto out = new_array<uint16_t, 2>({x.shape(0), static_cast<size_t>(M)}, &codes);
+        std::memcpy(codes, start.data(), n * M * sizeof(uint16_t));
+        nb::gil_scoped_release release;
+        encode_local_search(books_, x.data(), n, schedule.data(), rounds, open, width, codes, threads);
+        return out;
+    }
+    bool has_gram() const { return !books_.gram.empty(); }
+
+  private:
+    void check(const In<float, 2>& x) const {
+        require(static_cast<int64_t>(x.shape(1)) == books_.width, "x must have as many columns as entries");
+    }
+    EncoderBooks books_;
+};
+
+}  // namespace
+
+void bind_encode(nb::module_& m) {
+    using nb::arg;
+    nb::class_<ProductEncoder>(m, "ProductEncoder")
+        .def(nb::init<In<float, 2>, Sizes, Sizes>(), arg("entries"), arg("sizes"), arg("offsets"))
+        .def("encode", &ProductEncoder::encode, arg("x"), arg("threads"));
+    nb::class_<AdditiveEncoder>(m, "AdditiveEncoder")
+        .def(nb::init<In<float, 2>, Sizes, int64_t, int>(), arg("entries"), arg("sizes"), arg("gram_limit"),
+             arg("threads"))
+        .def("beam", &AdditiveEncoder::beam, arg("x"), arg("beam"), arg("any_order"), arg("threads"))
+        .def("local_search", &AdditiveEncoder::local_search, arg("x"), arg("codes"), arg("schedule"),
+             arg("width"), arg("threads"))
+        .def_prop_ro("has_gram", &AdditiveEncoder::has_gram);
+}
+
+}  // namespace annvq

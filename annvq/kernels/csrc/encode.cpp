@@ -1,0 +1,191 @@
+#include "encode.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+#include <memory>
+#include <new>
+
+#include "cpu.h"
+#include "parallel.h"
+
+namespace annvq {
+namespace {
+
+constexpr int64_t kChunk = 192;  // vectors per unit of work
+constexpr int64_t kBlock = 24;   // vectors whose products are formed together
+
+const EncodeKernels& kernels() {
+#if defined(__x86_64__)
+    if (simd_level() >= SimdLevel::avx512) return kEncodeAvx512;
+    if (simd_level() >= SimdLevel::avx2) return kEncodeAvx2;
+#endif
+    return kEncodeGeneric;
+}
+
+// Scratch memory on a 64-byte boundary.
+struct Scratch {
+    explicit Scratch(int64_t floats)
+        : data(static_cast<float*>(
+              ::operator new(std::max<int64_t>(floats, 1) * sizeof(float), std::align_val_t{64}))) {}
+    ~Scratch() { ::operator delete(data, std::align_val_t{64}); }
+    Scratch(const Scratch&) = delete;
+    Scratch& operator=(const Scratch&) = delete;
+    float* data;
+};
+
+// Entries' means per codebook, taken off the entries; returns their sum.
+std::vector<float> centre(std::vector<float>& entries, const EncoderBooks& b) {
+    std::vector<double> total(b.width, 0.0);
+    for (int m = 0; m < b.M; m++) {
+        std::vector<double> mean(b.width, 0.0);
+        for (int64_t k = 0; k < b.sizes[m]; k++)
+            for (int j = 0; j < b.width; j++) mean[j] += entries[(b.first[m] + k) * b.width + j];
+        for (int j = 0; j < b.width; j++) mean[j] = static_cast<float>(mean[j] / b.sizes[m]);
+        for (int64_t k = 0; k < b.sizes[m]; k++)
+            for (int j = 0; j < b.width; j++) {
+                float& c = entries[(b.first[m] + k) * b.width + j];
+                c = static_cast<float>(c - mean[j]);
+            }
+        for (int j = 0; j < b.width; j++) total[j] += mean[j];
+    }
+    return std::vector<float>(total.begin(), total.end());
+}
+
+void number_entries(EncoderBooks& b, const float* entries) {
+    b.first.assign(1, 0);
+    for (int m = 0; m < b.M; m++) b.first.push_back(b.first[m] + (b.sizes[m] + kLanes - 1) / kLanes * kLanes);
+    b.padded = b.first[b.M];
+    b.entries.assign(b.padded * b.width, 0.f);
+    for (int m = 0; m < b.M; m++) {
+        const int64_t count = static_cast<int64_t>(b.sizes[m]) * b.width;
+        std::copy_n(entries, count, b.entries.begin() + b.first[m] * b.width);
+        entries += count;
+    }
+}
+
+void pack(EncoderBooks& b) {
+    b.packed.resize(b.padded * b.width);
+    b.norms.assign(b.padded, std::numeric_limits<float>::infinity());
+    b.panel_from.assign(1, 0);
+    int64_t data = 0;
+    for (int m = 0; m < b.M; m++) {
+        for (int64_t e = b.first[m]; e < b.first[m + 1]; e += 4 * kLanes) {
+            const int32_t groups = static_cast<int32_t>(std::min<int64_t>(4, (b.first[m + 1] - e) / kLanes));
+            b.panels.push_back({e, data, groups});
+            for (int j = 0; j < b.width; j++)
+                for (int64_t l = 0; l < groups * kLanes; l++)
+                    b.packed[data++] = b.entries[(e + l) * b.width + j];
+        }
+        b.panel_from.push_back(static_cast<int64_t>(b.panels.size()));
+        for (int64_t e = b.first[m]; e < b.first[m] + b.sizes[m]; e++) {
+            double sum = 0;
+            for (int j = 0; j < b.width; j++)
+                sum += static_cast<double>(b.entries[e * b.width + j]) * b.entries[e * b.width + j];
+            b.norms[e] = static_cast<float>(sum);
+        }
+    }
+}
+
+void make_gram(EncoderBooks& b, int threads) {
+    b.gram.resize(b.padded * b.padded);
+    parallel_for((b.padded + kBlock - 1) / kBlock, threads, [&](int64_t block) {
+        const int64_t from = block * kBlock, rows = std::min(kBlock, b.padded - from);
+        float* out = b.gram.data() + from * b.padded;
+        kernels().products(b, 0, b.panel_from[b.M], b.entries.data() + from * b.width, b.width, rows, false,
+                           out, b.padded);
+        for (int64_t i = 0; i < rows * b.padded; i++) out[i] += out[i];
+    });
+    for (int m = 0; m < b.M; m++)
+        for (int64_t e = b.first[m]; e < b.first[m + 1]; e++)
+            std::fill(b.gram.begin() + e * b.padded + b.first[m],
+                      b.gram.begin() + e * b.padded + b.first[m + 1], 0.f);
+}
+
+// Runs fn(shifted vectors, first row, rows) over blocks; one scratch per unit of work.
+template <class Fn>
+void for_blocks(const EncoderBooks& b, const float* x, int64_t n, int64_t scratch_floats, int threads,
+                Fn&& fn) {
+    parallel_for((n + kChunk - 1) / kChunk, threads, [&](int64_t chunk) {
+        Scratch scratch(scratch_floats);
+        std::vector<float> shifted(kBlock * b.width);
+        const int64_t end = std::min(n, (chunk + 1) * kChunk);
+        for (int64_t i = chunk * kChunk; i < end; i += kBlock) {
+            const int64_t rows = std::min(kBlock, end - i);
+            for (int64_t r = 0; r < rows; r++)
+                for (int j = 0; j < b.width; j++)
+                    shifted[r * b.width + j] = x[(i + r) * b.width + j] - b.shift[j];
+            fn(shifted.data(), i, rows, scratch.data);
+        }
+    });
+}
+
+}  // namespace
+
+EncoderBooks product_books(const float* entries, const int32_t* sizes, int32_t M, int32_t width) {
+    EncoderBooks b;
+    b.M = M;
+    b.width = width;
+    b.sizes.assign(sizes, sizes + M);
+    b.shift.assign(width, 0.f);
+    number_entries(b, entries);
+    pack(b);
+    return b;
+}
+
+EncoderBooks additive_books(const float* entries, const int32_t* sizes, int32_t M, int32_t width,
+                            int64_t gram_limit, int threads) {
+    EncoderBooks b;
+    b.M = M;
+    b.width = width;
+    b.sizes.assign(sizes, sizes + M);
+    number_entries(b, entries);
+    b.shift = centre(b.entries, b);
+    pack(b);
+    if (b.padded * b.padded * static_cast<int64_t>(sizeof(float)) <= gram_limit) make_gram(b, threads);
+    return b;
+}
+
+void encode_product(const EncoderBooks& b, const int32_t* offsets, const float* x, int64_t n, int64_t dim,
+                    uint16_t* codes, int threads) {
+    int64_t widest = 0;
+    for (int m = 0; m < b.M; m++) widest = std::max(widest, b.first[m + 1] - b.first[m]);
+    const int64_t block = std::clamp<int64_t>((1 << 18) / widest, 6, 48);
+    parallel_for((n + kChunk - 1) / kChunk, threads, [&](int64_t chunk) {
+        Scratch scratch(block * widest);
+        const int64_t end = std::min(n, (chunk + 1) * kChunk);
+        for (int64_t i = chunk * kChunk; i < end; i += block) {
+            const int64_t rows = std::min(block, end - i);
+            for (int m = 0; m < b.M; m++) {
+                const int64_t padded = b.first[m + 1] - b.first[m];
+                kernels().products(b, b.panel_from[m], b.panel_from[m + 1], x + i * dim + offsets[m], dim,
+                                   rows, true, scratch.data, padded);
+                for (int64_t r = 0; r < rows; r++) {
+                    float* row = scratch.data + r * padded;
+                    std::fill(row + b.sizes[m], row + padded, std::numeric_limits<float>::infinity());
+                    codes[(i + r) * b.M + m] = static_cast<uint16_t>(kernels().argmin(row, padded));
+                }
+            }
+        }
+    });
+}
+
+void encode_beam(const EncoderBooks& b, const float* x, int64_t n, int32_t beam, bool any_order,
+                 uint16_t* codes, int threads) {
+    const EncodeKernels& k = kernels();
+    for_blocks(b, x, n, k.beam_scratch(b, kBlock, beam, any_order), threads,
+               [&](const float* block, int64_t i, int64_t rows, float* scratch) {
+                   k.beam(b, block, rows, beam, any_order, codes + i * b.M, scratch);
+               });
+}
+
+void encode_local_search(const EncoderBooks& b, const float* x, int64_t n, const int32_t* schedule,
+                         int32_t rounds, int32_t open, int32_t width, uint16_t* codes, int threads) {
+    const EncodeKernels& k = kernels();
+    for_blocks(b, x, n, k.local_search_scratch(b, kBlock, open, width), threads,
+               [&](const float* block, int64_t i, int64_t rows, float* scratch) {
+                   k.local_search(b, block, rows, schedule, rounds, open, width, codes + i * b.M, scratch);
+               });
+}
+
+}  // namespace annvq

@@ -1,0 +1,82 @@
+// Encoders: vectors to codes for product, residual and additive codebooks.
+//
+// All arithmetic is float32 in a fixed order without fused multiply-add, sixteen lanes across entries at
+// every SIMD level, so codes never depend on the SIMD level, the batch or the threads.
+//
+// The additive family never forms residuals for its searches where it can avoid it. For a partial sum S of
+// entries,
+//     ||x - S - c||^2 - ||x - S||^2 = ||c||^2 - 2<x, c> + sum_{c_j in S} 2<c_j, c>,
+// so one product of x with every entry and rows of the codebooks' Gram matrix score every candidate.
+// Codebooks whose Gram matrix would be too large score residuals against entries instead ("direct").
+#pragma once
+#include <cstdint>
+#include <vector>
+
+namespace annvq {
+
+constexpr int kLanes = 16;
+constexpr int kMaxAdditiveCodebooks = 64;
+
+// A strip of up to four groups of sixteen entries, transposed: values[j][lane] for dimension j.
+struct Panel {
+    int64_t first;   // padded number of its first entry
+    int64_t data;    // where its values start in EncoderBooks::packed
+    int32_t groups;  // groups of sixteen lanes
+};
+
+// Codebooks made ready for encoding. Entries are numbered codebook after codebook, each codebook padded to a
+// multiple of sixteen; the padding has an infinite norm and is never chosen.
+struct EncoderBooks {
+    int32_t M, width;
+    int64_t padded;                   // padded number of entries in all
+    std::vector<int32_t> sizes;       // (M,) entries
+    std::vector<int64_t> first;       // (M + 1,) padded number of each codebook's first entry
+    std::vector<int64_t> panel_from;  // (M + 1,) each codebook's first panel
+    std::vector<Panel> panels;
+    std::vector<float> packed;   // panels' values
+    std::vector<float> entries;  // (padded, width), row-major; centred for the additive family
+    std::vector<float> norms;    // (padded,) squared norms, +inf in the padding
+    std::vector<float> shift;    // (width,) sum of the codebooks' means, taken off vectors before encoding
+    std::vector<float> gram;     // (padded, padded) 2<c_e, c_f>, 0 within a codebook; empty when too large
+};
+
+// Entries as given: for product codes, where each codebook sees its own dimensions.
+EncoderBooks product_books(const float* entries, const int32_t* sizes, int32_t M, int32_t width);
+// Entries centred per codebook (cancellation stays small on data far from the origin), with their Gram matrix
+// where it takes at most gram_limit bytes.
+EncoderBooks additive_books(const float* entries, const int32_t* sizes, int32_t M, int32_t width,
+                            int64_t gram_limit, int threads);
+
+// Nearest entry (squared Euclidean) of each codebook to x[offsets[m] : offsets[m] + width]; ties to the lower
+// index.
+void encode_product(const EncoderBooks& books, const int32_t* offsets, const float* x, int64_t n, int64_t dim,
+                    uint16_t* codes, int threads);
+
+// Beam search: the `beam` best partial sums are kept after each step, ordered by (score, parent, entry).
+// any_order = false adds codebooks in order (residual codes); true lets every step use any codebook that is
+// left (Babenko and Lempitsky, CVPR 2014), and drops sums that hold the same entries.
+void encode_beam(const EncoderBooks& books, const float* x, int64_t n, int32_t beam, bool any_order,
+                 uint16_t* codes, int threads);
+
+// Local search from given codes: round t re-opens the codebooks schedule[t][0..open), and codes them anew by
+// a beam of at most `width` sums, one per lane, given the codes of the others; the vector keeps whichever is
+// nearer.
+void encode_local_search(const EncoderBooks& books, const float* x, int64_t n, const int32_t* schedule,
+                         int32_t rounds, int32_t open, int32_t width, uint16_t* codes, int threads);
+
+// What a SIMD level implements: the same source compiled once per instruction set.
+struct EncodeKernels {
+    // out[r][e - panels[from].first] = <x_r, c_e> (or ||x_r - c_e||^2) over the panels [from, to).
+    void (*products)(const EncoderBooks&, int64_t from, int64_t to, const float* x, int64_t stride,
+                     int64_t rows, bool l2, float* out, int64_t out_stride);
+    int32_t (*argmin)(const float* row, int64_t padded);
+    int64_t (*beam_scratch)(const EncoderBooks&, int64_t vectors, int32_t beam, bool any_order);  // in floats
+    void (*beam)(const EncoderBooks&, const float* x, int64_t vectors, int32_t beam, bool any_order,
+                 uint16_t* codes, float* scratch);
+    int64_t (*local_search_scratch)(const EncoderBooks&, int64_t vectors, int32_t open, int32_t width);
+    void (*local_search)(const EncoderBooks&, const float* x, int64_t vectors, const int32_t* schedule,
+                         int32_t rounds, int32_t open, int32_t width, uint16_t* codes, float* scratch);
+};
+extern const EncodeKernels kEncodeGeneric, kEncodeAvx2, kEncodeAvx512;
+
+}  // namespace annvq

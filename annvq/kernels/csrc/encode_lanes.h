@@ -1,0 +1,151 @@
+// Sixteen float lanes on each instruction set. Included by one translation unit per instruction set, inside
+// its own namespace (ANNVQ_ISA): nothing here may be shared between them.
+#pragma once
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace annvq::ANNVQ_ISA {
+
+#if defined(__AVX512F__)
+
+struct Lanes {
+    __m512 v;
+};
+struct Ints {
+    __m512i v;
+};
+struct Mask {
+    __mmask16 v;
+};
+inline Lanes load(const float* p) { return {_mm512_loadu_ps(p)}; }
+inline void store(float* p, Lanes a) { _mm512_storeu_ps(p, a.v); }
+inline void store(int32_t* p, Ints a) { _mm512_storeu_si512(p, a.v); }
+inline Lanes splat(float a) { return {_mm512_set1_ps(a)}; }
+inline Ints splat(int32_t a) { return {_mm512_set1_epi32(a)}; }
+inline Lanes operator+(Lanes a, Lanes b) { return {_mm512_add_ps(a.v, b.v)}; }
+inline Lanes operator-(Lanes a, Lanes b) { return {_mm512_sub_ps(a.v, b.v)}; }
+inline Lanes operator*(Lanes a, Lanes b) { return {_mm512_mul_ps(a.v, b.v)}; }
+inline Mask operator<(Lanes a, Lanes b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
+inline Mask operator<=(Lanes a, Lanes b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LE_OQ)}; }
+inline Lanes select(Mask m, Lanes yes, Lanes no) { return {_mm512_mask_blend_ps(m.v, no.v, yes.v)}; }
+inline Ints select(Mask m, Ints yes, Ints no) { return {_mm512_mask_blend_epi32(m.v, no.v, yes.v)}; }
+inline uint32_t bits(Mask m) { return m.v; }
+
+#elif defined(__AVX2__)
+
+struct Lanes {
+    __m256 a, b;
+};
+struct Ints {
+    __m256i a, b;
+};
+struct Mask {
+    __m256 a, b;
+};
+inline Lanes load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+inline void store(float* p, Lanes x) {
+    _mm256_storeu_ps(p, x.a);
+    _mm256_storeu_ps(p + 8, x.b);
+}
+inline void store(int32_t* p, Ints x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x.a);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), x.b);
+}
+inline Lanes splat(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+inline Ints splat(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+inline Lanes operator+(Lanes x, Lanes y) { return {_mm256_add_ps(x.a, y.a), _mm256_add_ps(x.b, y.b)}; }
+inline Lanes operator-(Lanes x, Lanes y) { return {_mm256_sub_ps(x.a, y.a), _mm256_sub_ps(x.b, y.b)}; }
+inline Lanes operator*(Lanes x, Lanes y) { return {_mm256_mul_ps(x.a, y.a), _mm256_mul_ps(x.b, y.b)}; }
+inline Mask operator<(Lanes x, Lanes y) {
+    return {_mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ)};
+}
+inline Mask operator<=(Lanes x, Lanes y) {
+    return {_mm256_cmp_ps(x.a, y.a, _CMP_LE_OQ), _mm256_cmp_ps(x.b, y.b, _CMP_LE_OQ)};
+}
+inline Lanes select(Mask m, Lanes yes, Lanes no) {
+    return {_mm256_blendv_ps(no.a, yes.a, m.a), _mm256_blendv_ps(no.b, yes.b, m.b)};
+}
+inline Ints select(Mask m, Ints yes, Ints no) {
+    return {_mm256_blendv_epi8(no.a, yes.a, _mm256_castps_si256(m.a)),
+            _mm256_blendv_epi8(no.b, yes.b, _mm256_castps_si256(m.b))};
+}
+inline uint32_t bits(Mask m) {
+    return static_cast<uint32_t>(_mm256_movemask_ps(m.a)) | static_cast<uint32_t>(_mm256_movemask_ps(m.b))
+                                                                << 8;
+}
+
+#else
+
+struct Lanes {
+    float v[16];
+};
+struct Ints {
+    int32_t v[16];
+};
+struct Mask {
+    int32_t v[16];
+};
+#define ANNVQ_EACH for (int i = 0; i < 16; i++)
+inline Lanes load(const float* p) {
+    Lanes r;
+    ANNVQ_EACH r.v[i] = p[i];
+    return r;
+}
+inline void store(float* p, const Lanes& a) { ANNVQ_EACH p[i] = a.v[i]; }
+inline void store(int32_t* p, const Ints& a) { ANNVQ_EACH p[i] = a.v[i]; }
+inline Lanes splat(float a) {
+    Lanes r;
+    ANNVQ_EACH r.v[i] = a;
+    return r;
+}
+inline Ints splat(int32_t a) {
+    Ints r;
+    ANNVQ_EACH r.v[i] = a;
+    return r;
+}
+inline Lanes operator+(const Lanes& a, const Lanes& b) {
+    Lanes r;
+    ANNVQ_EACH r.v[i] = a.v[i] + b.v[i];
+    return r;
+}
+inline Lanes operator-(const Lanes& a, const Lanes& b) {
+    Lanes r;
+    ANNVQ_EACH r.v[i] = a.v[i] - b.v[i];
+    return r;
+}
+inline Lanes operator*(const Lanes& a, const Lanes& b) {
+    Lanes r;
+    ANNVQ_EACH r.v[i] = a.v[i] * b.v[i];
+    return r;
+}
+inline Mask operator<(const Lanes& a, const Lanes& b) {
+    Mask r;
+    ANNVQ_EACH r.v[i] = a.v[i] < b.v[i];
+    return r;
+}
+inline Mask operator<=(const Lanes& a, const Lanes& b) {
+    Mask r;
+    ANNVQ_EACH r.v[i] = a.v[i] <= b.v[i];
+    return r;
+}
+inline Lanes select(const Mask& m, const Lanes& yes, const Lanes& no) {
+    Lanes r;
+    ANNVQ_EACH r.v[i] = m.v[i] ? yes.v[i] : no.v[i];
+    return r;
+}
+inline Ints select(const Mask& m, const Ints& yes, const Ints& no) {
+    Ints r;
+    ANNVQ_EACH r.v[i] = m.v[i] ? yes.v[i] : no.v[i];
+    return r;
+}
+inline uint32_t bits(const Mask& m) {
+    uint32_t r = 0;
+    ANNVQ_EACH r |= static_cast<uint32_t>(m.v[i]) << i;
+    return r;
+}
+#undef ANNVQ_EACH
+
+#endif
+
+}  // namespace annvq::ANNVQ_ISA

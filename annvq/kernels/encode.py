@@ -1,0 +1,180 @@
+"""Encoders over NumPy arrays: vectors to codes, natively.
+
+Arrays: ``x`` is ``(n, d)`` float32; codebooks are one flat ``entries`` array ``(sum(sizes), width)`` float32, codebook
+after codebook, with ``sizes`` ``(M,)`` entries each. Codes are ``(n, M)``, uint8 where every codebook has at most 256
+entries, uint16 otherwise. Results never depend on the SIMD level, the number of threads or how ``x`` is cut into
+batches. Quantizers validate what users pass; here only what would make the native code misbehave is checked.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annvq.config import get_num_threads
+from annvq.kernels import _native
+
+F32 = NDArray[np.float32]
+Codes = NDArray[Any]
+
+#: Largest Gram matrix an additive encoder keeps. Beyond it (more than 8192 entries in all) candidates are scored by
+#: products of residuals and entries: the same codes up to rounding, in bounded memory.
+GRAM_LIMIT_BYTES = 256 << 20
+
+
+def code_dtype(sizes: Sequence[int] | NDArray[np.int32]) -> np.dtype[Any]:
+    """uint8 if every codebook has at most 256 entries, else uint16."""
+    return np.dtype(np.uint8 if max(int(s) for s in sizes) <= 256 else np.uint16)
+
+
+def _float_rows(x: Any, name: str) -> F32:
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    if x.ndim != 2:
+        raise ValueError(f"{name} must have two dimensions, got shape {x.shape}")
+    # A sum is finite only if every term is; the check costs one pass and no memory.
+    if x.size and not np.isfinite(x.sum(dtype=np.float64)):
+        raise ValueError(f"{name} must be finite, got NaN or infinity")
+    return x
+
+
+def _sizes(sizes: Any) -> NDArray[np.int32]:
+    return np.ascontiguousarray(sizes, dtype=np.int32)
+
+
+class ProductEncoder:
+    """Codebooks of product codes, packed once for any number of :meth:`encode` calls.
+
+    Args:
+        entries: ``(sum(sizes), width)`` float32.
+        sizes: ``(M,)`` entries per codebook, at most 65536 each.
+        offsets: ``(M,)`` first dimension that each codebook sees.
+    """
+
+    def __init__(self, entries: F32, sizes: Any, offsets: Any) -> None:
+        sizes = _sizes(sizes)
+        self._native = _native.ProductEncoder(_float_rows(entries, "entries"), sizes, _sizes(offsets))
+        self._dtype = code_dtype(sizes)
+
+    def encode(self, x: F32) -> Codes:
+        """The entry of each codebook nearest to its part of each vector; the lower index wins ties."""
+        return self._native.encode(_float_rows(x, "x"), get_num_threads()).astype(self._dtype, copy=False)
+
+
+class AdditiveEncoder:
+    """Codebooks of residual or additive codes with their Gram matrix, for any number of calls.
+
+    Args:
+        entries: ``(sum(sizes), d)`` float32.
+        sizes: ``(M,)`` entries per codebook, at most 65536 each, M at most 64.
+        gram_limit: largest Gram matrix kept, in bytes.
+    """
+
+    def __init__(self, entries: F32, sizes: Any, gram_limit: int = GRAM_LIMIT_BYTES) -> None:
+        sizes = _sizes(sizes)
+        threads = get_num_threads()
+        self._native = _native.AdditiveEncoder(_float_rows(entries, "entries"), sizes, gram_limit, threads)
+        self._dtype = code_dtype(sizes)
+        self._M = len(sizes)
+
+    @property
+    def has_gram(self) -> bool:
+        """Whether the Gram matrix fits the limit and is used."""
+        return bool(self._native.has_gram)
+
+    def residual(self, x: F32, beam: int = 1) -> Codes:
+        """Beam search in codebook order; ``beam=1`` is greedy residual encoding."""
+        return self._beam(x, beam, any_order=False)
+
+    def additive(self, x: F32, beam: int) -> Codes:
+        """Beam search in any order: each step extends each sum by any entry of any unused codebook, and sums that
+        hold the same entries count once (Babenko and Lempitsky, *Additive Quantization*, CVPR 2014, section 3)."""
+        return self._beam(x, beam, any_order=True)
+
+    def _beam(self, x: F32, beam: int, any_order: bool) -> Codes:
+        codes = self._native.beam(_float_rows(x, "x"), beam, any_order, get_num_threads())
+        return codes.astype(self._dtype, copy=False)
+
+    def local_search(
+        self, x: F32, codes: Codes, *, rounds: int, open: int = 2, width: int = 16, seed: int = 0
+    ) -> Codes:
+        """Improve given codes by iterated local search; no vector's error grows.
+
+        A round re-opens ``open`` codebooks of every vector and codes them anew, given the vector's other codes, by a
+        beam of ``width`` partial sums; a vector keeps the better of old and new. ``open=1`` is ICM as in LSQ
+        (Martinez et al., ECCV 2016); with two or more, the beam stands where LSQ perturbs codes at random and then
+        repairs them.
+
+        Args:
+            x: ``(n, d)`` float32.
+            codes: ``(n, M)`` codes to start from; they are not modified.
+            rounds: rounds per vector.
+            open: codebooks re-opened in a round, clipped to M.
+            width: partial sums kept within a round, 1 to 16.
+            seed: of the order in which codebooks are opened.
+        """
+        if rounds < 0:
+            raise ValueError(f"rounds must not be negative, got {rounds}")
+        schedule = open_schedule(self._M, min(open, self._M), rounds, seed)
+        start = np.ascontiguousarray(codes, dtype=np.uint16)
+        found = self._native.local_search(_float_rows(x, "x"), start, schedule, width, get_num_threads())
+        return found.astype(self._dtype, copy=False)
+
+
+def open_schedule(M: int, open: int, rounds: int, seed: int) -> NDArray[np.int32]:
+    """``(rounds, open)``: the codebooks that each round of a local search opens, in the order they are re-coded.
+
+    Every group of codebooks comes up once before any comes up again while there are at most 4096 groups, so that no
+    pair waits long; beyond, groups are drawn at random.
+    """
+    from itertools import combinations
+    from math import comb
+
+    rng = np.random.default_rng([seed, M, open])
+    drawn: list[NDArray[np.int32]] = []
+    groups = np.array(list(combinations(range(M), open)), dtype=np.int32) if comb(M, open) <= 4096 else None
+    while len(drawn) < rounds:
+        if groups is None:
+            drawn.append(rng.permutation(M)[:open].astype(np.int32))
+        else:
+            drawn.extend(rng.permuted(groups[rng.permutation(len(groups))], axis=1))
+    return np.array(drawn[:rounds], dtype=np.int32).reshape(rounds, open)
+
+
+def encode_product(x: F32, entries: F32, sizes: Any, offsets: Any) -> Codes:
+    """Product codes; see :class:`ProductEncoder`."""
+    return ProductEncoder(entries, sizes, offsets).encode(x)
+
+
+def encode_residual(x: F32, entries: F32, sizes: Any, beam: int = 1) -> Codes:
+    """Residual codes; see :meth:`AdditiveEncoder.residual`."""
+    return AdditiveEncoder(entries, sizes).residual(x, beam)
+
+
+def encode_additive(x: F32, entries: F32, sizes: Any, beam: int) -> Codes:
+    """Additive codes; see :meth:`AdditiveEncoder.additive`."""
+    return AdditiveEncoder(entries, sizes).additive(x, beam)
+
+
+def encode_local_search(
+    x: F32,
+    entries: F32,
+    sizes: Any,
+    codes: Codes,
+    *,
+    rounds: int,
+    open: int = 2,
+    width: int = 16,
+    seed: int = 0,
+) -> Codes:
+    """Additive codes improved from ``codes``; see :meth:`AdditiveEncoder.local_search`."""
+    return AdditiveEncoder(entries, sizes).local_search(x, codes, rounds=rounds, open=open, width=width, seed=seed)
+
+
+def decode_additive(codes: Codes, entries: F32, sizes: Any) -> F32:
+    """Sum of the entries that each code names, ``(n, d)`` float32, added in codebook order."""
+    first = np.concatenate([[0], np.cumsum(sizes)])
+    out = np.zeros((len(codes), entries.shape[1]), dtype=np.float32)
+    for m in range(codes.shape[1]):
+        out += entries[first[m] + codes[:, m].astype(np.int64)]
+    return out
