@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from annvq.arrays import F32
 from annvq.config import get_num_threads
 from annvq.kernels import _native
 
-F32 = NDArray[np.float32]
 Codes = NDArray[Any]
 
 #: Largest Gram matrix an additive encoder keeps. Beyond it (more than 8192 entries in all) candidates are scored by
 #: products of residuals and entries: the same codes up to rounding, in bounded memory.
 GRAM_LIMIT_BYTES = 256 << 20
+
+#: Most codebooks that :class:`AdditiveEncoder` takes.
+MAX_NATIVE_M = 64
 
 
 def code_dtype(sizes: Sequence[int] | NDArray[np.int32]) -> np.dtype[Any]:

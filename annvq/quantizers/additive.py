@@ -1,10 +1,13 @@
 """Additive quantization: sums of entries, one of each codebook, chosen in any order."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
 from torch import Tensor
 
+from annvq.arrays import F32
+from annvq.kernels.encode import AdditiveEncoder
 from annvq.quantizers.beam import additive_beam
 from annvq.quantizers.registry import register
 from annvq.quantizers.sums import SumQuantizer
@@ -38,6 +41,9 @@ class AdditiveVQ(SumQuantizer):
         estimator: "Estimator | None" = None,
     ) -> None:
         super().__init__(dim, M, nbits, beam, estimator)
+
+    def _native_search(self, encoder: AdditiveEncoder) -> Callable[[F32], npt.NDArray[Any]]:
+        return lambda x: encoder.additive(x, self.beam)
 
     def _search(self, x: Tensor, weight: Tensor) -> Tensor:
         return additive_beam(x, weight, self.offsets, self.beam)

@@ -3,7 +3,7 @@
 import itertools
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from annvq.arrays import (
     like,
     normalized,
     positive_int,
+    require_finite,
     rows_to_numpy,
     to_numpy,
 )
@@ -204,16 +205,26 @@ class Quantizer(nn.Module, ABC):
             from tqdm import tqdm
 
             ranges = tqdm(list(ranges), desc="encode", unit="chunk")
+        encode = self._row_encoder()
         for start, stop in ranges:
-            codes[start:stop] = self._encode_rows(rows_to_numpy(x, start, stop))
+            codes[start:stop] = encode(rows_to_numpy(x, start, stop))
         return like(codes, x)
 
-    def _encode_rows(self, x: F32) -> npt.NDArray[Any]:
-        """Codes of checked rows; guts of :meth:`encode`, without validation."""
-        if not x.flags.writeable:  # a memory map's rows, which torch warns about
-            x = x.copy()
-        with torch.no_grad():
-            return self._encode(torch.from_numpy(x).to(self.fitted.device)).cpu().numpy()
+    def _row_encoder(self) -> Callable[[F32], npt.NDArray[Any]]:
+        """A function that encodes checked rows with the codebooks as they are now; guts of :meth:`encode`.
+
+        On the CPU subclasses give a native encoder, made ready once for many calls; elsewhere, and as the plain form
+        that tests compare with, codes come from :meth:`_encode`.
+        """
+        return self._encode_in_torch
+
+    @torch.no_grad()
+    def _encode_in_torch(self, x: F32) -> npt.NDArray[Any]:
+        return self._encode(torch.as_tensor(x).to(self.fitted.device)).cpu().numpy()
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self.fitted.device.type == "cpu"
 
     @abstractmethod
     def _encode(self, x: Tensor) -> Tensor:
@@ -275,13 +286,21 @@ class Quantizer(nn.Module, ABC):
         else:
             self.require_fitted("forward in eval mode")
         rows = x.reshape(-1, self.dim)
-        with torch.no_grad():
-            codes = self._encode(rows.detach().float())
+        codes = self._layer_codes(rows.detach().float())
         xhat = self._decode(codes).to(x.dtype)
         if self.training:
             xhat = self.estimator(rows, xhat)
         dtype = torch.uint8 if self.code_dtype == np.uint8 else torch.uint16
         return Quantized(xhat.reshape(x.shape), codes.to(dtype).reshape(*x.shape[:-1], self.M))
+
+    @torch.no_grad()
+    def _layer_codes(self, rows: Tensor) -> Tensor:
+        """Codes (n, M) int64 of a layer's input."""
+        if not self._on_cpu:
+            return self._encode(rows)
+        x = rows.contiguous().numpy()
+        require_finite(x, "x")
+        return torch.from_numpy(self._row_encoder()(x).astype(np.int64))
 
     # -- files ---------------------------------------------------------------------------------------------------
 
@@ -393,6 +412,10 @@ class TableQuantizer(Quantizer):
         self.mark_fitted()
         return self
 
+    def codebooks_copy(self) -> F32:
+        """A copy of all codebooks, (ΣK, width) float32."""
+        return self._entries().copy()
+
     def scan_view(self) -> "TableQuantizer":
         return self
 
@@ -461,7 +484,7 @@ class TableQuantizer(Quantizer):
             raise ValueError("x must have at least one row to learn norm levels from, got none")
         rows = np.sort(np.random.default_rng(seed).permutation(n)[:100_000])
         sample = to_numpy(x if len(rows) == n else x[rows], self.dim)
-        levels = fit_levels(self.norms(self._encode_rows(sample)), NORM_LEVELS)
+        levels = fit_levels(self.norms(self.encode(sample)), NORM_LEVELS)
         self.norm_levels.copy_(torch.from_numpy(levels))
         return self
 

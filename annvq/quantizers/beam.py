@@ -4,6 +4,8 @@ A beam holds partial codes. Extending one by entry c changes its squared error �
 ‖c‖² − 2⟨x, c⟩ + 2⟨s, c⟩, so with one product x·Cᵀ and the codebooks' Gram matrix C·Cᵀ no residual is ever formed.
 """
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -26,7 +28,7 @@ def residual_beam(x: Tensor, weight: Tensor, offsets: tuple[int, ...], beam: int
     n = len(x)
     error = x.new_zeros(n, 1)
     flat = torch.zeros(n, 1, 0, dtype=torch.int64, device=x.device)  # entries chosen so far, as rows of weight
-    for a, b in zip(offsets, offsets[1:], strict=False):
+    for a, b in itertools.pairwise(offsets):
         change = tables.gains[:, None, a:b]
         for j in range(flat.shape[2]):
             change = change + tables.double_gram[flat[:, :, j], a:b]
@@ -48,7 +50,7 @@ def additive_beam(x: Tensor, weight: Tensor, offsets: tuple[int, ...], beam: int
     n, M = len(x), len(offsets) - 1
     owner = torch.repeat_interleave(
         torch.arange(M, device=x.device),
-        torch.as_tensor([b - a for a, b in zip(offsets, offsets[1:], strict=False)], device=x.device),
+        torch.as_tensor([b - a for a, b in itertools.pairwise(offsets)], device=x.device),
     )
     # A set of entries is told from another by the sum of random 63-bit names of its members.
     names = torch.randint(1 << 62, (len(weight),), generator=torch.Generator().manual_seed(0)).to(x.device)

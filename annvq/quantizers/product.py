@@ -1,11 +1,14 @@
 """Product quantization: each sub-vector by a codebook of its own."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from annvq.arrays import F32
+from annvq.kernels.encode import ProductEncoder
 from annvq.quantizers.base import TableQuantizer
 from annvq.quantizers.registry import register
 
@@ -41,6 +44,11 @@ class ProductVQ(TableQuantizer):
         from annvq.complexity import encode_counts
 
         return encode_counts("product", dim=self.dim, M=self.M, nbits=self.bits_per_codebook)
+
+    def _row_encoder(self) -> Callable[[F32], npt.NDArray[Any]]:
+        return (
+            ProductEncoder(self._entries(), self.sizes, self.starts).encode if self._on_cpu else self._encode_in_torch
+        )
 
     def _encode(self, x: Tensor) -> Tensor:
         parts = x.reshape(len(x), self.M, self.width)

@@ -1,13 +1,15 @@
 """What residual and additive quantizers share: vectors that are sums of entries, found by beam search."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from annvq.arrays import positive_int
+from annvq.arrays import F32, positive_int
+from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder
 from annvq.quantizers.base import TableQuantizer
 
 if TYPE_CHECKING:
@@ -35,9 +37,23 @@ class SumQuantizer(TableQuantizer):
 
         return encode_counts(self.kind, dim=self.dim, M=self.M, nbits=self.bits_per_codebook, beam=self.beam)
 
+    def _row_encoder(self) -> Callable[[F32], npt.NDArray[Any]]:
+        if not self._on_cpu or self.M > MAX_NATIVE_M:
+            return self._encode_in_torch
+        return self._native_search(AdditiveEncoder(self._entries(), self.sizes))
+
+    @abstractmethod
+    def _native_search(self, encoder: AdditiveEncoder) -> Callable[[F32], npt.NDArray[Any]]:
+        """The native form of :meth:`_search`."""
+
     def _encode(self, x: Tensor) -> Tensor:
+        # Codebooks are centred first: a partial sum then stands for what it will become with average entries from
+        # the codebooks still to come, and cancellation stays small for data far from the origin.
+        means = torch.stack([book.detach().mean(0) for book in self.codebooks])
+        sizes = torch.as_tensor(self.sizes, device=x.device)
+        weight = self.weight.detach() - means.repeat_interleave(sizes, 0)
+        x = x - means.sum(0)
         step = max(1, WORKSPACE_BYTES // self._workspace_per_row())
-        weight = self.weight.detach()
         parts = [self._search(part, weight) for part in x.split(step)] if len(x) else []
         return torch.cat(parts) if parts else torch.empty(0, self.M, dtype=torch.int64, device=x.device)
 

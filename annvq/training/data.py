@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from annvq.arrays import F32, Array, to_numpy
+from annvq.arrays import F32, Array, chunks, to_numpy
 from annvq.quantizers.base import TableQuantizer
 
 
@@ -27,6 +27,10 @@ class TrainingData:
         """A seed of its own for each purpose."""
         return int(np.random.SeedSequence([self.base_seed, *path]).generate_state(1)[0])
 
+    def validation_error(self, quantizer: TableQuantizer) -> float:
+        """Mean ‖x − x̂‖² over the validation rows."""
+        return mean_error(quantizer, self.validation)
+
     def restore(self, quantizer: TableQuantizer) -> None:
         """Bring codebooks learned on these vectors to the data's own offset and scale."""
         books = [b.detach().cpu().numpy() * np.float32(self.scale) for b in quantizer.codebooks]
@@ -35,6 +39,16 @@ class TrainingData:
         else:
             books = [b + self.mean[s : s + quantizer.width] for b, s in zip(books, quantizer.starts, strict=True)]
         quantizer.set_codebooks(books)
+
+
+def mean_error(quantizer: TableQuantizer, x: F32) -> float:
+    """Mean ‖x − x̂‖² over the rows of ``x``."""
+    total = 0.0
+    for start, stop in chunks(len(x), quantizer.dim):
+        part = x[start:stop]
+        xhat = quantizer.decode(quantizer.encode(part))
+        total += float(np.square(part - xhat, dtype=np.float64).sum())
+    return total / len(x)
 
 
 def prepare(

@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from annvq.arrays import F32, Array, chunks, positive_int, to_numpy
+from annvq.arrays import F32, Array, positive_int, to_numpy
 from annvq.quantizers.base import TableQuantizer
 from annvq.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from annvq.training.data import TrainingData
+from annvq.training.data import TrainingData, mean_error
 from annvq.training.estimators import Estimator
 from annvq.training.history import History
 from annvq.training.replacement import Replacement
@@ -186,7 +185,7 @@ class _Run:
         (error / self.scale).backward()
         self.optimizer.step()
         self.step += 1
-        self.history.loss.append(float(error))
+        self.history.loss.append(error.item())
         self._count(out.codes.long().cpu())
 
     def _count(self, codes: Tensor) -> None:
@@ -214,6 +213,7 @@ class _Run:
     @torch.no_grad()
     def _validate(self) -> None:
         assert self.validation is not None
+        self.quantizer.mark_fitted()
         error = mean_error(self.quantizer, self.validation)
         self.history.validation.append((self.step, error))
         if error < self.best_error:
@@ -291,14 +291,3 @@ class _Run:
         if "cuda_rng" in saved.tensors and self.best.is_cuda:
             torch.cuda.set_rng_state(saved.tensors["cuda_rng"])
         self.stream.skip(self.step)
-
-
-def mean_error(quantizer: TableQuantizer, x: F32) -> float:
-    """Mean ‖x − x̂‖² over the rows of ``x``."""
-    quantizer.mark_fitted()
-    total = 0.0
-    for start, stop in chunks(len(x), quantizer.dim):
-        part = x[start:stop]
-        xhat = quantizer.decode(quantizer.encode(part))
-        total += float(np.square(part - xhat, dtype=np.float64).sum())
-    return total / len(x)
