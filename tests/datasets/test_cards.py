@@ -86,9 +86,7 @@ class TestShareDir:
         package.mkdir(parents=True)
         (tmp_path / "site-packages" / "datasets").mkdir()
         monkeypatch.setattr(resources, "_PACKAGE", package)
-        with pytest.raises(
-            FileNotFoundError, match=r"annvq's 'datasets' files are missing .* reinstall annvq"
-        ):
+        with pytest.raises(FileNotFoundError, match=r"annvq's 'datasets' files are missing .* reinstall annvq"):
             resources.share_dir("datasets")
         (package / "_share" / "datasets").mkdir(parents=True)
         assert resources.share_dir("datasets") == package / "_share" / "datasets"

@@ -26,9 +26,7 @@ STATED = {
 def test_metric_and_distances_become_ours(write_hdf5, vectors, stated, monkeypatch):
     metric, convert = STATED[stated]
     ids, distances = truth(vectors, metric)
-    path = write_hdf5(
-        distance=stated, **vectors, neighbors=ids.astype(np.int32), distances=convert(distances)
-    )
+    path = write_hdf5(distance=stated, **vectors, neighbors=ids.astype(np.int32), distances=convert(distances))
     monkeypatch.setattr(groundtruth, "exact_neighbors", lambda *a, **k: pytest.fail("computed"))
     got = datasets.load(path)
     assert (got.name, got.metric, got.source) == ("toy", metric, str(path))

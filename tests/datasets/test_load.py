@@ -23,9 +23,7 @@ def rows(x):
 class TestNames:
     def test_unknown_names_list_the_known_and_the_nearest(self):
         for call in (datasets.load, datasets.info, datasets.get):
-            with pytest.raises(
-                ValueError, match=r"unknown data set 'sift-128'; known: patches, .*glove-25-an"
-            ):
+            with pytest.raises(ValueError, match=r"unknown data set 'sift-128'; known: patches, .*glove-25-an"):
                 call("sift-128")
         with pytest.raises(ValueError, match="Did you mean 'sift-128-euclidean'"):
             datasets.load("sift-128-euclidian")
@@ -160,9 +158,7 @@ class TestFolders:
     def test_incomplete_and_ambiguous_folders(self, tmp_path, vectors):
         folder = self.fill(tmp_path / "x", vectors)
         write_vecs(folder / "other_base.fvecs", vectors["train"])
-        with pytest.raises(
-            ValueError, match=r"more than one file ending in _base: other_base.fvecs, sift_base"
-        ):
+        with pytest.raises(ValueError, match=r"more than one file ending in _base: other_base.fvecs, sift_base"):
             datasets.load(folder)
         for path in folder.glob("*_base.fvecs"):
             path.unlink()
@@ -183,9 +179,7 @@ class TestZeroVectors:
         got = datasets.load(write_hdf5(distance="angular", **vectors, neighbors=stated))
         assert (got.n, got.nq) == (298, 19)
         assert (np.abs(got.base).sum(axis=1) > 0).all()
-        np.testing.assert_array_equal(
-            got.neighbors, datasets.exact_neighbors(got.base, got.queries, 100, "cosine")[0]
-        )
+        np.testing.assert_array_equal(got.neighbors, datasets.exact_neighbors(got.base, got.queries, 100, "cosine")[0])
         assert "left out zero vectors: 2 of base, 1 queries" in caplog.text
 
     def test_they_stay_under_l2(self, write_hdf5, vectors):
@@ -205,9 +199,7 @@ class TestFromVectors:
         assert (got.name, got.n, got.nq, got.k, got.learn_is_base_sample) == ("mine", 370, 30, 10, True)
         assert rows(got.base) | rows(got.queries) == rows(x)
         assert not rows(got.base) & rows(got.queries)
-        np.testing.assert_array_equal(
-            got.neighbors, datasets.exact_neighbors(got.base, got.queries, 10, metric)[0]
-        )
+        np.testing.assert_array_equal(got.neighbors, datasets.exact_neighbors(got.base, got.queries, 10, metric)[0])
 
     def test_seeds(self):
         x = np.random.default_rng(0).integers(0, 255, (300, 6)).astype(np.uint8)
@@ -236,9 +228,7 @@ class TestGaussian:
         np.testing.assert_array_equal(small[2], large[2])
         assert not np.array_equal(builtin.normal(4, 10, seed=4)[1], small[1])
 
-    @pytest.mark.parametrize(
-        ("options", "name"), [({"d": 0}, "d"), ({"d": 2, "correlation": 1}, "correlation")]
-    )
+    @pytest.mark.parametrize(("options", "name"), [({"d": 0}, "d"), ({"d": 2, "correlation": 1}, "correlation")])
     def test_bad_options(self, options, name):
         with pytest.raises(ValueError, match=f"{name} must be"):
             datasets.gaussian(**options)
