@@ -103,11 +103,14 @@ def as_vectors(array: Vectors, what: str) -> Vectors:
         raise ValueError(f"{what} must be two-dimensional (vectors in rows), got shape {array.shape}")
     if 0 in array.shape:
         raise ValueError(f"{what} is empty: shape {array.shape}")
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype == np.float64:
-        rounded = np.asarray(array).astype(np.float32)
+        with np.errstate(over="ignore"):
+            rounded = np.asarray(array).astype(np.float32)
         if not np.isfinite(rounded).all() and np.isfinite(array).all():
             raise ValueError(f"{what} holds float64 values beyond float32's range")
         return rounded
-    if array.dtype.newbyteorder("=").name not in VECTOR_DTYPES:
+    if array.dtype.name not in VECTOR_DTYPES:
         raise ValueError(f"{what} must hold {', '.join(VECTOR_DTYPES)} or float64 values, got {array.dtype}")
-    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    return array

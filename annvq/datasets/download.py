@@ -105,7 +105,8 @@ def _download(card: Card, progress: bool | None) -> None:
                 part = _from_address(card, url, progress)
                 found = _check_part(card, part, expected)
             except _RefusedError as error:
-                _log.warning("%s: %s", url, error)
+                if url != card.urls[-1]:  # of the last, the error tells
+                    _log.warning("%s: %s; trying the next address", url, error)
                 reasons.append(f"{url}: {error}")
                 continue
             os.replace(part, card.path)

@@ -184,18 +184,25 @@ def gaussian(
 
 
 def _resolve(name: str) -> str:
-    known = cards.all_cards()
-    aliases = {**_BUILTIN_ALIASES, **{alias: card.name for card in known.values() for alias in card.aliases}}
+    aliases = _aliases()
     name = aliases.get(name, name)
-    if name != _BUILTIN and name not in known:
+    if name not in names():
         raise ValueError(cards.unknown(name, [*names(), *aliases]))
     return name
+
+
+def _aliases() -> dict[str, str]:
+    by_card = {alias: card.name for card in cards.all_cards().values() for alias in card.aliases}
+    return {**_BUILTIN_ALIASES, **by_card}
 
 
 def _is_path(given: str | os.PathLike[str]) -> bool:
     if not isinstance(given, str):
         return True
-    return os.sep in given or Path(given).suffix in (*hdf5.SUFFIXES, *vecs.VECTOR_SUFFIXES, ".npy", ".toml")
+    if os.sep in given or Path(given).suffix in (*hdf5.SUFFIXES, *vecs.VECTOR_SUFFIXES, ".npy"):
+        return True
+    # A folder in the current one, unless it has a set's name.
+    return Path(given).exists() and given not in (*names(), *_aliases())
 
 
 def _load_path(path: Path, metric: str | None, options: dict[str, Any]) -> Dataset:
