@@ -1,0 +1,97 @@
+"""Codebooks that fit given additive codes best: regularised least squares in closed form."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg, sparse
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+Codes = NDArray[Any]
+
+
+def indicator(codes: Codes, sizes: Sequence[int]) -> "sparse.csr_array":
+    """B (n, ΣK), with a one where a vector's code names an entry: B @ entries decodes all codes at once."""
+    n, M = codes.shape
+    first = np.concatenate([[0], np.cumsum(sizes)])
+    columns = (codes.astype(np.int64) + first[:-1]).ravel()
+    ones = np.ones(n * M)
+    return sparse.csr_array((ones, columns, np.arange(0, n * M + 1, M)), shape=(n, int(first[-1])))
+
+
+def least_squares_entries(
+    x: F32, codes: Codes, entries: F32, sizes: Sequence[int], *, regularisation: float = 1e-2
+) -> F32:
+    """Entries C that minimise ‖X − B·C‖² + λ‖C − C₀‖², B being the codes' indicator matrix.
+
+    The classical codebook update of additive quantization (Babenko and Lempitsky, CVPR 2014, section 3; LSQ, Martinez
+    et al., ECCV 2016), with two differences: the solution is drawn towards the present entries C₀ rather than towards
+    zero, so entries that no code uses stay where they are, and constants do not wander between codebooks; and the
+    normal equations are solved in float64 by Cholesky factorisation up to 8192 entries, by conjugate gradients from
+    C₀ beyond.
+
+    Args:
+        x: (n, d) float32.
+        codes: (n, M) integers.
+        entries: (sum(sizes), d) float32, C₀.
+        sizes: entries per codebook.
+        regularisation: λ, in vectors: an entry used by one vector moves 1 / (1 + λ) of the way.
+
+    Returns:
+        (sum(sizes), d) float32.
+    """
+    B = indicator(codes, sizes)
+    residual = x - B @ entries.astype(np.float64)
+    right = B.T @ residual
+    normal = B.T @ B
+    if entries.shape[0] <= 8192:
+        dense = normal.toarray()
+        dense[np.diag_indices_from(dense)] += regularisation
+        step = linalg.cho_solve(linalg.cho_factor(dense, overwrite_a=True, check_finite=False), right)
+    else:
+        step = conjugate_gradients(normal, right, regularisation)
+    return np.asarray(entries + step, dtype=np.float32)
+
+
+def conjugate_gradients(normal: Any, right: F64, regularisation: float, steps: int = 30) -> F64:
+    """Solve (normal + λI) S = right for every column of ``right`` at once, preconditioned by the diagonal."""
+    scale = 1 / (normal.diagonal() + regularisation)[:, None]
+    solution = np.zeros_like(right)
+    residual = right.copy()
+    search = z = scale * residual
+    rz = (residual * z).sum(0)
+    for _ in range(steps):
+        image = normal @ search + regularisation * search
+        curvature = (search * image).sum(0)
+        alpha = np.divide(rz, curvature, out=np.zeros_like(rz), where=curvature > 0)
+        solution = solution + alpha * search
+        residual = residual - alpha * image
+        z = scale * residual
+        before, rz = rz, (residual * z).sum(0)
+        search = z + np.divide(rz, before, out=np.zeros_like(rz), where=before > 0) * search
+    return solution
+
+
+def revive_unused(
+    x: F32, codes: Codes, entries: F32, sizes: Sequence[int], rng: np.random.Generator
+) -> tuple[F32, int]:
+    """Place entries that no code uses where they help: on the residuals of badly encoded vectors.
+
+    Returns:
+        The entries, and how many were moved. Codebook m's unused entry becomes a used entry of m plus the residual of
+        a vector that has it, so that this vector would be coded without error.
+    """
+    first = np.concatenate([[0], np.cumsum(sizes)])
+    flat = codes.astype(np.int64) + first[:-1]
+    unused = np.flatnonzero(np.bincount(flat.ravel(), minlength=first[-1]) == 0)
+    if not len(unused):
+        return entries, 0
+    residual = x - entries[flat].sum(1)
+    worst = np.argsort(-np.einsum("ij,ij->i", residual, residual))[: max(4 * len(unused), 16)]
+    entries = entries.copy()
+    book = np.searchsorted(first, unused, side="right") - 1
+    for entry, m, row in zip(unused, book, rng.choice(worst, len(unused)), strict=True):
+        entries[entry] = entries[flat[row, m]] + residual[row]
+    return entries, len(unused)
