@@ -9,6 +9,19 @@ import pytest
 
 from annvq import __version__
 from annvq.cli import main
+from annvq.training.kmeans import KMeans
+from annvq.training.recipe import Recipe
+
+
+@pytest.fixture(autouse=True)
+def _short_training(monkeypatch):
+    """A few rounds of k-means are enough here: what is learned is not what is tested."""
+
+    def recipe(quantizer):
+        return Recipe((KMeans(iterations=2),))
+
+    monkeypatch.setattr("annvq.training.recipe.default_recipe", recipe)
+    monkeypatch.setattr("annvq.benchmarks.baselines.annvq.default_recipe", recipe)
 
 
 @pytest.fixture
