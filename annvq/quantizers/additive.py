@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 from torch import Tensor
 
-from annvq.arrays import F32
+from annvq.arrays import F32, positive_int
 from annvq.kernels.encode import AdditiveEncoder
 from annvq.quantizers.beam import additive_beam
 from annvq.quantizers.registry import register
@@ -28,6 +28,8 @@ class AdditiveVQ(SumQuantizer):
         M: codebooks.
         nbits: bits per codebook, 1..16, or a sequence of M of them.
         beam: partial codes kept at each step.
+        rounds: rounds of local search after the beam search (LSQ, Martinez et al., ECCV 2016), on the CPU; a GPU
+            gives the codes of the beam search alone.
         estimator: how gradients pass in training mode; default NSVQ.
     """
 
@@ -38,12 +40,20 @@ class AdditiveVQ(SumQuantizer):
         nbits: int | Sequence[int] = 8,
         *,
         beam: int = 8,
+        rounds: int = 16,
         estimator: "Estimator | None" = None,
     ) -> None:
         super().__init__(dim, M, nbits, beam, estimator)
+        self.rounds = positive_int(rounds, "rounds", low=0, high=1 << 12)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {**super().config, "rounds": self.rounds}
 
     def _native_search(self, encoder: AdditiveEncoder) -> Callable[[F32], npt.NDArray[Any]]:
-        return lambda x: encoder.additive(x, self.beam)
+        if self.rounds == 0 or self.M == 1:
+            return lambda x: encoder.additive(x, self.beam)
+        return lambda x: encoder.local_search(x, encoder.additive(x, self.beam), rounds=self.rounds)
 
     def _search(self, x: Tensor, weight: Tensor) -> Tensor:
         return additive_beam(x, weight, self.offsets, self.beam)

@@ -3,17 +3,20 @@
 from annvq.training.estimators import NSVQ, DiVeQ, Estimator, RotationTrick, StraightThrough
 from annvq.training.history import History
 from annvq.training.kmeans import KMeans
+from annvq.training.parts import Alternate, Refit
 from annvq.training.recipe import Recipe, default_recipe
 from annvq.training.replacement import Replacement
 from annvq.training.trainer import Trainer, TrainerPart
 
 __all__ = [
     "NSVQ",
+    "Alternate",
     "DiVeQ",
     "Estimator",
     "History",
     "KMeans",
     "Recipe",
+    "Refit",
     "Replacement",
     "RotationTrick",
     "StraightThrough",

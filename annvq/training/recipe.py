@@ -8,6 +8,7 @@ from annvq.arrays import Array, positive_int
 from annvq.quantizers.base import Quantizer
 from annvq.training.data import TrainingData, prepare
 from annvq.training.kmeans import KMeans
+from annvq.training.parts import Alternate, Refit
 from annvq.training.replacement import Replacement
 from annvq.training.trainer import Trainer, TrainerPart
 
@@ -53,6 +54,22 @@ class Recipe:
 
 
 def default_recipe(quantizer: Quantizer) -> Recipe:
-    """The recipe of ``fit``: k-means, then stochastic optimisation by NSVQ with early stopping."""
-    trainer = Trainer(steps=800, batch_size=2048, learning_rate=2e-3, replacement=Replacement(), patience=4)
-    return Recipe((KMeans(), TrainerPart(trainer)))
+    """The recipe of ``fit``.
+
+    Product codebooks: k-means, then stochastic optimisation by NSVQ. Residual and additive ones: residual k-means,
+    a joint refit in closed form (by local search and least squares for additive ones), then NSVQ. NSVQ keeps the
+    codebooks that are best on held-out rows, so it never makes them worse on those.
+    """
+    if quantizer.kind == "residual":
+        return Recipe((KMeans(10), Refit(), nsvq_part(steps=100)))
+    if quantizer.kind == "additive":
+        return Recipe((KMeans(10), Alternate(), nsvq_part(steps=50)))
+    return Recipe((KMeans(25), nsvq_part(steps=400)))
+
+
+def nsvq_part(steps: int) -> TrainerPart:
+    """Stochastic optimisation after a warm start: small steps, replacement of entries that fall out of use."""
+    every = max(10, steps // 5)
+    return TrainerPart(
+        Trainer(steps=steps, batch_size=2048, replacement=Replacement(), validate_every=every, patience=3)
+    )

@@ -10,8 +10,9 @@ from annvq.quantizers.base import TableQuantizer
 
 @dataclass(frozen=True)
 class Replacement:
-    """Every ``period`` steps, entries that were in use in less than ``discard_threshold`` of those steps' batches are
-    replaced by used entries of the same codebook plus a small perturbation. Vali and Bäckström, NSVQ, IEEE Access 2022, section III-C.
+    """Every ``period`` steps, entries that were in use in less than ``discard_threshold`` of those steps' batches
+    are replaced by used entries of the same codebook plus a small perturbation. Vali and Bäckström, "NSVQ", IEEE Access
+    2022 (codebook replacement).
 
     Args:
         discard_threshold: share of batches, 0..1.

@@ -1,0 +1,59 @@
+"""Recipe parts for residual and additive codebooks that refit all of them jointly, in closed form."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from annvq.arrays import F32
+from annvq.training.alternating import Alternation, train_additive
+from annvq.training.data import TrainingData
+from annvq.training.least_squares import least_squares_entries, revive_unused
+
+if TYPE_CHECKING:
+    from annvq.quantizers.sums import SumQuantizer
+
+
+def _take(quantizer: "SumQuantizer", entries: F32) -> None:
+    quantizer.set_codebooks(np.split(entries, quantizer.offsets[1:-1]))
+
+
+@dataclass(frozen=True)
+class Refit:
+    """Encode by the quantizer's own search, solve for all codebooks by least squares, repeat; the codebooks with the
+    lowest error on the validation rows are kept.
+
+    Args:
+        rounds: times to encode and solve; ends early when a round brings nothing.
+    """
+
+    rounds: int = 5
+
+    def __call__(self, quantizer: "SumQuantizer", data: TrainingData) -> None:
+        from tqdm import trange
+
+        rng = np.random.default_rng(data.seed(1 << 17))
+        best, lowest = quantizer.codebooks_copy(), data.validation_error(quantizer)
+        for _ in trange(self.rounds, desc="refit", disable=not data.progress, leave=False):
+            codes = quantizer.encode(data.train)
+            entries = least_squares_entries(data.train, codes, quantizer.codebooks_copy(), quantizer.sizes)
+            entries, _ = revive_unused(data.train, codes, entries, quantizer.sizes, rng)
+            _take(quantizer, entries)
+            error = data.validation_error(quantizer)
+            if error >= lowest:
+                break
+            best, lowest = entries, error
+        _take(quantizer, best)
+
+
+@dataclass(frozen=True)
+class Alternate:
+    """Local search and least squares in turn, perturbed and cooled; see :mod:`annvq.training.alternating`."""
+
+    plan: Alternation = field(default_factory=Alternation)
+
+    def __call__(self, quantizer: "SumQuantizer", data: TrainingData) -> None:
+        entries, _ = train_additive(
+            data.train, quantizer.codebooks_copy(), quantizer.sizes, self.plan, seed=data.seed(1 << 18) % (1 << 31)
+        )
+        _take(quantizer, entries)
