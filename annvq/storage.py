@@ -30,7 +30,7 @@ class Stored(NamedTuple):
 
 
 def _crc(array: npt.NDArray[Any]) -> int:
-    return zlib.crc32(memoryview(np.ascontiguousarray(array)).cast("B")) if array.size else 0
+    return zlib.crc32(np.ascontiguousarray(array).data.cast("B")) if array.size else 0
 
 
 def _describe(array: npt.NDArray[Any]) -> dict[str, Any]:

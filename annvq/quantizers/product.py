@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 
 from annvq.arrays import F32
 from annvq.kernels.encode import ProductEncoder
@@ -59,5 +60,5 @@ class ProductVQ(TableQuantizer):
         return torch.stack(columns, 1)
 
     def _decode(self, codes: Tensor) -> Tensor:
-        rows = [book[codes[:, m]] for m, book in enumerate(self.codebooks)]
+        rows = [embedding(codes[:, m], book) for m, book in enumerate(self.codebooks)]
         return torch.cat(rows, 1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 
 from annvq.arrays import F32, positive_int
 from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder
@@ -54,7 +55,7 @@ class SumQuantizer(TableQuantizer):
         weight = self.weight.detach() - means.repeat_interleave(sizes, 0)
         x = x - means.sum(0)
         step = max(1, WORKSPACE_BYTES // self._workspace_per_row())
-        parts = [self._search(part, weight) for part in x.split(step)] if len(x) else []
+        parts = [self._search(part, weight) for part in torch.split(x, step)] if len(x) else []
         return torch.cat(parts) if parts else torch.empty(0, self.M, dtype=torch.int64, device=x.device)
 
     @abstractmethod
@@ -67,7 +68,7 @@ class SumQuantizer(TableQuantizer):
 
     def _decode(self, codes: Tensor) -> Tensor:
         books = self.codebooks
-        total = books[0][codes[:, 0]]
+        total = embedding(codes[:, 0], books[0])
         for m in range(1, self.M):
-            total = total + books[m][codes[:, m]]
+            total = total + embedding(codes[:, m], books[m])
         return total

@@ -37,8 +37,7 @@ def cluster(x: F32, count: int, iterations: int, seed: int) -> F32:
         min_points_per_centroid=1,
     )  # fmt: skip
     kmeans.train(rows)
-    centroids: F32 = kmeans.centroids
-    return centroids
+    return np.asarray(kmeans.centroids, dtype=np.float32)
 
 
 def product_kmeans(quantizer: TableQuantizer, data: TrainingData, iterations: int) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -236,7 +237,7 @@ class _Run:
         ]
         return self.history
 
-    def _bar(self):  # type: ignore[no-untyped-def]  # tqdm has no types
+    def _bar(self) -> Any:
         from tqdm import tqdm
 
         return tqdm(

@@ -1,0 +1,42 @@
+"""The examples run, in a short form, and do what they say."""
+
+import runpy
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(name, monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", [name, *arguments])
+    return runpy.run_path(str(EXAMPLES / name))["main"]()
+
+
+def test_normal_distribution(monkeypatch, tmp_path):
+    plot = tmp_path / "training.png"
+    errors = run("normal_distribution.py", monkeypatch, "--dim=8", "--bits=12", "--steps=60", f"--plot={plot}")
+    assert set(errors) == {"product", "residual", "additive"}
+    assert all(error < 0.7 for error in errors.values())
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_network_layer(monkeypatch):
+    before, after = run("network_layer.py", monkeypatch, "--epochs=4")
+    assert after < 0.6 * before
+
+
+def test_sift_to_index(monkeypatch, tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "small.hdf5"
+    with h5py.File(path, "w") as f:
+        f["train"] = rng.normal(size=(1500, 16)).astype("f4")
+        f["test"] = f["train"][:20] + rng.normal(size=(20, 16), scale=0.01).astype("f4")
+        f["learn"] = rng.normal(size=(1000, 16)).astype("f4")
+        f.attrs["distance"] = "euclidean"
+    monkeypatch.setenv("ANNVQ_DATA", str(tmp_path))
+    recall = run("sift_to_index.py", monkeypatch, str(path), "--codebooks=2", f"--out={tmp_path / 'index'}")
+    assert recall[100] == pytest.approx(1.0, abs=0.11)
+    assert recall[1] <= recall[10] <= recall[100]
