@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from annvq.kernels.encode import AdditiveEncoder, Codes, decode_additive
-from annvq.training.data import TrainingData
 from annvq.training.least_squares import F32, least_squares_entries, revive_unused
 
 
@@ -27,9 +25,9 @@ class Alternation:
     """
 
     iterations: int = 25
-    rounds: int = 28
+    rounds: int = 8
     open: int = 3
-    width: int = 8
+    width: int = 4
     beam: int = 5
     temperature: float = 1.0
     regularisation: float = 1e-2
@@ -86,23 +84,3 @@ def train_additive(
         history.mse.append(mean_squared_error(x, codes, entries, sizes))
         history.revived.append(revived)
     return least_squares_entries(x, codes, entries, sizes, regularisation=plan.regularisation), history
-
-
-@dataclass(frozen=True)
-class LearnAdditive:
-    """A recipe part for residual and additive quantizers: :func:`train_additive` from their present codebooks.
-
-    The codebooks it finds want an encoder that searches locally; in-order beams alone do not reach their error.
-
-    Args:
-        plan: how to alternate.
-    """
-
-    plan: Alternation = field(default_factory=Alternation)
-
-    def __call__(self, quantizer: Any, data: TrainingData) -> None:
-        if not quantizer.needs_norm:
-            raise TypeError(f"LearnAdditive learns codebooks that are summed, got {type(quantizer).__name__}")
-        entries = np.concatenate([book.detach().cpu().numpy() for book in quantizer.codebooks])
-        found, _ = train_additive(data.train, entries, quantizer.sizes, self.plan, seed=data.seed(7))
-        quantizer.set_codebooks(np.split(found, np.cumsum(quantizer.sizes)[:-1]))
