@@ -19,15 +19,15 @@ class Alternation:
         open: codebooks re-opened in a round.
         width: partial sums kept within a round.
         beam: beam of the residual encoding that gives the first codes.
-        temperature: SR-D's noise at the start, as a share of the data's standard deviation; it falls as
+        temperature: SR-C's noise at the start, as a share of the data's standard deviation over M; it falls as
             ``(1 − t / iterations) ** 0.5``. 0 turns it off.
         regularisation: of the least squares.
     """
 
     iterations: int = 25
-    rounds: int = 28
+    rounds: int = 8
     open: int = 3
-    width: int = 8
+    width: int = 4
     beam: int = 5
     temperature: float = 1.0
     regularisation: float = 1e-2
@@ -52,10 +52,9 @@ def train_additive(
 ) -> tuple[F32, AlternationHistory]:
     """Improve additive codebooks.
 
-    Each step encodes by local search, warm-started from the codes before, and refits all codebooks jointly. As in
-    SR-D of LSQ++ (Martinez et al., ECCV 2018, section 4.2) the refit sees the vectors with normal noise added whose
-    strength is annealed to nothing, here split over the codebooks as the entries' own covariance is: coordinate j of
-    the noise has the standard deviation of coordinate j of the present entries, over M.
+    Each step refits all codebooks jointly, perturbs them and encodes by local search, warm-started from the codes
+    before. The perturbation is SR-C of LSQ++ (Martinez et al., ECCV 2018, section 4): normal noise on the entries, in
+    each coordinate with the standard deviation of the data over M, annealed to nothing.
 
     Args:
         x: (n, d) float32.
@@ -74,12 +73,11 @@ def train_additive(
     spread = x.std(0)
     for t in range(plan.iterations):
         heat = plan.temperature * (1 - (t + 1) / plan.iterations) ** 0.5
-        target = x
-        if heat > 0:
-            noise = rng.standard_normal(x.shape, dtype=np.float32)
-            target = x + noise * (spread * np.float32(heat / len(sizes)))
-        entries = least_squares_entries(target, codes, entries, sizes, regularisation=plan.regularisation)
+        entries = least_squares_entries(x, codes, entries, sizes, regularisation=plan.regularisation)
         entries, revived = revive_unused(x, codes, entries, sizes, rng)
+        if heat > 0:
+            noise = rng.standard_normal(entries.shape, dtype=np.float32)
+            entries = entries + noise * (spread * np.float32(heat / len(sizes)))
         codes = AdditiveEncoder(entries, sizes).local_search(
             x, codes, rounds=plan.rounds, open=plan.open, width=plan.width, seed=seed + t
         )

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import annvq
 from annvq.kernels import encode
-from annvq.training import least_squares
+from annvq.training import KMeans, Recipe, least_squares
 from annvq.training.alternating import Alternation, mean_squared_error, train_additive
 
 
@@ -84,3 +85,17 @@ def test_alternation_learns(temperature):
     assert after < 0.6 * before
     again, _ = train_additive(x, start, sizes, plan, seed=1)
     np.testing.assert_array_equal(again, entries)
+
+
+def test_recipe_part():
+    from annvq.training.parts import Alternate
+
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(1200, 8)) @ rng.normal(size=(8, 8)) + 3).astype(np.float32)
+    plan = Alternation(iterations=6, rounds=6, open=2, width=4, temperature=0)
+    learned, plain = (
+        annvq.AdditiveVQ(8, 3, 4).fit(x, seed=0, recipe=Recipe(parts))
+        for parts in ((KMeans(), Alternate(plan)), (KMeans(),))
+    )
+    errors = [((x - q.decode(q.encode(x))) ** 2).sum(1).mean() for q in (learned, plain)]
+    assert errors[0] < errors[1]
