@@ -10,12 +10,15 @@ from annvq.quantizers.base import TableQuantizer
 from annvq.training.data import TrainingData
 
 
+WARM_BEAM = 4
+
+
 @dataclass(frozen=True)
 class KMeans:
     """A recipe part: each codebook by k-means on what it has to quantize (through faiss).
 
     Product codebooks see their sub-vectors; residual and additive ones, codebook after codebook, what the ones
-    before leave over under the quantizer's own beam search.
+    before leave over under beam search with a small beam.
     """
 
     iterations: int = 25
@@ -59,7 +62,7 @@ def residual_kmeans(quantizer: TableQuantizer, data: TrainingData, iterations: i
         books.append(cluster(residual, size, iterations, data.seed(m)))
         if m + 1 < quantizer.M:
             bits = quantizer.bits_per_codebook[: m + 1]
-            prefix = ResidualVQ(quantizer.dim, m + 1, bits, beam=getattr(quantizer, "beam", 1)).set_codebooks(books)
+            prefix = ResidualVQ(quantizer.dim, m + 1, bits, beam=WARM_BEAM).set_codebooks(books)
             residual = data.train - prefix.decode(prefix.encode(data.train))
     with torch.no_grad():
         quantizer.set_codebooks(books)

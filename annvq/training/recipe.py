@@ -31,7 +31,7 @@ class Recipe:
 
     parts: Sequence[Part]
     max_rows: int = 1 << 18
-    validation: float = 0.1
+    validation: float = 0.05
 
     def run(self, quantizer: Quantizer, x: Array, *, seed: int = 0, progress: bool = False) -> None:
         """Learn ``quantizer``'s codebooks from ``x`` (n, d); then its norm levels."""
@@ -61,15 +61,15 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
     codebooks that are best on held-out rows, so it never makes them worse on those.
     """
     if quantizer.kind == "residual":
-        return Recipe((KMeans(10), Refit(), nsvq_part(steps=100)))
+        return Recipe((KMeans(10), Refit(), nsvq_part(steps=40)))
     if quantizer.kind == "additive":
-        return Recipe((KMeans(10), Alternate(), nsvq_part(steps=50)))
-    return Recipe((KMeans(25), nsvq_part(steps=400)))
+        return Recipe((KMeans(10), Alternate(), nsvq_part(steps=20)))
+    return Recipe((KMeans(40), nsvq_part(steps=200)))
 
 
 def nsvq_part(steps: int) -> TrainerPart:
     """Stochastic optimisation after a warm start: small steps, replacement of entries that fall out of use."""
-    every = max(10, steps // 5)
+    every = max(5, steps // 4)
     return TrainerPart(
-        Trainer(steps=steps, batch_size=2048, replacement=Replacement(), validate_every=every, patience=3)
+        Trainer(steps=steps, batch_size=1024, replacement=Replacement(), validate_every=every, patience=3)
     )

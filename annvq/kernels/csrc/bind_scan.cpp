@@ -1,7 +1,7 @@
-#include <optional>
-
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
+
+#include <optional>
 
 #include "bind.h"
 #include "scan.h"
@@ -10,14 +10,16 @@ namespace annvq {
 namespace {
 
 template <class Code>
-std::pair<Out<float, 2>, Out<int64_t, 2>> scan(In<Code, 2> codes, In<float, 3> luts, In<float, 1> bias, int64_t k,
-                                               std::optional<In<float, 1>> norms, std::optional<In<int64_t, 1>> ids,
+std::pair<Out<float, 2>, Out<int64_t, 2>> scan(In<Code, 2> codes, In<float, 3> luts, In<float, 1> bias,
+                                               int64_t k, std::optional<In<float, 1>> norms,
+                                               std::optional<In<int64_t, 1>> ids,
                                                std::optional<In<uint8_t, 1>> keep, int threads) {
     const int64_t n = codes.shape(0), M = codes.shape(1), nq = luts.shape(0), K = luts.shape(2);
     require(M >= 1 && static_cast<int64_t>(luts.shape(1)) == M, "luts must have shape (nq, M, K)");
     require(static_cast<int64_t>(bias.shape(0)) == nq, "bias must have shape (nq,)");
     require(k >= 1, "k must be at least 1");
-    for (auto* p = codes.data(); p < codes.data() + n * M; p++) require(*p < K, "codes reach beyond the tables");
+    for (auto* p = codes.data(); p < codes.data() + n * M; p++)
+        require(*p < K, "codes reach beyond the tables");
     require(!norms || static_cast<int64_t>(norms->shape(0)) == n, "norms must have shape (n,)");
     require(!ids || static_cast<int64_t>(ids->shape(0)) == n, "ids must have shape (n,)");
     require(!keep || static_cast<int64_t>(keep->shape(0)) == n, "keep must have shape (n,)");

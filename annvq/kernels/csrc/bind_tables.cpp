@@ -9,11 +9,13 @@ void bind_tables(nb::module_& m) {
         [](In<float, 2> queries, In<float, 2> entries, In<int32_t, 1> sizes, In<int32_t, 1> offsets, bool l2,
            float scale, int threads) {
             const int64_t M = sizes.shape(0), width = entries.shape(1), dim = queries.shape(1);
-            require(M >= 1 && offsets.shape(0) == sizes.shape(0), "sizes and offsets must have shape (M,), M >= 1");
+            require(M >= 1 && offsets.shape(0) == sizes.shape(0),
+                    "sizes and offsets must have shape (M,), M >= 1");
             int64_t total = 0, K = 0;
             for (int64_t i = 0; i < M; i++) {
                 require(sizes.data()[i] >= 1, "sizes must be positive");
-                require(offsets.data()[i] >= 0 && offsets.data()[i] + width <= dim, "offsets reach beyond the queries");
+                require(offsets.data()[i] >= 0 && offsets.data()[i] + width <= dim,
+                        "offsets reach beyond the queries");
                 total += sizes.data()[i];
                 K = K > sizes.data()[i] ? K : sizes.data()[i];
             }

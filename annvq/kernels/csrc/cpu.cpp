@@ -48,12 +48,14 @@ void set_simd_level(const std::string& name) {
     for (int i = 0; i < 4; i++) {
         if (name != kNames[i]) continue;
         if (i > static_cast<int>(best_simd_level()))
-            throw std::invalid_argument("SIMD level '" + name + "' is not available on this machine; the best is '" +
+            throw std::invalid_argument("SIMD level '" + name +
+                                        "' is not available on this machine; the best is '" +
                                         simd_name(best_simd_level()) + "'");
         g_level.store(i, std::memory_order_relaxed);
         return;
     }
-    throw std::invalid_argument("unknown SIMD level '" + name + "'; known: generic, avx2, avx512, avx512vbmi");
+    throw std::invalid_argument("unknown SIMD level '" + name +
+                                "'; known: generic, avx2, avx512, avx512vbmi");
 }
 
 }  // namespace annvq

@@ -20,7 +20,8 @@ float score(const float* luts, int64_t K, const Code* code, int M) {
 }
 
 template <class Code>
-void scan_one(const CodesView& v, const float* luts, int64_t K, float bias, int64_t k, std::vector<Hit>& heap) {
+void scan_one(const CodesView& v, const float* luts, int64_t K, float bias, int64_t k,
+              std::vector<Hit>& heap) {
     const Code* codes = static_cast<const Code*>(v.codes);
     for (int64_t i = 0; i < v.n; i++) {
         if (v.keep && !v.keep[i]) continue;

@@ -5,12 +5,12 @@
 namespace annvq {
 
 struct CodesView {
-    const void* codes;   // (n, M) row-major, uint8 or uint16
+    const void* codes;  // (n, M) row-major, uint8 or uint16
     int64_t n;
     int32_t M;
-    bool wide;           // uint16
-    const float* norms;  // (n,) or nullptr
-    const int64_t* ids;  // (n,) or nullptr: row numbers
+    bool wide;            // uint16
+    const float* norms;   // (n,) or nullptr
+    const int64_t* ids;   // (n,) or nullptr: row numbers
     const uint8_t* keep;  // (n,) 0 = skip, or nullptr: all rows
 };
 

@@ -1,7 +1,8 @@
 // Distance tables: luts[q][m][k] from queries and codebooks, entry by entry in dimension order.
 //
-// Every entry is one float32 sum over its dimensions, first to last, without fused multiply-add; SIMD lanes run
-// across entries, never inside a sum. So a table never depends on the SIMD level, the batch or the threads.
+// Every entry is one float32 sum over its dimensions, first to last, without fused multiply-add; SIMD lanes
+// run across entries, never inside a sum. So a table never depends on the SIMD level, the batch or the
+// threads.
 #pragma once
 #include <cstdint>
 
