@@ -52,9 +52,9 @@ Out<uint8_t, 1> pack(In<uint8_t, 2> codes) {
     return out;
 }
 
-BlockFilter block_filter() {
+const BlockKernels* block_kernels() {
 #if defined(__x86_64__)
-    if (simd_level() == SimdLevel::avx512vbmi) return filter_block_vbmi;
+    if (simd_level() == SimdLevel::avx512vbmi) return &vbmi_block_kernels;
 #endif
     return nullptr;
 }
@@ -66,8 +66,8 @@ std::pair<Out<float, 2>, Out<int64_t, 2>> scan_packed(In<uint8_t, 1> blocks, int
                                                       std::optional<In<uint8_t, 1>> keep, int threads) {
     const int64_t nq = luts.shape(0), M = luts.shape(1), K = luts.shape(2),
                   columns = M + norm_levels.has_value();
-    const BlockFilter filter = block_filter();
-    require(filter != nullptr, "this SIMD level has no blocked scan");
+    const BlockKernels* kernels = block_kernels();
+    require(kernels != nullptr, "this SIMD level has no blocked scan");
     require(n >= 0 && M >= 1 &&
                 static_cast<int64_t>(blocks.shape(0)) == (n + kBlock - 1) / kBlock * kBlock * columns,
             "blocks must hold n vectors of M codes and, with norm_levels, a norm each");
@@ -89,7 +89,7 @@ std::pair<Out<float, 2>, Out<int64_t, 2>> scan_packed(In<uint8_t, 1> blocks, int
                           norm_levels ? norm_levels->data() : nullptr,
                           ids ? ids->data() : nullptr,
                           keep ? keep->data() : nullptr};
-        scan_blocks(view, filter, luts.data(), K, bias.data(), nq, k, d, r, threads);
+        scan_blocks(view, *kernels, luts.data(), K, bias.data(), nq, k, d, r, threads);
     }
     return {distances, result};
 }
@@ -98,7 +98,7 @@ std::pair<Out<float, 2>, Out<int64_t, 2>> scan_packed(In<uint8_t, 1> blocks, int
 
 void bind_scan(nb::module_& m) {
     using nb::arg;
-    m.def("has_blocked_scan", [] { return block_filter() != nullptr; });
+    m.def("has_blocked_scan", [] { return block_kernels() != nullptr; });
     m.def("pack_blocks", &pack, arg("codes"));
     m.def("scan_blocks", &scan_packed, arg("blocks"), arg("n"), arg("highest"), arg("luts"), arg("bias"),
           arg("k"), arg("norm_levels").none(), arg("ids").none(), arg("keep").none(), arg("threads"));

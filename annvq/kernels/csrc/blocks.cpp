@@ -17,8 +17,11 @@ constexpr float kInf = std::numeric_limits<float>::infinity();
 
 class Query {
   public:
-    Query(const Blocks& blocks, const float* luts, int64_t K, float bias, int64_t k)
+    Query(const Blocks& blocks, const BlockKernels& kernels, const uint64_t* kept, const float* luts,
+          int64_t K, float bias, int64_t k)
         : blocks_(blocks),
+          kernels_(kernels),
+          kept_(kept),
           luts_(luts),
           K_(K),
           bias_(bias),
@@ -30,11 +33,8 @@ class Query {
         magnitude_ = std::fabs(static_cast<double>(bias));
         for (int m = 0; m < columns_; m++) {
             const float* t = table(m);
-            float least = kInf;
-            for (int64_t j = 0; j < entries(m); j++) {
-                if (!(t[j] > -kInf)) throw std::invalid_argument("tables must hold no NaN and no -inf");
-                least = std::min(least, t[j]);
-            }
+            const float least = kernels.least(t, entries(m));
+            if (!(least > -kInf)) throw std::invalid_argument("tables must hold no NaN and no -inf");
             least_[m] = least;
             least_sum_ += least;
             magnitude_ += std::fabs(static_cast<double>(least));
@@ -42,15 +42,25 @@ class Query {
         hopeless_ = std::isinf(least_sum_);  // a table of +inf only: no score is finite
     }
 
-    void scan(int64_t block, BlockFilter filter) {
-        if (hopeless_) return;
+    void scan(int64_t block) {
+        if (hopeless_ || closed_) return;
         uint64_t masks[8];
         const uint8_t* codes = blocks_.codes + block * columns_ * kBlock;
-        if (everything_) {
+        const uint64_t* kept = kept_ ? kept_ + 8 * block : nullptr;
+        int allowed = 512;
+        if (kept) {
+            allowed = 0;
+            for (int b = 0; b < 8; b++) allowed += __builtin_popcountll(kept[b]);
+            if (!allowed) return;
+        }
+        // Scoring a few rows costs less than bounding all of them.
+        if (everything_ || allowed <= 4) {
             std::fill(masks, masks + 8, ~uint64_t{0});
-        } else if (closed_ || !filter(codes, columns_, bytes_.data(), threshold_, masks)) {
+        } else if (!kernels_.filter(codes, columns_, bytes_.data(), threshold_, masks)) {
             return;
         }
+        if (kept)
+            for (int b = 0; b < 8; b++) masks[b] &= kept[b];
         const float before = worst_;
         offer(codes, masks, block * kBlock);
         if (worst_ < before || (everything_ && full())) tighten();
@@ -76,7 +86,6 @@ class Query {
             for (uint64_t w = masks[b]; w; w &= w - 1) {
                 const int64_t j = 64 * b + __builtin_ctzll(w), row = base + j;
                 if (j >= rows) return;
-                if (blocks_.keep && !blocks_.keep[row]) continue;
                 float d = luts_[codes[j]];
                 for (int m = 1; m < blocks_.M; m++) d += luts_[m * K_ + codes[m * kBlock + j]];
                 if (blocks_.norm_levels) d += blocks_.norm_levels[codes[blocks_.M * kBlock + j]];
@@ -125,13 +134,13 @@ class Query {
     void quantize(float scale) {
         for (int m = 0; m < columns_; m++) {
             const float *t = table(m), least = least_[m];
-            uint8_t* out = bytes_.data() + m * 256;
-            for (int64_t j = 0; j < entries(m); j++)
-                out[j] = static_cast<uint8_t>(static_cast<int>(std::min((t[j] - least) * scale, 255.f)));
+            kernels_.quantize(t, entries(m), least, scale, bytes_.data() + m * 256);
         }
     }
 
     const Blocks& blocks_;
+    const BlockKernels& kernels_;
+    const uint64_t* kept_;  // eight words of allowed rows a superblock, or nullptr
     const float* luts_;
     int64_t K_;
     float bias_;
@@ -146,6 +155,13 @@ class Query {
     bool everything_ = true, closed_ = false, hopeless_ = false;
 };
 
+std::vector<uint64_t> kept_words(const Blocks& blocks, int64_t count) {
+    std::vector<uint64_t> words(count * 8, 0);
+    for (int64_t i = 0; i < blocks.n; i++)
+        words[i / 64] |= static_cast<uint64_t>(blocks.keep[i] != 0) << (i % 64);
+    return words;
+}
+
 }  // namespace
 
 void pack_blocks(const uint8_t* codes, int64_t n, int64_t columns, uint8_t* out) {
@@ -155,19 +171,22 @@ void pack_blocks(const uint8_t* codes, int64_t n, int64_t columns, uint8_t* out)
             out[(i / kBlock * columns + m) * kBlock + i % kBlock] = codes[i * columns + m];
 }
 
-void scan_blocks(const Blocks& blocks, BlockFilter filter, const float* luts, int64_t K, const float* bias,
-                 int64_t nq, int64_t k, float* distances, int64_t* ids, int threads) {
+void scan_blocks(const Blocks& blocks, const BlockKernels& kernels, const float* luts, int64_t K,
+                 const float* bias, int64_t nq, int64_t k, float* distances, int64_t* ids, int threads) {
     constexpr int64_t group = 16,
                       tile = 4;  // queries that share a pass; superblocks that stay in the first cache
     const int64_t count = (blocks.n + kBlock - 1) / kBlock;
+    std::vector<uint64_t> kept;
+    if (blocks.keep) kept = kept_words(blocks, count);
     const int64_t share = std::max<int64_t>(1, std::min(group, (nq + threads - 1) / threads));
     parallel_for((nq + share - 1) / share, threads, [&](int64_t g) {
         std::vector<Query> queries;
         for (int64_t q = g * share; q < std::min(nq, (g + 1) * share); q++)
-            queries.emplace_back(blocks, luts + q * blocks.M * K, K, bias[q], k);
+            queries.emplace_back(blocks, kernels, blocks.keep ? kept.data() : nullptr,
+                                 luts + q * blocks.M * K, K, bias[q], k);
         for (int64_t b0 = 0; b0 < count; b0 += tile)
             for (Query& query : queries)
-                for (int64_t b = b0; b < std::min(count, b0 + tile); b++) query.scan(b, filter);
+                for (int64_t b = b0; b < std::min(count, b0 + tile); b++) query.scan(b);
         for (size_t i = 0; i < queries.size(); i++) {
             const int64_t q = g * share + static_cast<int64_t>(i);
             queries[i].write(distances + q * k, ids + q * k);

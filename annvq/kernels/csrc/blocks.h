@@ -15,8 +15,17 @@ constexpr int64_t kBlock = 512;
 // if any is.
 using BlockFilter = bool (*)(const uint8_t* block, int columns, const uint8_t* tables, uint8_t threshold,
                              uint64_t* masks);
-bool filter_block_vbmi(const uint8_t* block, int columns, const uint8_t* tables, uint8_t threshold,
-                       uint64_t* masks);
+// The least of size >= 1 entries; NaN if one is NaN.
+using TableLeast = float (*)(const float* table, int64_t size);
+// out[j] = floor(min((table[j] - least) * scale, 255)).
+using TableQuantize = void (*)(const float* table, int64_t size, float least, float scale, uint8_t* out);
+
+struct BlockKernels {
+    BlockFilter filter;
+    TableLeast least;
+    TableQuantize quantize;
+};
+extern const BlockKernels vbmi_block_kernels;
 
 struct Blocks {
     const uint8_t* codes;
@@ -29,7 +38,7 @@ struct Blocks {
 
 void pack_blocks(const uint8_t* codes, int64_t n, int64_t columns, uint8_t* out);
 // As scan_topk. std::invalid_argument on NaN or -inf in tables.
-void scan_blocks(const Blocks& blocks, BlockFilter filter, const float* luts, int64_t K, const float* bias,
-                 int64_t nq, int64_t k, float* distances, int64_t* ids, int threads);
+void scan_blocks(const Blocks& blocks, const BlockKernels& kernels, const float* luts, int64_t K,
+                 const float* bias, int64_t nq, int64_t k, float* distances, int64_t* ids, int threads);
 
 }  // namespace annvq
