@@ -32,10 +32,15 @@ class FlatIndex(Index):
         self._norms: npt.NDArray[Any] = np.empty(0, dtype=np.float32 if self.norm == "float32" else np.uint8)
         self._ids: I64 = np.empty(0, dtype=np.int64)
         self._next_id = 0
+        self._blocks: kernels.Blocks | None = None  # the codes laid out for the fast scan, made by the first search
 
     @property
     def ram_bits_per_vector(self) -> int:
-        return 8 * self._codes.itemsize * self.quantizer.M + self.norm_bits
+        rows = 8 * self._codes.itemsize * self.quantizer.M + self.norm_bits
+        return rows + (8 * (self.quantizer.M + bool(self.norm)) if self._scans_blocks() else 0)
+
+    def _scans_blocks(self) -> bool:
+        return self._codes.dtype == np.uint8 and self.norm != "float32" and kernels.has_blocked_scan()
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -59,7 +64,7 @@ class FlatIndex(Index):
             if len(repeated) or len(np.unique(new_ids)) != n:
                 raise ValueError(f"ids must be new and differ from one another; repeated: {repeated[:5].tolist()}")
         codes, norms = self._encode(x)
-        self._codes = np.concatenate([self._codes, codes])
+        self._codes, self._blocks = np.concatenate([self._codes, codes]), None
         self._norms = np.concatenate([self._norms, norms])
         self._ids = np.concatenate([self._ids, new_ids])
         self._next_id = max(self._next_id, int(new_ids.max(initial=-1)) + 1)
@@ -88,10 +93,16 @@ class FlatIndex(Index):
         q, k = check_search(self, queries, k)
         allowed = check_filter(filter, self._ids)
         tables = self.quantizer.scan_view().tables(q, self.metric)
-        distances, ids = kernels.scan(
-            self._codes, tables.luts, tables.bias, k, norms=self._norm_values(), ids=self._ids, keep=allowed
-        )
+        distances, ids = self._scan(tables.luts, tables.bias, k, allowed)
         return like(distances, queries), like(ids, queries)
+
+    def _scan(self, luts: F32, bias: F32, k: int, keep: npt.NDArray[np.bool_] | None) -> tuple[F32, I64]:
+        if not self._scans_blocks():
+            return kernels.scan(self._codes, luts, bias, k, norms=self._norm_values(), ids=self._ids, keep=keep)
+        if self._blocks is None:
+            self._blocks = kernels.pack_blocks(self._codes, self._norms if self.norm else None)
+        levels = self.quantizer.scan_view().norm_levels.cpu().numpy() if self.norm else None
+        return kernels.scan_blocks(self._blocks, luts, bias, k, norm_levels=levels, ids=self._ids, keep=keep)
 
     def _rows(self, ids: Array) -> I64:
         wanted = check_ids(ids, None)
@@ -107,7 +118,7 @@ class FlatIndex(Index):
         rows = np.unique(self._rows(ids))
         keep = np.ones(len(self._ids), dtype=np.bool_)
         keep[rows] = False
-        self._codes, self._ids = self._codes[keep], self._ids[keep]
+        self._codes, self._ids, self._blocks = self._codes[keep], self._ids[keep], None
         if self.norm:
             self._norms = self._norms[keep]
         return len(rows)

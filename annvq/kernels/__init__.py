@@ -6,7 +6,7 @@ The SIMD level is chosen at import: the best this machine has, or what the envir
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -95,3 +95,54 @@ def scan(
     """
     native = _native.scan_u8 if codes.dtype == np.uint8 else _native.scan_u16
     return native(codes, luts, bias, k, norms, ids, None if keep is None else keep.view(np.uint8), _threads())
+
+
+class Blocks(NamedTuple):
+    """Codes laid out for the blocked scan: superblocks of 512 vectors, ``[superblock][column][512]`` bytes."""
+
+    packed: npt.NDArray[np.uint8]
+    n: int
+    highest: int
+    """The highest code, so that a scan can refuse tables that are too small."""
+
+
+def has_blocked_scan() -> bool:
+    """Whether the SIMD level in use has :func:`scan_blocks`."""
+    return _native.has_blocked_scan()
+
+
+def pack_blocks(codes: npt.NDArray[np.uint8], norms: npt.NDArray[np.uint8] | None = None) -> Blocks:
+    """Lay out codes (n, M) and, as one more column, norm levels (n,) for :func:`scan_blocks`."""
+    columns = codes if norms is None else np.column_stack([codes, norms])
+    highest = int(codes.max(initial=0))
+    return Blocks(_native.pack_blocks(np.ascontiguousarray(columns)), len(codes), highest)
+
+
+def scan_blocks(
+    blocks: Blocks,
+    luts: F32,
+    bias: F32,
+    k: int,
+    *,
+    norm_levels: F32 | None = None,
+    ids: I64 | None = None,
+    keep: npt.NDArray[np.bool_] | None = None,
+) -> tuple[F32, I64]:
+    """:func:`scan` over packed codes: the same result bit for bit, most rows dismissed by a byte-wide lower bound.
+
+    Args:
+        blocks: packed with norms if and only if ``norm_levels`` is given.
+        luts, bias: tables of nq queries, (nq, M, K) and (nq,).
+        norm_levels: at most 256 values that the norms' levels stand for.
+        ids, keep: as in :func:`scan`.
+
+    Raises:
+        ValueError: NaN or −inf in tables, shapes that disagree, or a SIMD level without this scan.
+    """
+    levels = None
+    if norm_levels is not None:
+        levels = np.full(256, np.inf, np.float32)
+        levels[: len(norm_levels)] = norm_levels
+    kept = None if keep is None else keep.view(np.uint8)
+    packed, n, highest = blocks
+    return _native.scan_blocks(packed, n, highest, luts, bias, k, levels, ids, kept, _threads())

@@ -13,6 +13,20 @@ def scan_u8(
 def scan_u16(
     codes: Any, luts: F32, bias: F32, k: int, norms: Any, ids: Any, keep: Any, threads: int
 ) -> tuple[F32, I64]: ...
+def has_blocked_scan() -> bool: ...
+def pack_blocks(codes: Any) -> Any: ...
+def scan_blocks(
+    blocks: Any,
+    n: int,
+    highest: int,
+    luts: F32,
+    bias: F32,
+    k: int,
+    norm_levels: Any,
+    ids: Any,
+    keep: Any,
+    threads: int,
+) -> tuple[F32, I64]: ...
 
 class ProductEncoder:
     def __init__(self, entries: F32, sizes: Any, offsets: Any) -> None: ...

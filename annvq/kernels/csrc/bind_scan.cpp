@@ -4,6 +4,8 @@
 #include <optional>
 
 #include "bind.h"
+#include "blocks.h"
+#include "cpu.h"
 #include "scan.h"
 
 namespace annvq {
@@ -41,10 +43,65 @@ std::pair<Out<float, 2>, Out<int64_t, 2>> scan(In<Code, 2> codes, In<float, 3> l
     return {distances, result};
 }
 
+Out<uint8_t, 1> pack(In<uint8_t, 2> codes) {
+    const size_t n = codes.shape(0), columns = codes.shape(1);
+    uint8_t* data;
+    auto out = new_array<uint8_t, 1>({(n + kBlock - 1) / kBlock * kBlock * columns}, &data);
+    nb::gil_scoped_release release;
+    pack_blocks(codes.data(), n, columns, data);
+    return out;
+}
+
+const BlockKernels* block_kernels() {
+#if defined(__x86_64__)
+    if (simd_level() == SimdLevel::avx512vbmi) return &vbmi_block_kernels;
+#endif
+    return nullptr;
+}
+
+std::pair<Out<float, 2>, Out<int64_t, 2>> scan_packed(In<uint8_t, 1> blocks, int64_t n, int64_t highest,
+                                                      In<float, 3> luts, In<float, 1> bias, int64_t k,
+                                                      std::optional<In<float, 1>> norm_levels,
+                                                      std::optional<In<int64_t, 1>> ids,
+                                                      std::optional<In<uint8_t, 1>> keep, int threads) {
+    const int64_t nq = luts.shape(0), M = luts.shape(1), K = luts.shape(2),
+                  columns = M + norm_levels.has_value();
+    const BlockKernels* kernels = block_kernels();
+    require(kernels != nullptr, "this SIMD level has no blocked scan");
+    require(n >= 0 && M >= 1 &&
+                static_cast<int64_t>(blocks.shape(0)) == (n + kBlock - 1) / kBlock * kBlock * columns,
+            "blocks must hold n vectors of M codes and, with norm_levels, a norm each");
+    require(highest < K && K <= 256, "codes reach beyond the tables");
+    require(static_cast<int64_t>(bias.shape(0)) == nq, "bias must have shape (nq,)");
+    require(k >= 1, "k must be at least 1");
+    require(!norm_levels || norm_levels->shape(0) == 256, "norm_levels must have shape (256,)");
+    require(!ids || static_cast<int64_t>(ids->shape(0)) == n, "ids must have shape (n,)");
+    require(!keep || static_cast<int64_t>(keep->shape(0)) == n, "keep must have shape (n,)");
+    float* d;
+    int64_t* r;
+    auto distances = new_array<float, 2>({static_cast<size_t>(nq), static_cast<size_t>(k)}, &d);
+    auto result = new_array<int64_t, 2>({static_cast<size_t>(nq), static_cast<size_t>(k)}, &r);
+    {
+        nb::gil_scoped_release release;
+        const Blocks view{blocks.data(),
+                          n,
+                          static_cast<int32_t>(M),
+                          norm_levels ? norm_levels->data() : nullptr,
+                          ids ? ids->data() : nullptr,
+                          keep ? keep->data() : nullptr};
+        scan_blocks(view, *kernels, luts.data(), K, bias.data(), nq, k, d, r, threads);
+    }
+    return {distances, result};
+}
+
 }  // namespace
 
 void bind_scan(nb::module_& m) {
     using nb::arg;
+    m.def("has_blocked_scan", [] { return block_kernels() != nullptr; });
+    m.def("pack_blocks", &pack, arg("codes"));
+    m.def("scan_blocks", &scan_packed, arg("blocks"), arg("n"), arg("highest"), arg("luts"), arg("bias"),
+          arg("k"), arg("norm_levels").none(), arg("ids").none(), arg("keep").none(), arg("threads"));
     m.def("scan_u8", &scan<uint8_t>, arg("codes"), arg("luts"), arg("bias"), arg("k"), arg("norms").none(),
           arg("ids").none(), arg("keep").none(), arg("threads"));
     m.def("scan_u16", &scan<uint16_t>, arg("codes"), arg("luts"), arg("bias"), arg("k"), arg("norms").none(),

@@ -1,0 +1,89 @@
+"""The blocked scan equals the NumPy reference bit for bit."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from annvq import kernels
+from annvq.kernels import _native, reference
+
+if not kernels.has_blocked_scan():
+    if "avx512vbmi" in os.environ.get("ANNVQ_REQUIRE_SIMD", ""):
+        raise RuntimeError("ANNVQ_REQUIRE_SIMD asks for avx512vbmi, which this machine lacks")
+    pytest.skip("no blocked scan at this SIMD level", allow_module_level=True)
+
+SHAPES = ("normal", "constant", "offset", "heavy", "coarse", "huge", "infinite", "negative")
+
+
+def _tables(rng, kind, shape):
+    luts = rng.standard_normal(shape).astype(np.float32)
+    if kind == "constant":
+        luts[:] = 3
+    elif kind == "offset":
+        luts += np.float32(1e6)
+    elif kind == "heavy":
+        luts = (luts**9).astype(np.float32)
+    elif kind == "coarse":
+        luts = np.round(luts)
+    elif kind == "huge":
+        luts = np.clip(luts, -3, 3) * np.float32(1e38)
+    elif kind == "infinite":
+        luts[rng.random(shape) < 0.3] = np.inf
+    elif kind == "negative":
+        luts = -np.abs(luts) * 1000
+    return np.ascontiguousarray(luts, dtype=np.float32)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n=st.one_of(st.integers(0, 40), st.sampled_from([511, 512, 513, 3000])),
+    M=st.one_of(st.integers(1, 20), st.sampled_from([32, 64])),
+    nbits=st.integers(1, 8),
+    k=st.sampled_from([1, 2, 10, 100, 3001]),
+    nq=st.sampled_from([1, 2, 17, 33]),
+    kind=st.sampled_from(SHAPES),
+    norm=st.booleans(),
+    filtered=st.booleans(),
+    threads=st.integers(1, 3),
+)
+def test_equals_the_reference(seed, n, M, nbits, k, nq, kind, norm, filtered, threads):
+    rng = np.random.default_rng(seed)
+    K = 2**nbits
+    codes = rng.integers(0, K, (n, M), dtype=np.uint8)
+    if n and rng.random() < 0.3:
+        codes[:] = codes[rng.integers(0, min(n, 5), n)]  # duplicates
+    luts, bias = _tables(rng, kind, (nq, M, K)), rng.standard_normal(nq).astype(np.float32)
+    levels = np.sort(rng.standard_normal(256).astype(np.float32) * 3) if norm else None
+    bytes_ = rng.integers(0, 256, n, dtype=np.uint8) if norm else None
+    ids = rng.permutation(10 * n)[:n].astype(np.int64)
+    keep = rng.random(n) < 0.3 if filtered else None
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = levels[bytes_] if norm else None
+        expected = reference.scan(codes, luts, bias, k, norms=norms, ids=ids, keep=keep)
+    packed = kernels.pack_blocks(codes, bytes_)
+    kept = None if keep is None else keep.view(np.uint8)
+    got = _native.scan_blocks(*packed, luts, bias, k, levels, ids, kept, threads)
+    np.testing.assert_array_equal(got[1], expected[1])
+    np.testing.assert_array_equal(got[0].view(np.uint32), expected[0].view(np.uint32))
+    plain = kernels.scan(codes, luts, bias, k, norms=norms, ids=ids, keep=keep)
+    np.testing.assert_array_equal(plain[1], expected[1])
+    np.testing.assert_array_equal(plain[0].view(np.uint32), expected[0].view(np.uint32))
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_refuses_nan_and_minus_infinity(bad):
+    luts = np.zeros((2, 3, 16), np.float32)
+    luts[1, 2, 5] = bad
+    packed = kernels.pack_blocks(np.zeros((600, 3), np.uint8))
+    with pytest.raises(ValueError, match="no NaN and no -inf"):
+        kernels.scan_blocks(packed, luts, np.zeros(2, np.float32), 4)
+
+
+def test_refuses_codes_beyond_the_tables():
+    packed = kernels.pack_blocks(np.full((3, 2), 16, np.uint8))
+    with pytest.raises(ValueError, match="codes reach beyond the tables"):
+        kernels.scan_blocks(packed, np.zeros((1, 2, 16), np.float32), np.zeros(1, np.float32), 1)
