@@ -9,7 +9,6 @@ from annvq.arrays import F32
 from annvq.quantizers.base import TableQuantizer
 from annvq.training.data import TrainingData
 
-
 WARM_BEAM = 4
 
 
