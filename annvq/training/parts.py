@@ -48,12 +48,16 @@ class Refit:
 
 @dataclass(frozen=True)
 class Alternate:
-    """Local search and least squares in turn, perturbed and cooled; see :mod:`annvq.training.alternating`."""
+    """Local search and least squares in turn, perturbed and cooled; see :mod:`annvq.training.alternating`.
+
+    The codebooks as they were are kept where the result is worse on the validation rows.
+    """
 
     plan: Alternation = field(default_factory=Alternation)
 
     def __call__(self, quantizer: "SumQuantizer", data: TrainingData) -> None:
-        entries, _ = train_additive(
-            data.train, quantizer.codebooks_copy(), quantizer.sizes, self.plan, seed=data.seed(1 << 18) % (1 << 31)
-        )
+        before, lowest = quantizer.codebooks_copy(), data.validation_error(quantizer)
+        entries, _ = train_additive(data.train, before, quantizer.sizes, self.plan, seed=data.seed(1 << 18) % (1 << 31))
         _take(quantizer, entries)
+        if data.validation_error(quantizer) > lowest:
+            _take(quantizer, before)

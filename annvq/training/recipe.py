@@ -63,7 +63,7 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
     if quantizer.kind == "residual":
         return Recipe((KMeans(10), Refit(), nsvq_part(steps=40)))
     if quantizer.kind == "additive":
-        return Recipe((KMeans(10), Alternate(), nsvq_part(steps=20)))
+        return Recipe((KMeans(10), Alternate(), Refit(), nsvq_part(steps=20)))
     return Recipe((KMeans(40), nsvq_part(steps=200)))
 
 
