@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from annvq.cli.console import wide_console
+
 
 @click.command()
 @click.argument("suite", default="quickstart")
@@ -43,7 +45,6 @@ def bench(
 
     OUT gets results.jsonl (a line per row, as it is measured), report.png and report.md.
     """
-    from rich.console import Console
 
     from annvq.benchmarks import load_suite, run, suite_names
     from annvq.benchmarks.runners import runner
@@ -54,7 +55,7 @@ def bench(
         return
     chosen = load_suite(suite, quick=quick)
     folder = out or Path("annvq-bench") / (chosen.name + ("-quick" if quick else ""))
-    console = Console()
+    console = wide_console()
     with _observer(console) as observer:
         rows = run(chosen, out=folder, dataset=dataset, threads=threads, fresh=not resume, observer=observer)
     for table in runner(chosen.kind).tables(rows):

@@ -5,6 +5,8 @@ from typing import Any
 
 import click
 
+from annvq.cli.console import wide_console
+
 
 @click.command()
 @click.argument("data")
@@ -57,7 +59,7 @@ def choose(
     if as_json:
         click.echo(json.dumps(choice.to_dict(), indent=1))
         return
-    out = Console()
+    out = wide_console()
     out.print(choice.table())
     out.print(f"\n[bold]Recommended: {choice.recommended.label}[/bold]\n{choice.reason}")
     out.print(f"\n{choice.recommended.code_line()}", highlight=False)
