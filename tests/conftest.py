@@ -1,11 +1,24 @@
-"""Small fitted quantizers that tests share."""
+"""Tests see the installed package, run in folders of their own, and share small fitted quantizers."""
+
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-import annvq
-from annvq.quantizers import registered
-from annvq.training import KMeans, Recipe
+ROOT = Path(__file__).parents[1].resolve()
+# `python -m pytest` puts the checkout first on the path, where the package has no compiled kernels.
+sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != ROOT]
+
+import annvq  # noqa: E402
+from annvq.quantizers import registered  # noqa: E402
+from annvq.training import KMeans, Recipe  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """Processes that a test starts must not find the checkout in their working folder either."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(params=sorted(registered()))
