@@ -1,0 +1,34 @@
+"""Promises of an index that lie outside its contract's common cases."""
+
+import numpy as np
+import pytest
+
+from annvq.indexes.base import registered
+from annvq.training.norms import fit_levels
+
+
+@pytest.mark.parametrize("name", sorted(registered()))
+def test_refused_add_changes_nothing(name, small):
+    q, x = small("residual")
+    index = registered()[name](q, metric="l2")
+    index.add(x[:20], np.arange(20))
+    before = index.search(x[:3], 20)
+    bad = x[:2].copy()
+    bad[1, 0] = np.nan
+    for rows, ids in ((bad, [50, 51]), (x[:2], [60, 60]), (x[:2], [5, 61]), (x[:2], [-1, 62])):
+        with pytest.raises(ValueError):
+            index.add(rows, np.array(ids))
+    assert len(index) == 20
+    for a, b in zip(before, index.search(x[:3], 20), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_levels_are_means_of_the_values_nearest_to_them():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        values = rng.gamma(2.0, size=60)
+        levels = fit_levels(values.astype(np.float32), 4).astype(float)
+        nearest = np.abs(values[:, None] - levels).argmin(1)
+        assert len(np.unique(nearest)) > 1
+        for level in np.unique(nearest):
+            np.testing.assert_allclose(levels[level], values[nearest == level].mean(), rtol=1e-5)
