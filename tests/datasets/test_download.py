@@ -1,9 +1,12 @@
 """Downloads: resumed, never spliced, retried, verified, atomic; mirrors; what to do offline."""
 
+import base64
 import json
-import multiprocessing
 import os
+import pickle
 import re
+import subprocess
+import sys
 import time
 
 import pytest
@@ -258,22 +261,19 @@ def test_too_little_room_is_said_before_anything_is_written(site, make_card, hdf
         fetch(make_card())
 
 
-def _fetch_in_process(card, start, results):
-    start.wait()
-    results.put(fetch(card).stat().st_size)
+FETCH = """
+import base64, pickle, sys
+from annvq.datasets.download import fetch
+print(fetch(pickle.loads(base64.b64decode(sys.argv[1]))).stat().st_size)
+"""
 
 
 def test_two_processes_download_once(site, make_card, hdf5_bytes):
     site.files["/toy.hdf5"] = hdf5_bytes
-    site.on_request = lambda path: time.sleep(0.2)
-    spawn = multiprocessing.get_context("spawn")
-    start, results = spawn.Event(), spawn.Queue()
-    workers = [spawn.Process(target=_fetch_in_process, args=(make_card(), start, results)) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    start.set()
-    sizes = [results.get(timeout=60) for _ in workers]
-    for worker in workers:
-        worker.join()
+    site.on_request = lambda path: time.sleep(1.0)
+    card = base64.b64encode(pickle.dumps(make_card())).decode()
+    command = [sys.executable, "-c", FETCH, card]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    sizes = [int(worker.communicate(timeout=60)[0]) for worker in workers]
     assert sizes == [len(hdf5_bytes)] * 3
     assert len(site.requests) == 1
