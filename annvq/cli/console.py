@@ -2,7 +2,7 @@
 
 from typing import Any
 
-TABLE_WIDTH = 130
+TABLE_WIDTH = 160
 
 
 def wide_console() -> Any:
