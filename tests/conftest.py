@@ -1,10 +1,12 @@
 """Tests see the installed package, run in folders of their own, and share small fitted quantizers."""
 
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1].resolve()
 # `python -m pytest` puts the checkout first on the path, where the package has no compiled kernels.
@@ -13,6 +15,11 @@ sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != ROOT]
 import annvq  # noqa: E402
 from annvq.quantizers import registered  # noqa: E402
 from annvq.training import KMeans, Recipe  # noqa: E402
+
+# The same inputs on every run in CI, new ones at each run of a developer.
+settings.register_profile("ci", derandomize=True, deadline=None)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True)

@@ -103,7 +103,8 @@ def test_residual_beam_search(sizes, width, beam, seed, gram):
     codes = encoder.residual(x, beam)
     want = reference_codes(x, entries, sizes, beam, False)
     np.testing.assert_allclose(errors(x, codes, entries, sizes), errors(x, want, entries, sizes), rtol=1e-3, atol=1e-3)
-    assert (codes == want).all(1).mean() > 0.8
+    if width >= 4:  # in fewer dimensions many sums lie within rounding of one another
+        assert (codes == want).all(1).mean() > 0.8
 
 
 @settings(max_examples=20, deadline=None)
