@@ -13,7 +13,7 @@ from annvq.arrays import F32, I64, Array, check_vectors, dtype_name, normalized,
 from annvq.errors import FormatError, NotFittedError
 from annvq.quantizers.base import Quantizer, TableQuantizer, check_metric
 
-FORMAT, VERSIONS = "annvq.index", (1,)
+FORMAT, VERSIONS = "annvq.index", (1, 2)
 
 Norm: TypeAlias = Literal["auto", "uint8", "float32"] | None
 

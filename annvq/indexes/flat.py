@@ -80,19 +80,21 @@ class FlatIndex(Index):
             codes[start:stop] = self.quantizer.encode(rows)
             if self.norm:
                 exact = view.norms(codes[start:stop])
-                norms[start:stop] = view.encode_norms(exact) if self.norm == "uint8" else exact
+                norms[start:stop] = view.norm_byte.encode(codes[start:stop], exact) if self.norm == "uint8" else exact
         return codes, norms
 
     def _norm_values(self) -> F32 | None:
         if self.norm == "uint8":
-            levels: F32 = self.quantizer.scan_view().norm_levels.cpu().numpy()
-            return levels[self._norms]
+            return self.quantizer.scan_view().norm_byte.levels[self._norms]
         return self._norms if self.norm else None
 
     def search(self, queries: Array, k: int, *, filter: Array | None = None) -> tuple[Any, Any]:
         q, k = check_search(self, queries, k)
         allowed = check_filter(filter, self._ids)
-        tables = self.quantizer.scan_view().tables(q, self.metric)
+        view = self.quantizer.scan_view()
+        tables = view.tables(q, self.metric)
+        if self.norm == "uint8":
+            view.norm_byte.fold(tables.luts)
         distances, ids = self._scan(tables.luts, tables.bias, k, allowed)
         return like(distances, queries), like(ids, queries)
 
@@ -101,7 +103,7 @@ class FlatIndex(Index):
             return kernels.scan(self._codes, luts, bias, k, norms=self._norm_values(), ids=self._ids, keep=keep)
         if self._blocks is None:
             self._blocks = kernels.pack_blocks(self._codes, self._norms if self.norm else None)
-        levels = self.quantizer.scan_view().norm_levels.cpu().numpy() if self.norm else None
+        levels = self.quantizer.scan_view().norm_byte.levels if self.norm else None
         return kernels.scan_blocks(self._blocks, luts, bias, k, norm_levels=levels, ids=self._ids, keep=keep)
 
     def _rows(self, ids: Array) -> I64:

@@ -27,6 +27,7 @@ from annvq.arrays import (
     to_numpy,
 )
 from annvq.errors import FormatError, NotFittedError
+from annvq.quantizers.norms import NORM_LEVELS, NormByte
 from annvq.quantizers.registry import quantizer_class
 
 if TYPE_CHECKING:
@@ -35,9 +36,8 @@ if TYPE_CHECKING:
     from annvq.training.recipe import Recipe
 
 METRICS = ("l2", "ip", "cosine")
-FORMAT, VERSIONS = "annvq.quantizer", (1,)
+FORMAT, VERSIONS = "annvq.quantizer", (1, 2)
 MAX_M = 1024
-NORM_LEVELS = 256
 
 
 class Quantized(NamedTuple):
@@ -331,12 +331,21 @@ def from_stored(
     expected = {
         name: (str(t.dtype).removeprefix("torch."), tuple(t.shape)) for name, t in quantizer.state_dict().items()
     }
+    tensors = {**_absent_in_version_1(expected, tensors), **tensors}
     found = {name: (str(a.dtype), a.shape) for name, a in tensors.items()}
     if expected != found:
         wrong = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
         raise FormatError(f"{where} is corrupt: quantizer tensors {', '.join(wrong)} do not fit its config")
     quantizer.load_state_dict({k: torch.from_numpy(np.array(a)) for k, a in tensors.items()}, assign=True)
     return quantizer.eval()
+
+
+def _absent_in_version_1(
+    expected: Mapping[str, tuple[str, tuple[int, ...]]], tensors: Mapping[str, npt.NDArray[Any]]
+) -> dict[str, npt.NDArray[Any]]:
+    """Norm offsets of zero, which is what a norm byte meant before it had any."""
+    missing = [name for name in expected if name.split(".")[-1] == "norm_offsets" and name not in tensors]
+    return {name: np.zeros(expected[name][1], np.float32) for name in missing}
 
 
 def load_quantizer(path: str | os.PathLike[str]) -> Quantizer:
@@ -362,6 +371,7 @@ class TableQuantizer(Quantizer):
     """Whether squared Euclidean distance needs ‖x̂‖² beside the tables."""
 
     norm_levels: Tensor
+    norm_offsets: Tensor
 
     def __init__(
         self, dim: int, M: int, nbits: int | Sequence[int], estimator: "Estimator | None", *, width: int
@@ -372,6 +382,7 @@ class TableQuantizer(Quantizer):
         self.weight = nn.Parameter(torch.empty(self.offsets[-1], width))
         if self.needs_norm:
             self.register_buffer("norm_levels", torch.full((NORM_LEVELS,), torch.nan))
+            self.register_buffer("norm_offsets", torch.zeros(self.offsets[-1]))
         self.reset_parameters()
 
     @torch.no_grad()
@@ -468,12 +479,14 @@ class TableQuantizer(Quantizer):
         return self.needs_norm and bool(torch.isfinite(self.norm_levels).all())
 
     def fit_norms(self, x: Array, *, seed: int = 0) -> Self:
-        """Learn the 256 levels of the uint8 norm from vectors, as ``fit`` does; for codebooks set by hand.
+        """Learn the uint8 norm from vectors, as ``fit`` does; for codebooks set by hand.
+
+        See :class:`~annvq.quantizers.norms.NormByte`.
 
         Args:
             x: (n, d) vectors, n at least 1; at most 100,000 of them are used, a seeded sample.
         """
-        from annvq.training.norms import fit_levels
+        from annvq.training.norms import fit_norm_byte
 
         self.require_fitted("fit_norms")
         check_vectors(x, self.dim, "x")
@@ -484,18 +497,21 @@ class TableQuantizer(Quantizer):
             raise ValueError("x must have at least one row to learn norm levels from, got none")
         rows = np.sort(np.random.default_rng(seed).permutation(n)[:100_000])
         sample = to_numpy(x if len(rows) == n else x[rows], self.dim)
-        levels = fit_levels(self.norms(self.encode(sample)), NORM_LEVELS)
-        self.norm_levels.copy_(torch.from_numpy(levels))
+        codes = self.encode(sample)
+        entries = self._entries().astype(np.float64)
+        own = np.einsum("ij,ij->i", entries, entries).astype(np.float32)
+        learned = fit_norm_byte(codes, self.norms(codes), self.sizes, start=own)
+        self.norm_levels.copy_(torch.from_numpy(learned.levels))
+        self.norm_offsets.copy_(torch.from_numpy(learned.offsets))
         return self
 
-    def encode_norms(self, norms: F32) -> npt.NDArray[np.uint8]:
-        """Index of the nearest level of each norm, (n,) uint8; the lower level where two are as near.
+    @property
+    def norm_byte(self) -> NormByte:
+        """How one byte stands for ‖x̂‖² (``norm="uint8"``).
 
         Raises:
-            NotFittedError: the levels were never learned (``fit`` or ``fit_norms``).
+            NotFittedError: it was never learned (``fit`` or ``fit_norms``).
         """
         if not self.has_norm_levels:
             raise NotFittedError('norm="uint8" needs learned norm levels: call fit(x) or fit_norms(x) first')
-        levels = self.norm_levels.cpu().numpy().astype(np.float64)
-        middles = (levels[1:] + levels[:-1]) / 2
-        return np.searchsorted(middles, norms.astype(np.float64), side="left").astype(np.uint8)
+        return NormByte(self.sizes, self.norm_offsets.cpu().numpy(), self.norm_levels.cpu().numpy())

@@ -1,8 +1,39 @@
-"""Levels of the one-byte norm: k-means in one dimension."""
+"""Learning the one-byte norm: offsets by least squares, levels by k-means in one dimension."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from annvq.arrays import F32
+from annvq.quantizers.norms import NORM_LEVELS, NormByte
+from annvq.training.least_squares import least_squares_entries
+
+
+def fit_norm_byte(codes: npt.NDArray[Any], values: F32, sizes: Sequence[int], start: F32 | None = None) -> NormByte:
+    """Learn how a byte and the code together stand for a per-vector value.
+
+    Offsets are the main effects of the entries, by regularised least squares. Levels are fitted to what other vectors
+    than those leave over (rows in turn go to one fit and to the other), so that they fit unseen vectors too.
+
+    Args:
+        codes: (n, M) integers, n at least 1.
+        values: (n,) finite float32, such as ‖x̂‖².
+        sizes: entries of each codebook.
+        start: (ΣK,) offsets that rarely seen entries keep, such as ‖c‖²; default zero.
+    """
+    offsets = np.zeros(sum(sizes), np.float32) if start is None else np.asarray(start, np.float32)
+    mean = np.float32(values.mean(dtype=np.float64))
+    if len(codes) > 1:
+        # The first codebook carries the mean, so that the regularisation does not shrink towards zero.
+        drawn = offsets.copy()
+        drawn[: sizes[0]] += mean - np.float32(NormByte(tuple(sizes), offsets, offsets).explained(codes).mean())
+        offsets = least_squares_entries(values[::2, None], codes[::2], drawn[:, None], sizes, regularisation=1.0)[:, 0]
+    without = NormByte(tuple(sizes), offsets, offsets)
+    rows = slice(1, None, 2) if len(codes) > 1 else slice(None)
+    left = values[rows].astype(np.float64) - without.explained(codes[rows])
+    return NormByte(tuple(sizes), offsets, fit_levels(left.astype(np.float32), NORM_LEVELS))
 
 
 def fit_levels(values: F32, count: int, *, iterations: int = 50) -> F32:

@@ -22,13 +22,17 @@ def reference(index, q, x, ids, queries, k):
         x = (x / np.sqrt((x.astype(np.float64) ** 2).sum(1))[:, None]).astype(np.float32)
     codes = q.encode(x).astype(int)
     luts, bias = q.tables(queries, index.metric)
+    norms = q.norms(codes) if index.norm else None
+    if index.norm == "uint8":
+        norms = q.norm_byte.levels[q.norm_byte.encode(codes, norms)]
+        first = 0
+        for m, size in enumerate(q.sizes):
+            luts[:, m, :size] += q.norm_byte.offsets[first : first + size]
+            first += size
     score = luts[:, 0, codes[:, 0]]
     for m in range(1, q.M):
         score = score + luts[:, m, codes[:, m]]
-    if index.norm:
-        norms = q.norms(codes)
-        if index.norm == "uint8":
-            norms = q.norm_levels.numpy()[q.encode_norms(norms)]
+    if norms is not None:
         score = score + norms[None]
     score = score + bias[:, None]
     order = np.lexsort((np.broadcast_to(ids, score.shape), score))[:, :k]

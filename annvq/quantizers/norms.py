@@ -1,0 +1,58 @@
+"""The one-byte norm: what the codes do not already say about ‖x̂‖², in 256 learned levels."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from annvq.arrays import F32
+
+NORM_LEVELS = 256
+
+
+@dataclass(frozen=True)
+class NormByte:
+    """A per-vector term as ``Σ_m offsets[m, code_m] + levels[byte]``.
+
+    The offsets belong to codebook entries, so they cost no bits per vector and no time: they are added to the tables
+    of a query. The byte holds only what is left over, the cross terms between entries; on data whose norms vary much
+    that is a small part of ‖x̂‖², and the byte so much the finer.
+
+    Args:
+        sizes: entries of each of the M codebooks.
+        offsets: (ΣK,) float32, codebook after codebook.
+        levels: (256,) float32, ascending.
+    """
+
+    sizes: tuple[int, ...]
+    offsets: F32
+    levels: F32
+
+    def explained(self, codes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Σ_m offsets[m, code_m] of codes (n, M), (n,) float64."""
+        total = np.zeros(len(codes))
+        first = 0
+        for m, size in enumerate(self.sizes):
+            total += self.offsets[first : first + size][codes[:, m]]
+            first += size
+        return total
+
+    def encode(self, codes: npt.NDArray[Any], values: F32) -> npt.NDArray[np.uint8]:
+        """The byte (n,) of vectors with these codes and values (n,): the nearest level, the lower of two as near."""
+        levels = self.levels.astype(np.float64)
+        middles = (levels[1:] + levels[:-1]) / 2
+        left = values.astype(np.float64) - self.explained(codes)
+        return np.searchsorted(middles, left, side="left").astype(np.uint8)
+
+    def decode(self, codes: npt.NDArray[Any], bytes: npt.NDArray[np.uint8]) -> F32:
+        """The values (n,) that codes and bytes stand for."""
+        return (self.explained(codes) + self.levels[bytes]).astype(np.float32)
+
+    def fold(self, luts: F32) -> F32:
+        """Tables (nq, M, K) with the offsets added: ``luts`` itself, changed in place."""
+        padded = np.zeros(luts.shape[1:], np.float32)
+        for m, part in enumerate(np.split(self.offsets, np.cumsum(self.sizes[:-1]))):
+            padded[m, : len(part)] = part
+        luts += padded
+        return luts

@@ -1,0 +1,63 @@
+"""The one-byte norm: how near it comes to ‖x̂‖², and what folding it into tables means."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import annvq
+from annvq.quantizers.norms import NormByte
+from annvq.training import KMeans, Recipe
+from annvq.training.norms import fit_levels, fit_norm_byte
+
+
+def test_a_value_that_is_a_sum_of_entries_is_kept_without_error():
+    rng = np.random.default_rng(0)
+    sizes = (4, 8, 3)
+    truth = [rng.normal(size=s) * 1000 for s in sizes]
+    codes = np.stack([rng.integers(s, size=4000) for s in sizes], 1)
+    values = sum(t[codes[:, m]] for m, t in enumerate(truth)).astype(np.float32)
+    byte = fit_norm_byte(codes, values, sizes)
+    np.testing.assert_allclose(byte.decode(codes, byte.encode(codes, values)), values, atol=2)
+
+
+def test_it_beats_levels_alone_where_norms_vary_much():
+    rng = np.random.default_rng(1)
+    x = (rng.normal(size=(6000, 16)) + rng.gamma(2.0, 20.0, size=(6000, 1))).astype(np.float32)
+    q = annvq.ResidualVQ(16, 3, 5, beam=4).fit(x[:4000], recipe=Recipe((KMeans(5),)))
+    codes = q.encode(x[4000:])
+    exact = q.norms(codes)
+    byte = q.norm_byte
+    error = np.square(byte.decode(codes, byte.encode(codes, exact)) - exact.astype(np.float64)).mean()
+    levels = fit_levels(q.norms(q.encode(x[:4000])), 256).astype(np.float64)
+    plain = np.square(exact[:, None] - levels).min(1).mean()
+    assert error < 0.25 * plain
+
+
+@given(st.integers(0, 2**31), st.lists(st.integers(1, 9), min_size=1, max_size=4))
+def test_encode_takes_the_nearest_level_and_fold_adds_the_offsets(seed, sizes):
+    rng = np.random.default_rng(seed)
+    offsets = rng.normal(size=sum(sizes)).astype(np.float32)
+    byte = NormByte(tuple(sizes), offsets, np.sort(rng.normal(size=256)).astype(np.float32))
+    codes = np.stack([rng.integers(s, size=20) for s in sizes], 1)
+    values = rng.normal(size=20).astype(np.float32)
+    first = np.concatenate([[0], np.cumsum(sizes)])
+    explained = np.array([sum(float(offsets[first[m] + c]) for m, c in enumerate(row)) for row in codes])
+    distances = np.abs(values[:, None].astype(float) - explained[:, None] - byte.levels.astype(float))
+    chosen = byte.encode(codes, values)
+    np.testing.assert_allclose(distances[np.arange(20), chosen], distances.min(1))
+    luts = rng.normal(size=(2, len(sizes), max(sizes))).astype(np.float32)
+    folded = byte.fold(luts.copy())
+    for m, size in enumerate(sizes):
+        part = offsets[first[m] : first[m + 1]]
+        np.testing.assert_array_equal(folded[:, m, :size], luts[:, m, :size] + part)
+        np.testing.assert_array_equal(folded[:, m, size:], luts[:, m, size:])
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_few_vectors_are_enough(n):
+    values = np.float32([5.0, 7.0, 11.0])[:n]
+    codes = np.arange(n)[:, None] % 2
+    byte = fit_norm_byte(codes, values, (2,))
+    assert np.isfinite(byte.levels).all()
+    assert np.isfinite(byte.offsets).all()
