@@ -77,10 +77,12 @@ class FlatIndex(Index):
         view = self.quantizer.scan_view()
         for start, stop in chunks(n, self.dim):
             rows = self.prepared(x[start:stop], "x") if self.metric == "cosine" else rows_to_numpy(x, start, stop)
+            if self.norm == "uint8":
+                codes[start:stop], norms[start:stop] = self.quantizer.encode_with_norm(rows)
+                continue
             codes[start:stop] = self.quantizer.encode(rows)
             if self.norm:
-                exact = view.norms(codes[start:stop])
-                norms[start:stop] = view.norm_byte.encode(codes[start:stop], exact) if self.norm == "uint8" else exact
+                norms[start:stop] = view.norms(codes[start:stop])
         return codes, norms
 
     def _norm_values(self) -> F32 | None:

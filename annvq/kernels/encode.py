@@ -20,6 +20,7 @@ Codes = NDArray[Any]
 
 #: Largest Gram matrix an additive encoder keeps. Beyond it (more than 8192 entries in all) candidates are scored by
 #: products of residuals and entries: the same codes up to rounding, in bounded memory.
+MAX_NORM_ROUNDS = 64
 GRAM_LIMIT_BYTES = 256 << 20
 
 #: Most codebooks that :class:`AdditiveEncoder` takes.
@@ -121,6 +122,25 @@ class AdditiveEncoder:
         schedule = open_schedule(self._M, min(open, self._M), rounds, seed)
         start = np.ascontiguousarray(codes, dtype=np.uint16)
         found = self._native.local_search(_float_rows(x, "x"), start, schedule, width, get_num_threads())
+        return found.astype(self._dtype, copy=False)
+
+    def norm_search(self, x: F32, codes: Codes, offsets: F32, levels: F32, *, seed: int = 0) -> Codes:
+        """Codes that a norm byte suits: pairs of codebooks are coded anew, each once in each order, wherever that
+        lowers ``‖x − x̂‖² + |error of the byte|``, both of which are errors of a squared distance.
+
+        Needs the Gram matrix (:attr:`has_gram`).
+
+        Args:
+            x: ``(n, d)`` float32.
+            codes: ``(n, M)`` codes to start from, M at least 2; they are not modified.
+            offsets: ``(sum(sizes),)`` what the tables carry of ‖x̂‖², entry by entry.
+            levels: ``(count,)`` ascending, what the byte can add.
+            seed: of the order of the pairs.
+        """
+        rounds = min(self._M * (self._M - 1), MAX_NORM_ROUNDS)
+        schedule = open_schedule(self._M, 2, rounds, seed)
+        start = np.ascontiguousarray(codes, dtype=np.uint16)
+        found = self._native.norm_search(_float_rows(x, "x"), start, schedule, offsets, levels, get_num_threads())
         return found.astype(self._dtype, copy=False)
 
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 METRICS = ("l2", "ip", "cosine")
 FORMAT, VERSIONS = "annvq.quantizer", (1, 2)
 MAX_M = 1024
+NORM_MATTERS = 0.1
+"""Median error of the norm byte, as a share of the codes' own, from which codes are chosen with it in mind."""
 
 
 class Quantized(NamedTuple):
@@ -198,6 +200,29 @@ class Quantizer(nn.Module, ABC):
         """
         self.require_fitted("encode")
         check_vectors(x, self.dim, "x")
+        return like(self._encode_chunks(x, self._row_encoder(), progress), x)
+
+    def encode_with_norm(self, x: Array, *, progress: bool = False) -> tuple[Any, Any]:
+        """Codes of vectors and their norm bytes, for scoring with a one-byte norm.
+
+        Where the byte's error would matter (see :meth:`TableQuantizer.fit_norms`) these are other codes than
+        :meth:`encode` gives: a little further from the vectors, with norms that the byte holds better.
+
+        Returns:
+            codes (n, M) of ``code_dtype`` and bytes (n,) uint8, NumPy or torch as ``x`` came.
+
+        Raises:
+            NotFittedError: before ``fit``, or where no norm byte was learned.
+            TypeError, ValueError: as :meth:`encode`.
+        """
+        self.require_fitted("encode_with_norm")
+        check_vectors(x, self.dim, "x")
+        view = self.scan_view()
+        byte = view.norm_byte
+        codes = self._encode_chunks(x, self._byte_row_encoder(), progress)
+        return like(codes, x), like(byte.encode(codes, view.norms(codes)), x)
+
+    def _encode_chunks(self, x: Array, encode: Callable[[F32], npt.NDArray[Any]], progress: bool) -> npt.NDArray[Any]:
         n = int(x.shape[0])
         codes = np.empty((n, self.M), dtype=self.code_dtype)
         ranges: Iterable[tuple[int, int]] = chunks(n, self.dim, chunk_bytes=1 << 24)
@@ -205,10 +230,9 @@ class Quantizer(nn.Module, ABC):
             from tqdm import tqdm
 
             ranges = tqdm(list(ranges), desc="encode", unit="chunk")
-        encode = self._row_encoder()
         for start, stop in ranges:
             codes[start:stop] = encode(rows_to_numpy(x, start, stop))
-        return like(codes, x)
+        return codes
 
     def _row_encoder(self) -> Callable[[F32], npt.NDArray[Any]]:
         """A function that encodes checked rows with the codebooks as they are now; guts of :meth:`encode`.
@@ -217,6 +241,10 @@ class Quantizer(nn.Module, ABC):
         that tests compare with, codes come from :meth:`_encode`.
         """
         return self._encode_in_torch
+
+    def _byte_row_encoder(self) -> Callable[[F32], npt.NDArray[Any]]:
+        """As :meth:`_row_encoder`, for codes that a norm byte goes with."""
+        return self._row_encoder()
 
     @torch.no_grad()
     def _encode_in_torch(self, x: F32) -> npt.NDArray[Any]:
@@ -343,9 +371,9 @@ def from_stored(
 def _absent_in_version_1(
     expected: Mapping[str, tuple[str, tuple[int, ...]]], tensors: Mapping[str, npt.NDArray[Any]]
 ) -> dict[str, npt.NDArray[Any]]:
-    """Norm offsets of zero, which is what a norm byte meant before it had any."""
-    missing = [name for name in expected if name.split(".")[-1] == "norm_offsets" and name not in tensors]
-    return {name: np.zeros(expected[name][1], np.float32) for name in missing}
+    """Norm offsets of zero and codes that do not weigh the norm, which is what a norm byte meant before."""
+    new = [n for n in expected if n.split(".")[-1] in ("norm_offsets", "weighs_norm") and n not in tensors]
+    return {name: np.zeros(expected[name][1], expected[name][0]) for name in new}
 
 
 def load_quantizer(path: str | os.PathLike[str]) -> Quantizer:
@@ -372,6 +400,8 @@ class TableQuantizer(Quantizer):
 
     norm_levels: Tensor
     norm_offsets: Tensor
+    weighs_norm: Tensor
+    """Whether codes are chosen with the norm byte's error in mind, which ``fit_norms`` decides."""
 
     def __init__(
         self, dim: int, M: int, nbits: int | Sequence[int], estimator: "Estimator | None", *, width: int
@@ -383,6 +413,7 @@ class TableQuantizer(Quantizer):
         if self.needs_norm:
             self.register_buffer("norm_levels", torch.full((NORM_LEVELS,), torch.nan))
             self.register_buffer("norm_offsets", torch.zeros(self.offsets[-1]))
+            self.register_buffer("weighs_norm", torch.zeros((), dtype=torch.bool))
         self.reset_parameters()
 
     @torch.no_grad()
@@ -420,6 +451,7 @@ class TableQuantizer(Quantizer):
         self.weight.copy_(torch.from_numpy(np.concatenate(arrays)))
         if self.needs_norm:
             self.norm_levels.fill_(torch.nan)
+            self.weighs_norm.fill_(False)
         self.mark_fitted()
         return self
 
@@ -483,6 +515,8 @@ class TableQuantizer(Quantizer):
 
         See :class:`~annvq.quantizers.norms.NormByte`.
 
+        Where the byte's error comes near the codes' own, ``encode_with_norm`` will choose codes with it in mind.
+
         Args:
             x: (n, d) vectors, n at least 1; at most 100,000 of them are used, a seeded sample.
         """
@@ -500,9 +534,14 @@ class TableQuantizer(Quantizer):
         codes = self.encode(sample)
         entries = self._entries().astype(np.float64)
         own = np.einsum("ij,ij->i", entries, entries).astype(np.float32)
-        learned = fit_norm_byte(codes, self.norms(codes), self.sizes, start=own)
+        norms = self.norms(codes)
+        learned = fit_norm_byte(codes, norms, self.sizes, start=own)
         self.norm_levels.copy_(torch.from_numpy(learned.levels))
         self.norm_offsets.copy_(torch.from_numpy(learned.offsets))
+        # Both errors are errors of a squared distance. Where the byte's is the smaller by far, codes need not mind it.
+        code_error = np.square(sample - self.decode(codes), dtype=np.float64).sum(1)
+        byte_error = np.abs(learned.decode(codes, learned.encode(codes, norms)) - norms)
+        self.weighs_norm.fill_(bool(np.median(byte_error) > NORM_MATTERS * np.median(code_error)))
         return self
 
     @property

@@ -20,7 +20,7 @@ def reference(index, q, x, ids, queries, k):
     """Exact ADC in the contract's order of summation, ties by lower id."""
     if index.metric == "cosine":
         x = (x / np.sqrt((x.astype(np.float64) ** 2).sum(1))[:, None]).astype(np.float32)
-    codes = q.encode(x).astype(int)
+    codes = (q.encode_with_norm(x)[0] if index.norm == "uint8" else q.encode(x)).astype(int)
     luts, bias = q.tables(queries, index.metric)
     norms = q.norms(codes) if index.norm else None
     if index.norm == "uint8":

@@ -2,6 +2,7 @@
 
 #include "bind.h"
 #include "encode.h"
+#include "norm_search.h"
 
 namespace annvq {
 namespace {
@@ -65,32 +66,61 @@ class AdditiveEncoder {
     Out<uint16_t, 2> local_search(In<float, 2> x, In<uint16_t, 2> start, In<int32_t, 2> schedule,
                                   int32_t width, int threads) const {
         check(x);
-        const int64_t n = x.shape(0), M = books_.M;
-        const int32_t rounds = static_cast<int32_t>(schedule.shape(0)),
-                      open = static_cast<int32_t>(schedule.shape(1));
-        require(start.shape(0) == x.shape(0) && static_cast<int64_t>(start.shape(1)) == M,
-                "codes must have shape (n, M)");
-        for (int64_t i = 0; i < n * M; i++)
-            require(start.data()[i] < books_.sizes[i % M], "codes reach beyond the codebooks");
-        require(open >= 1 && open <= M, "a round opens between 1 and M codebooks");
-        for (int64_t t = 0; t < rounds; t++)
-            for (int s = 0; s < open; s++) {
-                const int32_t m = schedule.data()[t * open + s];
-                require(m >= 0 && m < M, "schedule names a codebook that does not exist");
-                for (int q = 0; q < s; q++)
-                    require(schedule.data()[t * open + q] != m, "a round names a codebook twice");
-            }
+        check_schedule(schedule);
         require(width >= 1 && width <= kLanes, "width must lie in [1, 16]");
         uint16_t* codes;
-        auto out = new_array<uint16_t, 2>({x.shape(0), static_cast<size_t>(M)}, &codes);
-        std::memcpy(codes, start.data(), n * M * sizeof(uint16_t));
+        auto out = started(x, start, &codes);
+        const int64_t n = x.shape(0);
+        const int32_t rounds = static_cast<int32_t>(schedule.shape(0)),
+                      open = static_cast<int32_t>(schedule.shape(1));
         nb::gil_scoped_release release;
         encode_local_search(books_, x.data(), n, schedule.data(), rounds, open, width, codes, threads);
+        return out;
+    }
+    Out<uint16_t, 2> norm_search(In<float, 2> x, In<uint16_t, 2> start, In<int32_t, 2> pairs,
+                                 In<float, 1> offsets, In<float, 1> levels, int threads) const {
+        check(x);
+        check_schedule(pairs);
+        require(has_gram(), "the codebooks' Gram matrix is beyond its limit");
+        require(pairs.shape(1) == 2, "pairs must have shape (rounds, 2)");
+        int64_t entries = 0;
+        for (int32_t size : books_.sizes) entries += size;
+        require(static_cast<int64_t>(offsets.shape(0)) == entries, "offsets must have shape (sum(sizes),)");
+        require(levels.shape(0) >= 1, "levels must have at least one value");
+        uint16_t* codes;
+        auto out = started(x, start, &codes);
+        const int64_t n = x.shape(0);
+        const int32_t rounds = static_cast<int32_t>(pairs.shape(0));
+        nb::gil_scoped_release release;
+        const NormModel model = norm_model(books_, offsets.data(), levels.data(), levels.shape(0));
+        encode_norm_search(books_, model, x.data(), n, pairs.data(), rounds, codes, threads);
         return out;
     }
     bool has_gram() const { return !books_.gram.empty(); }
 
   private:
+    // A copy of the codes that a search starts from.
+    Out<uint16_t, 2> started(const In<float, 2>& x, const In<uint16_t, 2>& start, uint16_t** codes) const {
+        const int64_t n = x.shape(0), M = books_.M;
+        require(start.shape(0) == x.shape(0) && static_cast<int64_t>(start.shape(1)) == M,
+                "codes must have shape (n, M)");
+        for (int64_t i = 0; i < n * M; i++)
+            require(start.data()[i] < books_.sizes[i % M], "codes reach beyond the codebooks");
+        auto out = new_array<uint16_t, 2>({x.shape(0), static_cast<size_t>(M)}, codes);
+        if (n) std::memcpy(*codes, start.data(), n * M * sizeof(uint16_t));
+        return out;
+    }
+    void check_schedule(const In<int32_t, 2>& schedule) const {
+        const int64_t rounds = schedule.shape(0), open = schedule.shape(1);
+        require(open >= 1 && open <= books_.M, "a round opens between 1 and M codebooks");
+        for (int64_t t = 0; t < rounds; t++)
+            for (int64_t s = 0; s < open; s++) {
+                const int32_t m = schedule.data()[t * open + s];
+                require(m >= 0 && m < books_.M, "schedule names a codebook that does not exist");
+                for (int64_t q = 0; q < s; q++)
+                    require(schedule.data()[t * open + q] != m, "a round names a codebook twice");
+            }
+    }
     void check(const In<float, 2>& x) const {
         require(static_cast<int64_t>(x.shape(1)) == books_.width, "x must have as many columns as entries");
     }
@@ -110,6 +140,8 @@ void bind_encode(nb::module_& m) {
         .def("beam", &AdditiveEncoder::beam, arg("x"), arg("beam"), arg("any_order"), arg("threads"))
         .def("local_search", &AdditiveEncoder::local_search, arg("x"), arg("codes"), arg("schedule"),
              arg("width"), arg("threads"))
+        .def("norm_search", &AdditiveEncoder::norm_search, arg("x"), arg("codes"), arg("pairs"),
+             arg("offsets"), arg("levels"), arg("threads"))
         .def_prop_ro("has_gram", &AdditiveEncoder::has_gram);
 }
 

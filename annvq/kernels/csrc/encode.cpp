@@ -7,6 +7,7 @@
 #include <new>
 
 #include "cpu.h"
+#include "norm_search.h"
 #include "parallel.h"
 
 namespace annvq {
@@ -185,6 +186,19 @@ void encode_local_search(const EncoderBooks& b, const float* x, int64_t n, const
     for_blocks(b, x, n, k.local_search_scratch(b, kBlock, open, width), threads,
                [&](const float* block, int64_t i, int64_t rows, float* scratch) {
                    k.local_search(b, block, rows, schedule, rounds, open, width, codes + i * b.M, scratch);
+               });
+}
+
+void encode_norm_search(const EncoderBooks& b, const NormModel& model, const float* x, int64_t n,
+                        const int32_t* pairs, int32_t rounds, uint16_t* codes, int threads) {
+    for_blocks(b, x, n, kBlock * b.padded, threads,
+               [&](const float* block, int64_t i, int64_t rows, float* unary) {
+                   kernels().products(b, 0, b.panel_from[b.M], block, b.width, rows, false, unary, b.padded);
+                   for (int64_t r = 0; r < rows; r++) {
+                       float* u = unary + r * b.padded;
+                       for (int64_t e = 0; e < b.padded; e++) u[e] = b.norms[e] - (u[e] + u[e]);
+                       norm_search(b, model, u, pairs, rounds, codes + (i + r) * b.M);
+                   }
                });
 }
 

@@ -1,0 +1,31 @@
+// Codes chosen with their norm byte in mind: a code that is a little further from its vector may have a norm
+// that the byte holds much better, and both errors are errors of the score.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "encode.h"
+
+namespace annvq {
+
+// What a byte has to hold of ||x^||^2: constant + sum of weights + sum of Gram entries over a code's pairs.
+struct NormModel {
+    double constant;
+    std::vector<float> weights;  // (padded,)
+    std::vector<float> levels;   // ascending
+    std::vector<float> middles;  // between neighbouring levels
+};
+
+// offsets (sum of sizes,) are what the tables carry of the norm, entry by entry; levels (count,) the byte's.
+NormModel norm_model(const EncoderBooks& books, const float* offsets, const float* levels, int64_t count);
+
+// Re-codes pairs of codebooks, in the order of `pairs` (rounds, 2), wherever that lowers
+// ||x - x^||^2 + |error of the norm byte|. `unary` (padded,) holds ||c||^2 - 2<x, c> of the centred entries.
+void norm_search(const EncoderBooks& books, const NormModel& model, const float* unary, const int32_t* pairs,
+                 int32_t rounds, uint16_t* codes);
+
+// The same for n vectors, from the codes given (with the Gram matrix only).
+void encode_norm_search(const EncoderBooks& books, const NormModel& model, const float* x, int64_t n,
+                        const int32_t* pairs, int32_t rounds, uint16_t* codes, int threads);
+
+}  // namespace annvq

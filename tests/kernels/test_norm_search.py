@@ -1,0 +1,80 @@
+"""Codes chosen with the norm byte in mind, against the best of all codes by brute force in float64."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import annvq
+from annvq.kernels.encode import AdditiveEncoder
+from annvq.quantizers.norms import NormByte
+from annvq.training import KMeans, Recipe
+
+
+def objective(x, codes, books, byte):
+    """‖x − x̂‖² + |error of the byte|, float64."""
+    decoded = sum(b[codes[:, m]].astype(np.float64) for m, b in enumerate(books))
+    left = np.square(decoded).sum(1) - byte.explained(codes)
+    return np.square(x - decoded).sum(1) + np.abs(left[:, None] - byte.levels.astype(np.float64)).min(1)
+
+
+def problem(seed, sizes, far=0.0):
+    rng = np.random.default_rng(seed)
+    books = [(rng.normal(size=(s, 5)) + far).astype(np.float32) for s in sizes]
+    byte = NormByte(tuple(sizes), rng.normal(size=sum(sizes)).astype(np.float32), np.float32([-2.0, 0.5, 3.0, 9.0]))
+    x = (rng.normal(size=(12, 5)) * 2 + far * len(sizes)).astype(np.float32)
+    encoder = AdditiveEncoder(np.concatenate(books), sizes)
+    return x, books, byte, encoder
+
+
+@given(st.integers(0, 2**31), st.integers(1, 16), st.integers(1, 40))
+def test_of_two_codebooks_the_best_pair_is_found(seed, first, second):
+    x, books, byte, encoder = problem(seed, (first, second))
+    start = encoder.residual(x, 1)
+    # Either codebook may come first, and of the first 16 entries are tried: one order tries all pairs.
+    found = encoder.norm_search(x, start, byte.offsets, byte.levels)
+    every = np.array(list(itertools.product(range(first), range(second))))
+    best = np.array([objective(np.repeat(row[None], len(every), 0), every, books, byte).min() for row in x])
+    np.testing.assert_allclose(objective(x, found, books, byte), best, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("far", [0.0, 30.0])
+@pytest.mark.parametrize("sizes", [(4, 32, 256), (17, 3, 8, 2)])
+def test_it_lowers_what_it_minimises_and_gives_valid_codes(sizes, far):
+    x, books, byte, encoder = problem(7, sizes, far)
+    start = encoder.residual(x, 4)
+    kept = start.copy()
+    found = encoder.norm_search(x, start, byte.offsets, byte.levels)
+    np.testing.assert_array_equal(start, kept)
+    assert (found < np.array(sizes)).all()
+    before, after = (objective(x, c, books, byte) for c in (start, found))
+    assert (after <= before * (1 + 1e-5) + 0.05).all()
+    assert after.sum() < before.sum()
+
+
+def test_bad_arguments_are_refused():
+    x, _, byte, encoder = problem(0, (4, 4))
+    codes = encoder.residual(x, 1)
+    for offsets, levels in ((byte.offsets[:-1], byte.levels), (byte.offsets, byte.levels[:0])):
+        with pytest.raises(ValueError):
+            encoder.norm_search(x, codes, offsets, levels)
+    with pytest.raises(ValueError):
+        encoder.norm_search(x, codes + 4, byte.offsets, byte.levels)
+
+
+def test_codes_weigh_the_norm_only_where_the_byte_is_coarse():
+    rng = np.random.default_rng(3)
+    even = rng.normal(size=(3000, 8)).astype(np.float32)
+    uneven = even * rng.lognormal(0, 0.05, size=(3000, 1)).astype(np.float32)
+    uneven[:, 0] += rng.gamma(1.0, 300.0, size=3000)
+    for x, expected in ((even, False), (uneven, True)):
+        q = annvq.ResidualVQ(8, 3, 5, beam=4).fit(x, recipe=Recipe((KMeans(5),)))
+        assert bool(q.weighs_norm) is expected
+        plain, (codes, byte) = q.encode(x), q.encode_with_norm(x)
+        if not expected:
+            np.testing.assert_array_equal(codes, plain)
+        np.testing.assert_array_equal(byte, q.norm_byte.encode(codes, q.norms(codes)))
+        books = [b.detach().numpy() for b in q.codebooks]
+        assert objective(x, codes, books, q.norm_byte).sum() <= objective(x, plain, books, q.norm_byte).sum()
