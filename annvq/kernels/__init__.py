@@ -104,6 +104,10 @@ class Blocks(NamedTuple):
     n: int
     highest: int
     """The highest code, so that a scan can refuse tables that are too small."""
+    norms: F32 | None
+    """Float norms; then the last column holds bytes b with norm_low + b · norm_step at most the norm."""
+    norm_low: float
+    norm_step: float
 
 
 def has_blocked_scan() -> bool:
@@ -111,11 +115,20 @@ def has_blocked_scan() -> bool:
     return _native.has_blocked_scan()
 
 
-def pack_blocks(codes: npt.NDArray[np.uint8], norms: npt.NDArray[np.uint8] | None = None) -> Blocks:
-    """Lay out codes (n, M) and, as one more column, norm levels (n,) for :func:`scan_blocks`."""
-    columns = codes if norms is None else np.column_stack([codes, norms])
-    highest = int(codes.max(initial=0))
-    return Blocks(_native.pack_blocks(np.ascontiguousarray(columns)), len(codes), highest)
+def pack_blocks(codes: npt.NDArray[np.uint8], norms: npt.NDArray[Any] | None = None) -> Blocks:
+    """Lay out codes (n, M) and norms (n,), byte levels or finite float32, for :func:`scan_blocks`.
+
+    Raises:
+        ValueError: a norm is NaN or infinite.
+    """
+    floats, low, step, columns = None, 0.0, 0.0, codes
+    if norms is not None:
+        if norms.dtype == np.float32:
+            floats = norms
+            norms, low, step = _native.norm_bytes(norms)
+        columns = np.column_stack([codes, norms])
+    packed = _native.pack_blocks(np.ascontiguousarray(columns))
+    return Blocks(packed, len(codes), int(codes.max(initial=0)), floats, low, step)
 
 
 def scan_blocks(
@@ -131,7 +144,7 @@ def scan_blocks(
     """:func:`scan` over packed codes: the same result bit for bit, most rows dismissed by a byte-wide lower bound.
 
     Args:
-        blocks: packed with norms if and only if ``norm_levels`` is given.
+        blocks: packed with byte norms if and only if ``norm_levels`` is given.
         luts, bias: tables of nq queries, (nq, M, K) and (nq,).
         norm_levels: at most 256 values that the norms' levels stand for.
         ids, keep: as in :func:`scan`.
@@ -144,5 +157,5 @@ def scan_blocks(
         levels = np.full(256, np.inf, np.float32)
         levels[: len(norm_levels)] = norm_levels
     kept = None if keep is None else keep.view(np.uint8)
-    packed, n, highest = blocks
-    return _native.scan_blocks(packed, n, highest, luts, bias, k, levels, ids, kept, _threads())
+    packed, n, highest, norms, low, step = blocks
+    return _native.scan_blocks(packed, n, highest, luts, bias, k, levels, norms, low, step, ids, kept, _threads())

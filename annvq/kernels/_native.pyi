@@ -15,6 +15,7 @@ def scan_u16(
 ) -> tuple[F32, I64]: ...
 def has_blocked_scan() -> bool: ...
 def pack_blocks(codes: Any) -> Any: ...
+def norm_bytes(norms: F32) -> tuple[Any, float, float]: ...
 def scan_blocks(
     blocks: Any,
     n: int,
@@ -23,6 +24,9 @@ def scan_blocks(
     bias: F32,
     k: int,
     norm_levels: Any,
+    norms: Any,
+    norm_low: float,
+    norm_step: float,
     ids: Any,
     keep: Any,
     threads: int,

@@ -1,6 +1,7 @@
 """The blocked scan equals the NumPy reference bit for bit."""
 
 import os
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annvq import kernels
-from annvq.kernels import _native, reference
+from annvq.kernels import reference
 
 if not kernels.has_blocked_scan():
     if "avx512vbmi" in os.environ.get("ANNVQ_REQUIRE_SIMD", ""):
@@ -46,7 +47,7 @@ def _tables(rng, kind, shape):
     k=st.sampled_from([1, 2, 10, 100, 3001]),
     nq=st.sampled_from([1, 2, 17, 33]),
     kind=st.sampled_from(SHAPES),
-    norm=st.booleans(),
+    norm=st.sampled_from([None, "levels", "floats"]),
     filtered=st.booleans(),
     threads=st.integers(1, 3),
 )
@@ -57,16 +58,17 @@ def test_equals_the_reference(seed, n, M, nbits, k, nq, kind, norm, filtered, th
     if n and rng.random() < 0.3:
         codes[:] = codes[rng.integers(0, min(n, 5), n)]  # duplicates
     luts, bias = _tables(rng, kind, (nq, M, K)), rng.standard_normal(nq).astype(np.float32)
-    levels = np.sort(rng.standard_normal(256).astype(np.float32) * 3) if norm else None
-    bytes_ = rng.integers(0, 256, n, dtype=np.uint8) if norm else None
+    levels = np.sort(rng.standard_normal(256).astype(np.float32) * 3) if norm == "levels" else None
+    stored = rng.integers(0, 256, n, dtype=np.uint8) if norm == "levels" else None
+    stored = rng.standard_normal(n).astype(np.float32) * 3 if norm == "floats" else stored
     ids = rng.permutation(10 * n)[:n].astype(np.int64)
     keep = rng.random(n) < 0.3 if filtered else None
     with np.errstate(over="ignore", invalid="ignore"):
-        norms = levels[bytes_] if norm else None
+        norms = levels[stored] if norm == "levels" else stored
         expected = reference.scan(codes, luts, bias, k, norms=norms, ids=ids, keep=keep)
-    packed = kernels.pack_blocks(codes, bytes_)
-    kept = None if keep is None else keep.view(np.uint8)
-    got = _native.scan_blocks(*packed, luts, bias, k, levels, ids, kept, threads)
+    packed = kernels.pack_blocks(codes, stored)
+    with mock.patch.object(kernels, "_threads", return_value=threads):
+        got = kernels.scan_blocks(packed, luts, bias, k, norm_levels=levels, ids=ids, keep=keep)
     np.testing.assert_array_equal(got[1], expected[1])
     np.testing.assert_array_equal(got[0].view(np.uint32), expected[0].view(np.uint32))
     plain = kernels.scan(codes, luts, bias, k, norms=norms, ids=ids, keep=keep)

@@ -1,11 +1,13 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/tuple.h>
 
+#include <cmath>
 #include <optional>
+#include <tuple>
 
 #include "bind.h"
 #include "blocks.h"
-#include "cpu.h"
 #include "scan.h"
 
 namespace annvq {
@@ -52,29 +54,38 @@ Out<uint8_t, 1> pack(In<uint8_t, 2> codes) {
     return out;
 }
 
-const BlockKernels* block_kernels() {
-#if defined(__x86_64__)
-    if (simd_level() == SimdLevel::avx512vbmi) return &vbmi_block_kernels;
-#endif
-    return nullptr;
+// Bytes that stand for float norms in the filter, and the range that they are on.
+std::tuple<Out<uint8_t, 1>, float, float> norm_bytes(In<float, 1> norms) {
+    const size_t n = norms.shape(0);
+    uint8_t* data;
+    auto out = new_array<uint8_t, 1>({n}, &data);
+    nb::gil_scoped_release release;
+    for (size_t i = 0; i < n; i++) require(std::isfinite(norms.data()[i]), "norms must be finite");
+    const NormRange range = norm_range(norms.data(), n);
+    for (size_t i = 0; i < n; i++) data[i] = norm_byte(norms.data()[i], range);
+    return {out, range.low, range.step};
 }
 
 std::pair<Out<float, 2>, Out<int64_t, 2>> scan_packed(In<uint8_t, 1> blocks, int64_t n, int64_t highest,
                                                       In<float, 3> luts, In<float, 1> bias, int64_t k,
                                                       std::optional<In<float, 1>> norm_levels,
-                                                      std::optional<In<int64_t, 1>> ids,
+                                                      std::optional<In<float, 1>> norms, float norm_low,
+                                                      float norm_step, std::optional<In<int64_t, 1>> ids,
                                                       std::optional<In<uint8_t, 1>> keep, int threads) {
-    const int64_t nq = luts.shape(0), M = luts.shape(1), K = luts.shape(2),
-                  columns = M + norm_levels.has_value();
+    const int64_t nq = luts.shape(0), M = luts.shape(1), K = luts.shape(2);
+    const NormKind norm = norm_levels ? NormKind::levels : norms ? NormKind::floats : NormKind::none;
+    const int64_t columns = M + (norm != NormKind::none);
     const BlockKernels* kernels = block_kernels();
     require(kernels != nullptr, "this SIMD level has no blocked scan");
     require(n >= 0 && M >= 1 &&
                 static_cast<int64_t>(blocks.shape(0)) == (n + kBlock - 1) / kBlock * kBlock * columns,
-            "blocks must hold n vectors of M codes and, with norm_levels, a norm each");
+            "blocks must hold n vectors of M codes and, with norms, a norm each");
     require(highest < K && K <= 256, "codes reach beyond the tables");
     require(static_cast<int64_t>(bias.shape(0)) == nq, "bias must have shape (nq,)");
     require(k >= 1, "k must be at least 1");
     require(!norm_levels || norm_levels->shape(0) == 256, "norm_levels must have shape (256,)");
+    require(!norm_levels || !norms, "norms must be given as levels or as floats, not both");
+    require(!norms || static_cast<int64_t>(norms->shape(0)) == n, "norms must have shape (n,)");
     require(!ids || static_cast<int64_t>(ids->shape(0)) == n, "ids must have shape (n,)");
     require(!keep || static_cast<int64_t>(keep->shape(0)) == n, "keep must have shape (n,)");
     float* d;
@@ -83,11 +94,11 @@ std::pair<Out<float, 2>, Out<int64_t, 2>> scan_packed(In<uint8_t, 1> blocks, int
     auto result = new_array<int64_t, 2>({static_cast<size_t>(nq), static_cast<size_t>(k)}, &r);
     {
         nb::gil_scoped_release release;
-        const Blocks view{blocks.data(),
-                          n,
-                          static_cast<int32_t>(M),
-                          norm_levels ? norm_levels->data() : nullptr,
-                          ids ? ids->data() : nullptr,
+        Segment segment{blocks.data(), n};
+        segment.ids = ids ? ids->data() : nullptr;
+        segment.norms_f32 = norms ? norms->data() : nullptr;
+        segment.norm_low = norm_low, segment.norm_step = norm_step;
+        const Blocks view{segment, static_cast<int32_t>(M), norm, norm_levels ? norm_levels->data() : nullptr,
                           keep ? keep->data() : nullptr};
         scan_blocks(view, *kernels, luts.data(), K, bias.data(), nq, k, d, r, threads);
     }
@@ -101,7 +112,9 @@ void bind_scan(nb::module_& m) {
     m.def("has_blocked_scan", [] { return block_kernels() != nullptr; });
     m.def("pack_blocks", &pack, arg("codes"));
     m.def("scan_blocks", &scan_packed, arg("blocks"), arg("n"), arg("highest"), arg("luts"), arg("bias"),
-          arg("k"), arg("norm_levels").none(), arg("ids").none(), arg("keep").none(), arg("threads"));
+          arg("k"), arg("norm_levels").none(), arg("norms").none(), arg("norm_low"), arg("norm_step"),
+          arg("ids").none(), arg("keep").none(), arg("threads"));
+    m.def("norm_bytes", &norm_bytes, arg("norms"));
     m.def("scan_u8", &scan<uint8_t>, arg("codes"), arg("luts"), arg("bias"), arg("k"), arg("norms").none(),
           arg("ids").none(), arg("keep").none(), arg("threads"));
     m.def("scan_u16", &scan<uint16_t>, arg("codes"), arg("luts"), arg("bias"), arg("k"), arg("norms").none(),

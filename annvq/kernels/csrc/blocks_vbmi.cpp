@@ -1,7 +1,7 @@
 // Look-ups in 256-entry byte tables held in four registers: two vpermi2b and a blend answer 64 codes.
 #include <immintrin.h>
 
-#include "blocks.h"
+#include "query.h"
 
 namespace annvq {
 namespace {
