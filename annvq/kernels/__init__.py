@@ -98,14 +98,16 @@ def scan(
 
 
 class Blocks(NamedTuple):
-    """Codes laid out for the blocked scan: superblocks of 512 vectors, ``[superblock][column][512]`` bytes."""
+    """Codes laid out for the blocked scan, ``[superblock of 512 vectors][column][512]`` bytes (``csrc/layout.h``)."""
 
     packed: npt.NDArray[np.uint8]
     n: int
     highest: int
     """The highest code, so that a scan can refuse tables that are too small."""
+    nibbles: bool
+    relabel: npt.NDArray[np.uint8] | None
     norms: F32 | None
-    """Float norms; then the last column holds bytes b with norm_low + b · norm_step at most the norm."""
+    """Float norms; the norm column then holds bytes b with norm_low + b · norm_step at most the norm."""
     norm_low: float
     norm_step: float
 
@@ -115,20 +117,32 @@ def has_blocked_scan() -> bool:
     return _native.has_blocked_scan()
 
 
-def pack_blocks(codes: npt.NDArray[np.uint8], norms: npt.NDArray[Any] | None = None) -> Blocks:
-    """Lay out codes (n, M) and norms (n,), byte levels or finite float32, for :func:`scan_blocks`.
+def pack_blocks(
+    codes: npt.NDArray[np.uint8],
+    norms: npt.NDArray[Any] | None = None,
+    *,
+    nibbles: bool = False,
+    relabel: npt.NDArray[np.uint8] | None = None,
+) -> Blocks:
+    """Lay out codes for :func:`scan_blocks`.
+
+    Args:
+        codes: (n, M), below 16 where ``nibbles`` puts two to a byte.
+        norms: (n,) uint8 levels or finite float32.
+        relabel: (M, 256), the byte stored for each code, so that near entries share low bits; results are the same.
 
     Raises:
-        ValueError: a norm is NaN or infinite.
+        ValueError: a norm is NaN or infinite; ``relabel`` is no permutation; nibbles beyond 15 or relabelled.
     """
-    floats, low, step, columns = None, 0.0, 0.0, codes
-    if norms is not None:
-        if norms.dtype == np.float32:
-            floats = norms
-            norms, low, step = _native.norm_bytes(norms)
-        columns = np.column_stack([codes, norms])
-    packed = _native.pack_blocks(np.ascontiguousarray(columns))
-    return Blocks(packed, len(codes), int(codes.max(initial=0)), floats, low, step)
+    highest = int(codes.max(initial=0))
+    if nibbles and highest > 15:
+        raise ValueError(f"codes must be below 16 to lie two to a byte, got {highest}")
+    floats, low, step = None, 0.0, 0.0
+    if norms is not None and norms.dtype == np.float32:
+        floats = norms
+        norms, low, step = _native.norm_bytes(norms)
+    packed = _native.pack_blocks(codes, norms, nibbles, relabel)
+    return Blocks(packed, len(codes), highest, nibbles, relabel, floats, low, step)
 
 
 def scan_blocks(
@@ -157,5 +171,7 @@ def scan_blocks(
         levels = np.full(256, np.inf, np.float32)
         levels[: len(norm_levels)] = norm_levels
     kept = None if keep is None else keep.view(np.uint8)
-    packed, n, highest, norms, low, step = blocks
-    return _native.scan_blocks(packed, n, highest, luts, bias, k, levels, norms, low, step, ids, kept, _threads())
+    b = blocks
+    layout = (b.packed, b.n, b.highest, b.nibbles, b.relabel)
+    norms = (b.norms, b.norm_low, b.norm_step)
+    return _native.scan_blocks(*layout, luts, bias, k, levels, *norms, ids, kept, _threads())

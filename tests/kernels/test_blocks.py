@@ -49,9 +49,10 @@ def _tables(rng, kind, shape):
     kind=st.sampled_from(SHAPES),
     norm=st.sampled_from([None, "levels", "floats"]),
     filtered=st.booleans(),
+    relabelled=st.booleans(),
     threads=st.integers(1, 3),
 )
-def test_equals_the_reference(seed, n, M, nbits, k, nq, kind, norm, filtered, threads):
+def test_equals_the_reference(seed, n, M, nbits, k, nq, kind, norm, filtered, relabelled, threads):
     rng = np.random.default_rng(seed)
     K = 2**nbits
     codes = rng.integers(0, K, (n, M), dtype=np.uint8)
@@ -66,7 +67,9 @@ def test_equals_the_reference(seed, n, M, nbits, k, nq, kind, norm, filtered, th
     with np.errstate(over="ignore", invalid="ignore"):
         norms = levels[stored] if norm == "levels" else stored
         expected = reference.scan(codes, luts, bias, k, norms=norms, ids=ids, keep=keep)
-    packed = kernels.pack_blocks(codes, stored)
+    nibbles = K <= 16 and not relabelled
+    relabel = np.argsort(rng.random((M, 256)), axis=1).astype(np.uint8) if relabelled else None
+    packed = kernels.pack_blocks(codes, stored, nibbles=nibbles, relabel=relabel)
     with mock.patch.object(kernels, "_threads", return_value=threads):
         got = kernels.scan_blocks(packed, luts, bias, k, norm_levels=levels, ids=ids, keep=keep)
     np.testing.assert_array_equal(got[1], expected[1])

@@ -10,8 +10,6 @@ namespace {
 
 constexpr int64_t kGroup = 16;  // queries that share a pass
 
-int64_t superblocks(int64_t n) { return (n + kBlock - 1) / kBlock; }
-
 std::vector<uint64_t> kept_words(const Blocks& blocks) {
     std::vector<uint64_t> words(superblocks(blocks.segment.n) * 8, 0);
     for (int64_t i = 0; i < blocks.segment.n; i++)
@@ -20,13 +18,6 @@ std::vector<uint64_t> kept_words(const Blocks& blocks) {
 }
 
 }  // namespace
-
-void pack_blocks(const uint8_t* codes, int64_t n, int64_t columns, uint8_t* out) {
-    std::fill(out, out + superblocks(n) * kBlock * columns, uint8_t{0});
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t m = 0; m < columns; m++)
-            out[(i / kBlock * columns + m) * kBlock + i % kBlock] = codes[i * columns + m];
-}
 
 void scan_blocks(const Blocks& blocks, const BlockKernels& kernels, const float* luts, int64_t K,
                  const float* bias, int64_t nq, int64_t k, float* distances, int64_t* ids, int threads) {
@@ -48,7 +39,7 @@ void scan_blocks(const Blocks& blocks, const BlockKernels& kernels, const float*
         std::vector<Query*> pointers;
         for (int64_t q = g * share; q < stop; q++)
             queries.emplace_back(
-                QueryTables{luts + q * blocks.M * K, blocks.M, K, blocks.norm, blocks.norm_levels}, kernels,
+                QueryTables{blocks.layout, luts + q * blocks.layout.M() * K, K, blocks.norm_levels}, kernels,
                 k);
         for (Query& query : queries) pointers.push_back(&query);
         scan_together(pointers.data(), bias + g * share, static_cast<int64_t>(queries.size()), segment,

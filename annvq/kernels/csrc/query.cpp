@@ -31,20 +31,21 @@ uint8_t norm_byte(float norm, NormRange range) {
 }
 
 Query::Query(const QueryTables& tables, const BlockKernels& kernels, int64_t k)
-    : t_(tables),
+    : layout_(tables.layout),
+      t_(tables),
       kernels_(&kernels),
       k_(k),
-      columns_(tables.columns()),
-      bytes_(columns_ * 256),
-      least_(columns_) {
-    const int known = t_.M + (t_.norm == NormKind::levels);
-    for (int m = 0; m < known; m++) {
-        const float least = kernels.least(table(m), entries(m));
+      columns_(layout_.columns()),
+      bytes_(columns_ * 256) {
+    const auto add = [&](const float* table, int64_t size) {
+        const float least = kernels.least(table, size);
         if (!(least > -kInfinity)) throw std::invalid_argument("tables must hold no NaN and no -inf");
-        least_[m] = least;
+        least_.push_back(least);
         tables_least_ += least;
         tables_magnitude_ += std::fabs(static_cast<double>(least));
-    }
+    };
+    for (int m = 0; m < layout_.M(); m++) add(t_.luts + m * t_.K, t_.K);
+    if (layout_.norm() == NormKind::levels) add(t_.norm_levels, 256);
     hopeless_ = std::isinf(tables_least_);  // a table of +inf only: no score is finite
 }
 
@@ -53,7 +54,7 @@ bool Query::enter(const Segment& segment, float bias) {
     if (!(bias > -kInfinity)) throw std::invalid_argument("bias must hold no NaN and no -inf");
     if (hopeless_ || std::isinf(bias)) return false;
     segment_ = &segment;
-    const bool floats = t_.norm == NormKind::floats;
+    const bool floats = layout_.norm() == NormKind::floats;
     const float low = floats ? segment.norm_low : 0, step = floats ? segment.norm_step : 0;
     if (bias == bias_ && low == norm_low_ && step == norm_step_ && entered_) return !closed_;
     const bool restep = step != norm_step_;
@@ -103,14 +104,29 @@ void Query::offer(const uint8_t* codes, const uint64_t* masks, int64_t base) {
         for (uint64_t w = masks[b]; w; w &= w - 1) {
             const int64_t j = 64 * b + __builtin_ctzll(w), row = base + j;
             if (j >= rows) return;
-            float d = t_.luts[codes[j]];
-            for (int m = 1; m < t_.M; m++) d += t_.luts[m * t_.K + codes[m * kBlock + j]];
-            if (t_.norm == NormKind::levels) d += t_.norm_levels[codes[t_.M * kBlock + j]];
-            if (t_.norm == NormKind::floats) d += s.norms_f32[row];
-            d += bias_;
+            const float d = score(codes + j, row);
             if (d < kInfinity) push({d, s.ids ? s.ids[row] : s.first_id + row});
         }
     }
+}
+
+float Query::score(const uint8_t* codes, int64_t row) const {
+    float d = 0;
+    for (int m = 0; m < layout_.M(); m++) {
+        int code;
+        if (layout_.nibbles()) {
+            code = codes[m / 2 * kBlock] >> (m % 2 * 4) & 15;
+        } else {
+            const uint8_t* meaning = layout_.meaning(m);
+            code = meaning ? meaning[codes[m * kBlock]] : codes[m * kBlock];
+        }
+        const float entry = t_.luts[m * t_.K + code];
+        d = m ? d + entry : entry;
+    }
+    const int norm = layout_.code_columns();
+    if (layout_.norm() == NormKind::levels) d += t_.norm_levels[layout_.meaning(norm)[codes[norm * kBlock]]];
+    if (layout_.norm() == NormKind::floats) d += segment_->norms_f32[row];
+    return d + bias_;
 }
 
 void Query::push(const Hit& hit) {
@@ -168,14 +184,30 @@ void Query::tighten() {
 }
 
 void Query::quantize(float scale) {
-    for (int m = 0; m < columns_; m++) {
-        uint8_t* out = bytes_.data() + m * 256;
-        if (m == t_.M && t_.norm == NormKind::floats) {
-            const double step = static_cast<double>(norm_step_) * scale;
-            for (int b = 0; b < 256; b++) out[b] = static_cast<uint8_t>(std::min(255.0, b * step));
+    uint8_t own[2][256];
+    for (int c = 0; c < columns_; c++) {
+        uint8_t* out = bytes_.data() + c * 256;
+        std::fill(own[0], own[2], uint8_t{0});
+        if (c == layout_.code_columns()) {
+            if (layout_.norm() == NormKind::levels) {
+                kernels_->quantize(t_.norm_levels, 256, least_.back(), scale, own[0]);
+            } else {
+                const double step = static_cast<double>(norm_step_) * scale;
+                for (int b = 0; b < 256; b++) own[0][b] = static_cast<uint8_t>(std::min(255.0, b * step));
+            }
+        } else if (layout_.nibbles()) {
+            for (int half = 0; half < 2 && 2 * c + half < layout_.M(); half++) {
+                const int m = 2 * c + half;
+                kernels_->quantize(t_.luts + m * t_.K, t_.K, least_[m], scale, own[half]);
+            }
+            for (int b = 0; b < 256; b++)
+                out[b] = static_cast<uint8_t>(std::min(255, own[0][b & 15] + own[1][b >> 4]));
+            continue;
         } else {
-            kernels_->quantize(table(m), entries(m), least_[m], scale, out);
+            kernels_->quantize(t_.luts + c * t_.K, t_.K, least_[c], scale, own[0]);
         }
+        const uint8_t* meaning = layout_.meaning(c);
+        for (int b = 0; b < 256; b++) out[b] = own[0][meaning ? meaning[b] : b];
     }
 }
 

@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
-namespace annvq {
+#include "layout.h"
 
-constexpr int64_t kBlock = 512;
+namespace annvq {
 
 // masks[8]: bit set where the saturating sum of tables (columns, 256) over a superblock is <= threshold. True
 // if any is.
@@ -30,37 +30,32 @@ struct BlockKernels {
 extern const BlockKernels vbmi_block_kernels;
 const BlockKernels* block_kernels();  // of the SIMD level in use; nullptr where it has none
 
-// Vectors that lie together. Codes must be below the tables' K (after relabelling, where there is one).
+// Vectors that lie together, by one Layout. Codes must be below the tables' K.
 struct Segment {
-    const uint8_t* codes;  // (n + 511) / 512 superblocks of [columns][512]
+    const uint8_t* codes;  // superblocks(n) superblocks
     int64_t n;
     const int64_t* ids = nullptr;  // (n,), or nullptr: first_id + row
     int64_t first_id = 0;
     const uint64_t* live = nullptr;  // 8 words a superblock: bit set = may be returned; nullptr: all n rows
-    // Float norms (n,): the last column then holds bytes b with norm_low + norm_step * b <= norms_f32[i].
+    // Float norms (n,): the norm column then holds bytes b with norm_low + norm_step * b <= norms_f32[i].
     const float* norms_f32 = nullptr;
     float norm_low = 0, norm_step = 0;
 };
 
-// Bytes for Segment's last column, and the range that they stand for, from float norms (n,) without NaN.
-// `stride` bytes apart in out. Norms above the range get 255; all n must be >= low.
+// For float norms: the range of finite norms (n,), and the byte of a norm in a range (its low at most the
+// norm; above the range 255).
 struct NormRange {
     float low, step;
 };
 NormRange norm_range(const float* norms, int64_t n);
 uint8_t norm_byte(float norm, NormRange range);
 
-enum class NormKind { none, levels, floats };
-
 // A query's tables; the memory must outlive the Query.
 struct QueryTables {
-    const float* luts;  // (M, K), K <= 256
-    int32_t M;
+    const Layout& layout;
+    const float* luts;  // (M, K), K <= 256, in the codes' own order (not relabelled)
     int64_t K;
-    NormKind norm = NormKind::none;
-    const float* norm_levels = nullptr;  // (256,) where norm is `levels`
-
-    int columns() const { return M + (norm != NormKind::none); }
+    const float* norm_levels = nullptr;  // (256,) where layout.norm() is `levels`
 };
 
 class Query {
@@ -84,20 +79,20 @@ class Query {
     bool enter(const Segment& segment, float bias);
     void scan_block(int64_t block);
     void offer(const uint8_t* codes, const uint64_t* masks, int64_t base);
+    float score(const uint8_t* codes, int64_t row) const;
     void push(const Hit& hit);
     bool full() const { return static_cast<int64_t>(heap_.size()) == k_; }
-    const float* table(int m) const { return m < t_.M ? t_.luts + m * t_.K : t_.norm_levels; }
-    int64_t entries(int m) const { return m < t_.M ? t_.K : 256; }
     double gap() const;
     void tighten();
     void quantize(float scale);
 
+    const Layout& layout_;
     QueryTables t_;
     const BlockKernels* kernels_;
     int64_t k_;
     int columns_;
-    std::vector<uint8_t> bytes_;
-    std::vector<float> least_;
+    std::vector<uint8_t> bytes_;  // (columns, 256), as codes are stored
+    std::vector<float> least_;    // of each codebook, then of norm_levels
     std::vector<Hit> heap_;
     double tables_least_ = 0, tables_magnitude_ = 0;
 
