@@ -5,16 +5,25 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from annvq import kernels
 from annvq.kernels import reference
 
-if not kernels.has_blocked_scan():
-    if "avx512vbmi" in os.environ.get("ANNVQ_REQUIRE_SIMD", ""):
-        raise RuntimeError("ANNVQ_REQUIRE_SIMD asks for avx512vbmi, which this machine lacks")
-    pytest.skip("no blocked scan at this SIMD level", allow_module_level=True)
+LEVELS = kernels.available_levels()
+for _required in os.environ.get("ANNVQ_REQUIRE_SIMD", "").split(","):
+    if _required and _required not in LEVELS:
+        raise RuntimeError(f"ANNVQ_REQUIRE_SIMD asks for {_required}, which this machine lacks")
+
+
+@pytest.fixture(params=LEVELS)
+def level(request):
+    before = kernels.simd_level()
+    kernels.set_simd_level(request.param)
+    yield request.param
+    kernels.set_simd_level(before)
+
 
 SHAPES = ("normal", "constant", "offset", "heavy", "coarse", "huge", "infinite", "negative")
 
@@ -38,7 +47,7 @@ def _tables(rng, kind, shape):
     return np.ascontiguousarray(luts, dtype=np.float32)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.one_of(st.integers(0, 40), st.sampled_from([511, 512, 513, 3000])),
@@ -52,7 +61,7 @@ def _tables(rng, kind, shape):
     relabelled=st.booleans(),
     threads=st.integers(1, 3),
 )
-def test_equals_the_reference(seed, n, M, nbits, k, nq, kind, norm, filtered, relabelled, threads):
+def test_equals_the_reference(level, seed, n, M, nbits, k, nq, kind, norm, filtered, relabelled, threads):
     rng = np.random.default_rng(seed)
     K = 2**nbits
     codes = rng.integers(0, K, (n, M), dtype=np.uint8)
@@ -80,7 +89,7 @@ def test_equals_the_reference(seed, n, M, nbits, k, nq, kind, norm, filtered, re
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])
-def test_refuses_nan_and_minus_infinity(bad):
+def test_refuses_nan_and_minus_infinity(level, bad):
     luts = np.zeros((2, 3, 16), np.float32)
     luts[1, 2, 5] = bad
     packed = kernels.pack_blocks(np.zeros((600, 3), np.uint8))
@@ -88,7 +97,7 @@ def test_refuses_nan_and_minus_infinity(bad):
         kernels.scan_blocks(packed, luts, np.zeros(2, np.float32), 4)
 
 
-def test_refuses_codes_beyond_the_tables():
+def test_refuses_codes_beyond_the_tables(level):
     packed = kernels.pack_blocks(np.full((3, 2), 16, np.uint8))
     with pytest.raises(ValueError, match="codes reach beyond the tables"):
         kernels.scan_blocks(packed, np.zeros((1, 2, 16), np.float32), np.zeros(1, np.float32), 1)

@@ -88,8 +88,6 @@ std::pair<Out<float, 2>, Out<int64_t, 2>> scan_packed(In<uint8_t, 1> blocks, int
                                                       std::optional<In<uint8_t, 1>> keep, int threads) {
     const int64_t nq = luts.shape(0), M = luts.shape(1), K = luts.shape(2);
     const Layout layout = layout_of(M, norm_levels || norms, norms.has_value(), nibbles, relabel);
-    const BlockKernels* kernels = block_kernels();
-    require(kernels != nullptr, "this SIMD level has no blocked scan");
     require(n >= 0 && M >= 1 && static_cast<int64_t>(blocks.shape(0)) == layout.bytes(n),
             "blocks must hold n vectors of M codes and, with norms, a norm each");
     require(highest < K && K <= 256, "codes reach beyond the tables");
@@ -112,7 +110,7 @@ std::pair<Out<float, 2>, Out<int64_t, 2>> scan_packed(In<uint8_t, 1> blocks, int
         segment.norm_low = norm_low, segment.norm_step = norm_step;
         const Blocks view{segment, layout, norm_levels ? norm_levels->data() : nullptr,
                           keep ? keep->data() : nullptr};
-        scan_blocks(view, *kernels, luts.data(), K, bias.data(), nq, k, d, r, threads);
+        scan_blocks(view, block_kernels(), luts.data(), K, bias.data(), nq, k, d, r, threads);
     }
     return {distances, result};
 }
@@ -121,7 +119,7 @@ std::pair<Out<float, 2>, Out<int64_t, 2>> scan_packed(In<uint8_t, 1> blocks, int
 
 void bind_scan(nb::module_& m) {
     using nb::arg;
-    m.def("has_blocked_scan", [] { return block_kernels() != nullptr; });
+    m.def("has_blocked_scan", [] { return true; });
     m.def("pack_blocks", &pack, arg("codes"), arg("norms").none(), arg("nibbles"), arg("relabel").none());
     m.def("scan_blocks", &scan_packed, arg("blocks"), arg("n"), arg("highest"), arg("nibbles"),
           arg("relabel").none(), arg("luts"), arg("bias"), arg("k"), arg("norm_levels").none(),

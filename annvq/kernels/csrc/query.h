@@ -1,34 +1,17 @@
 // One query's scan over superblocks of byte codes: quantized tables, a threshold, and the k best hits so far.
 //
-// Layout: superblocks of 512 vectors, [superblock][column][512] bytes; the tail is padded. With norms of
-// either kind the last column holds a byte of the norm. Per query every table, less its minimum, is floored
-// to bytes with one scale, so that a saturating byte sum is a lower bound of the score; only lanes whose
-// bound reaches the k-th best are scored in float, in the contract's order.
+// Every table, less its minimum, is floored to bytes with one scale, so that a saturating byte sum is a lower
+// bound of the score; only lanes whose bound reaches the k-th best are scored in float, in the contract's
+// order. Which of a level's filters does the bounding is chosen by what each lets through.
 #pragma once
 #include <cstdint>
-#include <utility>
 #include <vector>
 
+#include "best.h"
+#include "filters.h"
 #include "layout.h"
 
 namespace annvq {
-
-// masks[8]: bit set where the saturating sum of tables (columns, 256) over a superblock is <= threshold. True
-// if any is.
-using BlockFilter = bool (*)(const uint8_t* block, int columns, const uint8_t* tables, uint8_t threshold,
-                             uint64_t* masks);
-// The least of size >= 1 entries; NaN if one is NaN.
-using TableLeast = float (*)(const float* table, int64_t size);
-// out[j] = floor(min((table[j] - least) * scale, 255)).
-using TableQuantize = void (*)(const float* table, int64_t size, float least, float scale, uint8_t* out);
-
-struct BlockKernels {
-    BlockFilter filter;
-    TableLeast least;
-    TableQuantize quantize;
-};
-extern const BlockKernels vbmi_block_kernels;
-const BlockKernels* block_kernels();  // of the SIMD level in use; nullptr where it has none
 
 // Vectors that lie together, by one Layout. Codes must be below the tables' K.
 struct Segment {
@@ -70,39 +53,57 @@ class Query {
     void merge(Query&& other);
     // (k,) each, ordered by (distance, id), padded with +inf and -1. Ends the query.
     void write(float* distances, int64_t* ids);
-    // The k-th best distance so far, +inf before there are k.
-    float worst() const { return worst_; }
+    int columns() const { return columns_; }
 
   private:
-    using Hit = std::pair<float, int64_t>;  // ordered by (distance, id)
+    using Scorer = void (Query::*)(const uint8_t*, int64_t, const uint16_t*, int, float*) const;
+    struct alignas(64) Line {
+        uint8_t bytes[64];
+    };
 
     bool enter(const Segment& segment, float bias);
-    void scan_block(int64_t block);
-    void offer(const uint8_t* codes, const uint64_t* masks, int64_t base);
-    float score(const uint8_t* codes, int64_t row) const;
-    void push(const Hit& hit);
-    bool full() const { return static_cast<int64_t>(heap_.size()) == k_; }
+    void offer(const uint8_t* codes, int64_t block, const uint64_t* masks, int from, int to);
+    template <bool nibbles, bool labels>
+    void score(const uint8_t* codes, int64_t base, const uint16_t* rows, int count, float* out) const;
+    double row_ns() const { return 4 + 0.8 * layout_.M(); }
     double gap() const;
     void tighten();
-    void quantize(float scale);
+    void quantize();
+    void quantize_column(int column, uint8_t* out) const;
+    void reconsider_filter(int64_t first, int64_t last);
+    int64_t let_through(const uint8_t* codes, int64_t count);
+    Filter filter() const;
+    int entries() const { return split_ ? 32 : kernels_->filters[filter_].entries; }
+    uint8_t* tables() { return lines_.data()->bytes; }
 
     const Layout& layout_;
     QueryTables t_;
     const BlockKernels* kernels_;
     int64_t k_;
     int columns_;
-    std::vector<uint8_t> bytes_;  // (columns, 256), as codes are stored
-    std::vector<float> least_;    // of each codebook, then of norm_levels
-    std::vector<Hit> heap_;
+    Scorer scorer_;
+    bool split_;                // nibbles by the level's own filter
+    std::vector<float> least_;  // of each codebook, then of norm_levels
     double tables_least_ = 0, tables_magnitude_ = 0;
+    bool hopeless_ = false;  // a table of +inf only: no score is finite
+    Best best_;
 
-    const Segment* segment_ = nullptr;  // during scan()
+    // What the segment at hand makes of the tables.
+    const Segment* segment_ = nullptr;
     float bias_ = 0, norm_low_ = 0, norm_step_ = 0;
-    double least_sum_ = 0, magnitude_ = 0, scaled_for_ = 0;
-    float worst_ = kInfinity;
+    double least_sum_ = 0, magnitude_ = 0;
+    bool entered_ = false, closed_ = false;  // closed: no row can enter any more
+
+    // The filter and its tables, once there is a threshold.
+    bool everything_ = true;  // score all rows
+    int filter_ = 0;
+    std::vector<Line> lines_;  // (columns, entries)
+    double scaled_for_ = 0;    // the gap that the tables' 253 stands for
     uint8_t threshold_ = 254;
-    bool entered_ = false, everything_ = true, closed_ = false, hopeless_ = false;
-    static constexpr float kInfinity = __builtin_inff();
+    int64_t filtered_ = 0,
+            quantized_at_ = 0;  // superblocks filtered since the filter was chosen; and by these tables
+    double wasted_ = 0;         // rows let through since the filter was chosen
+    double patience_ = 0;       // ns of waste after which filters are compared
 };
 
 // Several queries (with a bias each) over superblocks [first, last) of a segment in one pass.
