@@ -10,9 +10,9 @@ namespace annvq {
 
 using Hit = std::pair<float, int64_t>;  // (distance, id)
 
-// An unsorted buffer of twice k: pushing is a store, and a full buffer is cut to its k lowest. Between cuts the
-// limit is the k-th lowest of the last cut, so some hits are kept that a heap would refuse; it costs less than
-// sifting each.
+// An unsorted buffer of somewhat more than k: pushing is a store, and a full buffer is cut to about its k
+// lowest. Between cuts the limit is the highest kept at the last one, so some hits are kept that a heap would
+// refuse; it costs less than sifting each.
 class Best {
   public:
     explicit Best(int64_t k) : k_(k), capacity_(2 * k + kSlack) {}
@@ -28,12 +28,37 @@ class Best {
         if (static_cast<int64_t>(hits_.size()) >= capacity_) cut();
     }
 
-    // Brings the limit up to date.
+    // Brings the limit up to date: counts distances in bins, and drops the bins beyond the k-th.
     void cut() {
         if (!full()) return;
-        std::nth_element(hits_.begin(), hits_.begin() + (k_ - 1), hits_.end());
-        hits_.resize(k_);
-        limit_ = hits_[k_ - 1];
+        float low = hits_[0].first, high = low;
+        for (const Hit& hit : hits_) {
+            low = hit.first < low ? hit.first : low;
+            high = hit.first > high ? hit.first : high;
+        }
+        const float scale = (kBins - 0.5f) / (high - low);
+        const int64_t size = static_cast<int64_t>(hits_.size());
+        // Too few to need bins, or all alike: (high - low) is tiny, zero, or beyond float.
+        if (size < kBins / 2 || !(scale > 0 && scale < kHuge)) return cut_exactly();
+        const auto bin = [&](const Hit& hit) { return static_cast<int>((hit.first - low) * scale); };
+        int32_t counts[kBins] = {};
+        for (const Hit& hit : hits_) counts[bin(hit)]++;
+        int64_t kept = 0;
+        int last = 0;
+        while ((kept += counts[last]) < k_) last++;
+        if (kept > k_ + (capacity_ - k_) / 2) return cut_exactly();
+        Hit limit = hits_[0];
+        int64_t to = 0;
+        bool any = false;
+        for (int64_t i = 0; i < size; i++) {
+            const Hit hit = hits_[i];
+            const bool keep = bin(hit) <= last;
+            hits_[to] = hit;
+            to += keep;
+            if (keep && (!any || limit < hit)) limit = hit, any = true;
+        }
+        hits_.resize(to);
+        limit_ = limit;
     }
 
     void merge(const Best& other) {
@@ -42,13 +67,22 @@ class Best {
 
     // The k lowest, ascending; fewer where fewer were seen.
     const std::vector<Hit>& sorted() {
-        cut();
+        cut_exactly();
         std::sort(hits_.begin(), hits_.end());
         return hits_;
     }
 
   private:
     static constexpr int64_t kSlack = 16;
+    static constexpr int kBins = 64;
+    static constexpr float kHuge = 1e30f;
+
+    void cut_exactly() {
+        if (!full()) return;
+        std::nth_element(hits_.begin(), hits_.begin() + (k_ - 1), hits_.end());
+        hits_.resize(k_);
+        limit_ = hits_[k_ - 1];
+    }
 
     int64_t k_, capacity_;
     std::vector<Hit> hits_;

@@ -87,32 +87,28 @@ inline void look_up_nibbles(const uint8_t* codes, const uint8_t* table, Bytes* s
 
 // Runs `add(column, codes, sum)` over the columns of each superblock; see Filter.
 template <class Add>
-inline int64_t run(const uint8_t* blocks, int64_t count, int columns, uint8_t threshold, uint64_t* masks,
-                   Add add) {
+inline int64_t run(const uint8_t* blocks, int64_t count, int columns, uint8_t threshold, uint16_t* rows,
+                   int* found, Add add) {
     const Bytes limit = splat(threshold);
-    for (int64_t i = 0; i < count; i++, blocks += columns * kBlock) {
-        uint64_t any = 0;
-        for (int b = 0; b < 8; b++) masks[b] = 0;
+    int64_t i = 0;
+    for (; i < count && *found <= kRoom - kBlock; i++, blocks += columns * kBlock) {
         for (int first = 0; first < kBlock; first += kAtOnce * kLanes) {
             Bytes sum[kAtOnce];
             for (auto& s : sum) s = splat(0);
             for (int c = 0; c < columns; c++) add(c, blocks + c * kBlock + first, sum);
-            for (int b = 0; b < kAtOnce; b++) {
-                const uint64_t lanes = at_most(sum[b], limit);
-                any |= lanes;
-                const int at = first + b * kLanes;
-                masks[at / 64] |= lanes << at % 64;
-            }
+            for (int b = 0; b < kAtOnce; b++)
+                for (uint64_t w = at_most(sum[b], limit); w; w &= w - 1)
+                    rows[(*found)++] =
+                        static_cast<uint16_t>(i * kBlock + first + b * kLanes + __builtin_ctzll(w));
         }
-        if (any) return i;
     }
-    return count;
+    return i;
 }
 
 template <int entries>
 int64_t filter(const uint8_t* blocks, int64_t count, int columns, const uint8_t* tables, uint8_t threshold,
-               uint64_t* masks) {
-    return run(blocks, count, columns, threshold, masks, [&](int c, const uint8_t* codes, Bytes* sum) {
+               uint16_t* rows, int* found) {
+    return run(blocks, count, columns, threshold, rows, found, [&](int c, const uint8_t* codes, Bytes* sum) {
         look_up<entries>(codes, tables + c * entries, sum);
     });
 }
@@ -120,8 +116,8 @@ int64_t filter(const uint8_t* blocks, int64_t count, int columns, const uint8_t*
 // The last column holds bytes, all others two codes each.
 template <bool norm>
 int64_t filter_nibbles(const uint8_t* blocks, int64_t count, int columns, const uint8_t* tables,
-                       uint8_t threshold, uint64_t* masks) {
-    return run(blocks, count, columns, threshold, masks, [&](int c, const uint8_t* codes, Bytes* sum) {
+                       uint8_t threshold, uint16_t* rows, int* found) {
+    return run(blocks, count, columns, threshold, rows, found, [&](int c, const uint8_t* codes, Bytes* sum) {
         if (norm && c == columns - 1)
             look_up<32>(codes, tables + c * 32, sum);
         else

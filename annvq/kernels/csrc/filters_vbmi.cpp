@@ -24,14 +24,25 @@ struct Table {
     }
 };
 
+// Out of line, so that the sums above stay in registers.
+__attribute__((noinline)) void append(const uint64_t* masks, int64_t first, uint16_t* rows, int* found) {
+    int count = *found;
+    for (int b = 0; b < 8; b++)
+        for (uint64_t w = masks[b]; w; w &= w - 1)
+            rows[count++] = static_cast<uint16_t>(first + 64 * b + __builtin_ctzll(w));
+    *found = count;
+}
+
 template <int entries>
 int64_t filter(const uint8_t* blocks, int64_t count, int columns, const uint8_t* tables, uint8_t threshold,
-               uint64_t* masks) {
+               uint16_t* rows, int* found) {
     const __m512i limit = _mm512_set1_epi8(static_cast<char>(threshold));
-    for (int64_t i = 0; i < count; i++, blocks += columns * kBlock) {
+    int64_t i = 0;
+    for (; i < count && *found <= kRoom - kBlock; i++, blocks += columns * kBlock) {
         __m512i sum[8];
-        for (auto& s : sum) s = _mm512_setzero_si512();
-#pragma GCC unroll 1
+#pragma GCC unroll 8
+        for (int b = 0; b < 8; b++) sum[b] = _mm512_setzero_si512();
+#pragma GCC unroll 4
         for (int c = 0; c < columns; c++) {
             const Table<entries> table(tables + c * entries);
 #pragma GCC unroll 8
@@ -42,10 +53,12 @@ int64_t filter(const uint8_t* blocks, int64_t count, int columns, const uint8_t*
             _mm512_min_epu8(_mm512_min_epu8(sum[0], sum[1]), _mm512_min_epu8(sum[2], sum[3])),
             _mm512_min_epu8(_mm512_min_epu8(sum[4], sum[5]), _mm512_min_epu8(sum[6], sum[7])));
         if (!_mm512_cmple_epu8_mask(least, limit)) continue;
+        uint64_t masks[8];
+#pragma GCC unroll 8
         for (int b = 0; b < 8; b++) masks[b] = _mm512_cmple_epu8_mask(sum[b], limit);
-        return i;
+        append(masks, i * kBlock, rows, found);
     }
-    return count;
+    return i;
 }
 
 __mmask16 lanes(int64_t left) { return left >= 16 ? 0xffff : static_cast<__mmask16>((1u << left) - 1); }

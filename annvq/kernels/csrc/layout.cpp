@@ -41,10 +41,7 @@ Layout::Layout(int32_t M, NormKind norm, bool nibbles, const uint8_t* relabel)
     }
 }
 
-const uint8_t* Layout::meaning(int column) const {
-    if (column == code_columns()) return kNormLabels.meaning.data();
-    return meaning_.empty() ? nullptr : meaning_.data() + column * 256;
-}
+const uint8_t* Layout::norm_meaning() { return kNormLabels.meaning.data(); }
 
 void Layout::pack(const uint8_t* codes, const uint8_t* norms, int64_t n, int64_t at, uint8_t* out) const {
     const int64_t stride = columns() * kBlock;

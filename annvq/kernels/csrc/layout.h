@@ -31,7 +31,10 @@ class Layout {
     int columns() const { return code_columns() + (norm_ != NormKind::none); }
     int64_t bytes(int64_t n) const { return superblocks(n) * columns() * kBlock; }
     // What stored byte b of a column stands for, (256,); nullptr where it is b itself.
-    const uint8_t* meaning(int column) const;
+    const uint8_t* meaning(int column) const {
+        if (column == code_columns()) return norm_meaning();
+        return meaning_.empty() ? nullptr : meaning_.data() + column * 256;
+    }
 
     // Rows [at, at + n) of the superblocks at out from codes (n, M) and norm bytes (n,) (nullptr without
     // norms).
@@ -40,6 +43,8 @@ class Layout {
     void unpack(const uint8_t* blocks, int64_t row, uint8_t* codes, uint8_t* norm) const;
 
   private:
+    static const uint8_t* norm_meaning();
+
     int32_t M_;
     NormKind norm_;
     bool nibbles_;

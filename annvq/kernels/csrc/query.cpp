@@ -3,17 +3,17 @@
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
+#include <utility>
 namespace annvq {
 namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
-constexpr int64_t kTileBytes = 16384;
+constexpr int64_t kTileBytes = 32768;
 constexpr int64_t kSample = 8;  // superblocks that filters are compared on
 constexpr int64_t kRequantizeEvery = 4;
-constexpr int kFewRows = 8;      // scoring so few costs less than bounding a superblock
-constexpr double kTableNs = 40;  // making a filter's table of one column
-constexpr double kRowNs = 4;     // scoring a row that a filter let through, and per codebook
-constexpr double kRowColumnNs = 0.8;
+constexpr int kFewRows = 8;  // scoring so few costs less than bounding a superblock
+
+constexpr int kPortion = 64;  // rows scored at a time until there is a threshold
 
 int set_bits(const uint64_t* words) {
     int count = 0;
@@ -79,63 +79,75 @@ bool Query::enter(const Segment& segment, float bias) {
 void Query::scan(const Segment& segment, float bias, int64_t first, int64_t last) {
     if (!enter(segment, bias)) return;
     const int64_t stride = columns_ * kBlock;
-    for (int64_t block = first; block < last && !closed_; block++) {
+    for (int64_t block = first; block < last && !closed_;) {
         const uint8_t* codes = segment.codes + block * stride;
-        const uint64_t* live = segment.live ? segment.live + 8 * block : nullptr;
-        uint64_t masks[8];
-        int from = 0;  // words of the superblock that have been scored
-        if (live && set_bits(live) <= kFewRows) {
-            offer(codes, block, live, 0, 8);
-            continue;
+        const bool few = segment.live && set_bits(segment.live + 8 * block) <= kFewRows;
+        int from = few ? kBlock : 0;
+        if (few) offer_all(block, 0, kBlock);
+        for (; everything_ && !closed_ && from < kBlock; from += kPortion)
+            offer_all(block, from, from + kPortion);
+        if (from < kBlock && !closed_) {
+            uint16_t rows[kRoom];
+            int found = 0;
+            // The first superblocks lower the limit fast: let it be felt.
+            const int64_t run = segment.live || from ? 1 : std::min({last - block, seen_ / 2 + 1, kRun});
+            const int64_t done = filter()(codes, run, columns_, tables(), threshold_, rows, &found);
+            filtered_ += done;
+            const int skip = from ? static_cast<int>(std::lower_bound(rows, rows + found, from) - rows) : 0;
+            offer(block, rows + skip, found - skip);
+            block += done, seen_ += done;
+        } else {
+            block++, seen_++;
         }
-        while (everything_ && from < 8 && !closed_) {
-            std::fill(masks, masks + 8, ~uint64_t{0});
-            offer(codes, block, live ? live : masks, from, from + 1);
-            from++;
-        }
-        if (from == 8 || closed_) continue;
-        const int64_t run = live || from ? 1 : last - block;
-        const int64_t skipped = filter()(codes, run, columns_, tables(), threshold_, masks);
-        filtered_ += skipped, block += skipped, codes += skipped * stride;
-        if (skipped == run) {
-            block--;
-            continue;
-        }
-        if (live)
-            for (int b = 0; b < 8; b++) masks[b] &= live[b];
-        offer(codes, block, masks, from, 8);
     }
     if (!everything_ && !closed_) reconsider_filter(first, last);
 }
 
-// Scores the masked rows in words [from, to) of a superblock and keeps what may matter.
-void Query::offer(const uint8_t* codes, int64_t block, const uint64_t* masks, int from, int to) {
-    const int64_t base = block * kBlock, rows = std::min(kBlock, segment_->n - base);
-    uint16_t chosen[kBlock];
-    float scores[kBlock];
-    int count = 0;
-    for (int b = from; b < to; b++)
-        for (uint64_t w = masks[b]; w; w &= w - 1)
-            chosen[count++] = static_cast<uint16_t>(64 * b + __builtin_ctzll(w));
-    while (count && chosen[count - 1] >= rows) count--;
-    (this->*scorer_)(codes, base, chosen, count, scores);
+void Query::offer_all(int64_t block, int from, int to) {
+    uint16_t rows[kBlock];
+    for (int i = from; i < to; i++) rows[i] = static_cast<uint16_t>(i);
+    offer(block, rows + from, to - from);
+}
+
+// Scores ascending rows, numbered from a superblock's first, and keeps what may matter.
+void Query::offer(int64_t block, uint16_t* rows, int count) {
+    const int64_t base = block * kBlock;
+    while (count && base + rows[count - 1] >= segment_->n) count--;
+    if (segment_->live) {
+        const uint64_t* live = segment_->live + 8 * block;
+        int kept = 0;
+        for (int i = 0; i < count; i++) {
+            const uint16_t row = rows[i];
+            rows[kept] = row;
+            kept += live[row / 64] >> (row % 64) & 1;
+        }
+        count = kept;
+    }
+    if (!count) return;
+    float scores[kRoom];
+    (this->*scorer_)(block, rows, count, scores);
     const Hit before = best_.limit();
     for (int i = 0; i < count; i++) {
-        const int64_t row = base + chosen[i];
+        const int64_t row = base + rows[i];
         if (scores[i] <= best_.limit().first)
             best_.push(scores[i], segment_->ids ? segment_->ids[row] : segment_->first_id + row);
     }
-    wasted_ += count;
+    let_through_ += count;
     if (best_.limit() < before) tighten();
 }
 
 template <bool nibbles, bool labels>
-void Query::score(const uint8_t* codes, int64_t base, const uint16_t* rows, int count, float* out) const {
+void Query::score(int64_t block, const uint16_t* rows, int count, float* out) const {
     constexpr int at_once = 4;  // independent sums hide each other's latency
-    const int M = layout_.M();
+    const int M = layout_.M(), norm = layout_.code_columns();
+    const int64_t stride = columns_ * kBlock;
+    const uint8_t* codes = segment_->codes + block * stride;
     for (int i = 0; i < count; i += at_once) {
         const uint8_t* own[at_once];
-        for (int j = 0; j < at_once; j++) own[j] = codes + rows[std::min(i + j, count - 1)];
+        for (int j = 0; j < at_once; j++) {
+            const int row = rows[std::min(i + j, count - 1)];
+            own[j] = codes + row / kBlock * stride + row % kBlock;
+        }
         float sum[at_once];
         for (int m = 0; m < M; m++) {
             const float* table = t_.luts + m * t_.K;
@@ -146,11 +158,11 @@ void Query::score(const uint8_t* codes, int64_t base, const uint16_t* rows, int 
                 sum[j] = m ? sum[j] + table[code] : table[code];
             }
         }
-        const int norm = layout_.code_columns();
         for (int j = 0; j < at_once && i + j < count; j++) {
             if (layout_.norm() == NormKind::levels)
                 sum[j] += t_.norm_levels[layout_.meaning(norm)[own[j][norm * kBlock]]];
-            if (layout_.norm() == NormKind::floats) sum[j] += segment_->norms_f32[base + rows[i + j]];
+            if (layout_.norm() == NormKind::floats)
+                sum[j] += segment_->norms_f32[block * kBlock + rows[i + j]];
             out[i + j] = sum[j] + bias_;
         }
     }
@@ -243,42 +255,36 @@ Filter Query::filter() const {
     return layout_.norm() == NormKind::none ? kernels_->nibbles : kernels_->nibbles_norm;
 }
 
-// Compares the level's filters on superblocks at hand, each time what the present one has wasted (rows let
-// through in vain, or look-ups that a coarser one saves) is well above what comparing costs.
+// Now and then tries the filter next to the present one on superblocks at hand: the finer where scoring rows
+// let through costs more than the finer look-ups would, else the coarser.
 void Query::reconsider_filter(int64_t first, int64_t last) {
-    if (split_ || kernels_->filter_count < 2) return;
+    if (split_ || seen_ < next_check_) return;
+    next_check_ = 4 * seen_;
+    const int64_t filtered = std::exchange(filtered_, 0), rows = std::exchange(let_through_, 0);
+    quantized_at_ = 0;
     const FilterCosts& costs = filter_costs(*kernels_);
-    const double spared = filter_ ? costs.column[filter_] - costs.column[filter_ - 1] : 0;
-    const double waste =
-        wasted_ * row_ns() + static_cast<double>(filtered_) * columns_ * std::max(0.0, spared);
-    if (waste < patience_) return;
+    const auto price = [&](int f) { return costs.column[f] * columns_; };
+    const int before = filter_, finer = before + 1, coarser = before - 1;
+    int other = before;
+    if (finer < kernels_->filter_count && rows * row_ns() > filtered * (price(finer) - price(before)))
+        other = finer;
+    else if (coarser >= 0 && price(coarser) < 0.9 * price(before))
+        other = coarser;
+    if (other == before) return;
     const int64_t count = std::min(kSample, last - first);
-    double comparing = 0, least = kInf;
-    int chosen = filter_;
-    for (int f = 0; f < kernels_->filter_count; f++) {
-        comparing += columns_ * (costs.column[f] * count + kTableNs);
-        if (patience_ == 0) continue;  // the first call only sets what to wait for
-        filter_ = f;
-        quantize();
-        const double cost = costs.column[f] * columns_ * count +
-                            row_ns() * let_through(segment_->codes + first * columns_ * kBlock, count);
-        if (cost < least) least = cost, chosen = f;
-    }
-    patience_ = patience_ ? 4 * patience_ : 2 * comparing;
-    filter_ = chosen;
-    wasted_ = 0, filtered_ = 0;
+    const auto cost = [&](int f) {
+        uint16_t found_rows[kRoom];
+        int found = 0;
+        const int64_t done = filter()(segment_->codes + first * columns_ * kBlock, count, columns_, tables(),
+                                      threshold_, found_rows, &found);
+        return price(f) + row_ns() * found / static_cast<double>(done);
+    };
+    const double present = cost(before);
+    filter_ = other;
     quantize();
-}
-
-int64_t Query::let_through(const uint8_t* codes, int64_t count) {
-    const int64_t stride = columns_ * kBlock;
-    int64_t rows = 0;
-    uint64_t masks[8];
-    for (int64_t b = 0; b < count; b++) {
-        b += filter()(codes + b * stride, count - b, columns_, tables(), threshold_, masks);
-        if (b < count) rows += set_bits(masks);
-    }
-    return rows;
+    if (cost(other) < present) return;
+    filter_ = before;
+    quantize();
 }
 
 void scan_together(Query* const* queries, const float* biases, int64_t count, const Segment& segment,

@@ -56,22 +56,22 @@ class Query {
     int columns() const { return columns_; }
 
   private:
-    using Scorer = void (Query::*)(const uint8_t*, int64_t, const uint16_t*, int, float*) const;
+    using Scorer = void (Query::*)(int64_t, const uint16_t*, int, float*) const;
     struct alignas(64) Line {
         uint8_t bytes[64];
     };
 
     bool enter(const Segment& segment, float bias);
-    void offer(const uint8_t* codes, int64_t block, const uint64_t* masks, int from, int to);
+    void offer_all(int64_t block, int from, int to);
+    void offer(int64_t block, uint16_t* rows, int count);
     template <bool nibbles, bool labels>
-    void score(const uint8_t* codes, int64_t base, const uint16_t* rows, int count, float* out) const;
-    double row_ns() const { return 4 + 0.8 * layout_.M(); }
+    void score(int64_t block, const uint16_t* rows, int count, float* out) const;
+    double row_ns() const { return 8 + layout_.M(); }  // to score a row
     double gap() const;
     void tighten();
     void quantize();
     void quantize_column(int column, uint8_t* out) const;
     void reconsider_filter(int64_t first, int64_t last);
-    int64_t let_through(const uint8_t* codes, int64_t count);
     Filter filter() const;
     int entries() const { return split_ ? 32 : kernels_->filters[filter_].entries; }
     uint8_t* tables() { return lines_.data()->bytes; }
@@ -88,6 +88,8 @@ class Query {
     bool hopeless_ = false;  // a table of +inf only: no score is finite
     Best best_;
 
+    int64_t seen_ = 0;  // superblocks
+
     // What the segment at hand makes of the tables.
     const Segment* segment_ = nullptr;
     float bias_ = 0, norm_low_ = 0, norm_step_ = 0;
@@ -100,10 +102,10 @@ class Query {
     std::vector<Line> lines_;  // (columns, entries)
     double scaled_for_ = 0;    // the gap that the tables' 253 stands for
     uint8_t threshold_ = 254;
-    int64_t filtered_ = 0,
-            quantized_at_ = 0;  // superblocks filtered since the filter was chosen; and by these tables
-    double wasted_ = 0;         // rows let through since the filter was chosen
-    double patience_ = 0;       // ns of waste after which filters are compared
+    int64_t filtered_ = 0;      // superblocks since the last check of the filter
+    int64_t let_through_ = 0;   // rows since then
+    int64_t quantized_at_ = 0;  // filtered_ when the tables were made
+    int64_t next_check_ = 16;   // superblocks seen by then
 };
 
 // Several queries (with a bias each) over superblocks [first, last) of a segment in one pass.
