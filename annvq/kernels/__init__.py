@@ -98,12 +98,18 @@ def scan(
 
 
 class Blocks(NamedTuple):
-    """Codes laid out for the blocked scan: superblocks of 512 vectors, ``[superblock][column][512]`` bytes."""
+    """Codes laid out for the blocked scan, ``[superblock of 512 vectors][column][512]`` bytes (``csrc/layout.h``)."""
 
     packed: npt.NDArray[np.uint8]
     n: int
     highest: int
     """The highest code, so that a scan can refuse tables that are too small."""
+    nibbles: bool
+    relabel: npt.NDArray[np.uint8] | None
+    norms: F32 | None
+    """Float norms; the norm column then holds bytes b with norm_low + b · norm_step at most the norm."""
+    norm_low: float
+    norm_step: float
 
 
 def has_blocked_scan() -> bool:
@@ -111,11 +117,32 @@ def has_blocked_scan() -> bool:
     return _native.has_blocked_scan()
 
 
-def pack_blocks(codes: npt.NDArray[np.uint8], norms: npt.NDArray[np.uint8] | None = None) -> Blocks:
-    """Lay out codes (n, M) and, as one more column, norm levels (n,) for :func:`scan_blocks`."""
-    columns = codes if norms is None else np.column_stack([codes, norms])
+def pack_blocks(
+    codes: npt.NDArray[np.uint8],
+    norms: npt.NDArray[Any] | None = None,
+    *,
+    nibbles: bool = False,
+    relabel: npt.NDArray[np.uint8] | None = None,
+) -> Blocks:
+    """Lay out codes for :func:`scan_blocks`.
+
+    Args:
+        codes: (n, M), below 16 where ``nibbles`` puts two to a byte.
+        norms: (n,) uint8 levels or finite float32.
+        relabel: (M, 256), the byte stored for each code, so that near entries share low bits; results are the same.
+
+    Raises:
+        ValueError: a norm is NaN or infinite; ``relabel`` is no permutation; nibbles beyond 15 or relabelled.
+    """
     highest = int(codes.max(initial=0))
-    return Blocks(_native.pack_blocks(np.ascontiguousarray(columns)), len(codes), highest)
+    if nibbles and highest > 15:
+        raise ValueError(f"codes must be below 16 to lie two to a byte, got {highest}")
+    floats, low, step = None, 0.0, 0.0
+    if norms is not None and norms.dtype == np.float32:
+        floats = norms
+        norms, low, step = _native.norm_bytes(norms)
+    packed = _native.pack_blocks(codes, norms, nibbles, relabel)
+    return Blocks(packed, len(codes), highest, nibbles, relabel, floats, low, step)
 
 
 def scan_blocks(
@@ -131,7 +158,7 @@ def scan_blocks(
     """:func:`scan` over packed codes: the same result bit for bit, most rows dismissed by a byte-wide lower bound.
 
     Args:
-        blocks: packed with norms if and only if ``norm_levels`` is given.
+        blocks: packed with byte norms if and only if ``norm_levels`` is given.
         luts, bias: tables of nq queries, (nq, M, K) and (nq,).
         norm_levels: at most 256 values that the norms' levels stand for.
         ids, keep: as in :func:`scan`.
@@ -144,5 +171,7 @@ def scan_blocks(
         levels = np.full(256, np.inf, np.float32)
         levels[: len(norm_levels)] = norm_levels
     kept = None if keep is None else keep.view(np.uint8)
-    packed, n, highest = blocks
-    return _native.scan_blocks(packed, n, highest, luts, bias, k, levels, ids, kept, _threads())
+    b = blocks
+    layout = (b.packed, b.n, b.highest, b.nibbles, b.relabel)
+    norms = (b.norms, b.norm_low, b.norm_step)
+    return _native.scan_blocks(*layout, luts, bias, k, levels, *norms, ids, kept, _threads())

@@ -14,15 +14,21 @@ def scan_u16(
     codes: Any, luts: F32, bias: F32, k: int, norms: Any, ids: Any, keep: Any, threads: int
 ) -> tuple[F32, I64]: ...
 def has_blocked_scan() -> bool: ...
-def pack_blocks(codes: Any) -> Any: ...
+def pack_blocks(codes: Any, norms: Any, nibbles: bool, relabel: Any) -> Any: ...
+def norm_bytes(norms: F32) -> tuple[Any, float, float]: ...
 def scan_blocks(
     blocks: Any,
     n: int,
     highest: int,
+    nibbles: bool,
+    relabel: Any,
     luts: F32,
     bias: F32,
     k: int,
     norm_levels: Any,
+    norms: Any,
+    norm_low: float,
+    norm_step: float,
     ids: Any,
     keep: Any,
     threads: int,

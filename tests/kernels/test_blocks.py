@@ -1,19 +1,29 @@
 """The blocked scan equals the NumPy reference bit for bit."""
 
 import os
+from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from annvq import kernels
-from annvq.kernels import _native, reference
+from annvq.kernels import reference
 
-if not kernels.has_blocked_scan():
-    if "avx512vbmi" in os.environ.get("ANNVQ_REQUIRE_SIMD", ""):
-        raise RuntimeError("ANNVQ_REQUIRE_SIMD asks for avx512vbmi, which this machine lacks")
-    pytest.skip("no blocked scan at this SIMD level", allow_module_level=True)
+LEVELS = kernels.available_levels()
+for _required in os.environ.get("ANNVQ_REQUIRE_SIMD", "").split(","):
+    if _required and _required not in LEVELS:
+        raise RuntimeError(f"ANNVQ_REQUIRE_SIMD asks for {_required}, which this machine lacks")
+
+
+@pytest.fixture(params=LEVELS)
+def level(request):
+    before = kernels.simd_level()
+    kernels.set_simd_level(request.param)
+    yield request.param
+    kernels.set_simd_level(before)
+
 
 SHAPES = ("normal", "constant", "offset", "heavy", "coarse", "huge", "infinite", "negative")
 
@@ -37,7 +47,7 @@ def _tables(rng, kind, shape):
     return np.ascontiguousarray(luts, dtype=np.float32)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.one_of(st.integers(0, 40), st.sampled_from([511, 512, 513, 3000])),
@@ -46,27 +56,31 @@ def _tables(rng, kind, shape):
     k=st.sampled_from([1, 2, 10, 100, 3001]),
     nq=st.sampled_from([1, 2, 17, 33]),
     kind=st.sampled_from(SHAPES),
-    norm=st.booleans(),
+    norm=st.sampled_from([None, "levels", "floats"]),
     filtered=st.booleans(),
+    relabelled=st.booleans(),
     threads=st.integers(1, 3),
 )
-def test_equals_the_reference(seed, n, M, nbits, k, nq, kind, norm, filtered, threads):
+def test_equals_the_reference(level, seed, n, M, nbits, k, nq, kind, norm, filtered, relabelled, threads):
     rng = np.random.default_rng(seed)
     K = 2**nbits
     codes = rng.integers(0, K, (n, M), dtype=np.uint8)
     if n and rng.random() < 0.3:
         codes[:] = codes[rng.integers(0, min(n, 5), n)]  # duplicates
     luts, bias = _tables(rng, kind, (nq, M, K)), rng.standard_normal(nq).astype(np.float32)
-    levels = np.sort(rng.standard_normal(256).astype(np.float32) * 3) if norm else None
-    bytes_ = rng.integers(0, 256, n, dtype=np.uint8) if norm else None
+    levels = np.sort(rng.standard_normal(256).astype(np.float32) * 3) if norm == "levels" else None
+    stored = rng.integers(0, 256, n, dtype=np.uint8) if norm == "levels" else None
+    stored = rng.standard_normal(n).astype(np.float32) * 3 if norm == "floats" else stored
     ids = rng.permutation(10 * n)[:n].astype(np.int64)
     keep = rng.random(n) < 0.3 if filtered else None
     with np.errstate(over="ignore", invalid="ignore"):
-        norms = levels[bytes_] if norm else None
+        norms = levels[stored] if norm == "levels" else stored
         expected = reference.scan(codes, luts, bias, k, norms=norms, ids=ids, keep=keep)
-    packed = kernels.pack_blocks(codes, bytes_)
-    kept = None if keep is None else keep.view(np.uint8)
-    got = _native.scan_blocks(*packed, luts, bias, k, levels, ids, kept, threads)
+    nibbles = K <= 16 and not relabelled
+    relabel = np.argsort(rng.random((M, 256)), axis=1).astype(np.uint8) if relabelled else None
+    packed = kernels.pack_blocks(codes, stored, nibbles=nibbles, relabel=relabel)
+    with mock.patch.object(kernels, "_threads", return_value=threads):
+        got = kernels.scan_blocks(packed, luts, bias, k, norm_levels=levels, ids=ids, keep=keep)
     np.testing.assert_array_equal(got[1], expected[1])
     np.testing.assert_array_equal(got[0].view(np.uint32), expected[0].view(np.uint32))
     plain = kernels.scan(codes, luts, bias, k, norms=norms, ids=ids, keep=keep)
@@ -75,7 +89,7 @@ def test_equals_the_reference(seed, n, M, nbits, k, nq, kind, norm, filtered, th
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])
-def test_refuses_nan_and_minus_infinity(bad):
+def test_refuses_nan_and_minus_infinity(level, bad):
     luts = np.zeros((2, 3, 16), np.float32)
     luts[1, 2, 5] = bad
     packed = kernels.pack_blocks(np.zeros((600, 3), np.uint8))
@@ -83,7 +97,7 @@ def test_refuses_nan_and_minus_infinity(bad):
         kernels.scan_blocks(packed, luts, np.zeros(2, np.float32), 4)
 
 
-def test_refuses_codes_beyond_the_tables():
+def test_refuses_codes_beyond_the_tables(level):
     packed = kernels.pack_blocks(np.full((3, 2), 16, np.uint8))
     with pytest.raises(ValueError, match="codes reach beyond the tables"):
         kernels.scan_blocks(packed, np.zeros((1, 2, 16), np.float32), np.zeros(1, np.float32), 1)

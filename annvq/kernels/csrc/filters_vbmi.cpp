@@ -1,0 +1,117 @@
+// Look-ups in byte tables held in registers: 256 entries are two vpermi2b and a blend for 64 codes, 128
+// entries one vpermi2b, 64 entries one vpermb.
+#include <immintrin.h>
+
+#include "filters.h"
+
+namespace annvq {
+namespace {
+
+template <int entries>
+struct Table {
+    __m512i part[entries / 64];
+    explicit Table(const uint8_t* t) {
+        for (int i = 0; i < entries / 64; i++) part[i] = _mm512_load_si512(t + 64 * i);
+    }
+    __m512i operator[](__m512i codes) const {
+        if constexpr (entries == 64) return _mm512_permutexvar_epi8(codes, part[0]);
+        const __m512i low = _mm512_permutex2var_epi8(part[0], codes, part[1]);
+        if constexpr (entries == 256) {
+            const __m512i high = _mm512_permutex2var_epi8(part[2], codes, part[3]);
+            return _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), low, high);
+        }
+        return low;
+    }
+};
+
+// Out of line, so that the sums above stay in registers.
+__attribute__((noinline)) void append(const uint64_t* masks, int64_t first, uint16_t* rows, int* found) {
+    int count = *found;
+    for (int b = 0; b < 8; b++)
+        for (uint64_t w = masks[b]; w; w &= w - 1)
+            rows[count++] = static_cast<uint16_t>(first + 64 * b + __builtin_ctzll(w));
+    *found = count;
+}
+
+template <int entries>
+int64_t filter(const uint8_t* blocks, int64_t count, int columns, const uint8_t* tables, uint8_t threshold,
+               uint16_t* rows, int* found) {
+    const __m512i limit = _mm512_set1_epi8(static_cast<char>(threshold));
+    int64_t i = 0;
+    for (; i < count && *found <= kRoom - kBlock; i++, blocks += columns * kBlock) {
+        __m512i sum[8];
+#pragma GCC unroll 8
+        for (int b = 0; b < 8; b++) sum[b] = _mm512_setzero_si512();
+#pragma GCC unroll 4
+        for (int c = 0; c < columns; c++) {
+            const Table<entries> table(tables + c * entries);
+#pragma GCC unroll 8
+            for (int b = 0; b < 8; b++)
+                sum[b] = _mm512_adds_epu8(sum[b], table[_mm512_loadu_si512(blocks + c * kBlock + 64 * b)]);
+        }
+        const __m512i least = _mm512_min_epu8(
+            _mm512_min_epu8(_mm512_min_epu8(sum[0], sum[1]), _mm512_min_epu8(sum[2], sum[3])),
+            _mm512_min_epu8(_mm512_min_epu8(sum[4], sum[5]), _mm512_min_epu8(sum[6], sum[7])));
+        if (!_mm512_cmple_epu8_mask(least, limit)) continue;
+        uint64_t masks[8];
+#pragma GCC unroll 8
+        for (int b = 0; b < 8; b++) masks[b] = _mm512_cmple_epu8_mask(sum[b], limit);
+        append(masks, i * kBlock, rows, found);
+    }
+    return i;
+}
+
+__mmask16 lanes(int64_t left) { return left >= 16 ? 0xffff : static_cast<__mmask16>((1u << left) - 1); }
+
+float least(const float* table, int64_t size) {
+    __m512 least = _mm512_set1_ps(__builtin_inff());
+    __mmask16 nan = 0;
+    for (int64_t j = 0; j < size; j += 16) {
+        const __mmask16 valid = lanes(size - j);
+        const __m512 v = _mm512_maskz_loadu_ps(valid, table + j);
+        nan |= _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+        least = _mm512_mask_min_ps(least, valid, least, v);
+    }
+    return nan ? __builtin_nanf("") : _mm512_reduce_min_ps(least);
+}
+
+void quantize(const float* table, int64_t size, float least, float scale, uint8_t* out) {
+    const __m512 least_v = _mm512_set1_ps(least), scale_v = _mm512_set1_ps(scale),
+                 top = _mm512_set1_ps(255.f);
+    int64_t j = 0;
+    for (; j < size; j += 16) {
+        const __m512 v = _mm512_sub_ps(_mm512_maskz_loadu_ps(lanes(size - j), table + j), least_v);
+        const __m512 scaled = _mm512_mask_min_ps(top, lanes(size - j), _mm512_mul_ps(v, scale_v), top);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + j),
+                         _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(scaled)));
+    }
+    for (; j < 256; j += 16) _mm_storeu_si128(reinterpret_cast<__m128i*>(out + j), _mm_set1_epi8(-1));
+}
+
+void arrange(const uint8_t* bytes, const uint8_t* meaning, int entries, uint8_t* out) {
+    __m512i t[4];
+    for (int i = 0; i < 4; i++) t[i] = _mm512_loadu_si512(bytes + 64 * i);
+    if (meaning) {
+        const __m512i own[4] = {t[0], t[1], t[2], t[3]};
+        for (int i = 0; i < 4; i++) {
+            const __m512i at = _mm512_loadu_si512(meaning + 64 * i);
+            t[i] =
+                _mm512_mask_blend_epi8(_mm512_movepi8_mask(at), _mm512_permutex2var_epi8(own[0], at, own[1]),
+                                       _mm512_permutex2var_epi8(own[2], at, own[3]));
+        }
+    }
+    if (entries <= 128) {
+        t[0] = _mm512_min_epu8(t[0], t[2]);
+        t[1] = _mm512_min_epu8(t[1], t[3]);
+    }
+    if (entries <= 64) t[0] = _mm512_min_epu8(t[0], t[1]);
+    for (int i = 0; i < entries / 64; i++) _mm512_store_si512(out + 64 * i, t[i]);
+}
+
+constexpr PooledFilter kFilters[] = {{64, filter<64>}, {128, filter<128>}, {256, filter<256>}};
+
+}  // namespace
+
+const BlockKernels kBlocksVbmi{least, quantize, arrange, kFilters, 3, 1, nullptr, nullptr};
+
+}  // namespace annvq

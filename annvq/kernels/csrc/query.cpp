@@ -1,0 +1,298 @@
+#include "query.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <utility>
+namespace annvq {
+namespace {
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr int64_t kTileBytes = 32768;
+constexpr int64_t kSample = 8;  // superblocks that filters are compared on
+constexpr int64_t kRequantizeEvery = 4;
+constexpr int kFewRows = 8;  // scoring so few costs less than bounding a superblock
+
+constexpr int kPortion = 64;  // rows scored at a time until there is a threshold
+
+int set_bits(const uint64_t* words) {
+    int count = 0;
+    for (int b = 0; b < 8; b++) count += __builtin_popcountll(words[b]);
+    return count;
+}
+
+}  // namespace
+
+NormRange norm_range(const float* norms, int64_t n) {
+    if (!n) return {0, 0};
+    const auto [low, high] = std::minmax_element(norms, norms + n);
+    const double step = (static_cast<double>(*high) - *low) / 255;
+    return {*low, step < 1e37 ? static_cast<float>(step) : 0.f};
+}
+
+uint8_t norm_byte(float norm, NormRange range) {
+    if (!(range.step > 0)) return 0;
+    const double above = static_cast<double>(norm) - range.low, step = range.step;
+    double b = std::floor(std::min(above / step, 255.0));
+    while (b > 0 && b * step > above) b--;
+    return static_cast<uint8_t>(b);
+}
+
+Query::Query(const QueryTables& tables, const BlockKernels& kernels, int64_t k)
+    : layout_(tables.layout), t_(tables), kernels_(&kernels), k_(k), columns_(layout_.columns()), best_(k) {
+    const bool nibbles = layout_.nibbles(), labels = layout_.meaning(0) != nullptr;
+    scorer_ = nibbles  ? &Query::score<true, false>
+              : labels ? &Query::score<false, true>
+                       : &Query::score<false, false>;
+    split_ = nibbles && kernels.nibbles;
+    filter_ = kernels.first_choice;
+    least_.reserve(layout_.M() + 1);
+    const auto add = [&](const float* table, int64_t size) {
+        const float least = kernels.least(table, size);
+        if (!(least > -kInf)) throw std::invalid_argument("tables must hold no NaN and no -inf");
+        least_.push_back(least);
+        tables_least_ += least;
+        tables_magnitude_ += std::fabs(static_cast<double>(least));
+    };
+    for (int m = 0; m < layout_.M(); m++) add(t_.luts + m * t_.K, t_.K);
+    if (layout_.norm() == NormKind::levels) add(t_.norm_levels, 256);
+    hopeless_ = std::isinf(tables_least_);
+}
+
+// Makes the threshold fit a segment's bias and norm range. False where no row can matter.
+bool Query::enter(const Segment& segment, float bias) {
+    if (!(bias > -kInf)) throw std::invalid_argument("bias must hold no NaN and no -inf");
+    if (hopeless_ || std::isinf(bias)) return false;
+    segment_ = &segment;
+    const bool floats = layout_.norm() == NormKind::floats;
+    const float low = floats ? segment.norm_low : 0, step = floats ? segment.norm_step : 0;
+    if (entered_ && bias == bias_ && low == norm_low_ && step == norm_step_) return !closed_;
+    if (step != norm_step_) everything_ = true;
+    entered_ = true, bias_ = bias, norm_low_ = low, norm_step_ = step;
+    least_sum_ = tables_least_ + low + bias;
+    magnitude_ =
+        tables_magnitude_ + std::fabs(static_cast<double>(low)) + std::fabs(static_cast<double>(bias));
+    tighten();
+    return !closed_;
+}
+
+void Query::scan(const Segment& segment, float bias, int64_t first, int64_t last) {
+    if (!enter(segment, bias)) return;
+    const int64_t stride = columns_ * kBlock;
+    for (int64_t block = first; block < last && !closed_;) {
+        const uint8_t* codes = segment.codes + block * stride;
+        const bool few = segment.live && set_bits(segment.live + 8 * block) <= kFewRows;
+        int from = few ? kBlock : 0;
+        if (few) offer_all(block, 0, kBlock);
+        for (; everything_ && !closed_ && from < kBlock; from += kPortion)
+            offer_all(block, from, from + kPortion);
+        if (from < kBlock && !closed_) {
+            uint16_t rows[kRoom];
+            int found = 0;
+            // The first superblocks lower the limit fast: let it be felt.
+            const int64_t run = segment.live || from ? 1 : std::min({last - block, seen_ / 2 + 1, kRun});
+            const int64_t done = filter()(codes, run, columns_, tables(), threshold_, rows, &found);
+            filtered_ += done;
+            const int skip = from ? static_cast<int>(std::lower_bound(rows, rows + found, from) - rows) : 0;
+            offer(block, rows + skip, found - skip);
+            block += done, seen_ += done;
+        } else {
+            block++, seen_++;
+        }
+    }
+    if (!everything_ && !closed_) reconsider_filter(first, last);
+}
+
+void Query::offer_all(int64_t block, int from, int to) {
+    uint16_t rows[kBlock];
+    for (int i = from; i < to; i++) rows[i] = static_cast<uint16_t>(i);
+    offer(block, rows + from, to - from);
+}
+
+// Scores ascending rows, numbered from a superblock's first, and keeps what may matter.
+void Query::offer(int64_t block, uint16_t* rows, int count) {
+    const int64_t base = block * kBlock;
+    while (count && base + rows[count - 1] >= segment_->n) count--;
+    if (segment_->live) {
+        const uint64_t* live = segment_->live + 8 * block;
+        int kept = 0;
+        for (int i = 0; i < count; i++) {
+            const uint16_t row = rows[i];
+            rows[kept] = row;
+            kept += live[row / 64] >> (row % 64) & 1;
+        }
+        count = kept;
+    }
+    if (!count) return;
+    float scores[kRoom];
+    (this->*scorer_)(block, rows, count, scores);
+    const Hit before = best_.limit();
+    for (int i = 0; i < count; i++) {
+        const int64_t row = base + rows[i];
+        if (scores[i] <= best_.limit().first)
+            best_.push(scores[i], segment_->ids ? segment_->ids[row] : segment_->first_id + row);
+    }
+    let_through_ += count;
+    if (best_.limit() < before) tighten();
+}
+
+template <bool nibbles, bool labels>
+void Query::score(int64_t block, const uint16_t* rows, int count, float* out) const {
+    constexpr int at_once = 4;  // independent sums hide each other's latency
+    const int M = layout_.M(), norm = layout_.code_columns();
+    const int64_t stride = columns_ * kBlock;
+    const uint8_t* codes = segment_->codes + block * stride;
+    for (int i = 0; i < count; i += at_once) {
+        const uint8_t* own[at_once];
+        for (int j = 0; j < at_once; j++) {
+            const int row = rows[std::min(i + j, count - 1)];
+            own[j] = codes + row / kBlock * stride + row % kBlock;
+        }
+        float sum[at_once];
+        for (int m = 0; m < M; m++) {
+            const float* table = t_.luts + m * t_.K;
+            const uint8_t* meaning = labels ? layout_.meaning(m) : nullptr;
+            for (int j = 0; j < at_once; j++) {
+                int code = nibbles ? own[j][m / 2 * kBlock] >> (m % 2 * 4) & 15 : own[j][m * kBlock];
+                if (labels) code = meaning[code];
+                sum[j] = m ? sum[j] + table[code] : table[code];
+            }
+        }
+        for (int j = 0; j < at_once && i + j < count; j++) {
+            if (layout_.norm() == NormKind::levels)
+                sum[j] += t_.norm_levels[layout_.meaning(norm)[own[j][norm * kBlock]]];
+            if (layout_.norm() == NormKind::floats)
+                sum[j] += segment_->norms_f32[block * kBlock + rows[i + j]];
+            out[i + j] = sum[j] + bias_;
+        }
+    }
+}
+
+void Query::merge(Query&& other) {
+    best_.merge(other.best_);
+    entered_ = false;  // the next scan fits the threshold anew
+}
+
+void Query::write(float* distances, int64_t* ids) {
+    const std::vector<Hit>& hits = best_.sorted();
+    for (int64_t r = 0; r < k_; r++) {
+        const bool found = r < static_cast<int64_t>(hits.size());
+        distances[r] = found ? hits[r].first : kInf;
+        ids[r] = found ? hits[r].second : -1;
+    }
+}
+
+// The distance from the sum of minima to the k-th best, widened by what float summation can err on scores
+// that low: (columns + 2) roundings of at most 2^-24 of the magnitudes summed, which are at most |minima| +
+// gap.
+double Query::gap() const {
+    const double raw = best_.limit().first - least_sum_;
+    return raw + (columns_ + 3) * 6.1e-8 * (magnitude_ + std::max(raw, 0.0));
+}
+
+// Follows the limit: closes the segment, makes tables for a gap much narrower than the last, sets the
+// threshold.
+void Query::tighten() {
+    closed_ = false;
+    if (!(best_.limit().first < kInf)) return;
+    if (everything_) best_.cut();
+    const bool unsafe = !(magnitude_ + std::fabs(static_cast<double>(best_.limit().first)) < 1e37);
+    // Sums that could overflow float, and negative ones that could reach -inf, are scored in float
+    // throughout.
+    if (unsafe) {
+        everything_ = true;
+        return;
+    }
+    const double now = gap();
+    closed_ = now < 0;
+    if (closed_ || (!split_ && !kernels_->filter_count)) return;
+    const bool pays = filtered_ - quantized_at_ >= kRequantizeEvery || now < 0.5 * scaled_for_;
+    if (everything_ || now > scaled_for_ || (now < 0.85 * scaled_for_ && pays)) {
+        scaled_for_ = std::max(now, 1e-30);
+        everything_ = false;
+        quantize();
+    }
+    threshold_ = static_cast<uint8_t>(std::min(254.0, std::floor(now * 253.0 / scaled_for_ + 1e-3)));
+}
+
+void Query::quantize() {
+    quantized_at_ = filtered_;
+    lines_.resize((columns_ * entries() + 63) / 64);
+    for (int c = 0; c < columns_; c++) quantize_column(c, tables() + c * entries());
+}
+
+void Query::quantize_column(int column, uint8_t* out) const {
+    const float scale = static_cast<float>(253.0 / scaled_for_ * (1 - 1e-5));
+    const auto& quantize = kernels_->quantize;
+    uint8_t bytes[256], halves[2][256];
+    if (column == layout_.code_columns()) {
+        if (layout_.norm() == NormKind::levels) {
+            quantize(t_.norm_levels, 256, least_.back(), scale, bytes);
+        } else {
+            const double step = static_cast<double>(norm_step_) * scale;
+            for (int b = 0; b < 256; b++) bytes[b] = static_cast<uint8_t>(std::min(255.0, b * step));
+        }
+    } else if (!layout_.nibbles()) {
+        quantize(t_.luts + column * t_.K, t_.K, least_[column], scale, bytes);
+    } else {
+        std::fill(halves[1], halves[2], uint8_t{0});
+        for (int half = 0; half < 2 && 2 * column + half < layout_.M(); half++) {
+            const int m = 2 * column + half;
+            quantize(t_.luts + m * t_.K, t_.K, least_[m], scale, halves[half]);
+        }
+        if (split_) {
+            for (int half = 0; half < 2; half++) std::copy(halves[half], halves[half] + 16, out + 16 * half);
+            return;
+        }
+        for (int b = 0; b < 256; b++)
+            bytes[b] = static_cast<uint8_t>(std::min(255, halves[0][b & 15] + halves[1][b >> 4]));
+    }
+    kernels_->arrange(bytes, layout_.meaning(column), entries(), out);
+}
+
+Filter Query::filter() const {
+    if (!split_) return kernels_->filters[filter_].run;
+    return layout_.norm() == NormKind::none ? kernels_->nibbles : kernels_->nibbles_norm;
+}
+
+// Now and then tries the filter next to the present one on superblocks at hand: the finer where scoring rows
+// let through costs more than the finer look-ups would, else the coarser.
+void Query::reconsider_filter(int64_t first, int64_t last) {
+    if (split_ || seen_ < next_check_) return;
+    next_check_ = 4 * seen_;
+    const int64_t filtered = std::exchange(filtered_, 0), rows = std::exchange(let_through_, 0);
+    quantized_at_ = 0;
+    const FilterCosts& costs = filter_costs(*kernels_);
+    const auto price = [&](int f) { return costs.column[f] * columns_; };
+    const int before = filter_, finer = before + 1, coarser = before - 1;
+    int other = before;
+    if (finer < kernels_->filter_count && rows * row_ns() > filtered * (price(finer) - price(before)))
+        other = finer;
+    else if (coarser >= 0 && price(coarser) < 0.9 * price(before))
+        other = coarser;
+    if (other == before) return;
+    const int64_t count = std::min(kSample, last - first);
+    const auto cost = [&](int f) {
+        uint16_t found_rows[kRoom];
+        int found = 0;
+        const int64_t done = filter()(segment_->codes + first * columns_ * kBlock, count, columns_, tables(),
+                                      threshold_, found_rows, &found);
+        return price(f) + row_ns() * found / static_cast<double>(done);
+    };
+    const double present = cost(before);
+    filter_ = other;
+    quantize();
+    if (cost(other) < present) return;
+    filter_ = before;
+    quantize();
+}
+
+void scan_together(Query* const* queries, const float* biases, int64_t count, const Segment& segment,
+                   int64_t first, int64_t last) {
+    // Superblocks that stay in the first cache while all queries look at them.
+    const int64_t tile = std::max<int64_t>(1, kTileBytes / (queries[0]->columns() * kBlock));
+    for (int64_t b = first; b < last; b += tile)
+        for (int64_t q = 0; q < count; q++) queries[q]->scan(segment, biases[q], b, std::min(last, b + tile));
+}
+
+}  // namespace annvq

@@ -1,0 +1,115 @@
+// One query's scan over superblocks of byte codes: quantized tables, a threshold, and the k best hits so far.
+//
+// Every table, less its minimum, is floored to bytes with one scale, so that a saturating byte sum is a lower
+// bound of the score; only lanes whose bound reaches the k-th best are scored in float, in the contract's
+// order. Which of a level's filters does the bounding is chosen by what each lets through.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "best.h"
+#include "filters.h"
+#include "layout.h"
+
+namespace annvq {
+
+// Vectors that lie together, by one Layout. Codes must be below the tables' K.
+struct Segment {
+    const uint8_t* codes;  // superblocks(n) superblocks
+    int64_t n;
+    const int64_t* ids = nullptr;  // (n,), or nullptr: first_id + row
+    int64_t first_id = 0;
+    const uint64_t* live = nullptr;  // 8 words a superblock: bit set = may be returned; nullptr: all n rows
+    // Float norms (n,): the norm column then holds bytes b with norm_low + norm_step * b <= norms_f32[i].
+    const float* norms_f32 = nullptr;
+    float norm_low = 0, norm_step = 0;
+};
+
+// For float norms: the range of finite norms (n,), and the byte of a norm in a range (its low at most the
+// norm; above the range 255).
+struct NormRange {
+    float low, step;
+};
+NormRange norm_range(const float* norms, int64_t n);
+uint8_t norm_byte(float norm, NormRange range);
+
+// A query's tables; the memory must outlive the Query.
+struct QueryTables {
+    const Layout& layout;
+    const float* luts;  // (M, K), K <= 256, in the codes' own order (not relabelled)
+    int64_t K;
+    const float* norm_levels = nullptr;  // (256,) where layout.norm() is `levels`
+};
+
+class Query {
+  public:
+    // std::invalid_argument on NaN or -inf in the tables.
+    Query(const QueryTables& tables, const BlockKernels& kernels, int64_t k);
+
+    // Offers the live rows of superblocks [first, last) of a segment; bias is added to each score last.
+    // std::invalid_argument on a bias of NaN or -inf.
+    void scan(const Segment& segment, float bias, int64_t first, int64_t last);
+    // Takes what another Query over the same tables has found elsewhere.
+    void merge(Query&& other);
+    // (k,) each, ordered by (distance, id), padded with +inf and -1. Ends the query.
+    void write(float* distances, int64_t* ids);
+    int columns() const { return columns_; }
+
+  private:
+    using Scorer = void (Query::*)(int64_t, const uint16_t*, int, float*) const;
+    struct alignas(64) Line {
+        uint8_t bytes[64];
+    };
+
+    bool enter(const Segment& segment, float bias);
+    void offer_all(int64_t block, int from, int to);
+    void offer(int64_t block, uint16_t* rows, int count);
+    template <bool nibbles, bool labels>
+    void score(int64_t block, const uint16_t* rows, int count, float* out) const;
+    double row_ns() const { return 8 + layout_.M(); }  // to score a row
+    double gap() const;
+    void tighten();
+    void quantize();
+    void quantize_column(int column, uint8_t* out) const;
+    void reconsider_filter(int64_t first, int64_t last);
+    Filter filter() const;
+    int entries() const { return split_ ? 32 : kernels_->filters[filter_].entries; }
+    uint8_t* tables() { return lines_.data()->bytes; }
+
+    const Layout& layout_;
+    QueryTables t_;
+    const BlockKernels* kernels_;
+    int64_t k_;
+    int columns_;
+    Scorer scorer_;
+    bool split_;                // nibbles by the level's own filter
+    std::vector<float> least_;  // of each codebook, then of norm_levels
+    double tables_least_ = 0, tables_magnitude_ = 0;
+    bool hopeless_ = false;  // a table of +inf only: no score is finite
+    Best best_;
+
+    int64_t seen_ = 0;  // superblocks
+
+    // What the segment at hand makes of the tables.
+    const Segment* segment_ = nullptr;
+    float bias_ = 0, norm_low_ = 0, norm_step_ = 0;
+    double least_sum_ = 0, magnitude_ = 0;
+    bool entered_ = false, closed_ = false;  // closed: no row can enter any more
+
+    // The filter and its tables, once there is a threshold.
+    bool everything_ = true;  // score all rows
+    int filter_ = 0;
+    std::vector<Line> lines_;  // (columns, entries)
+    double scaled_for_ = 0;    // the gap that the tables' 253 stands for
+    uint8_t threshold_ = 254;
+    int64_t filtered_ = 0;      // superblocks since the last check of the filter
+    int64_t let_through_ = 0;   // rows since then
+    int64_t quantized_at_ = 0;  // filtered_ when the tables were made
+    int64_t next_check_ = 16;   // superblocks seen by then
+};
+
+// Several queries (with a bias each) over superblocks [first, last) of a segment in one pass.
+void scan_together(Query* const* queries, const float* biases, int64_t count, const Segment& segment,
+                   int64_t first, int64_t last);
+
+}  // namespace annvq
