@@ -155,6 +155,10 @@ class CodeStore:
         """The rows of ids. Raises ValueError where one is not there."""
         return Rows(*self._native.rows(ids))
 
+    def ids(self) -> I64:
+        """A copy of all ids, list after list."""
+        return self._native.ids()
+
     def search(
         self,
         luts: F32,
@@ -224,32 +228,28 @@ class CodeStore:
 
     @property
     def has_blocks(self) -> bool:
-        """Whether the store can be written as superblocks that are scanned where they lie: codebooks of 256 entries
-        (then any byte is a code) and no float norms."""
-        return set(self.sizes) == {256} and self.norm != "float32"
+        """Whether the store can be written as superblocks that are scanned where they lie: codebooks of 256 entries, or
+        an even number of 16 (any byte is a code then), and no float norms."""
+        return self._native.has_blocks()
 
     def export_blocks(self) -> tuple[U8, I64, I64]:
         """All rows as they are scanned: for every list its whole superblocks ``[column][512]``, then what is left as
         ``[column][n % 512]``; with ids (n,) and list sizes. Codes are relabelled."""
         return self._native.export_blocks()
 
-    @classmethod
-    def from_blocks(
-        cls,
-        M: int,
-        blocks: U8,
-        ids: I64 | int,
-        list_sizes: I64,
-        *,
-        norm: StoredNorm = None,
-        relabel: U8 | None = None,
-    ) -> Self:
-        """A store over what :meth:`export_blocks` gave, scanned where it lies: memory maps may be larger than memory.
+    def filled_from_blocks(
+        self, blocks: U8, ids: I64 | int, list_sizes: I64, relabel: U8 | None = None, *, mapped: bool = True
+    ) -> "CodeStore":
+        """A store of this one's shape that holds what :meth:`export_blocks` gave.
 
         Args:
             ids: (n,), or the first of n consecutive ones.
+            relabel: of the store that was exported.
+            mapped: scan the blocks where they lie, as memory maps larger than memory want; else copy them.
         """
-        store = cls(M, [256] * M, norm=norm, lists=len(list_sizes), relabel=relabel)
+        if not self.has_blocks:
+            raise ValueError("only codes that fill their bytes, without float norms, lie in blocks")
+        store = CodeStore(self.M, self.sizes, norm=self.norm, lists=self.lists, relabel=relabel)
         listed, first = (None, int(ids)) if isinstance(ids, int) else (ids, 0)
-        store._native.adopt(blocks, listed, first, list_sizes)
+        store._native.adopt(blocks, listed, first, list_sizes, mapped)
         return store

@@ -69,6 +69,7 @@ SHAPES = [
     (np.uint8, [256] * 8),
     (np.uint8, [4, 8, 16]),
     (np.uint8, [16]),
+    (np.uint8, [16] * 4),
     (np.uint16, [512, 4, 1000]),
 ]
 
@@ -114,7 +115,7 @@ def test_any_history(data, seed, shape):
         elif store.has_blocks:
             blocks, ids, counts = store.export_blocks()
             blocks.flags.writeable = False
-            store = CodeStore.from_blocks(store.M, blocks, ids, counts, norm=norm, relabel=relabel)
+            store = store.filled_from_blocks(blocks, ids, counts, relabel, mapped=bool(rng.random() < 0.5))
         else:
             codes, norms, ids, counts = store.export()
             store = CodeStore.from_arrays(sizes, codes, norms, ids, counts)

@@ -42,9 +42,9 @@ class Store {
         require(s.wide == (sizeof(Code) == 2), "codes must have the store's code_dtype");
         require(codes.shape(1) == M, "codes must have shape (n, M)");
         require(ids.shape(0) == n, "ids must have shape (n,)");
-        require(norm_bytes.has_value() == (s.norm == StoredNorm::byte) &&
+        require(norm_bytes.has_value() == (s.norm == NormKind::levels) &&
                     (!norm_bytes || norm_bytes->shape(0) == n) &&
-                    norms.has_value() == (s.norm == StoredNorm::single) && (!norms || norms->shape(0) == n),
+                    norms.has_value() == (s.norm == NormKind::floats) && (!norms || norms->shape(0) == n),
                 "norms must be what the store keeps: none, uint8 (n,) or float32 (n,)");
         require(lists ? lists->shape(0) == n : s.lists == 1, "lists must have shape (n,)");
         require(fresh == "checked" || fresh == "known" || fresh == "replaces",
@@ -66,12 +66,10 @@ class Store {
                                                       : Fresh::replaces);
     }
 
-    void adopt(Bytes blocks, Maybe<Ids> ids, int64_t first_id, In<int64_t, 1> list_sizes) {
+    void adopt(Bytes blocks, Maybe<Ids> ids, int64_t first_id, In<int64_t, 1> list_sizes, bool mapped) {
         const StoreShape& s = store_.shape();
-        require(!s.wide && s.norm != StoredNorm::single, "only byte codes without float norms lie in blocks");
+        require(has_blocks(), "only codes that fill their bytes, without float norms, lie in blocks");
         require(static_cast<int32_t>(list_sizes.shape(0)) == s.lists, "list_sizes must have shape (lists,)");
-        require(std::all_of(s.sizes.begin(), s.sizes.end(), [](int32_t k) { return k == 256; }),
-                "only codebooks of 256 entries lie in blocks: any byte is then a code");
         require(store_.size() == 0, "the store must be empty");
         int64_t n = 0;
         const int64_t most = static_cast<int64_t>(blocks.shape(0));
@@ -81,7 +79,7 @@ class Store {
             n += size;
             require(n <= most, "list_sizes must add up to the rows of the blocks");
         }
-        require(n * s.columns() == most, "blocks must hold n rows of the store's columns");
+        require(n * store_.layout().columns() == most, "blocks must hold n rows of the store's columns");
         require(!ids || static_cast<int64_t>(ids->shape(0)) == n, "ids must have shape (n,)");
         require(first_id >= 0 && first_id <= INT64_MAX - n, "first_id must not be negative");
         const auto owner = keep(nb::make_tuple(blocks, ids ? nb::cast(*ids) : nb::none()));
@@ -90,8 +88,8 @@ class Store {
         nb::gil_scoped_release release;
         for (int32_t l = 0; l < s.lists; l++) {
             const int64_t size = list_sizes.data()[l];
-            store_.adopt(l, codes, id, first_id, size, owner);
-            codes += size * s.columns();
+            store_.adopt(l, codes, id, first_id, size, mapped ? owner : nullptr);
+            codes += size * store_.layout().columns();
             first_id += size;
             if (id) id += size;
         }
@@ -138,7 +136,7 @@ class Store {
             "codes reach beyond the tables: luts must have shape (nq, M, K), K the largest codebook's size");
         require(static_cast<int64_t>(bias.shape(0)) == a.nq, "bias must have shape (nq,)");
         require(k >= 1, "k must be at least 1");
-        require(norm_levels.has_value() == (s.norm == StoredNorm::byte) &&
+        require(norm_levels.has_value() == (s.norm == NormKind::levels) &&
                     (!norm_levels || norm_levels->shape(0) == 256),
                 "norm_levels must be given, of shape (256,), for uint8 norms alone");
         require(!probe_bias || (probes && probe_bias->shape(0) == probes->shape(0) &&
@@ -172,6 +170,15 @@ class Store {
         return {distances, result};
     }
 
+    Out<int64_t, 1> ids() const {
+        const auto s = store_.snapshot();
+        int64_t* data;
+        auto out = new_array<int64_t, 1>({static_cast<size_t>(s->live)}, &data);
+        nb::gil_scoped_release release;
+        store_.export_ids(*s, data);
+        return out;
+    }
+
     nb::tuple export_rows() {
         const auto s = store_.snapshot();
         RowsOut out(store_.shape(), s->live);
@@ -186,18 +193,24 @@ class Store {
 
     nb::tuple export_blocks() {
         const StoreShape& shape = store_.shape();
-        require(!shape.wide && shape.norm != StoredNorm::single,
-                "only byte codes without float norms lie in blocks");
+        require(has_blocks(), "only byte codes without float norms lie in blocks");
         const auto s = store_.snapshot();
         uint8_t* block;
         int64_t* id;
-        auto blocks = new_array<uint8_t, 1>({static_cast<size_t>(s->live * shape.columns())}, &block);
+        auto blocks =
+            new_array<uint8_t, 1>({static_cast<size_t>(s->live * store_.layout().columns())}, &block);
         auto ids = new_array<int64_t, 1>({static_cast<size_t>(s->live)}, &id);
         {
             nb::gil_scoped_release release;
             store_.export_blocks(*s, block, id);
         }
         return nb::make_tuple(blocks, ids, sizes(*s));
+    }
+
+    // Whether whole superblocks can be written out and scanned where they lie: any byte in them is a code.
+    bool has_blocks() const {
+        const StoreShape& s = store_.shape();
+        return !s.wide && s.norm != NormKind::floats && any_byte_is_a_code();
     }
 
     void compact() {
@@ -214,6 +227,13 @@ class Store {
     Out<int64_t, 1> list_sizes() const { return sizes(*store_.snapshot()); }
 
   private:
+    bool any_byte_is_a_code() const {
+        const StoreShape& s = store_.shape();
+        const int32_t full = store_.layout().nibbles() ? 16 : 256;
+        return !(store_.layout().nibbles() && s.M % 2) &&
+               std::all_of(s.sizes.begin(), s.sizes.end(), [&](int32_t k) { return k == full; });
+    }
+
     // Arrays for codes and norms of n rows, in the store's kinds.
     struct RowsOut {
         nb::object codes, norms = nb::none();
@@ -232,8 +252,8 @@ class Store {
                 codes = nb::cast(new_array<uint8_t, 2>({n, M}, &p));
                 code_data = p;
             }
-            if (s.norm == StoredNorm::byte) norms = nb::cast(new_array<uint8_t, 1>({n}, &byte_data));
-            if (s.norm == StoredNorm::single) norms = nb::cast(new_array<float, 1>({n}, &norm_data));
+            if (s.norm == NormKind::levels) norms = nb::cast(new_array<uint8_t, 1>({n}, &byte_data));
+            if (s.norm == NormKind::floats) norms = nb::cast(new_array<float, 1>({n}, &norm_data));
         }
     };
 
@@ -245,9 +265,9 @@ class Store {
         require(norm == "none" || norm == "uint8" || norm == "float32",
                 "norm must be None, 'uint8' or 'float32'");
         return {M, std::move(sizes), wide,
-                norm == "none"    ? StoredNorm::none
-                : norm == "uint8" ? StoredNorm::byte
-                                  : StoredNorm::single,
+                norm == "none"    ? NormKind::none
+                : norm == "uint8" ? NormKind::levels
+                                  : NormKind::floats,
                 lists};
     }
 
@@ -255,14 +275,6 @@ class Store {
         if (!relabel) return nullptr;
         require(static_cast<int32_t>(relabel->shape(0)) == M && relabel->shape(1) == 256,
                 "relabel must be uint8 of shape (M, 256)");
-        for (int32_t m = 0; m < M; m++) {
-            bool seen[256] = {};
-            for (int c = 0; c < 256; c++) {
-                bool& s = seen[relabel->data()[m * 256 + c]];
-                require(!s, "relabel must hold permutations of 0..255");
-                s = true;
-            }
-        }
         return relabel->data();
     }
 
@@ -288,14 +300,17 @@ void bind_store(nb::module_& m) {
              arg("norms").none(), arg("ids"), arg("lists").none(), arg("fresh"))
         .def("append_u16", &Store::append<uint16_t>, arg("codes"), arg("norm_bytes").none(),
              arg("norms").none(), arg("ids"), arg("lists").none(), arg("fresh"))
-        .def("adopt", &Store::adopt, arg("blocks"), arg("ids").none(), arg("first_id"), arg("list_sizes"))
+        .def("adopt", &Store::adopt, arg("blocks"), arg("ids").none(), arg("first_id"), arg("list_sizes"),
+             arg("mapped"))
         .def("remove", &Store::remove, arg("ids"))
         .def("contains", &Store::contains, arg("ids"))
         .def("rows", &Store::rows, arg("ids"))
         .def("search", &Store::search, arg("luts"), arg("bias"), arg("k"), arg("norm_levels").none(),
              arg("probes").none(), arg("probe_bias").none(), arg("bitmap").none(), arg("allowed").none(),
              arg("threads"))
+        .def("ids", &Store::ids)
         .def("export_rows", &Store::export_rows)
+        .def("has_blocks", &Store::has_blocks)
         .def("export_blocks", &Store::export_blocks)
         .def("compact", &Store::compact)
         .def("size", &Store::size)

@@ -8,16 +8,17 @@
 #include <utility>
 #include <vector>
 
+#include "layout.h"
 #include "query.h"
 
 namespace annvq {
 
 struct RowTables {
-    const float* luts;  // (M, K)
+    const Layout* layout;  // nullptr: two bytes a code, M columns and one for norm levels
+    const float* luts;     // (M, K)
     int32_t M;
     int64_t K;
-    int32_t columns;                     // of the segments
-    const float* norm_levels = nullptr;  // (256,) where the last column holds levels
+    const float* norm_levels = nullptr;  // (256,) where the store keeps levels
 };
 
 template <class Code>
@@ -26,7 +27,12 @@ class RowQuery {
     RowQuery(const RowTables& tables, int64_t k) : t_(tables), k_(k) {
         require_scores(t_.luts, t_.M * t_.K);
         if (t_.norm_levels) require_scores(t_.norm_levels, 256);
+        columns_ = t_.layout ? t_.layout->columns() : t_.M + (t_.norm_levels != nullptr);
+        if (t_.layout) by_stored_byte();
     }
+
+    RowQuery(RowQuery&&) = default;  // not copied: tables may point into it
+    RowQuery& operator=(RowQuery&&) = default;
 
     void scan(const Segment& segment, float bias, int64_t first, int64_t last) {
         for (int64_t b = first; b < last; b++) scan_block(segment, bias, b);
@@ -54,20 +60,40 @@ class RowQuery {
             if (!(table[i] > -kInfinity)) throw std::invalid_argument("tables must hold no NaN and no -inf");
     }
 
+    // Tables by what is stored in place of codes: relabelled, or two to a byte.
+    void by_stored_byte() {
+        const Layout& layout = *t_.layout;
+        own_.assign(t_.M * 256 + 256, kInfinity);
+        const auto meaning = [&](int column, int b) {
+            return layout.meaning(column) ? layout.meaning(column)[b] : b;
+        };
+        for (int m = 0; m < t_.M; m++)
+            for (int b = 0; b < 256; b++) {
+                const int code = layout.nibbles() ? b >> (m % 2 * 4) & 15 : meaning(m, b);
+                if (code < t_.K) own_[m * 256 + b] = t_.luts[m * t_.K + code];
+            }
+        for (int b = 0; b < 256 && t_.norm_levels; b++)
+            own_[t_.M * 256 + b] = t_.norm_levels[meaning(layout.code_columns(), b)];
+        t_.luts = own_.data();
+        t_.K = 256;
+        if (t_.norm_levels) t_.norm_levels = own_.data() + t_.M * 256;
+    }
+
     void scan_block(const Segment& s, float bias, int64_t block) {
         const int64_t start = block * kBlock, rows = std::min(kBlock, s.n - start);
         const uint64_t* live = s.live ? s.live + 8 * block : nullptr;
         if (live && std::all_of(live, live + 8, [](uint64_t w) { return w == 0; })) return;
-        const Code* codes = reinterpret_cast<const Code*>(s.codes) + start * t_.columns;
+        const Code* codes = reinterpret_cast<const Code*>(s.codes) + start * columns_;
         float scores[kBlock];
         for (int64_t j = 0; j < rows; j++) scores[j] = t_.luts[codes[j]];
         for (int m = 1; m < t_.M; m++) {
             const float* table = t_.luts + m * t_.K;
-            const Code* column = codes + m * kBlock;
+            const Code* column = codes + (t_.layout && t_.layout->nibbles() ? m / 2 : m) * kBlock;
             for (int64_t j = 0; j < rows; j++) scores[j] += table[column[j]];
         }
         if (t_.norm_levels)
-            for (int64_t j = 0; j < rows; j++) scores[j] += t_.norm_levels[codes[t_.M * kBlock + j]];
+            for (int64_t j = 0; j < rows; j++)
+                scores[j] += t_.norm_levels[codes[(columns_ - 1) * kBlock + j]];
         if (s.norms_f32)
             for (int64_t j = 0; j < rows; j++) scores[j] += s.norms_f32[start + j];
         for (int64_t j = 0; j < rows; j++) {
@@ -92,7 +118,8 @@ class RowQuery {
     }
 
     RowTables t_;
-    int64_t k_;
+    int64_t k_, columns_;
+    std::vector<float> own_;
     std::vector<Hit> heap_;
     float worst_ = kInfinity;
 };

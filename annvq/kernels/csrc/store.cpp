@@ -20,8 +20,6 @@ constexpr int64_t kMaxBlocks = 256;   // of a chunk
 constexpr int64_t kDenseRows = 4096;  // consecutive ids that are worth a chunk without ids of its own
 constexpr int64_t kPlaceBits = 32;    // a place in the map: chunk serial, row
 
-int64_t blocks_of(int64_t rows) { return (rows + kBlock - 1) / kBlock; }
-
 constexpr std::align_val_t kAlignment{64};
 
 template <class T>
@@ -47,6 +45,11 @@ std::vector<int64_t> repeated(const int64_t* ids, int64_t n) {
     for (int64_t i = 1; i < n && out.size() < 5; i++)
         if (sorted[i] == sorted[i - 1] && (out.empty() || out.back() != sorted[i])) out.push_back(sorted[i]);
     return out;
+}
+
+// Codebooks of at most 16 entries lie two to a byte.
+bool nibbles(const StoreShape& s, const uint8_t* relabel) {
+    return !s.wide && !relabel && s.M > 1 && *std::max_element(s.sizes.begin(), s.sizes.end()) <= 16;
 }
 
 bool is_run(const int64_t* ids, const int64_t* picked, int64_t count) {
@@ -78,24 +81,19 @@ struct CodeStore::Draft {
     Bits& edit_bits(Piece& piece) {
         if (piece.live && own_bits.count(piece.live.get())) return const_cast<Bits&>(*piece.live);
         auto bits = piece.live ? std::make_shared<Bits>(*piece.live)
-                               : std::make_shared<Bits>(blocks_of(piece.chunk->capacity) * 8, ~uint64_t{0});
+                               : std::make_shared<Bits>(superblocks(piece.chunk->capacity) * 8, ~uint64_t{0});
         own_bits.insert(bits.get());
         piece.live = bits;
         return *bits;
     }
 };
 
-CodeStore::CodeStore(StoreShape shape, const uint8_t* relabel) : shape_(std::move(shape)) {
+CodeStore::CodeStore(StoreShape shape, const uint8_t* relabel)
+    : shape_(std::move(shape)), layout_(shape_.M, shape_.norm, nibbles(shape_, relabel), relabel) {
     auto first = std::make_shared<Snapshot>();
     first->lists.assign(shape_.lists, std::make_shared<List>());
     current_ = first;
     ascending_ = shape_.lists == 1;
-    if (relabel) {
-        relabel_.assign(relabel, relabel + shape_.M * 256);
-        unlabel_.resize(relabel_.size());
-        for (int32_t m = 0; m < shape_.M; m++)
-            for (int c = 0; c < 256; c++) unlabel_[m * 256 + relabel_[m * 256 + c]] = static_cast<uint8_t>(c);
-    }
 }
 
 std::shared_ptr<const Snapshot> CodeStore::snapshot() const {
@@ -115,17 +113,16 @@ void CodeStore::publish(Draft& draft) {
     old.swap(current_);
 }
 
-// -- rows in and out of chunks
-// ---------------------------------------------------------------------------------
+// -- rows in and out of chunks --
 
 std::shared_ptr<Chunk> CodeStore::make_chunk(int64_t blocks) {
     auto chunk = std::make_shared<Chunk>();
     chunk->capacity = blocks * kBlock;
-    const int64_t bytes = chunk->capacity * shape_.columns() * shape_.item();
+    const int64_t bytes = blocks * block_bytes();
     chunk->codes = aligned<uint8_t>(bytes, chunk.get());
     std::memset(chunk->codes, 0, bytes);
     chunk->bytes = bytes;
-    if (shape_.norm == StoredNorm::single) {
+    if (shape_.norm == NormKind::floats) {
         chunk->norms = aligned<float>(chunk->capacity, chunk.get());
         chunk->bytes += chunk->capacity * 4;
     }
@@ -134,46 +131,44 @@ std::shared_ptr<Chunk> CodeStore::make_chunk(int64_t blocks) {
     return chunk;
 }
 
+int64_t CodeStore::block_bytes() const {
+    if (!shape_.wide) return layout_.columns() * kBlock;
+    return 2 * kBlock * (shape_.M + (shape_.norm == NormKind::levels));
+}
+
 void CodeStore::write_row(Chunk& chunk, int64_t at, const Rows& rows, int64_t row) {
-    const int64_t M = shape_.M, start = at / kBlock * kBlock * shape_.columns() + at % kBlock;
+    const int64_t M = shape_.M;
     if (shape_.wide) {
         const uint16_t* code = static_cast<const uint16_t*>(rows.codes) + row * M;
-        uint16_t* out = reinterpret_cast<uint16_t*>(chunk.codes) + start;
+        uint16_t* out = reinterpret_cast<uint16_t*>(chunk.codes + at / kBlock * block_bytes()) + at % kBlock;
         for (int64_t m = 0; m < M; m++) out[m * kBlock] = code[m];
-        if (shape_.norm == StoredNorm::byte) out[M * kBlock] = rows.norm_bytes[row];
+        if (shape_.norm == NormKind::levels) out[M * kBlock] = rows.norm_bytes[row];
     } else {
-        const uint8_t* code = static_cast<const uint8_t*>(rows.codes) + row * M;
-        uint8_t* out = chunk.codes + start;
-        if (relabel_.empty())
-            for (int64_t m = 0; m < M; m++) out[m * kBlock] = code[m];
-        else
-            for (int64_t m = 0; m < M; m++) out[m * kBlock] = relabel_[m * 256 + code[m]];
-        if (shape_.norm == StoredNorm::byte) out[M * kBlock] = rows.norm_bytes[row];
-        if (shape_.norm == StoredNorm::single)
-            out[M * kBlock] = norm_byte(rows.norms[row], {chunk.norm_low, chunk.norm_step});
+        uint8_t byte = 0;
+        if (shape_.norm == NormKind::levels) byte = rows.norm_bytes[row];
+        if (shape_.norm == NormKind::floats)
+            byte = norm_byte(rows.norms[row], {chunk.norm_low, chunk.norm_step});
+        layout_.pack(static_cast<const uint8_t*>(rows.codes) + row * M, &byte, 1, at, chunk.codes);
     }
     if (chunk.norms) chunk.norms[at] = rows.norms[row];
     if (chunk.ids) chunk.ids[at] = rows.ids[row];
 }
 
 void CodeStore::read_row(const Chunk& chunk, int64_t at, void* codes, uint8_t* byte, float* norm) const {
-    const int64_t M = shape_.M, start = at / kBlock * kBlock * shape_.columns() + at % kBlock;
+    const int64_t M = shape_.M;
     if (shape_.wide) {
-        const uint16_t* from = reinterpret_cast<const uint16_t*>(chunk.codes) + start;
+        const uint16_t* from =
+            reinterpret_cast<const uint16_t*>(chunk.codes + at / kBlock * block_bytes()) + at % kBlock;
         for (int64_t m = 0; m < M; m++) static_cast<uint16_t*>(codes)[m] = from[m * kBlock];
-        if (shape_.norm == StoredNorm::byte) *byte = static_cast<uint8_t>(from[M * kBlock]);
+        if (shape_.norm == NormKind::levels) *byte = static_cast<uint8_t>(from[M * kBlock]);
     } else {
-        const uint8_t* from = chunk.codes + start;
-        uint8_t* out = static_cast<uint8_t*>(codes);
-        for (int64_t m = 0; m < M; m++)
-            out[m] = unlabel_.empty() ? from[m * kBlock] : unlabel_[m * 256 + from[m * kBlock]];
-        if (shape_.norm == StoredNorm::byte) *byte = from[M * kBlock];
+        layout_.unpack(chunk.codes, at, static_cast<uint8_t*>(codes),
+                       shape_.norm == NormKind::levels ? byte : nullptr);
     }
     if (chunk.norms) *norm = chunk.norms[at];
 }
 
-// -- appending
-// -------------------------------------------------------------------------------------------------
+// -- appending --
 
 namespace {
 
@@ -206,7 +201,7 @@ void CodeStore::append_to_list(List& list, const Rows& rows, const int64_t* pick
         if (list.pieces.empty() || !can_follow(list.pieces.back(), rows, picked[i])) {
             const int64_t left = n - i;
             const int64_t blocks =
-                std::clamp(std::max(blocks_of(left), blocks_of(list.rows) / 8), int64_t{1}, kMaxBlocks);
+                std::clamp(std::max(superblocks(left), superblocks(list.rows) / 8), int64_t{1}, kMaxBlocks);
             auto chunk = make_chunk(blocks);
             const int64_t first = std::min(left, chunk->capacity);
             if (first >= kDenseRows && is_run(rows.ids, picked + i, first)) {
@@ -295,8 +290,7 @@ int64_t CodeStore::append(const Rows& rows, Fresh fresh) {
     return static_cast<int64_t>(replaced.size());
 }
 
-// -- ids
-// -------------------------------------------------------------------------------------------------------
+// -- ids --
 
 void CodeStore::require_new(const int64_t* ids, int64_t n) {
     const bool after = ascending_known_ && ascending_ && *std::min_element(ids, ids + n) > last_id_;
@@ -433,14 +427,13 @@ void CodeStore::rows(const int64_t* ids, int64_t n, void* codes, uint8_t* bytes,
             continue;
         }
         read_row(*current_->lists[lists[i]]->pieces[piece].chunk, row,
-                 static_cast<uint8_t*>(codes) + i * shape_.M * shape_.item(), bytes ? bytes + i : nullptr,
+                 static_cast<uint8_t*>(codes) + i * row_bytes(), bytes ? bytes + i : nullptr,
                  norms ? norms + i : nullptr);
     }
     if (!missing.empty()) refuse("ids must be stored in the index; not there: " + listed(missing));
 }
 
-// -- rewriting
-// -------------------------------------------------------------------------------------------------
+// -- rewriting --
 
 // Copies the live rows of pieces that hold many removed ones (of all that hold any, where `all`) into new
 // chunks.
@@ -458,7 +451,7 @@ void CodeStore::rewrite(Draft& draft, int32_t number, bool all) {
     std::vector<uint8_t> codes, bytes;
     std::vector<float> norms;
     std::vector<int64_t> ids, picked;
-    const int64_t row_bytes = shape_.M * shape_.item();
+    const int64_t width = row_bytes();
     const auto flush = [&] {
         Rows rows{
             static_cast<int64_t>(ids.size()), codes.data(), bytes.data(), norms.data(), ids.data(), nullptr};
@@ -477,11 +470,11 @@ void CodeStore::rewrite(Draft& draft, int32_t number, bool all) {
         }
         for (int64_t r = 0; r < old[p].n; r++) {
             if (!old[p].is_live(r)) continue;
-            codes.resize(codes.size() + row_bytes);
+            codes.resize(codes.size() + width);
             bytes.push_back(0);
             norms.push_back(0);
             ids.push_back(old[p].id(r));
-            read_row(*old[p].chunk, r, codes.data() + codes.size() - row_bytes, &bytes.back(), &norms.back());
+            read_row(*old[p].chunk, r, codes.data() + codes.size() - width, &bytes.back(), &norms.back());
             if (static_cast<int64_t>(ids.size()) == kMaxBlocks * kBlock) flush();
         }
     }
@@ -501,27 +494,35 @@ void CodeStore::compact() {
     publish(draft);
 }
 
-// -- whole stores
-// ----------------------------------------------------------------------------------------------
+// -- whole stores --
 
 void CodeStore::adopt(int32_t number, const uint8_t* codes, const int64_t* ids, int64_t first_id, int64_t n,
                       std::shared_ptr<void> owner) {
     if (n == 0) return;
     std::lock_guard<std::mutex> lock(writing_);
-    const int64_t whole = n / kBlock * kBlock, rest = n - whole, columns = shape_.columns();
+    const int64_t whole = n / kBlock * kBlock, rest = n - whole, columns = layout_.columns();
     Draft draft(*current_);
     List& list = draft.edit(number);
     for (int64_t at = 0; at < whole; at += kMaxBlocks * kBlock) {
-        auto chunk = std::make_shared<Chunk>();
-        chunk->memory.push_back(owner);
-        chunk->codes = const_cast<uint8_t*>(codes) + at * columns;
-        chunk->ids = ids ? const_cast<int64_t*>(ids) + at : nullptr;
+        const int64_t rows = std::min(kMaxBlocks * kBlock, whole - at);
+        auto chunk = owner ? std::make_shared<Chunk>() : make_chunk(rows / kBlock);
         chunk->first_id = first_id + at;
-        chunk->capacity = std::min(kMaxBlocks * kBlock, whole - at);
-        chunk->bytes = chunk->capacity * columns;
-        chunk->writable = false;
-        chunk->serial = static_cast<uint32_t>(places_.size());
-        places_.push_back({});
+        if (owner) {
+            chunk->memory.push_back(owner);
+            chunk->codes = const_cast<uint8_t*>(codes) + at * columns;
+            chunk->ids = ids ? const_cast<int64_t*>(ids) + at : nullptr;
+            chunk->capacity = rows;
+            chunk->bytes = rows * columns;
+            chunk->writable = false;
+            chunk->serial = static_cast<uint32_t>(places_.size());
+            places_.push_back({});
+        } else {
+            std::memcpy(chunk->codes, codes + at * columns, rows * columns);
+            if (ids) {
+                chunk->ids = aligned<int64_t>(rows, chunk.get());
+                std::memcpy(chunk->ids, ids + at, rows * 8);
+            }
+        }
         list.pieces.push_back({chunk, chunk->capacity, nullptr, 0});
     }
     if (rest) {
@@ -557,6 +558,13 @@ int64_t CodeStore::id_bytes() {
     return bytes;
 }
 
+void CodeStore::export_ids(const Snapshot& s, int64_t* ids) const {
+    for (const auto& list : s.lists)
+        for (const Piece& piece : list->pieces)
+            for (int64_t r = 0; r < piece.n; r++)
+                if (piece.is_live(r)) *ids++ = piece.id(r);
+}
+
 void CodeStore::export_rows(const Snapshot& s, void* codes, uint8_t* bytes, float* norms,
                             int64_t* ids) const {
     int64_t i = 0;
@@ -564,14 +572,14 @@ void CodeStore::export_rows(const Snapshot& s, void* codes, uint8_t* bytes, floa
         for (const Piece& piece : list->pieces)
             for (int64_t r = 0; r < piece.n; r++) {
                 if (!piece.is_live(r)) continue;
-                read_row(*piece.chunk, r, static_cast<uint8_t*>(codes) + i * shape_.M * shape_.item(),
+                read_row(*piece.chunk, r, static_cast<uint8_t*>(codes) + i * row_bytes(),
                          bytes ? bytes + i : nullptr, norms ? norms + i : nullptr);
                 ids[i++] = piece.id(r);
             }
 }
 
 void CodeStore::export_blocks(const Snapshot& s, uint8_t* blocks, int64_t* ids) const {
-    const int64_t columns = shape_.columns();
+    const int64_t columns = layout_.columns();
     for (const auto& list : s.lists) {
         const int64_t n = list->rows - list->dead, whole = n / kBlock * kBlock, rest = n - whole;
         int64_t at = 0;

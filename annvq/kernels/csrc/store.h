@@ -1,7 +1,7 @@
 // The code store: codes of vectors, with ids and norms, in one list or many, that can grow, shrink and be
 // searched at once.
 //
-// A list is a sequence of chunks; a chunk is a run of superblocks ([superblock][column][512], see query.h)
+// A list is a sequence of chunks; a chunk is a run of superblocks ([superblock][column][512], see layout.h)
 // that rows are appended to and that never moves. Readers work on a Snapshot: which chunks there are, how
 // many rows of each count, and which of those are removed. A writer fills rows beyond every snapshot's count,
 // then publishes a new snapshot; what a snapshot covers is never written to again. (The scan may load lanes
@@ -13,24 +13,16 @@
 #include <vector>
 
 #include "id_map.h"
+#include "layout.h"
 
 namespace annvq {
-
-enum class StoredNorm { none, byte, single };
 
 struct StoreShape {
     int32_t M = 1;
     std::vector<int32_t> sizes;  // (M,) entries of each codebook
     bool wide = false;           // uint16 codes
-    StoredNorm norm = StoredNorm::none;
+    NormKind norm = NormKind::none;
     int32_t lists = 1;
-
-    int64_t item() const { return wide ? 2 : 1; }
-    // The norm's byte lies in one more column; beside single norms it is a lower bound that scans of byte
-    // codes use.
-    int32_t columns() const {
-        return M + (norm == StoredNorm::byte || (norm == StoredNorm::single && !wide));
-    }
 };
 
 // Rows handed in or out, row-major.
@@ -113,7 +105,9 @@ class CodeStore {
     CodeStore(StoreShape shape, const uint8_t* relabel);
 
     const StoreShape& shape() const { return shape_; }
-    const std::vector<uint8_t>& relabel() const { return relabel_; }
+    const Layout& layout() const { return layout_; }                        // of byte codes
+    int64_t block_bytes() const;                                            // of a superblock
+    int64_t row_bytes() const { return shape_.M * (shape_.wide ? 2 : 1); }  // of a code outside
 
     // Stores rows whose codes, norms and lists are known to be right. Ids must be new: `checked` looks,
     // `known` trusts, `replaces` removes the rows that have them. std::invalid_argument before anything
@@ -142,6 +136,7 @@ class CodeStore {
     int64_t id_bytes();          // ids and the map of them
 
     // Copies live rows of a snapshot in list order.
+    void export_ids(const Snapshot& s, int64_t* ids) const;
     void export_rows(const Snapshot& s, void* codes, uint8_t* norm_bytes, float* norms, int64_t* ids) const;
     // The same as superblocks: whole ones, then [columns][rest] of each list.
     void export_blocks(const Snapshot& s, uint8_t* blocks, int64_t* ids) const;
@@ -167,9 +162,9 @@ class CodeStore {
     std::shared_ptr<const Snapshot> name_rows(const Allowed& allowed, NamedRows* named);
 
     StoreShape shape_;
-    std::vector<uint8_t> relabel_, unlabel_;  // (M, 256) or empty
-    std::mutex writing_;                      // held by whoever changes the store or looks ids up
-    mutable std::mutex publishing_;           // held to copy or swap current_
+    Layout layout_;
+    std::mutex writing_;             // held by whoever changes the store or looks ids up
+    mutable std::mutex publishing_;  // held to copy or swap current_
     std::shared_ptr<const Snapshot> current_;
     std::vector<Place> places_;  // by chunk serial
     IdMap map_;                  // id -> chunk serial, row; while mapped_

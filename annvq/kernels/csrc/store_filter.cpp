@@ -57,19 +57,19 @@ void mark_from_bitmap(const Piece& piece, const Allowed& allowed, uint64_t* word
 }
 
 // Marked rows of a piece side by side in a segment of their own.
-Segment copy_rows(const Segment& from, const StoreShape& shape, const uint64_t* words, int64_t count,
+Segment copy_rows(const Segment& from, const CodeStore& store, const uint64_t* words, int64_t count,
                   SegmentList* out) {
-    const int64_t columns = shape.columns(), item = shape.item(), blocks = (count + kBlock - 1) / kBlock;
-    auto codes = std::make_shared<std::vector<uint8_t>>(blocks * kBlock * columns * item);
+    const int64_t block = store.block_bytes(), item = store.shape().wide ? 2 : 1;
+    auto codes = std::make_shared<std::vector<uint8_t>>(superblocks(count) * block);
     auto ids = std::make_shared<std::vector<int64_t>>(count);
     auto norms = std::make_shared<std::vector<float>>(from.norms_f32 ? count : 0);
     int64_t at = 0;
     for (int64_t w = 0; 64 * w < from.n; w++)
         for (uint64_t bits = words[w]; bits; bits &= bits - 1, at++) {
             const int64_t row = 64 * w + __builtin_ctzll(bits);
-            const uint8_t* in = from.codes + (row / kBlock * kBlock * columns + row % kBlock) * item;
-            uint8_t* to = codes->data() + (at / kBlock * kBlock * columns + at % kBlock) * item;
-            for (int64_t c = 0; c < columns * kBlock * item; c += kBlock * item) {
+            const uint8_t* in = from.codes + row / kBlock * block + row % kBlock * item;
+            uint8_t* to = codes->data() + at / kBlock * block + at % kBlock * item;
+            for (int64_t c = 0; c < block; c += kBlock * item) {
                 to[c] = in[c];
                 if (item == 2) to[c + 1] = in[c + 1];
             }
@@ -86,10 +86,10 @@ Segment copy_rows(const Segment& from, const StoreShape& shape, const uint64_t* 
     return s;
 }
 
-void add_filtered(const Piece& piece, const StoreShape& shape, const Allowed& allowed,
+void add_filtered(const Piece& piece, const CodeStore& store, const Allowed& allowed,
                   const std::vector<int64_t>* rows, double share, SegmentList* out) {
     Segment s = segment_of(piece);
-    const int64_t blocks = (s.n + kBlock - 1) / kBlock;
+    const int64_t blocks = superblocks(s.n);
     auto words = std::make_shared<Bits>(blocks * 8, 0);
     if (rows)
         for (int64_t r : *rows) (*words)[r / 64] |= uint64_t{1} << (r % 64);
@@ -102,7 +102,7 @@ void add_filtered(const Piece& piece, const StoreShape& shape, const Allowed& al
     }
     if (!count) return;
     if (static_cast<double>(count) < share * static_cast<double>(s.n)) {
-        out->segments.push_back(copy_rows(s, shape, words->data(), count, out));
+        out->segments.push_back(copy_rows(s, store, words->data(), count, out));
         return;
     }
     s.live = words->data();
@@ -112,7 +112,7 @@ void add_filtered(const Piece& piece, const StoreShape& shape, const Allowed& al
 
 }  // namespace
 
-std::vector<SegmentList> segments_of(const Snapshot& s, const StoreShape& shape,
+std::vector<SegmentList> segments_of(const Snapshot& s, const CodeStore& store,
                                      const std::vector<int64_t>& asked, const Allowed& allowed,
                                      const NamedRows* named, double copy_cost, int threads) {
     const int64_t count = static_cast<int64_t>(s.lists.size());
@@ -126,10 +126,10 @@ std::vector<SegmentList> segments_of(const Snapshot& s, const StoreShape& shape,
             if (allowed.any_id()) {
                 if (pieces[p].dead < pieces[p].n) out.segments.push_back(segment_of(pieces[p]));
             } else if (!named || !(*named)[l][p].empty()) {
-                add_filtered(pieces[p], shape, allowed, named ? &(*named)[l][p] : nullptr, share, &out);
+                add_filtered(pieces[p], store, allowed, named ? &(*named)[l][p] : nullptr, share, &out);
             }
         }
-        for (const Segment& segment : out.segments) out.blocks += (segment.n + kBlock - 1) / kBlock;
+        for (const Segment& segment : out.segments) out.blocks += superblocks(segment.n);
     };
     parallel_for(count, allowed.any_id() ? 1 : threads, fill);
     return lists;

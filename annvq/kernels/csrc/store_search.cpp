@@ -23,29 +23,6 @@ struct Visit {
     float bias;
 };
 
-// Tables of a group of queries, relabelled as the store's codes are.
-class GroupTables {
-  public:
-    GroupTables(const CodeStore& store, const SearchArguments& a, int64_t first, int64_t last)
-        : luts_(a.luts + first * store.shape().M * a.K), K_(a.K), M_(store.shape().M) {
-        const std::vector<uint8_t>& relabel = store.relabel();
-        if (relabel.empty()) return;
-        relabelled_.assign((last - first) * M_ * 256, std::numeric_limits<float>::infinity());
-        for (int64_t t = 0; t < (last - first) * M_; t++)
-            for (int64_t c = 0; c < a.K; c++)
-                relabelled_[t * 256 + relabel[t % M_ * 256 + c]] = luts_[t * a.K + c];
-        luts_ = relabelled_.data();
-        K_ = 256;
-    }
-    const float* of(int64_t query) const { return luts_ + query * M_ * K_; }
-    int64_t K() const { return K_; }
-
-  private:
-    const float* luts_;
-    int64_t K_, M_;
-    std::vector<float> relabelled_;
-};
-
 template <class Q>
 class Search {
   public:
@@ -71,17 +48,13 @@ class Search {
         for (int64_t g = 0; g < groups; g++) {
             Group& whole = done[g * parts_];
             for (int64_t p = 1; p < parts_; p++)
-                for (size_t q = 0; q < whole.queries.size(); q++)
-                    whole.queries[q].merge(std::move(done[g * parts_ + p].queries[q]));
+                for (size_t q = 0; q < whole.size(); q++) whole[q].merge(std::move(done[g * parts_ + p][q]));
             write(g, &whole, distances, found);
         }
     }
 
   private:
-    struct Group {
-        std::unique_ptr<GroupTables> tables;
-        std::vector<Q> queries;
-    };
+    using Group = std::vector<Q>;
 
     // Superblocks that one query scans, about.
     int64_t work() const {
@@ -94,26 +67,22 @@ class Search {
         return blocks;
     }
 
-    Q make(const GroupTables& tables, int64_t query) const {
+    Q make(int64_t query) const {
         const StoreShape& shape = store_.shape();
-        if constexpr (std::is_same_v<Q, Query>) {
-            const NormKind norm = shape.norm == StoredNorm::none   ? NormKind::none
-                                  : shape.norm == StoredNorm::byte ? NormKind::levels
-                                                                   : NormKind::floats;
-            return Query(QueryTables{tables.of(query), shape.M, tables.K(), norm, a_.norm_levels},
-                         *block_kernels(), a_.k);
-        } else {
-            return Q(RowTables{tables.of(query), shape.M, tables.K(), shape.columns(), a_.norm_levels}, a_.k);
-        }
+        const float* luts = a_.luts + query * shape.M * a_.K;
+        if constexpr (std::is_same_v<Q, Query>)
+            return Query(QueryTables{store_.layout(), luts, a_.K, a_.norm_levels}, *block_kernels(), a_.k);
+        else
+            return Q(RowTables{shape.wide ? nullptr : &store_.layout(), luts, shape.M, a_.K, a_.norm_levels},
+                     a_.k);
     }
 
     void scan_group(int64_t g, int64_t part, Group* group) const {
         const int64_t first = g * share_, last = std::min(a_.nq, first + share_);
-        group->tables = std::make_unique<GroupTables>(store_, a_, first, last);
-        group->queries.reserve(last - first);
-        for (int64_t q = 0; q < last - first; q++) group->queries.push_back(make(*group->tables, q));
+        group->reserve(last - first);
+        for (int64_t q = first; q < last; q++) group->push_back(make(q));
         std::vector<Q*> queries;
-        for (Q& q : group->queries) queries.push_back(&q);
+        for (Q& q : *group) queries.push_back(&q);
         if (a_.probes)
             scan_probed(first, part, queries);
         else
@@ -126,7 +95,7 @@ class Search {
         const int64_t begin = total * part / parts_, end = total * (part + 1) / parts_;
         for (const SegmentList& list : lists_)
             for (const Segment& segment : list.segments) {
-                const int64_t blocks = (segment.n + kBlock - 1) / kBlock;
+                const int64_t blocks = superblocks(segment.n);
                 const int64_t from = std::max(begin - at, int64_t{0}), to = std::min(end - at, blocks);
                 if (from < to)
                     scan_together(queries.data(), a_.bias + first, static_cast<int64_t>(queries.size()),
@@ -165,14 +134,14 @@ class Search {
             }
             for (const Segment& segment : lists_[visits[i].list].segments)
                 scan_together(together.data(), biases.data(), static_cast<int64_t>(together.size()), segment,
-                              0, (segment.n + kBlock - 1) / kBlock);
+                              0, superblocks(segment.n));
         }
     }
 
     void write(int64_t g, Group* group, float* distances, int64_t* found) const {
-        for (size_t q = 0; q < group->queries.size(); q++) {
+        for (size_t q = 0; q < group->size(); q++) {
             const int64_t row = g * share_ + static_cast<int64_t>(q);
-            group->queries[q].write(distances + row * a_.k, found + row * a_.k);
+            (*group)[q].write(distances + row * a_.k, found + row * a_.k);
         }
     }
 
@@ -241,7 +210,7 @@ void CodeStore::search(const SearchArguments& a, float* distances, int64_t* foun
     }
     const bool blocked = !shape_.wide && block_kernels();
     const auto lists =
-        segments_of(*s, shape_, asked, allowed, allowed.ids ? &named : nullptr, blocked ? 50 : 1, a.threads);
+        segments_of(*s, *this, asked, allowed, allowed.ids ? &named : nullptr, blocked ? 50 : 1, a.threads);
     if (blocked)
         Search<Query>(*this, a, lists).run(distances, found);
     else if (shape_.wide)
