@@ -6,8 +6,8 @@
 #include <type_traits>
 
 #include "parallel.h"
-#include "row_query.h"
 #include "store_filter.h"
+#include "wide_query.h"
 
 namespace annvq {
 namespace {
@@ -68,13 +68,12 @@ class Search {
     }
 
     Q make(int64_t query) const {
-        const StoreShape& shape = store_.shape();
-        const float* luts = a_.luts + query * shape.M * a_.K;
+        const int32_t M = store_.shape().M;
+        const float* luts = a_.luts + query * M * a_.K;
         if constexpr (std::is_same_v<Q, Query>)
-            return Query(QueryTables{store_.layout(), luts, a_.K, a_.norm_levels}, *block_kernels(), a_.k);
+            return Query(QueryTables{store_.layout(), luts, a_.K, a_.norm_levels}, block_kernels(), a_.k);
         else
-            return Q(RowTables{shape.wide ? nullptr : &store_.layout(), luts, shape.M, a_.K, a_.norm_levels},
-                     a_.k);
+            return WideQuery(WideTables{luts, M, a_.K, a_.norm_levels}, a_.k);
     }
 
     void scan_group(int64_t g, int64_t part, Group* group) const {
@@ -208,15 +207,14 @@ void CodeStore::search(const SearchArguments& a, float* distances, int64_t* foun
             s = name_rows(allowed, &named);
         }
     }
-    const bool blocked = !shape_.wide && block_kernels();
+    // A row costs about as much to copy as fifty do to filter; wide codes are scored row by row.
+    const double copy_cost = shape_.wide ? 1 : 50;
     const auto lists =
-        segments_of(*s, *this, asked, allowed, allowed.ids ? &named : nullptr, blocked ? 50 : 1, a.threads);
-    if (blocked)
-        Search<Query>(*this, a, lists).run(distances, found);
-    else if (shape_.wide)
-        Search<RowQuery<uint16_t>>(*this, a, lists).run(distances, found);
+        segments_of(*s, *this, asked, allowed, allowed.ids ? &named : nullptr, copy_cost, a.threads);
+    if (shape_.wide)
+        Search<WideQuery>(*this, a, lists).run(distances, found);
     else
-        Search<RowQuery<uint8_t>>(*this, a, lists).run(distances, found);
+        Search<Query>(*this, a, lists).run(distances, found);
 }
 
 }  // namespace annvq
