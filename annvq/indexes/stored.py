@@ -11,6 +11,7 @@ from typing_extensions import Self
 from annvq.arrays import F32, I64, Array, check_vectors, chunks, positive_int, rows_to_numpy
 from annvq.indexes.base import Index, Norm, check_ids
 from annvq.indexes.files import store_from_stored, store_to_stored
+from annvq.kernels.pooling import near_labels
 from annvq.kernels.store import I32, CodeStore, Rows
 from annvq.quantizers.base import Quantizer, Tables
 
@@ -33,14 +34,24 @@ class StoreIndex(Index):
     def __init__(self, quantizer: Quantizer, metric: str, norm: Norm) -> None:
         super().__init__(quantizer, metric, norm)
         self._store = self._new_store()
+        self._labelled = False  # the store's codes are in the order that scans like; it is set up for the first vectors
         self._next_id = 0
         self._changing = threading.Lock()  # held from the choice of ids to their storing
 
-    def _new_store(self) -> CodeStore:
-        """An empty store for this index's codes."""
+    def _new_store(self, *, labelled: bool = False) -> CodeStore:
+        """An empty store for this index's codes; ``labelled`` once the codebooks are learned."""
         norm: Any = self.norm
         q = self.quantizer
-        return CodeStore(q.M, q.sizes, code_dtype=q.code_dtype, norm=norm, lists=self._lists)
+        relabel = None
+        if labelled and q.code_dtype == np.uint8 and max(q.sizes) == 256:
+            relabel = near_labels([book.detach().cpu().numpy() for book in q.scan_view().codebooks])
+        return CodeStore(q.M, q.sizes, code_dtype=q.code_dtype, norm=norm, lists=self._lists, relabel=relabel)
+
+    def _filled_store(self) -> CodeStore:
+        """The store to put vectors in; call it while ``_changing`` is held."""
+        if not self._labelled:
+            self._store, self._labelled = self._new_store(labelled=True), True
+        return self._store
 
     @property
     def _lists(self) -> int:
@@ -99,7 +110,7 @@ class StoreIndex(Index):
         encoded = self._encoded(x)
         with self._changing:
             new_ids = np.arange(self._next_id, self._next_id + n, dtype=np.int64) if given is None else given
-            self._store.append(encoded.codes, encoded.norms, new_ids, encoded.lists, known_new=given is None)
+            self._filled_store().append(encoded.codes, encoded.norms, new_ids, encoded.lists, known_new=given is None)
             self._next_id = max(self._next_id, int(new_ids.max()) + 1)
         return self
 
@@ -118,7 +129,7 @@ class StoreIndex(Index):
             return self
         encoded = self._encoded(x)
         with self._changing:
-            self._store.replace(encoded.codes, encoded.norms, given, encoded.lists)
+            self._filled_store().replace(encoded.codes, encoded.norms, given, encoded.lists)
             self._next_id = max(self._next_id, int(given.max()) + 1)
         return self
 
@@ -155,7 +166,9 @@ class StoreIndex(Index):
 
     def _restore(self, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool) -> None:
         """Take over the store of :meth:`_to_stored`; what it does not know is left in ``tensors``."""
-        self._store = store_from_stored(config, tensors, self._store, self.quantizer.bits_per_codebook, mapped=mapped)
+        empty = self._new_store(labelled=config.get("layout") != "blocks")
+        self._store = store_from_stored(config, tensors, empty, self.quantizer.bits_per_codebook, mapped=mapped)
+        self._labelled = True
         low = 0 if mapped else int(self._store.ids().max(initial=-1)) + 1
         self._next_id = positive_int(config["next_id"], "next_id", low=low, high=np.iinfo(np.int64).max)
 
