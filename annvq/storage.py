@@ -1,16 +1,22 @@
-"""Files: safetensors with a JSON header, written atomically, verified on load.
+"""Files: safetensors with a JSON header, written atomically, verified on load, mapped into memory on request.
 
-A file is one safetensors archive whose metadata holds one key, ``annvq``: JSON with ``format``, ``version``,
-``config`` and, for every tensor, its dtype, shape and CRC-32. Nothing in it is ever executed.
+A file is one safetensors archive whose metadata holds a key ``annvq``: JSON with ``format``, ``version``, ``config``
+and, for every tensor, its dtype, shape and CRC-32; and a key ``crc32``, that of the JSON. Nothing in it is ever
+executed.
+
+It is read here and not by the safetensors library, because one mapping of one open file serves the header, the
+checksums and the tensors that stay mapped: a file replaced meanwhile cannot mix with the old one.
 """
 
 import json
+import math
+import mmap
 import os
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +24,24 @@ import numpy.typing as npt
 from annvq.errors import FormatError
 
 KEY = "annvq"
+ALIGNMENT = 64
+MAX_HEADER = 100_000_000  # as the safetensors library has it
+
+_DTYPES = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "U16": "uint16",
+    "I16": "int16",
+    "F16": "float16",
+    "U32": "uint32",
+    "I32": "int32",
+    "F32": "float32",
+    "U64": "uint64",
+    "I64": "int64",
+    "F64": "float64",
+}
+_CODES = {name: code for code, name in _DTYPES.items()}
 
 
 class Stored(NamedTuple):
@@ -37,6 +61,9 @@ def _describe(array: npt.NDArray[Any]) -> dict[str, Any]:
     return {"dtype": str(array.dtype), "shape": list(array.shape), "crc32": _crc(array)}
 
 
+# -- writing -----------------------------------------------------------------------------------------------------
+
+
 def write(
     path: str | os.PathLike[str],
     format: str,
@@ -49,8 +76,6 @@ def write(
     Raises:
         OSError: the folder does not exist or cannot be written.
     """
-    from safetensors.numpy import save_file
-
     target = Path(path)
     arrays = {name: np.asarray(a, order="C") for name, a in tensors.items()}
     header = {
@@ -59,12 +84,11 @@ def write(
         "config": dict(config),
         "tensors": {name: _describe(a) for name, a in arrays.items()},
     }
-    text = json.dumps(header, sort_keys=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    os.close(handle)
     try:
-        save_file(arrays, temporary, metadata={KEY: text, "crc32": str(zlib.crc32(text.encode()))})
-        with open(temporary, "rb") as f:
+        with os.fdopen(handle, "wb") as f:
+            _write_archive(f, arrays, json.dumps(header, sort_keys=True))
+            f.flush()
             os.fsync(f.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
@@ -72,6 +96,29 @@ def write(
         Path(temporary).unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
+
+
+def _write_archive(f: BinaryIO, arrays: Mapping[str, npt.NDArray[Any]], text: str) -> None:
+    """A safetensors archive in which the largest tensor (usually the codes) begins at a multiple of ALIGNMENT."""
+    # Items of eight bytes come first, so that all that may be mapped lies at multiples of its item size.
+    order = sorted(arrays, key=lambda name: (arrays[name].itemsize != 8, -arrays[name].nbytes, name))
+    entries: dict[str, Any] = {"__metadata__": {KEY: text, "crc32": str(zlib.crc32(text.encode()))}}
+    at = 0
+    for name in order:
+        a = arrays[name]
+        entries[name] = {
+            "dtype": _CODES[str(a.dtype)],
+            "shape": list(a.shape),
+            "data_offsets": [at, at + a.nbytes],
+        }
+        at += a.nbytes
+    first = sum(a.nbytes for a in arrays.values() if a.itemsize == 8)
+    head = json.dumps(entries, separators=(",", ":")).encode()
+    head += b" " * (-(8 + len(head) + first) % ALIGNMENT)
+    f.write(len(head).to_bytes(8, "little") + head)
+    for name in order:
+        if arrays[name].size:
+            f.write(arrays[name].data.cast("B"))
 
 
 def _umask() -> int:
@@ -88,31 +135,81 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def read(path: str | os.PathLike[str], format: str, versions: tuple[int, ...]) -> Stored:
+# -- reading -----------------------------------------------------------------------------------------------------
+
+
+def read(
+    path: str | os.PathLike[str],
+    format: str,
+    versions: tuple[int, ...],
+    *,
+    mapped: Collection[str] = (),
+    verify: bool = False,
+) -> Stored:
     """Read and verify a file written by :func:`write`.
+
+    Args:
+        mapped: tensors to leave in a read-only memory map, unread.
+        verify: check their checksums all the same.
 
     Raises:
         FileNotFoundError: no such file.
         FormatError: not such a file, an unknown version, truncated or corrupt.
     """
-    from safetensors import SafetensorError, safe_open
-
     name = os.fspath(path)
     if not os.path.isfile(name):
         raise FileNotFoundError(f"no such file: {name}")
+    content = _mapped_file(name)
     try:
-        with safe_open(name, framework="numpy") as f:
-            header = _header(name, f.metadata() or {}, format, versions)
-            keys = set(f.keys())
-            if keys != set(header["tensors"]):
-                raise FormatError(f"{name} is corrupt: its tensors are not the ones its header lists")
-            tensors = {key: f.get_tensor(key) for key in keys}
-    except SafetensorError as e:
+        metadata, tensors = _archive(content)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise FormatError(f"{name} is not an annvq file, or truncated or corrupt: {e}") from None
+    header = _header(name, metadata, format, versions)
+    listed = header["tensors"]
+    if tensors.keys() != listed.keys():
+        raise FormatError(f"{name} is corrupt: its tensors are not the ones its header lists")
     for key, array in tensors.items():
-        if _describe(array) != header["tensors"][key]:
+        stays = key in mapped and array.flags.aligned
+        if {k: listed[key].get(k) for k in ("dtype", "shape")} != {"dtype": str(array.dtype), "shape": [*array.shape]}:
+            raise FormatError(f"{name} is corrupt: tensor {key!r} is not of the dtype and shape that its header lists")
+        if not stays:
+            tensors[key] = array = array.copy()
+        if (not stays or verify) and _crc(array) != listed[key].get("crc32"):
             raise FormatError(f"{name} is corrupt: tensor {key!r} fails its checksum")
     return Stored(format, header["version"], header["config"], tensors)
+
+
+def _mapped_file(name: str) -> mmap.mmap:
+    with open(name, "rb") as f:
+        if os.fstat(f.fileno()).st_size < 8:
+            raise FormatError(f"{name} is not an annvq file: it is shorter than any")
+        return mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _archive(content: mmap.mmap) -> tuple[dict[str, str], dict[str, npt.NDArray[Any]]]:
+    """Metadata and tensors (views of ``content``) of a safetensors archive, whose format is checked in full."""
+    length = int.from_bytes(content[:8], "little")
+    data = 8 + length
+    if length > min(MAX_HEADER, len(content) - 8):
+        raise ValueError(f"its header would take {length} bytes of {len(content)}")
+    entries = json.loads(content[8:data].decode("utf-8"))
+    metadata = entries.pop("__metadata__", {})
+    if not all(isinstance(v, str) for v in metadata.values()):
+        raise ValueError("its metadata are not text")
+    tensors, at = {}, 0
+    for name, entry in sorted(entries.items(), key=lambda e: (e[1]["data_offsets"], e[0])):
+        dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), entry["shape"]
+        start, stop = entry["data_offsets"]
+        if not all(type(v) is int and v >= 0 for v in (*shape, start, stop)):
+            raise ValueError(f"tensor {name!r} has a shape or place that is no number")
+        count = math.prod(shape)
+        if start != at or stop - start != count * dtype.itemsize or stop > len(content) - data:
+            raise ValueError(f"tensor {name!r} does not lie where it should, or not whole")
+        flat = np.frombuffer(content, dtype, count, data + start) if count else np.empty(0, dtype)
+        tensors[name], at = flat.reshape(shape), stop
+    if at != len(content) - data:
+        raise ValueError(f"{len(content) - data - at} bytes follow its last tensor")
+    return metadata, tensors
 
 
 def _header(name: str, metadata: Mapping[str, str], format: str, versions: tuple[int, ...]) -> dict[str, Any]:
@@ -121,10 +218,20 @@ def _header(name: str, metadata: Mapping[str, str], format: str, versions: tuple
         raise FormatError(f"{name} is not an annvq file: its metadata has no {KEY!r} entry")
     if metadata.get("crc32") != str(zlib.crc32(text.encode())):
         raise FormatError(f"{name} is corrupt: its header fails its checksum")
-    header: dict[str, Any] = json.loads(text)
-    if header.get("format") != format:
-        raise FormatError(f"{name} holds {header.get('format')!r}, expected {format!r}")
-    if header.get("version") not in versions:
+    try:
+        header: Any = json.loads(text)
+    except (ValueError, RecursionError) as e:
+        raise FormatError(f"{name} is corrupt: its header is no JSON: {e}") from None
+    if not isinstance(header, dict) or header.get("format") != format:
+        held = header.get("format") if isinstance(header, dict) else header
+        raise FormatError(f"{name} holds {held!r}, expected {format!r}")
+    version = header.get("version")
+    if type(version) is not int or version not in versions:
         known = ", ".join(map(str, versions))
-        raise FormatError(f"{name} has {format} version {header.get('version')}; this annvq reads {known}")
+        raise FormatError(f"{name} has {format} version {version}; this annvq reads {known}")
+    tensors = header.get("tensors")
+    if not isinstance(header.get("config"), dict) or not isinstance(tensors, dict):
+        raise FormatError(f"{name} is corrupt: its header lacks a config or a list of tensors")
+    if not all(isinstance(t, dict) for t in tensors.values()):
+        raise FormatError(f"{name} is corrupt: its list of tensors is not one")
     return header

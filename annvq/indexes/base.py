@@ -2,6 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -9,13 +10,17 @@ import numpy.typing as npt
 from typing_extensions import Self
 
 from annvq import storage
-from annvq.arrays import F32, I64, Array, check_vectors, dtype_name, normalized, positive_int, to_numpy
+from annvq.arrays import F32, I64, Array, check_vectors, normalized, positive_int, to_numpy
 from annvq.errors import FormatError, NotFittedError
 from annvq.quantizers.base import Quantizer, TableQuantizer, check_metric
 
 FORMAT, VERSIONS = "annvq.index", (1, 2)
 
 Norm: TypeAlias = Literal["auto", "uint8", "float32"] | None
+
+Filter: TypeAlias = Array | Callable[[I64], Any] | None
+"""Which ids a search may return: a bitmap (bool, ``filter[id]``; ids beyond its end are not allowed), a list of allowed
+ids, or a function that is called once with the stored ids (n,) and returns which are allowed, bool (n,)."""
 
 _KINDS: "dict[str, type[Index]]" = {}
 
@@ -144,8 +149,13 @@ class Index(ABC):
         """
 
     @abstractmethod
-    def search(self, queries: Array, k: int, *, filter: Array | None = None) -> tuple[Any, Any]:
+    def search(self, queries: Array, k: int, *, filter: Filter = None) -> tuple[Any, Any]:
         """The ``k`` nearest stored vectors of each query, by exact ADC.
+
+        Args:
+            queries: (nq, d) vectors.
+            k: neighbours per query.
+            filter: the ids that may be returned, see :data:`Filter`.
 
         Returns:
             distances (nq, k) float32 and ids (nq, k) int64, ordered by (distance, id), padded with +inf and −1;
@@ -154,7 +164,11 @@ class Index(ABC):
 
     @abstractmethod
     def remove(self, ids: Array) -> int:
-        """Forget the vectors of these ids. Returns how many; an id that is not there is a ValueError."""
+        """Forget the vectors of these ids. Returns how many.
+
+        Raises:
+            ValueError: an id that is not there or comes twice; nothing has been removed then.
+        """
 
     @abstractmethod
     def reconstruct(self, ids: Array) -> Any:
@@ -168,8 +182,14 @@ class Index(ABC):
 
     @classmethod
     @abstractmethod
-    def _from_stored(cls, quantizer: Quantizer, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> Self:
-        """The inverse of :meth:`_to_stored`; ValueError, KeyError or TypeError where something does not fit."""
+    def _from_stored(
+        cls, quantizer: Quantizer, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
+    ) -> Self:
+        """The inverse of :meth:`_to_stored`; ValueError, KeyError or TypeError where something does not fit.
+
+        Takes the tensors that it uses out of ``tensors``: one that is left over is an error. With ``mapped``, codes and
+        ids are memory maps, unread.
+        """
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to one file, atomically."""
@@ -191,21 +211,30 @@ class Index(ABC):
         )
 
     @staticmethod
-    def load(path: str | os.PathLike[str]) -> "Index":
+    def load(path: str | os.PathLike[str], *, mmap: bool = False, verify: bool = False) -> "Index":
         """Same as :func:`load_index`."""
-        return load_index(path)
+        return load_index(path, mmap=mmap, verify=verify)
 
 
-def load_index(path: str | os.PathLike[str]) -> Index:
+def load_index(path: str | os.PathLike[str], *, mmap: bool = False, verify: bool = False) -> Index:
     """Read an index written by :meth:`Index.save`.
+
+    Args:
+        mmap: leave codes and ids on disk and map them into memory, as large indexes want: opening takes milliseconds,
+            pages are read when a search needs them, and processes share them. Codes of 8 bits are scanned where they
+            lie; others, and codes with float32 norms, are unpacked into memory. The file may be replaced or deleted
+            meanwhile, but must not be truncated or written to.
+        verify: check the checksums of mapped codes and ids too, which reads them all. Everything else in the file, and
+            without ``mmap`` everything, is always checked.
 
     Raises:
         FileNotFoundError: no such file.
         FormatError: not such a file, an unknown version, truncated or corrupt.
     """
+    from annvq.indexes.files import MAPPED
     from annvq.quantizers.base import from_stored
 
-    stored = storage.read(path, FORMAT, VERSIONS)
+    stored = storage.read(path, FORMAT, VERSIONS, mapped=MAPPED if mmap else (), verify=verify)
     name = os.fspath(path)
     prefix = "quantizer."
     parts = {k.removeprefix(prefix): v for k, v in stored.tensors.items() if k.startswith(prefix)}
@@ -213,11 +242,14 @@ def load_index(path: str | os.PathLike[str]) -> Index:
     try:
         cls = _KINDS[stored.config["kind"]]
         quantizer = from_stored(stored.config["quantizer"], parts, name)
-        return cls._from_stored(quantizer, stored.config, own)
+        index = cls._from_stored(quantizer, stored.config, own, mapped=mmap and not verify)
     except FormatError:
         raise
-    except (KeyError, TypeError, ValueError) as e:
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise FormatError(f"{name} holds an index that cannot be built: {e!r}") from None
+    if own:
+        raise FormatError(f"{name} holds an index that cannot be built: tensors {sorted(own)} are not part of it")
+    return index
 
 
 def check_search(index: Index, queries: Array, k: int) -> tuple[F32, int]:
@@ -227,19 +259,28 @@ def check_search(index: Index, queries: Array, k: int) -> tuple[F32, int]:
     return index.prepared(queries, "queries"), count
 
 
-def check_filter(filter: Array | None, ids: I64) -> npt.NDArray[np.bool_] | None:
-    """Which rows a filter allows: from a bitmap over ids (bool, ``filter[id]``) or a list of allowed ids.
+def resolve_filter(filter: Filter, ids: Callable[[], I64]) -> npt.NDArray[np.bool_] | I64 | None:
+    """A filter as a bitmap over ids or an array of ids; None for all.
 
-    Ids beyond a bitmap's end are not allowed; listed ids that are not stored match nothing.
+    Args:
+        filter: see :data:`Filter`. Listed ids that are not stored match nothing.
+        ids: gives the stored ids, for a function to judge.
+
+    Raises:
+        TypeError, ValueError: not such a filter.
     """
     if filter is None:
         return None
-    if not hasattr(filter, "dtype") or dtype_name(filter) != "bool":
-        return np.isin(ids, check_ids(filter, None, "filter"))
-    bitmap = np.asarray(filter.cpu() if hasattr(filter, "cpu") else filter)
-    if bitmap.ndim != 1:
-        raise ValueError(f"filter must be a bitmap of shape (ids,), got bool {bitmap.shape}")
-    allowed = np.zeros(len(ids), dtype=np.bool_)
-    inside = ids < len(bitmap)
-    allowed[inside] = bitmap[ids[inside]]
-    return allowed
+    if callable(filter):
+        stored = ids()
+        answer = np.asarray(filter(stored))
+        if answer.dtype != np.bool_ or answer.shape != stored.shape:
+            found = f"{answer.dtype} {answer.shape}"
+            raise ValueError(f"filter must return bool of shape ({len(stored)},) for as many ids, got {found}")
+        return stored[answer]
+    array = np.asarray(filter.cpu() if hasattr(filter, "cpu") else filter)
+    if array.dtype != np.bool_:
+        return check_ids(array, None, "filter")
+    if array.ndim != 1:
+        raise ValueError(f"filter must be a bitmap of shape (ids,), got bool {array.shape}")
+    return np.ascontiguousarray(array)

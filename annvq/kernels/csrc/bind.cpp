@@ -12,5 +12,6 @@ NB_MODULE(_native, m) {
     m.def("set_simd_level", &annvq::set_simd_level, nanobind::arg("name"));
     annvq::bind_tables(m);
     annvq::bind_scan(m);
+    annvq::bind_store(m);
     annvq::bind_encode(m);
 }

@@ -35,6 +35,7 @@ inline void require(bool ok, const char* message) {
 
 void bind_tables(nb::module_& m);
 void bind_scan(nb::module_& m);
+void bind_store(nb::module_& m);
 void bind_encode(nb::module_& m);
 
 }  // namespace annvq

@@ -1,0 +1,173 @@
+"""Indexes whose codes lie in a code store: what the flat index and inverted lists have in common."""
+
+import threading
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Self
+
+from annvq.arrays import F32, I64, Array, check_vectors, chunks, positive_int, rows_to_numpy
+from annvq.indexes.base import Index, Norm, check_ids
+from annvq.indexes.files import store_from_stored, store_to_stored
+from annvq.kernels.pooling import near_labels
+from annvq.kernels.store import I32, CodeStore, Rows
+from annvq.quantizers.base import Quantizer, Tables
+
+
+class Encoded(NamedTuple):
+    """What an index stores of vectors: codes (n, M), norms (n,) of the index's kind or None, lists (n,) or None."""
+
+    codes: npt.NDArray[Any]
+    norms: npt.NDArray[Any] | None
+    lists: I32 | None = None
+
+
+class StoreIndex(Index):
+    """An index over a :class:`~annvq.kernels.store.CodeStore`.
+
+    Vectors may be added, replaced and removed while other threads search: a search sees the index before such a call or
+    after it, never between. (Training is not among the things that may go on meanwhile.)
+    """
+
+    def __init__(self, quantizer: Quantizer, metric: str, norm: Norm) -> None:
+        super().__init__(quantizer, metric, norm)
+        self._store = self._new_store()
+        self._labelled = False  # the store's codes are in the order that scans like; it is set up for the first vectors
+        self._next_id = 0
+        self._changing = threading.Lock()  # held from the choice of ids to their storing
+
+    def _new_store(self, *, labelled: bool = False) -> CodeStore:
+        """An empty store for this index's codes; ``labelled`` once the codebooks are learned."""
+        norm: Any = self.norm
+        q = self.quantizer
+        relabel = None
+        if labelled and q.code_dtype == np.uint8 and max(q.sizes) == 256:
+            relabel = near_labels([book.detach().cpu().numpy() for book in q.scan_view().codebooks])
+        return CodeStore(q.M, q.sizes, code_dtype=q.code_dtype, norm=norm, lists=self._lists, relabel=relabel)
+
+    def _filled_store(self) -> CodeStore:
+        """The store to put vectors in; call it while ``_changing`` is held."""
+        if not self._labelled:
+            self._store, self._labelled = self._new_store(labelled=True), True
+        return self._store
+
+    @property
+    def _lists(self) -> int:
+        return 1
+
+    # -- facts ---------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    @property
+    def ram_bits_per_vector(self) -> int:
+        """Bits a vector takes in memory (or mapped), code and norm, with what is reserved; nominal while empty."""
+        if n := len(self._store):
+            return -(-8 * self._store.nbytes // n)
+        norm = {None: 0, "uint8": self._store.code_dtype.itemsize, "float32": 5}[self.norm]
+        return 8 * (self._store.code_dtype.itemsize * self.quantizer.M + norm)
+
+    # -- vectors -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _encode_rows(self, rows: F32) -> Encoded:
+        """Codes, norms and lists of checked vectors."""
+
+    def _decode_rows(self, rows: Rows) -> F32:
+        """Vectors (n, d) of stored rows."""
+        return self.quantizer.decode(rows.codes)
+
+    def _encoded(self, x: Array) -> Encoded:
+        """Codes, norms and lists of ``x``, read in chunks."""
+        parts = [
+            self._encode_rows(self.prepared(x[a:b], "x") if self.metric == "cosine" else rows_to_numpy(x, a, b))
+            for a, b in chunks(int(x.shape[0]), self.dim)
+        ]
+        codes, norms, lists = (None if part[0] is None else np.concatenate(part) for part in zip(*parts, strict=True))
+        assert codes is not None
+        return Encoded(codes, norms, lists)
+
+    def add(self, x: Array, ids: Array | None = None) -> Self:
+        self.require_fitted("add")
+        check_vectors(x, self.dim)
+        n = int(x.shape[0])
+        given = None if ids is None else check_ids(ids, n)
+        if given is not None:
+            require_new(given, self._store.contains(given))
+        if n == 0:
+            return self
+        encoded = self._encoded(x)
+        with self._changing:
+            new_ids = np.arange(self._next_id, self._next_id + n, dtype=np.int64) if given is None else given
+            self._filled_store().append(encoded.codes, encoded.norms, new_ids, encoded.lists, known_new=given is None)
+            self._next_id = max(self._next_id, int(new_ids.max()) + 1)
+        return self
+
+    def upsert(self, x: Array, ids: Array) -> Self:
+        """Store ``x`` of shape (n, d) under ``ids`` (int64, each once), in place of what has these ids.
+
+        Raises:
+            NotFittedError: before ``fit``.
+            TypeError, ValueError: bad vectors or ids; nothing has changed then.
+        """
+        self.require_fitted("upsert")
+        check_vectors(x, self.dim)
+        given = check_ids(ids, int(x.shape[0]))
+        require_new(given, np.zeros(len(given), np.bool_))
+        if len(given) == 0:
+            return self
+        encoded = self._encoded(x)
+        with self._changing:
+            self._filled_store().replace(encoded.codes, encoded.norms, given, encoded.lists)
+            self._next_id = max(self._next_id, int(given.max()) + 1)
+        return self
+
+    def remove(self, ids: Array) -> int:
+        return self._store.remove(check_ids(ids, None))
+
+    def reconstruct(self, ids: Array) -> Any:
+        self.require_fitted("reconstruct")
+        return self._decode_rows(self._store.rows(check_ids(ids, None)))
+
+    @property
+    def ids(self) -> I64:
+        """A copy of the stored ids, ascending."""
+        return np.sort(self._store.ids())
+
+    def _tables(self, queries: F32) -> Tables:
+        """Tables of checked queries, as the store's norms want them."""
+        view = self.quantizer.scan_view()
+        tables = view.tables(queries, self.metric)
+        if self.norm == "uint8":
+            view.norm_byte.fold(tables.luts)
+        return tables
+
+    def _norm_levels(self) -> F32 | None:
+        """The values that stored uint8 norms stand for, or None."""
+        return self.quantizer.scan_view().norm_byte.levels if self.norm == "uint8" else None
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def _to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        with self._changing:
+            config, tensors = store_to_stored(self._store, self.quantizer.bits_per_codebook)
+            return {**config, "next_id": self._next_id}, tensors
+
+    def _restore(self, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool) -> None:
+        """Take over the store of :meth:`_to_stored`; what it does not know is left in ``tensors``."""
+        empty = self._new_store(labelled=config.get("layout") != "blocks")
+        self._store = store_from_stored(config, tensors, empty, self.quantizer.bits_per_codebook, mapped=mapped)
+        self._labelled = True
+        low = 0 if mapped else int(self._store.ids().max(initial=-1)) + 1
+        self._next_id = positive_int(config["next_id"], "next_id", low=low, high=np.iinfo(np.int64).max)
+
+
+def require_new(ids: I64, there: npt.NDArray[np.bool_]) -> None:
+    """Raise ValueError where ids repeat or are stored."""
+    values, counts = np.unique(ids, return_counts=True)
+    if there.any() or (counts > 1).any():
+        repeated = sorted({*ids[there].tolist(), *values[counts > 1].tolist()})
+        raise ValueError(f"ids must be new and differ from one another; repeated: {repeated[:5]}")

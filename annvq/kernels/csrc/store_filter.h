@@ -1,0 +1,24 @@
+// What a search reads: the segments of a snapshot's lists, less what is removed or filtered out.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "query.h"
+#include "store.h"
+
+namespace annvq {
+
+struct SegmentList {
+    std::vector<Segment> segments;
+    std::vector<std::shared_ptr<void>> memory;  // of masks and copies
+    int64_t blocks = 0;
+};
+
+// Segments of the lists that `asked` queries each will scan (0: left empty). With a filter, masks; or, where
+// that costs less, copies of the few rows allowed. copy_cost: what copying a row costs, in scans of it.
+std::vector<SegmentList> segments_of(const Snapshot& s, const CodeStore& store,
+                                     const std::vector<int64_t>& asked, const Allowed& allowed,
+                                     const NamedRows* named, double copy_cost, int threads);
+
+}  // namespace annvq

@@ -1,0 +1,220 @@
+// Who scans what: queries in groups that share passes, threads over groups or over parts of one query's work.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+#include <type_traits>
+
+#include "parallel.h"
+#include "store_filter.h"
+#include "wide_query.h"
+
+namespace annvq {
+namespace {
+
+constexpr int64_t kGroup = 16;         // queries that share a pass over all lists
+constexpr int64_t kProbingGroup = 64;  // queries whose probed lists are put together
+constexpr int64_t kPartBlocks = 16;    // superblocks that are worth a thread
+
+// A query's visit to a list.
+struct Visit {
+    int32_t list;
+    int32_t query;  // within its group
+    float bias;
+};
+
+template <class Q>
+class Search {
+  public:
+    Search(const CodeStore& store, const SearchArguments& a, const std::vector<SegmentList>& lists)
+        : store_(store), a_(a), lists_(lists) {}
+
+    void run(float* distances, int64_t* found) {
+        const int64_t most = a_.probes ? kProbingGroup : kGroup;
+        share_ = std::clamp<int64_t>((a_.nq + a_.threads - 1) / a_.threads, 1, most);
+        const int64_t groups = (a_.nq + share_ - 1) / share_;
+        parts_ = groups
+                     ? std::clamp<int64_t>(a_.threads / groups, 1, std::max<int64_t>(1, work() / kPartBlocks))
+                     : 1;
+        std::vector<Group> done(groups * parts_);
+        parallel_for(groups * parts_, a_.threads, [&](int64_t task) {
+            Group& group = done[task];
+            scan_group(task / parts_, task % parts_, &group);
+            if (parts_ > 1) return;
+            write(task, &group, distances, found);
+            group = Group{};
+        });
+        if (parts_ == 1) return;
+        for (int64_t g = 0; g < groups; g++) {
+            Group& whole = done[g * parts_];
+            for (int64_t p = 1; p < parts_; p++)
+                for (size_t q = 0; q < whole.size(); q++) whole[q].merge(std::move(done[g * parts_ + p][q]));
+            write(g, &whole, distances, found);
+        }
+    }
+
+  private:
+    using Group = std::vector<Q>;
+
+    // Superblocks that one query scans, about.
+    int64_t work() const {
+        int64_t blocks = 0;
+        if (!a_.probes)
+            for (const SegmentList& list : lists_) blocks += list.blocks;
+        else
+            for (int64_t p = 0; p < a_.P; p++)
+                if (a_.probes[p] >= 0) blocks += lists_[a_.probes[p]].blocks;
+        return blocks;
+    }
+
+    Q make(int64_t query) const {
+        const int32_t M = store_.shape().M;
+        const float* luts = a_.luts + query * M * a_.K;
+        if constexpr (std::is_same_v<Q, Query>)
+            return Query(QueryTables{store_.layout(), luts, a_.K, a_.norm_levels}, block_kernels(), a_.k);
+        else
+            return WideQuery(WideTables{luts, M, a_.K, a_.norm_levels}, a_.k);
+    }
+
+    void scan_group(int64_t g, int64_t part, Group* group) const {
+        const int64_t first = g * share_, last = std::min(a_.nq, first + share_);
+        group->reserve(last - first);
+        for (int64_t q = first; q < last; q++) group->push_back(make(q));
+        std::vector<Q*> queries;
+        for (Q& q : *group) queries.push_back(&q);
+        if (a_.probes)
+            scan_probed(first, part, queries);
+        else
+            scan_all(first, part, queries);
+    }
+
+    void scan_all(int64_t first, int64_t part, const std::vector<Q*>& queries) const {
+        int64_t total = 0, at = 0;
+        for (const SegmentList& list : lists_) total += list.blocks;
+        const int64_t begin = total * part / parts_, end = total * (part + 1) / parts_;
+        for (const SegmentList& list : lists_)
+            for (const Segment& segment : list.segments) {
+                const int64_t blocks = superblocks(segment.n);
+                const int64_t from = std::max(begin - at, int64_t{0}), to = std::min(end - at, blocks);
+                if (from < to)
+                    scan_together(queries.data(), a_.bias + first, static_cast<int64_t>(queries.size()),
+                                  segment, from, to);
+                at += blocks;
+            }
+    }
+
+    void scan_probed(int64_t first, int64_t part, const std::vector<Q*>& queries) const {
+        // Everybody's first list comes first: it holds most of what is near, and a low k-th best makes the
+        // rest cheap.
+        visit(first, 0, std::min<int64_t>(1, a_.P), part, queries);
+        visit(first, 1, a_.P, part, queries);
+    }
+
+    void visit(int64_t first, int64_t from, int64_t to, int64_t part, const std::vector<Q*>& queries) const {
+        std::vector<Visit> visits;
+        for (size_t q = 0; q < queries.size(); q++) {
+            const int64_t row = first + static_cast<int64_t>(q);
+            for (int64_t p = from; p < to; p++) {
+                const int32_t list = a_.probes[row * a_.P + p];
+                if (list < 0 || lists_[list].segments.empty() || p % parts_ != part) continue;
+                visits.push_back({list, static_cast<int32_t>(q),
+                                  a_.probe_bias ? a_.probe_bias[row * a_.P + p] : a_.bias[row]});
+            }
+        }
+        std::stable_sort(visits.begin(), visits.end(),
+                         [](const Visit& a, const Visit& b) { return a.list < b.list; });
+        std::vector<Q*> together;
+        std::vector<float> biases;
+        for (size_t i = 0, next; i < visits.size(); i = next) {
+            together.clear(), biases.clear();
+            for (next = i; next < visits.size() && visits[next].list == visits[i].list; next++) {
+                together.push_back(queries[visits[next].query]);
+                biases.push_back(visits[next].bias);
+            }
+            for (const Segment& segment : lists_[visits[i].list].segments)
+                scan_together(together.data(), biases.data(), static_cast<int64_t>(together.size()), segment,
+                              0, superblocks(segment.n));
+        }
+    }
+
+    void write(int64_t g, Group* group, float* distances, int64_t* found) const {
+        for (size_t q = 0; q < group->size(); q++) {
+            const int64_t row = g * share_ + static_cast<int64_t>(q);
+            (*group)[q].write(distances + row * a_.k, found + row * a_.k);
+        }
+    }
+
+    const CodeStore& store_;
+    const SearchArguments& a_;
+    const std::vector<SegmentList>& lists_;
+    int64_t share_ = 1, parts_ = 1;
+};
+
+void require_finite_biases(const float* bias, int64_t n) {
+    for (int64_t i = 0; i < n; i++)
+        if (!(bias[i] > -std::numeric_limits<float>::infinity()))
+            throw std::invalid_argument("bias must hold no NaN and no -inf");
+}
+
+// How many queries scan each list. std::invalid_argument on lists that do not exist or come twice.
+std::vector<int64_t> asked_of(const SearchArguments& a, int32_t lists) {
+    std::vector<int64_t> asked(lists, a.probes ? 0 : a.nq), last(a.probes ? lists : 0, -1);
+    for (int64_t q = 0; a.probes && q < a.nq; q++)
+        for (int64_t p = 0; p < a.P; p++) {
+            const int32_t list = a.probes[q * a.P + p];
+            if (list < -1 || list >= lists) throw std::invalid_argument("probes must lie in -1..lists-1");
+            if (list < 0) continue;
+            if (last[list] == q)
+                throw std::invalid_argument("probes of a query must differ from one another");
+            last[list] = q;
+            asked[list]++;
+        }
+    return asked;
+}
+
+}  // namespace
+
+// Rows that an allow-list names, in the snapshot that is current now.
+std::shared_ptr<const Snapshot> CodeStore::name_rows(const Allowed& allowed, NamedRows* named) {
+    std::lock_guard<std::mutex> lock(writing_);
+    prepare_lookup();
+    const auto s = current_;
+    named->resize(s->lists.size());
+    for (size_t l = 0; l < s->lists.size(); l++) (*named)[l].resize(s->lists[l]->pieces.size());
+    int32_t list;
+    int64_t piece, row;
+    for (int64_t i = 0; i < allowed.count; i++)
+        if (locate(*s, allowed.ids[i], &list, &piece, &row)) (*named)[list][piece].push_back(row);
+    return s;
+}
+
+void CodeStore::search(const SearchArguments& a, float* distances, int64_t* found) {
+    require_finite_biases(a.bias, a.nq);
+    if (a.probe_bias) require_finite_biases(a.probe_bias, a.nq * a.P);
+    const std::vector<int64_t> asked = asked_of(a, shape_.lists);
+    auto s = snapshot();
+    Allowed allowed = a.allowed;
+    std::vector<uint8_t> bitmap;
+    NamedRows named;
+    if (allowed.ids) {
+        const int64_t top = allowed.count ? allowed.ids[allowed.count - 1] : -1;
+        if (64 * allowed.count > s->live && top < 8 * s->live + (1 << 20)) {
+            // So many ids, and none too high: a bitmap is quicker than looking each up.
+            bitmap.assign(top + 1, 0);
+            for (int64_t i = 0; i < allowed.count; i++) bitmap[allowed.ids[i]] = 1;
+            allowed = Allowed{bitmap.data(), top + 1, nullptr, 0};
+        } else {
+            s = name_rows(allowed, &named);
+        }
+    }
+    // A row costs about as much to copy as fifty do to filter; wide codes are scored row by row.
+    const double copy_cost = shape_.wide ? 1 : 50;
+    const auto lists =
+        segments_of(*s, *this, asked, allowed, allowed.ids ? &named : nullptr, copy_cost, a.threads);
+    if (shape_.wide)
+        Search<WideQuery>(*this, a, lists).run(distances, found);
+    else
+        Search<Query>(*this, a, lists).run(distances, found);
+}
+
+}  // namespace annvq

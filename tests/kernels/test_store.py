@@ -1,0 +1,243 @@
+"""The code store against a dictionary and the NumPy reference."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from annvq import kernels, set_num_threads
+from annvq.config import get_num_threads
+from annvq.kernels import reference
+from annvq.kernels.store import CodeStore
+
+
+class Model:
+    """What a store must hold, row by row."""
+
+    def __init__(self, M, sizes, dtype, norm, lists):
+        self.M, self.sizes, self.dtype, self.norm, self.lists = M, sizes, dtype, norm, lists
+        self.rows = {}  # id -> (code, norm, list)
+
+    def random_rows(self, rng, ids):
+        n = len(ids)
+        codes = np.stack([rng.integers(0, k, n) for k in self.sizes], 1).astype(self.dtype).reshape(n, self.M)
+        norms = None
+        if self.norm == "uint8":
+            norms = rng.integers(0, 256, n).astype(np.uint8)
+        elif self.norm == "float32":
+            norms = np.round(rng.normal(size=n) * 3, rng.integers(0, 3)).astype(np.float32)
+        lists = rng.integers(0, self.lists, n).astype(np.int32)
+        return codes, norms, np.asarray(ids, np.int64), lists
+
+    def put(self, codes, norms, ids, lists):
+        for i, number in enumerate(ids):
+            self.rows[int(number)] = (codes[i], 0 if norms is None else norms[i], int(lists[i]))
+
+    def arrays(self, keep=lambda number: True):
+        ids = np.array(sorted(i for i in self.rows if keep(i)), np.int64)
+        picked = [self.rows[int(i)] for i in ids]
+        codes = np.array([r[0] for r in picked], self.dtype).reshape(len(ids), self.M)
+        norms = None if self.norm is None else np.array([r[1] for r in picked], self.norm)
+        return codes, norms, ids, np.array([r[2] for r in picked], np.int32)
+
+    def search(self, luts, bias, k, levels, probes=None, probe_bias=None, keep=lambda number: True):
+        codes, norms, ids, lists = self.arrays(keep)
+        values = levels[norms] if self.norm == "uint8" else norms
+        if probes is None:
+            return reference.scan(codes, luts, bias, k, norms=values, ids=ids)
+        distances, found = np.full((len(luts), k), np.inf, np.float32), np.full((len(luts), k), -1, np.int64)
+        for q in range(len(luts)):
+            hits = []
+            for p, number in enumerate(probes[q]):
+                own = bias[q : q + 1] if probe_bias is None else probe_bias[q, p : p + 1]
+                here = lists == number
+                part = None if values is None else values[here]
+                d, i = reference.scan(codes[here], luts[q : q + 1], own, k, norms=part, ids=ids[here])
+                hits += [(a, b) for a, b in zip(d[0], i[0], strict=True) if b >= 0]
+            for r, (a, b) in enumerate(sorted(hits)[:k]):
+                distances[q, r], found[q, r] = a, b
+        return distances, found
+
+
+def same(a, b):
+    np.testing.assert_array_equal(a[1], b[1])
+    np.testing.assert_array_equal(a[0].view(np.uint32), b[0].view(np.uint32))
+
+
+SHAPES = [
+    (np.uint8, [256, 256, 256]),
+    (np.uint8, [256] * 8),
+    (np.uint8, [4, 8, 16]),
+    (np.uint8, [16]),
+    (np.uint8, [16] * 4),
+    (np.uint16, [512, 4, 1000]),
+]
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), seed=st.integers(0, 2**32 - 1), shape=st.sampled_from(SHAPES))
+def test_any_history(data, seed, shape):
+    rng = np.random.default_rng(seed)
+    dtype, sizes = shape
+    norm = data.draw(st.sampled_from([None, "uint8", "float32"]))
+    lists = data.draw(st.sampled_from([1, 1, 3, 20]))
+    model = Model(len(sizes), sizes, dtype, norm, lists)
+    relabel = None
+    if dtype == np.uint8 and rng.random() < 0.5:
+        relabel = np.stack([rng.permutation(256) for _ in sizes]).astype(np.uint8)
+    store = CodeStore(len(sizes), sizes, code_dtype=dtype, norm=norm, lists=lists, relabel=relabel)
+    span = data.draw(st.sampled_from([50, 1500, 2**40]))
+    for _ in range(data.draw(st.integers(1, 7))):
+        action = data.draw(st.sampled_from(["next", "add", "add", "remove", "replace", "compact", "reload"]))
+        if action == "next":
+            first = max(model.rows, default=-1) + 1
+            rows = model.random_rows(rng, np.arange(first, first + int(rng.integers(1, 5000))))
+            store.append(*rows, known_new=bool(rng.random() < 0.5))
+            model.put(*rows)
+        elif action == "add":
+            new = [i for i in set(rng.integers(0, span, int(rng.integers(0, 900))).tolist()) if i not in model.rows]
+            rows = model.random_rows(rng, rng.permutation(new))
+            store.append(*rows)
+            model.put(*rows)
+        elif action == "remove":
+            share = rng.choice([0.01, 0.5, 0.95])
+            gone = np.array([i for i in model.rows if rng.random() < share], np.int64)
+            assert store.remove(rng.permutation(gone)) == len(gone)
+            for i in gone.tolist():
+                del model.rows[i]
+        elif action == "replace":
+            ids = np.unique(rng.integers(0, min(span, 3000), int(rng.integers(0, 300))))
+            rows = model.random_rows(rng, ids)
+            assert store.replace(*rows) == sum(i in model.rows for i in ids.tolist())
+            model.put(*rows)
+        elif action == "compact":
+            store.compact()
+        elif store.has_blocks:
+            blocks, ids, counts = store.export_blocks()
+            blocks.flags.writeable = False
+            store = store.filled_from_blocks(blocks, ids, counts, relabel, mapped=bool(rng.random() < 0.5))
+        else:
+            codes, norms, ids, counts = store.export()
+            store = CodeStore.from_arrays(sizes, codes, norms, ids, counts)
+        assert len(store) == len(model.rows)
+    _check(store, model, rng)
+
+
+def _check(store, model, rng):
+    codes, norms, ids, lists = model.arrays()
+    np.testing.assert_array_equal(store.list_sizes, np.bincount(lists, minlength=model.lists))
+    exported = store.export()
+    order = np.argsort(exported.ids)
+    np.testing.assert_array_equal(exported.ids[order], ids)
+    np.testing.assert_array_equal(exported.codes[order], codes)
+    mixed = rng.permutation(np.arange(len(ids)))[:50]
+    rows = store.rows(ids[mixed])
+    np.testing.assert_array_equal(rows.codes, codes[mixed])
+    np.testing.assert_array_equal(rows.lists, lists[mixed])
+    if norms is not None:
+        np.testing.assert_array_equal(rows.norms, norms[mixed])
+        np.testing.assert_array_equal(exported.norms[order], norms)
+    asked = rng.integers(0, 3000, 100)
+    np.testing.assert_array_equal(store.contains(asked), np.isin(asked, ids))
+
+    K = max(model.sizes)
+    nq = int(rng.choice([1, 3, 40]))
+    luts = np.round(rng.normal(size=(nq, model.M, K)) * 4, rng.integers(0, 4)).astype(np.float32)
+    bias = rng.normal(size=nq).astype(np.float32)
+    levels = np.sort(rng.normal(size=256)).astype(np.float32)
+    stored = levels if model.norm == "uint8" else None
+    share = rng.choice([0.0, 0.003, 0.1, 0.9])
+    allowed = np.array([i for i in ids if rng.random() < share] + [10**15], np.int64)
+    bitmap = np.zeros(min(int(ids.max(initial=0)), 10**6), bool)
+    bitmap[allowed[allowed < len(bitmap)]] = True
+    keep = set(allowed.tolist())
+    before = get_num_threads()
+    try:
+        for k, threads in ((1, 1), (7, 3), (5001, 2)):
+            set_num_threads(threads)
+            plain = model.search(luts, bias, k, levels)
+            same(store.search(luts, bias, k, norm_levels=stored), plain)
+            one = store.search(luts[:1], bias[:1], k, norm_levels=stored)
+            same(one, (plain[0][:1], plain[1][:1]))
+            found = store.search(luts, bias, k, norm_levels=stored, allowed=rng.permutation(allowed))
+            same(found, model.search(luts, bias, k, levels, keep=lambda i: i in keep))
+            found = store.search(luts, bias, k, norm_levels=stored, allowed=bitmap)
+            same(found, model.search(luts, bias, k, levels, keep=lambda i: i < len(bitmap) and bitmap[i]))
+            P = int(rng.integers(1, model.lists + 1))
+            probes = np.stack([rng.permutation(model.lists)[:P] for _ in range(nq)]).astype(np.int32)
+            probes[rng.random(probes.shape) < 0.1] = -1
+            own = rng.normal(size=probes.shape).astype(np.float32) if rng.random() < 0.7 else None
+            found = store.search(luts, bias, k, norm_levels=stored, probes=probes, probe_bias=own)
+            same(found, model.search(luts, bias, k, levels, probes, own))
+    finally:
+        set_num_threads(before)
+
+
+@pytest.mark.parametrize("level", kernels.available_levels())
+def test_every_level(level):
+    before = kernels.simd_level()
+    rng = np.random.default_rng(0)
+    try:
+        kernels.set_simd_level(level)
+        for dtype, sizes in SHAPES:
+            for norm in (None, "uint8", "float32"):
+                model = Model(len(sizes), sizes, dtype, norm, 2)
+                store = CodeStore(len(sizes), sizes, code_dtype=dtype, norm=norm, lists=2)
+                rows = model.random_rows(rng, rng.permutation(6000)[:3000])
+                store.append(*rows)
+                model.put(*rows)
+                _check(store, model, rng)
+    finally:
+        kernels.set_simd_level(before)
+
+
+@pytest.fixture
+def filled():
+    rng = np.random.default_rng(0)
+    store = CodeStore(2, [16, 8])
+    store.append(rng.integers(0, 8, (20, 2)).astype(np.uint8), None, np.arange(20) * 2)
+    return store
+
+
+def test_refusals_change_nothing(filled):
+    code, luts, bias = np.zeros((2, 2), np.uint8), np.zeros((1, 2, 16), np.float32), np.zeros(1, np.float32)
+    nan = np.full(1, np.nan, np.float32)
+    cases = [
+        (lambda: filled.append(code, None, np.array([50, 4])), r"repeated: \[4\]"),
+        (lambda: filled.append(code, None, np.array([50, 50])), r"repeated: \[50\]"),
+        (lambda: filled.append(code, None, np.array([50, -1])), "negative"),
+        (lambda: filled.append(code + 8, None, np.array([50, 51])), "codes must lie in"),
+        (lambda: filled.append(code.astype(np.uint16), None, np.array([50, 51])), "codes must be uint8"),
+        (lambda: filled.append(code, np.zeros(2, np.float32), np.array([50, 51])), "norms must be"),
+        (lambda: filled.append(code, None, np.array([50])), r"ids must have shape \(n,\)"),
+        (lambda: filled.remove(np.array([4, 3])), r"not there: \[3\]"),
+        (lambda: filled.remove(np.array([4, 4])), r"repeated: \[4\]"),
+        (lambda: filled.rows(np.array([1])), r"not there: \[1\]"),
+        (lambda: filled.search(luts[:, :1], bias, 1), "luts must have shape"),
+        (lambda: filled.search(luts[:, :, :15].copy(), bias, 1), "codes reach beyond"),
+        (lambda: filled.search(luts, nan, 1), "bias must hold no NaN"),
+        (lambda: filled.search(luts * np.nan, bias, 1), "tables must hold no NaN"),
+        (lambda: filled.search(luts, bias, 1, probes=np.array([[1]], np.int32)), "probes must lie in"),
+        (lambda: filled.search(luts, bias, 1, probes=np.array([[0, 0]], np.int32)), "must differ"),
+        (lambda: filled.search(luts, bias, 1, norm_levels=bias), "norm_levels"),
+        (lambda: CodeStore(2, [16, 300]), "sizes must fit"),
+        (lambda: CodeStore(1, [16], relabel=np.zeros((1, 256), np.uint8)), "permutations"),
+    ]
+    before = filled.export()
+    for use, message in cases:
+        with pytest.raises(ValueError, match=message):
+            use()
+    for a, b in zip(before, filled.export(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_memory_follows_the_rows():
+    store = CodeStore(4, [256] * 4, norm="uint8")
+    codes, norms = np.zeros((300_000, 4), np.uint8), np.zeros(300_000, np.uint8)
+    for i in range(0, 300_000, 10_000):
+        store.append(codes[:10_000], norms[:10_000], np.arange(i, i + 10_000))
+    assert 1_500_000 <= store.nbytes <= 1.2 * 1_500_000
+    store.remove(np.arange(0, 300_000, 2))
+    assert store.nbytes <= 1.4 * 750_000
+    store.remove(np.arange(1, 300_000, 2))
+    assert len(store) == store.nbytes == 0
