@@ -134,15 +134,10 @@ def plan(suite: Suite, dataset: str | None) -> Plan:
                 continue
             key = (identity["dataset"], cell["code"], cell["M"])
             session.sizes.setdefault(key, set()).add(cell["n"])
-            facts = {
-                **identity,
-                "method": _label(cell),
-                **cell,
-                "simd_asked": cell["simd"],
-                "seed": session.seed,
-                "effort": asdict(session.effort),
-            }
-            points.append(Point(f"{identity['dataset']} · {facts['method']}", facts, _COLUMNS, partial(_measure, session, facts)))  # fmt: skip
+            facts = {**identity, "method": _label(cell), **cell}
+            facts |= {"seed": session.seed, "effort": asdict(session.effort)}
+            label = f"{identity['dataset']} · {facts['method']}"
+            points.append(Point(label, facts, _COLUMNS, partial(_measure, session, facts)))
     return Plan(points, session.close)
 
 
@@ -170,7 +165,8 @@ def _cells(grid: dict[str, Any], threads: int) -> list[dict[str, Any]]:
     for combination in itertools.product(*(values[key] for key in _GRID)):
         cell = dict(zip(_GRID, combination, strict=True))
         rival = cell.pop("rivals")
-        cells.append({**cell, "rival": rival})
+        if rival in (*RIVALS[cell["code"]], *OWN):
+            cells.append({**cell, "rival": rival})
     return cells
 
 
