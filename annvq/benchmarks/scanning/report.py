@@ -51,7 +51,7 @@ def markdown(suite: Suite, rows: Sequence[Row]) -> str:
     if rows:
         lines += [f"Measured with {environment_line(rows[-1])}.", ""]
     lines += [
-        "QPS: median, and the widest distance of a pair from it. Level: the SIMD level at which FAISS was fastest. Ratio: "
+        "QPS: median, and the widest distance of a pair from it. Level: SIMD level where FAISS was fastest. Ratio: "
         "median of the pairs' own ratios. ns/vector and look-ups/ns are annvq's, with all that a query costs (tables, "
         "heap, call). Same ids: share of results in which both agree; FastScan scans other codes, and a norm byte is "
         "rounded differently.",
