@@ -1,10 +1,15 @@
-"""Choosing a code for a bit budget, by measuring: which quantizer, how many codebooks, which norm."""
+"""Choosing a code for a bit budget, by measuring: which quantizer, how many codebooks, which norm.
+
+Measuring is staged, as in successive halving: every code of the grid on a part of the sample with short training, the
+best of them again on all of it. Time is bounded: no code is begun that would not end within ``seconds``.
+"""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import sqrt
-from typing import TYPE_CHECKING, Any
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,26 +22,57 @@ if TYPE_CHECKING:
 CRITERION = "10-recall@10"
 # Times closer than this ratio are one time: they are measured, and measuring them again gives others.
 _SAME_TIME = 1.1
-_LEARN_SHARE, _MAX_LEARN = 0.3, 20_000
+_LEARN_SHARE = 0.4
 
-# (quantizer, at most so many bits per codebook, norm); the norm is charged to the budget.
+# (method of the harness, at most so many bits per codebook, norm), the most promising of each kind first; the norm is
+# charged to the budget.
 _GRID: tuple[tuple[str, int, str], ...] = (
-    ("product", 4, "auto"),
-    ("product", 6, "auto"),
     ("product", 8, "auto"),
-    ("product", 10, "auto"),
-    ("residual", 6, "uint8"),
     ("residual", 8, "uint8"),
-    ("residual", 8, "float32"),
-    ("residual", 10, "uint8"),
-    ("additive", 6, "uint8"),
     ("additive", 8, "uint8"),
+    ("product", 4, "auto"),
+    ("residual", 6, "uint8"),
+    ("additive", 6, "uint8"),
+    ("product", 6, "auto"),
+    ("residual", 8, "float32"),
+    ("product", 10, "auto"),
+    ("residual", 10, "uint8"),
 )
+# Codebooks of more entries than the usual 256 are tried where each entry has this many learn vectors.
+_VECTORS_PER_ENTRY, _USUAL_ENTRIES = 20, 256
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How much of the sample a stage measures on, and how long it trains.
+
+    Attributes:
+        learn, base: at most so many vectors.
+        steps, iterations: bounds of the recipe; see :func:`annvq.benchmarks.baselines.annvq.bounded`.
+        until: share of the time after which no further code is begun.
+    """
+
+    name: Literal["screened", "measured"]
+    learn: int
+    base: int
+    steps: int
+    iterations: int
+    until: float
+
+
+# Both at d = 128; vectors of more dimensions are screened on fewer.
+_SCREEN = Stage("screened", learn=5_000, base=7_500, steps=10, iterations=4, until=0.5)
+_MEASURE = Stage("measured", learn=1 << 62, base=1 << 62, steps=40, iterations=10, until=1.0)
+_FINALISTS = 3  # by recall, beside the best of each quantizer
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One code as measured; ``error`` says why it could not be, and the figures are then None."""
+    """One code as measured.
+
+    ``stage`` is ``"measured"`` on the whole sample, ``"screened"`` on a part of it, or ``"planned"`` when time ran
+    out before. ``error`` says why a code could not be measured. Figures that do not exist are None.
+    """
 
     kind: str
     nbits: tuple[int, ...]
@@ -52,6 +88,7 @@ class Candidate:
     search_us: float | None = None
     wmops: float | None = None
     error: str | None = None
+    stage: Literal["planned", "screened", "measured"] = "planned"
 
     @property
     def label(self) -> str:
@@ -70,19 +107,42 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """What :func:`choose` found: every candidate, the Pareto front and one recommendation with its reason."""
+    """What :func:`choose` found.
+
+    Attributes:
+        n, n_learn, nq: base, learn and query vectors of the last stage.
+        candidates: every code, with the figures of the last stage it was in.
+        front: those of the last stage that none other beats; highest recall first.
+        recommended: one of the front; ``reason`` says why.
+        seconds: what it took.
+    """
 
     bits: int
     n: int
+    n_learn: int
     nq: int
     candidates: tuple[Candidate, ...]
     front: tuple[Candidate, ...]
     recommended: Candidate
     reason: str
+    seconds: float
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         return asdict(self)
+
+    def effort(self) -> str:
+        """How many codes were measured on what, in a sentence or two."""
+        counts = {s: sum(c.stage == s for c in self.candidates) for s in ("measured", "screened", "planned")}
+        seen, total = counts["measured"] + counts["screened"], len(self.candidates)
+        text = f"{seen} of {total} codes measured, in {self.seconds:.0f} s, trained on {self.n_learn:,} vectors."
+        if counts["measured"] and counts["screened"]:
+            text += f" {counts['screened']} only on a part of the sample, where {counts['measured']} did better."
+        if counts["planned"]:
+            text += f" Time ran out before {counts['planned']} more; more seconds measure them."
+        elif not counts["measured"]:
+            text += " That is a part of the sample; more seconds measure the best on all of it."
+        return text
 
     def table(self) -> Any:
         """A rich table of the candidates; those on the Pareto front are marked."""
@@ -94,16 +154,20 @@ class Choice:
         )
         for name in ("", "code", CRITERION, "recall@1", "MSE", "train s", "encode µs", "search µs", "WMOPS"):
             table.add_column(name, justify="left" if name in ("", "code") else "right")
-        for c in sorted(self.candidates, key=lambda c: -(c.recall if c.recall is not None else -1)):
-            if c.error is not None:
-                table.add_row("", c.label, f"[dim]{c.error}[/dim]")
+        order = ("measured", "screened", "planned")
+        last = self.recommended.stage
+        for c in sorted(self.candidates, key=lambda c: (order.index(c.stage), -(c.recall or -1.0))):
+            if c.error is not None or c.stage == "planned":
+                table.add_row("", c.label, f"[dim]{c.error or 'not measured: no time left'}[/dim]")
                 continue
             mark = "★" if c is self.recommended else ("•" if c in self.front else "")
             values = (c.recall, c.recall_at_1, c.mse, c.train_s, c.encode_us, c.search_us, c.wmops)
             formats = (".3f", ".3f", ".4g", ".1f", ".2f", ".0f", ".3g")
             cells = [format(v, f) if v is not None else "–" for v, f in zip(values, formats, strict=True)]
-            table.add_row(mark, c.label, *cells)
-        table.caption = "★ recommended, • on the Pareto front of recall, encoding and search time"
+            table.add_row(mark, c.label, *cells, style=None if c.stage == last else "dim")
+        table.caption = "★ recommended, • on the Pareto front of recall, encoding and search time" + (
+            "; dim: screened on a part of the sample only, figures of that part" if last == "measured" else ""
+        )
         table.caption_justify = "left"
         return table
 
@@ -113,6 +177,7 @@ def choose(
     *,
     bits: int,
     metric: str = "l2",
+    seconds: float = 60.0,
     sample: int = 50_000,
     nq: int = 500,
     seed: int = 0,
@@ -122,12 +187,14 @@ def choose(
     """Measure a grid of codes at ``bits`` bits per vector on a sample of ``x`` and recommend one.
 
     The sample is split in three disjoint parts: queries, learn vectors, and a base to search. Every bit
-    stored per vector is charged, the norm of residual and additive codes among them.
+    stored per vector is charged, the norm of residual and additive codes among them. Training is shorter than
+    ``fit``'s own, alike for all codes.
 
     Args:
         x: (n, d) vectors, NumPy (memory maps too) or torch.
         bits: bits per vector in all.
         metric: ``"l2"``, ``"ip"`` or ``"cosine"``.
+        seconds: to spend, beside reading the sample. At least one code is measured, whatever it takes.
         sample: at most so many vectors are looked at.
         nq: queries held out, at most a tenth of the sample.
         seed: of the sample and of training.
@@ -141,63 +208,137 @@ def choose(
     positive_int(bits, "bits")
     positive_int(sample, "sample")
     positive_int(nq, "nq")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise ValueError(f"seconds must be a positive number, got {seconds!r}")
     from annvq.benchmarks import environment
+    from annvq.benchmarks.run import Observer
     from annvq.config import get_num_threads
 
     if int(x.shape[0]) < 1000:
         raise ValueError(f"x must have at least 1000 vectors to choose on, got {int(x.shape[0])}")
     with environment.pinned_threads(get_num_threads() if threads is None else positive_int(threads, "threads")):
         data = _split(x, metric, sample, nq, seed)
-        candidates = _measure_all(data, bits, seed, observer)
-    good = [c for c in candidates if c.error is None]
+        measuring = _Measuring(data, bits, seed, seconds, observer or Observer())
+        candidates = measuring.run(_candidates(bits, data.base.shape[1], data.metric, len(data.learn)))
+    good = [c for c in candidates if c.error is None and c.stage != "planned"]
     if not good:
-        raise ValueError(f"bits={bits}: no code could be measured; the first: {candidates[0].error}")
-    front = pareto(good)
+        failed = next(c for c in candidates if c.error is not None)
+        raise ValueError(f"bits={bits}: no code could be measured; the first: {failed.error}")
+    last = [c for c in good if c.stage == "measured"] or good
+    front = pareto(last)
     best, reason = recommend(front, len(data.queries))
-    return Choice(bits, len(data.base), len(data.queries), tuple(candidates), tuple(front), best, reason)
+    n, n_learn = measuring.rows
+    return Choice(
+        bits, n, n_learn, len(data.queries), tuple(candidates), tuple(front), best, reason, measuring.elapsed()
+    )
 
 
 def _split(x: Any, metric: str, sample: int, nq: int, seed: int) -> Any:
     """Disjoint base, learn and queries from a seeded sample of ``x``."""
-    from annvq.benchmarks.runners.codes import prepare
-    from annvq.datasets import Dataset, exact_neighbors
-
     n = int(x.shape[0])
     rows = np.random.default_rng(seed).choice(n, min(n, sample), replace=False)
     # In file order a memory map is read once; which part a row falls in is drawn apart.
     part = np.random.default_rng(seed + 1).permutation(len(rows))
     held: npt.NDArray[Any] = np.asarray(x[np.sort(rows)])
     nq = max(1, min(nq, len(rows) // 10))
-    n_learn = min(_MAX_LEARN, int(_LEARN_SHARE * len(rows)))
+    n_learn = int(_LEARN_SHARE * len(rows))
     queries, learn, base = (np.ascontiguousarray(held[p], dtype=np.float32) for p in np.split(part, [nq, nq + n_learn]))
+    return _prepared(metric, base, learn, queries)
+
+
+def _prepared(metric: str, base: Any, learn: Any, queries: Any) -> Any:
+    from annvq.benchmarks.runners.codes import prepare
+    from annvq.datasets import Dataset, exact_neighbors
+
     neighbors, distances = exact_neighbors(base, queries, min(100, len(base)), metric=metric)
     return prepare(Dataset("sample", metric, base, learn, queries, neighbors, distances), {})
 
 
-def _measure_all(data: Any, bits: int, seed: int, observer: "Observer | None") -> list[Candidate]:
-    from annvq.benchmarks.run import Observer, measure_point
-    from annvq.benchmarks.runners import Point
+class _Measuring:
+    """The two stages, within their time."""
 
-    watch = observer or Observer()
-    planned = list(_candidates(bits, data.base.shape[1], data.metric, len(data.learn)))
-    points = [Point(c.label, {}, (), partial(_measure_one, c, data, bits, seed)) for c in planned]
-    watch.planned(points)
-    measured = []
-    for candidate, point in zip(planned, points, strict=True):
-        watch.started(point)
-        row = measure_point(point)
-        figures = {k: row.get(k) for k in ("bits_per_vector", "mse", "train_s", "encode_us", "search_us", "wmops")}
-        figures |= {"recall": row.get(CRITERION), "recall_at_1": row.get("recall@1"), "error": row["error"]}
-        measured.append(Candidate(**{**asdict(candidate), **figures}))
-        watch.finished(point, row, measured=True)
-    return measured
+    def __init__(self, data: Any, bits: int, seed: int, seconds: float, watch: "Observer") -> None:
+        self.data, self.bits, self.seed, self.seconds, self.watch = data, bits, seed, seconds, watch
+        self.start = perf_counter()
+        self.points: list[Any] = []
+        self.result: dict[Candidate, Candidate] = {}  # by what was planned
+        self.rows = (0, 0)  # base and learn vectors of the last stage that measured anything
+
+    def elapsed(self) -> float:
+        return perf_counter() - self.start
+
+    def run(self, planned: Sequence[Candidate]) -> list[Candidate]:
+        """Every candidate as its last stage left it, in the grid's order."""
+        self.result = {c: c for c in planned}
+        finalists, expected = list(planned), dict.fromkeys(planned, 0.0)
+        screen = self._screen(planned)
+        # A small sample is measured at once: its parts would say nothing.
+        if 2 * screen.learn < len(self.data.learn) and 2 * screen.base < len(self.data.base):
+            part = _prepared(
+                self.data.metric, self.data.base[: screen.base], self.data.learn[: screen.learn], self.data.queries
+            )
+            took = self._stage(screen, part, finalists, expected)
+            finalists = _finalists(self.result)
+            more = (len(self.data.learn) + len(self.data.base)) / (screen.learn + screen.base)
+            expected = {c: more * took[c] for c in finalists}
+        self._stage(_MEASURE, self.data, finalists, expected)
+        return list(self.result.values())
+
+    def _screen(self, planned: Sequence[Candidate]) -> Stage:
+        share = min(1.0, 128 / self.data.base.shape[1])
+        entries = 2 ** max(max(c.nbits) for c in planned)
+        return replace(_SCREEN, learn=max(int(_SCREEN.learn * share), 8 * entries), base=int(_SCREEN.base * share))
+
+    def _stage(
+        self, stage: Stage, data: Any, planned: Sequence[Candidate], expected: dict[Candidate, float]
+    ) -> dict[Candidate, float]:
+        """Measure those of ``planned`` that should end in time. Returns the seconds that each took."""
+        from annvq.benchmarks.run import measure_point
+        from annvq.benchmarks.runners import Point
+
+        points = {
+            c: Point(f"{c.label} ({stage.name})", {}, (), partial(_measure_one, c, data, self.bits, self.seed, stage))
+            for c in planned
+        }
+        self.points += points.values()
+        self.watch.planned(self.points)
+        took = {}
+        for c, point in points.items():
+            begun = self.elapsed()
+            late = begun + expected[c] > stage.until * self.seconds
+            if late and any(r.stage != "planned" for r in self.result.values()):
+                self.points.remove(point)
+                self.watch.planned(self.points)
+                continue
+            self.watch.started(point)
+            row = measure_point(point)
+            took[c] = self.elapsed() - begun
+            self.result[c] = replace(c, stage=stage.name, **_figures(row))
+            self.rows = (len(data.base), len(data.learn))
+            self.watch.finished(point, row, measured=True)
+        return took
 
 
-def _measure_one(c: Candidate, data: Any, bits: int, seed: int) -> dict[str, Any]:
+def _figures(row: dict[str, Any]) -> dict[str, Any]:
+    kept = {k: row.get(k) for k in ("bits_per_vector", "mse", "train_s", "encode_us", "search_us", "wmops", "error")}
+    return kept | {"recall": row.get(CRITERION), "recall_at_1": row.get("recall@1")}
+
+
+def _finalists(result: dict[Candidate, Candidate]) -> list[Candidate]:
+    """The best by recall, and the best of each quantizer: more vectors and longer training change their order."""
+    good = [c for c, figures in result.items() if figures.recall is not None]
+    ranked = sorted(good, key=lambda c: -(result[c].recall or 0.0))
+    of_kind = {c.kind: c for c in reversed(ranked)}
+    return [c for at, c in enumerate(ranked) if at < _FINALISTS or of_kind[c.kind] is c]
+
+
+def _measure_one(c: Candidate, data: Any, bits: int, seed: int, stage: Stage) -> dict[str, Any]:
     from annvq.benchmarks.baselines import Budget, make
     from annvq.benchmarks.runners.codes import Timing, measure
 
-    options = {"nbits": max(c.nbits), "norm": c.norm if c.norm else "auto"}
+    options = {"nbits": max(c.nbits), "norm": c.norm if c.norm else "auto", "steps": stage.steps}
+    if c.kind == "additive":
+        options["iterations"] = stage.iterations
     return measure(make(f"annvq.{c.kind}", Budget(c.dim, bits, c.metric), options, seed), data, Timing(5, 3, 1.0))
 
 
@@ -213,7 +354,9 @@ def _candidates(bits: int, dim: int, metric: str, n_learn: int) -> Sequence[Cand
         if left < 1:
             continue
         nbits = split_bits(left, most)
-        if (kind == "product" and dim % len(nbits)) or 2 ** max(nbits) > n_learn:
+        entries = 2 ** max(nbits)
+        enough = entries * (_VECTORS_PER_ENTRY if entries > _USUAL_ENTRIES else 1)
+        if (kind == "product" and dim % len(nbits)) or enough > n_learn:
             continue
         found.setdefault((kind, nbits, norm), Candidate(kind, nbits, norm, metric, dim))
     if not found:

@@ -1,6 +1,8 @@
 """Choosing a code: disjoint parts, every bit charged, front and recommendation by their definitions."""
 
 import json
+from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annvq import budget
+from annvq.benchmarks.run import Observer
 from annvq.budget import Candidate, pareto, recommend
 from annvq.training.kmeans import KMeans
 from annvq.training.recipe import Recipe
@@ -96,12 +99,72 @@ def test_choose_measures_and_recommends(monkeypatch, tmp_path):
     assert choice.recommended.code_line().startswith("annvq.FlatIndex(annvq.ProductVQ(dim=8, M=")
 
 
+@pytest.fixture
+def staged(monkeypatch, tmp_path):
+    """Five codes, screened on a few vectors."""
+    monkeypatch.setenv("ANNVQ_DATA", str(tmp_path))
+    grid = [("product", n, "auto") for n in (4, 3, 2, 1)] + [("residual", 2, "uint8")]
+    monkeypatch.setattr(budget, "_GRID", tuple(grid))
+    monkeypatch.setattr(budget, "_FINALISTS", 2)
+    monkeypatch.setattr(budget, "_SCREEN", replace(budget._SCREEN, learn=130, base=300, until=1.0))
+    rng = np.random.default_rng(0)
+    return (rng.standard_normal((3000, 6)) @ rng.standard_normal((6, 24))).astype(np.float32)
+
+
+def test_the_best_are_measured_again(staged):
+    class Seen(Observer):
+        def __init__(self):
+            self.labels = []
+
+        def started(self, point):
+            self.labels.append(point.label)
+
+    choice = budget.choose(staged, bits=24, nq=100, threads=1, observer=(seen := Seen()))
+    stages = {c.label: c.stage for c in choice.candidates}
+    assert list(stages) == ["product 6x4", "product 8x3", "product 12x2", "product 24x1", "residual 8x2 + uint8 norm"]
+    assert len(seen.labels) == 5 + sum(stage == "measured" for stage in stages.values())
+    assert sum(stage == "measured" for stage in stages.values()) in (2, 3)
+    assert set(stages.values()) == {"screened", "measured"}
+    # The best of each kind goes on, however the others fare.
+    assert stages["residual 8x2 + uint8 norm"] == stages["product 6x4"] == "measured"
+    assert {c.stage for c in choice.front} == {"measured"}
+    assert (choice.n, choice.n_learn, choice.nq) == (1700, 1200, 100)
+    assert "5 of 5 codes measured" in choice.effort()
+    assert "only on a part of the sample" in choice.effort()
+    by_recall = max((c for c in choice.candidates if c.stage == "measured"), key=lambda c: c.recall)
+    assert by_recall is choice.front[0]
+
+
+def test_time_is_kept(staged):
+    choice = budget.choose(staged, bits=24, nq=100, threads=1, seconds=1e-6)
+    assert [c.stage for c in choice.candidates] == ["screened"] + ["planned"] * 4
+    assert choice.recommended is choice.candidates[0]
+    assert (choice.n, choice.n_learn) == (300, 130)
+    assert "1 of 5 codes measured" in choice.effort()
+    assert "Time ran out before 4 more" in choice.effort()
+    assert choice.table().row_count == 5
+
+
+def test_a_code_that_would_not_end_is_not_begun(staged, monkeypatch):
+    """By a clock that goes a second forward whenever it is read."""
+    ticks = count()
+    monkeypatch.setattr(budget, "perf_counter", lambda: float(next(ticks)))
+    everything = budget.choose(staged, bits=24, nq=100, threads=1, seconds=10_000)
+    assert "measured" in {c.stage for c in everything.candidates}
+    # Screening takes a second for each code, measuring all 2,900 rows as many times more as there are rows.
+    screened = budget.choose(staged, bits=24, nq=100, threads=1, seconds=16)
+    assert {c.stage for c in screened.candidates} == {"screened"}
+    assert "part of the sample; more seconds" in screened.effort()
+
+
 @pytest.mark.parametrize(
     ("x", "arguments", "error", "message"),
     [
         (np.zeros((10, 4), np.float32), {"bits": 8}, ValueError, "at least 1000 vectors"),
         (np.zeros((2000, 4), np.float32), {"bits": 0}, ValueError, "bits must be"),
         (np.zeros((2000, 4), np.float32), {"bits": 8, "nq": 0}, ValueError, "nq must be"),
+        (np.zeros((2000, 4), np.float32), {"bits": 8, "seconds": 0}, ValueError, "seconds must be"),
+        (np.zeros((2000, 4), np.float32), {"bits": 8, "seconds": "1"}, ValueError, "seconds must be"),
         ([[1.0]], {"bits": 8}, TypeError, "x must be"),
     ],
 )

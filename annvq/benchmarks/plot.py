@@ -1,6 +1,6 @@
 """Pictures of results, drawn without a display."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,4 +90,24 @@ def toy(rows: Sequence[Row], path: Path, title: str) -> None:
         axis.grid(alpha=0.3, which="both")
         axis.legend(frameon=False)
     figure.suptitle(f"{title}\n{environment_line(good[-1])}" if good else title, fontsize=9)
+    figure.savefig(path)
+
+
+def bars(groups: Mapping[str, Mapping[str, Sequence[float]]], path: Path, title: str) -> None:
+    """Mean error of each method, one panel per comparison; dots are the seeds."""
+    held = {name: {m: v for m, v in methods.items() if v} for name, methods in groups.items()}
+    columns = min(3, max(1, len(held)))
+    figure, axes = _figure(-(-max(1, len(held)) // columns), columns)
+    for axis in axes.flat:
+        axis.set_visible(False)
+    for axis, (name, methods) in zip(axes.flat, held.items(), strict=False):
+        axis.set_visible(True)
+        for at, (method, values) in enumerate(methods.items()):
+            axis.barh(at, sum(values) / len(values), color=_COLOURS[at % len(_COLOURS)], alpha=0.7, label=method)
+            axis.plot(values, [at] * len(values), "k.", markersize=4)
+        axis.set_yticks(range(len(methods)), list(methods), fontsize=8)
+        axis.invert_yaxis()
+        axis.set_title(name, loc="left", fontsize=8)
+        axis.set_xlabel("mean of ‖x − x̂‖²", fontsize=8)
+    figure.suptitle(title, fontsize=9)
     figure.savefig(path)

@@ -32,9 +32,9 @@ def best_values(rows: Sequence[Row], columns: Iterable[str]) -> dict[str, Any]:
     return best
 
 
-def grouped(rows: Iterable[Row]) -> dict[tuple[str, int], list[Row]]:
+def grouped(rows: Iterable[Row]) -> dict[tuple[str, int | None], list[Row]]:
     """Rows by (data set, budget), in order of appearance."""
-    groups: dict[tuple[str, int], list[Row]] = {}
+    groups: dict[tuple[str, int | None], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["dataset"], row["bits"]), []).append(row)
     return groups
@@ -50,19 +50,22 @@ def environment_line(row: Row) -> str:
     return f"{env['cpu']}, SIMD {env['simd']}, {env['threads']} threads; {libraries}{commit}; {row['date']}"
 
 
+def _heading(row: Row) -> str:
+    if row["n"] is None:
+        return f"{row['dataset']}: not measured"
+    return f"{row['dataset']}: n = {row['n']:,}, d = {row['d']}, {row['bits']} bits per vector in all"
+
+
 def terminal_table(rows: Sequence[Row]) -> list[Any]:
     """One rich table per data set and budget; the best of each column is bold."""
     from rich.table import Table
 
     tables = []
-    for (dataset, bits), group in grouped(rows).items():
+    for group in grouped(rows).values():
         columns = columns_of(rows)
         best = best_values(group, columns)
         first = group[0]
-        table = Table(
-            title=f"{dataset}: n = {first['n']:,}, d = {first['d']}, {bits} bits per vector in all",
-            title_justify="left",
-        )
+        table = Table(title=_heading(first), title_justify="left")
         table.add_column("method", no_wrap=True)
         for name in columns:
             table.add_column(COLUMNS[name].title, justify="right")
@@ -80,20 +83,26 @@ def terminal_table(rows: Sequence[Row]) -> list[Any]:
     return tables
 
 
+def _how(row: Row) -> str:
+    if row["n"] is None:
+        return ""
+    return (
+        f"{row['nq']:,} queries, metric {row['metric']}; trained on {row['n_learn']:,} vectors ({row['learn_source']})."
+    )
+
+
 def markdown(suite: Suite, rows: Sequence[Row], pictures: Iterable[str]) -> str:
     """The report as Markdown: how it was measured, pictures, a table per data set and budget."""
     lines = [f"# {suite.title or suite.name}", ""]
     if rows:
         lines += [f"Measured with {environment_line(rows[-1])}.", ""]
     lines += [f"![]({picture})" for picture in pictures]
-    for (dataset, bits), group in grouped(rows).items():
+    for group in grouped(rows).values():
         columns = columns_of(rows)
         best = best_values(group, columns)
-        first = group[0]
-        lines += ["", f"## {dataset}, {bits} bits per vector in all", ""]
+        lines += ["", f"## {_heading(group[0])}", ""]
         lines += [
-            f"n = {first['n']:,}, d = {first['d']}, {first['nq']:,} queries, metric {first['metric']}; "
-            f"trained on {first['n_learn']:,} vectors ({first['learn_source']}).",
+            _how(group[0]),
             "",
             "| method | " + " | ".join(COLUMNS[c].title for c in columns) + " |",
             "|---|" + "---:|" * len(columns),

@@ -3,6 +3,7 @@
 import datetime
 import logging
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,9 @@ def run(
         ValueError: the suite, the data set or the results file cannot be used.
     """
     watch = observer or Observer()
-    count = threads or suite.threads or usable_cores()
+    if threads:
+        suite = replace(suite, threads=threads)
+    count = suite.threads or usable_cores()
     kind = runner(suite.kind)
     results = Results(out, fresh=fresh)
     with environment.pinned_threads(count):
@@ -62,19 +65,32 @@ def run(
         keys = {point: digest({"point": point, **measured_with}) for point in points.values()}
         results.drop_stale(keys)
         watch.planned(plan.points)
-        rows: list[Row] = []
-        for point in plan.points:
-            name = points[id(point)]
-            row = results.find(keys[name])
-            measured = row is None
-            if row is None:
-                watch.started(point)
-                tail = {"suite": suite.name, "point": name, "key": keys[name], "env": where}
-                row = results.append({**measure_point(point), **tail})
-            watch.finished(point, row, measured=measured)
-            rows.append(row)
+        try:
+            rows = [_row(point, points[id(point)], keys, results, suite, where, watch) for point in plan.points]
+        finally:
+            plan.close()
     kind.report(suite, rows, out)
     return rows
+
+
+def _row(
+    point: Point,
+    name: str,
+    keys: dict[str, str],
+    results: Results,
+    suite: Suite,
+    where: dict[str, Any],
+    watch: Observer,
+) -> Row:
+    """The row of one point, as it is in ``results`` or measured."""
+    row = results.find(keys[name])
+    measured = row is None
+    if row is None:
+        watch.started(point)
+        tail = {"suite": suite.name, "point": name, "key": keys[name], "env": where}
+        row = results.append({**measure_point(point), **tail})
+    watch.finished(point, row, measured=measured)
+    return row
 
 
 def measure_point(point: Point) -> Row:

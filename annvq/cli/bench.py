@@ -1,7 +1,6 @@
 """``annvq bench``."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -48,6 +47,7 @@ def bench(
 
     from annvq.benchmarks import load_suite, run, suite_names
     from annvq.benchmarks.runners import runner
+    from annvq.cli.progress import Bar
 
     if listing:
         for name in suite_names():
@@ -56,7 +56,7 @@ def bench(
     chosen = load_suite(suite, quick=quick)
     folder = out or Path("annvq-bench") / (chosen.name + ("-quick" if quick else ""))
     console = wide_console()
-    with _observer(console) as observer:
+    with Bar(console) as observer:
         rows = run(chosen, out=folder, dataset=dataset, threads=threads, fresh=not resume, observer=observer)
     for table in runner(chosen.kind).tables(rows):
         console.print(table)
@@ -66,46 +66,3 @@ def bench(
         click.echo(f"{len(failed)} of {len(rows)} rows failed; each says why", err=True)
     if len(failed) == len(rows):
         raise RuntimeError(f"no row could be measured; the first: {rows[0]['error'] if rows else 'none'}")
-
-
-def _observer(console: Any) -> Any:
-    """A progress bar over the points of a suite, as a context manager."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from annvq.benchmarks.run import Observer
-
-    class Bar(Observer):
-        def __init__(self) -> None:
-            self.progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=30),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                console=console,
-            )
-            self.task = self.progress.add_task("loading", total=None)
-            self.earlier = 0
-
-        def __enter__(self) -> "Bar":
-            self.progress.start()
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self.progress.update(self.task, description="measured")
-            self.progress.stop()
-            if self.earlier:
-                console.print(f"{self.earlier} rows were there already (--fresh measures them again)")
-
-        def planned(self, points: Any) -> None:
-            self.progress.update(self.task, total=len(points))
-
-        def started(self, point: Any) -> None:
-            self.progress.update(self.task, description=point.label)
-
-        def finished(self, point: Any, row: Any, *, measured: bool) -> None:
-            self.earlier += not measured
-            self.progress.advance(self.task)
-            if row["error"] is not None:
-                console.print(f"[red]failed[/red] {point.label}: {row['error']}")
-
-    return Bar()

@@ -12,6 +12,13 @@ from annvq.cli.console import wide_console
 @click.argument("data")
 @click.option("--bits", type=click.IntRange(min=1), default=64, show_default=True, help="Bits per vector in all.")
 @click.option("--metric", type=click.Choice(["l2", "ip", "cosine"]), help="[default: the data set's, else l2]")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="Time to spend: no code is begun that would not end within it.",
+)
 @click.option("--sample", type=click.IntRange(min=1), default=50_000, show_default=True, help="Vectors measured on.")
 @click.option(
     "--queries", "nq", type=click.IntRange(min=1), default=500, show_default=True, help="Held out as queries."
@@ -23,6 +30,7 @@ def choose(
     data: str,
     bits: int,
     metric: str | None,
+    seconds: float,
     sample: int,
     nq: int,
     seed: int,
@@ -34,22 +42,22 @@ def choose(
     DATA is a file of vectors, or a data set by name or path. Queries are held out of the sample; a set's
     own queries are not used. Every stored bit is charged: the norm of residual and additive codes comes out
     of BITS.
+
+    All codes are screened on a part of the sample with short training, the best again on all of it. More
+    --sample and --seconds measure more closely.
     """
     from rich.console import Console
 
     from annvq import budget
-    from annvq.benchmarks.run import Observer
-    from annvq.cli.bench import _observer
+    from annvq.cli.progress import Bar
 
     x, its_metric = _sample_source(data)
-    console = Console(stderr=True)
-    watching: Any = _observer(console)
-    with watching as observer:
-        assert isinstance(observer, Observer)
+    with Bar(Console(stderr=True)) as observer:
         choice = budget.choose(
             x,
             bits=bits,
             metric=metric or its_metric,
+            seconds=seconds,
             sample=sample,
             nq=nq,
             seed=seed,
@@ -61,6 +69,7 @@ def choose(
         return
     out = wide_console()
     out.print(choice.table())
+    out.print(choice.effort(), highlight=False)
     out.print(f"\n[bold]Recommended: {choice.recommended.label}[/bold]\n{choice.reason}")
     out.print(f"\n{choice.recommended.code_line()}", highlight=False)
 

@@ -38,12 +38,20 @@ def test_defaults_are_said_to_be_defaults():
     assert make("faiss.lsq", Budget(16, 32), {}, 0).config["M"] == 3
 
 
+@pytest.mark.parametrize(("bits", "M", "nbits"), [(64, 8, 7), (128, 20, 6), (40, 4, 8)])
+def test_residual_codes_in_sub_spaces_take_the_budget(bits, M, nbits):
+    method = make("faiss.prq", Budget(16, bits), {"beam": 7}, 0)
+    assert (method.config["M"], method.config["nbits"], method.config["beam"]) == (M, nbits, 7)
+    assert M * nbits + 8 == bits == method.bits_per_vector()
+
+
 @pytest.mark.parametrize(
     ("use", "budget", "options", "message"),
     [
         ("faiss.pq", Budget(16, 60), {}, "cannot spend 60 bits"),
         ("faiss.rq", Budget(16, 8), {}, "cannot spend 8 bits, 8 of them on the norm"),
         ("faiss.pq", Budget(10, 32), {}, "dim must be a multiple of M=4"),
+        ("faiss.prq", Budget(16, 64), {"nsplits": 3}, "do not share out"),
         ("faiss.pq", Budget(16, 32), {"beam": 2}, "unknown option 'beam'"),
         ("faiss.hnsw", Budget(16, 32), {}, "unknown method 'faiss.hnsw'"),
         ("annvq.product", Budget(10, 32), {}, "dim must be"),

@@ -8,6 +8,7 @@ import pytest
 from annvq.benchmarks import load_suite, run
 from annvq.benchmarks.results import read_rows
 from annvq.benchmarks.run import Observer
+from annvq.benchmarks.runners import runner
 
 SUITE = """
 title = "small"
@@ -127,6 +128,18 @@ def test_rows_are_reproducible_and_json(tmp_path, vectors, suite):
         assert one["mse"] == other["mse"]
         assert one["recall@10"] == other["recall@10"]
         json.dumps(one, allow_nan=False)
+
+
+def test_of_several_data_sets_one_may_be_missing(tmp_path, vectors):
+    path = tmp_path / "two.toml"
+    text = SUITE.replace("bits = [16]", f'bits = [16]\ndatasets = ["{tmp_path / "absent.npy"}", "{vectors}"]')
+    path.write_text(text)
+    rows = run(load_suite(path), out=tmp_path / "out")
+    assert [row["method"] for row in rows] == ["load", "first", "impossible", "faiss.rq"]
+    assert "absent" in rows[0]["error"]
+    assert rows[1]["mse"] > 0
+    assert "absent.npy: not measured" in (tmp_path / "out" / "report.md").read_text()
+    assert len(runner("codes").tables(rows)) == 2
 
 
 def test_a_missing_data_set_is_an_error_of_the_run(tmp_path, suite):

@@ -11,45 +11,48 @@ from annvq.complexity import NORM_BITS
 from annvq.indexes import FlatIndex
 from annvq.quantizers import Quantizer, TableQuantizer
 from annvq.quantizers import make as make_quantizer
-from annvq.training.recipe import Recipe, default_recipe
+from annvq.training.parts import Alternate
+from annvq.training.recipe import Part, Recipe, default_recipe
 from annvq.training.trainer import TrainerPart
 
 NAMES = ("product", "residual", "additive")
-_CHUNK = 1 << 16
+_BOUNDS = ("steps", "iterations")
 
 
-def with_steps(quantizer: Quantizer, steps: int | None) -> Recipe:
-    """The default recipe, its stochastic optimisation bounded to ``steps`` batches unless that is None."""
+def bounded(quantizer: Quantizer, *, steps: int | None = None, iterations: int | None = None) -> Recipe:
+    """The default recipe with its stochastic optimisation bounded to ``steps`` batches, and its alternation of encoding
+    and refitting to ``iterations`` rounds; None leaves a part as it is."""
     recipe = default_recipe(quantizer)
-    if steps is None:
-        return recipe
-    parts = [
-        replace(part, trainer=replace(part.trainer, steps=steps)) if isinstance(part, TrainerPart) else part
-        for part in recipe.parts
-    ]
-    return replace(recipe, parts=parts)
+    return replace(recipe, parts=[_bounded(part, steps, iterations) for part in recipe.parts])
+
+
+def _bounded(part: Part, steps: int | None, iterations: int | None) -> Part:
+    if isinstance(part, TrainerPart) and steps is not None:
+        return replace(part, trainer=replace(part.trainer, steps=steps))
+    if isinstance(part, Alternate) and iterations is not None:
+        return replace(part, plan=replace(part.plan, iterations=iterations))
+    return part
 
 
 class Code:
-    """A quantizer of annvq, searched by FlatIndex.
+    """A quantizer of annvq, searched by FlatIndex; ``bounds`` are those of :func:`bounded`."""
 
-    ``steps`` bounds the stochastic optimisation of the default recipe; None leaves it as it is.
-    """
-
-    def __init__(self, quantizer: TableQuantizer, metric: str, norm: Any, seed: int, steps: int | None) -> None:
+    def __init__(
+        self, quantizer: TableQuantizer, metric: str, norm: Any, seed: int, bounds: dict[str, int | None]
+    ) -> None:
         self.quantizer = quantizer
-        self.steps = steps
+        self.bounds = bounds
         self.index = FlatIndex(quantizer, metric=metric, norm=norm)
         self.seed = seed
         self.config: dict[str, Any] = {
             "quantizer": quantizer.kind,
             **quantizer.config,
             "norm": self.index.norm,
-            "recipe": "default" if steps is None else f"default, {steps} steps",
+            "recipe": ", ".join(["default", *(f"{n} {what}" for what, n in bounds.items() if n is not None)]),
         }
 
     def fit(self, learn: F32) -> None:
-        self.quantizer.fit(learn, seed=self.seed, recipe=with_steps(self.quantizer, self.steps))
+        self.quantizer.fit(learn, seed=self.seed, recipe=bounded(self.quantizer, **self.bounds))
 
     def add(self, x: F32) -> None:
         self.index.add(x)
@@ -70,8 +73,12 @@ class Code:
 
 
 def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> Code:
-    """An untrained quantizer; options: ``nbits`` (at most, per codebook), ``norm``, ``beam``, ``steps``."""
-    check_options(f"annvq.{name}", options, ("nbits", "norm", "beam", "steps"))
+    """An untrained quantizer.
+
+    Options: ``nbits`` (at most, per codebook), ``norm``, ``beam``, and the bounds of training ``steps`` and
+    ``iterations``.
+    """
+    check_options(f"annvq.{name}", options, ("nbits", "norm", "beam", *_BOUNDS))
     needs_norm = name != "product" and budget.metric == "l2"
     norm = options.get("norm", "auto")
     charged = NORM_BITS["uint8" if needs_norm else None] if norm == "auto" else NORM_BITS[norm]
@@ -81,4 +88,4 @@ def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> Code:
         name, dim=budget.dim, M=len(nbits), nbits=nbits[0] if len(set(nbits)) == 1 else nbits, **extra
     )
     assert isinstance(quantizer, TableQuantizer)
-    return Code(quantizer, budget.metric, norm, seed, options.get("steps"))
+    return Code(quantizer, budget.metric, norm, seed, {name: options.get(name) for name in _BOUNDS})

@@ -58,6 +58,7 @@ def _pq(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[Any
         raise ValueError(f"dim must be a multiple of M={M}, got {budget.dim}")
     index = faiss.IndexPQ(budget.dim, M, nbits, _metric(budget))
     index.pq.cp.seed += seed
+    index.pq.cp.niter = options.get("niter", index.pq.cp.niter)
     count = complexity.encode_counts("product", dim=budget.dim, M=M, nbits=nbits)
     return index, index, {"count": count, "niter": index.pq.cp.niter}
 
@@ -65,6 +66,7 @@ def _pq(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[Any
 def _opq(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     coded, _, facts = _pq(budget, M, seed, options)
     rotation = faiss.OPQMatrix(budget.dim, M)
+    rotation.niter = options.get("opq_niter", rotation.niter)
     index = faiss.IndexPreTransform(rotation, coded)
     count = facts["count"] + complexity.linear_map(budget.dim, budget.dim)
     return index, coded, {**facts, "count": count, "opq_niter": rotation.niter}
@@ -86,25 +88,48 @@ def _rq(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[Any
     return index, index, {"count": count, "beam": beam}
 
 
+def _prq(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    """Residual codes in each of ``nsplits`` sub-spaces."""
+    nbits, splits = options["nbits"], options.get("nsplits", 2)
+    # At the same bits in all, so many per codebook that the sub-spaces share them evenly.
+    total = M * nbits
+    nbits = next((b for b in range(nbits, 0, -1) if total % (splits * b) == 0), 0)
+    if nbits == 0 or budget.dim % splits:
+        raise ValueError(f"bits: {total} bits do not share out over {splits} sub-spaces of {budget.dim} dimensions")
+    each = total // (splits * nbits)
+    library: Any = faiss  # its stubs know neither the arguments nor the downcast
+    index = library.IndexProductResidualQuantizer(
+        budget.dim, splits, each, nbits, _metric(budget), _search_type(budget)
+    )
+    parts = [library.downcast_AdditiveQuantizer(index.prq.subquantizer(i)) for i in range(splits)]
+    for part in parts:
+        part.cp.seed += seed
+        part.max_beam_size = options.get("beam", part.max_beam_size)
+    beam = parts[0].max_beam_size
+    count = complexity.encode_counts("residual", dim=budget.dim // splits, M=each, nbits=nbits, beam=beam) * splits
+    return index, index, {"count": count, "beam": beam, "nsplits": splits, "M": splits * each, "nbits": nbits}
+
+
 def _lsq(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     nbits = options["nbits"]
     index = faiss.IndexLocalSearchQuantizer(budget.dim, M, nbits, _metric(budget), _search_type(budget))  # type: ignore[call-overload]
     index.lsq.random_seed += seed
-    for name in ("train_iters", "encode_ils_iters", "icm_iters"):
+    for name in _LSQ_OPTIONS:
         if name in options:
             setattr(index.lsq, name, options[name])
     rounds, sweeps = index.lsq.encode_ils_iters, index.lsq.icm_iters
     count = complexity.local_search(dim=budget.dim, M=M, nbits=nbits, rounds=rounds, sweeps=sweeps)
-    facts = {"train_iters": index.lsq.train_iters, "encode_ils_iters": rounds, "icm_iters": sweeps}
-    return index, index, {"count": count, **facts}
+    return index, index, {"count": count, **{name: getattr(index.lsq, name) for name in _LSQ_OPTIONS}}
 
 
+_LSQ_OPTIONS = ("train_iters", "train_ils_iters", "encode_ils_iters", "icm_iters")
 _BUILDS: dict[str, tuple[_Build, bool, tuple[str, ...]]] = {
     # name: (how to build it, whether it stores a norm, its options)
-    "pq": (_pq, False, ("nbits",)),
-    "opq": (_opq, False, ("nbits",)),
+    "pq": (_pq, False, ("nbits", "niter")),
+    "opq": (_opq, False, ("nbits", "niter", "opq_niter")),
     "rq": (_rq, True, ("nbits", "beam")),
-    "lsq": (_lsq, True, ("nbits", "train_iters", "encode_ils_iters", "icm_iters")),
+    "prq": (_prq, True, ("nbits", "beam", "nsplits")),
+    "lsq": (_lsq, True, ("nbits", *_LSQ_OPTIONS)),
 }
 NAMES = tuple(_BUILDS)
 

@@ -41,9 +41,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Plan:
-    """The points of a suite, in order."""
+    """The points of a suite, in order; ``close`` is called when the last is measured, or none further will be."""
 
     points: list[Point]
+    close: Callable[[], None] = lambda: None
 
 
 class Runner(Protocol):

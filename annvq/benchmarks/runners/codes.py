@@ -107,13 +107,30 @@ def plan(suite: Suite, dataset: str | None) -> Plan:
     """Every data set × method × bits × seed."""
     settings = _checked(suite)
     timing = Timing(**settings["timing"])
+    names = [dataset] if dataset else settings["datasets"]
     points = []
-    for name in [dataset] if dataset else settings["datasets"]:
-        data = prepare(load_dataset(name), settings["limits"])
+    for name in names:
+        try:
+            data = prepare(load_dataset(name), settings["limits"])
+        except (OSError, ValueError) as error:
+            if len(names) == 1:
+                raise
+            points.append(_absent(name, error))
+            continue
         for bits in settings["bits"]:
             for seed in suite.seeds:
                 points += [_point(data, entry, bits, seed, timing) for entry in settings["methods"]]
     return Plan(points)
+
+
+def _absent(name: str, error: Exception) -> Point:
+    """A point that fails, for a data set that cannot be had: the others are measured all the same."""
+
+    def go() -> dict[str, Any]:
+        raise error
+
+    nothing = dict.fromkeys(("metric", "n", "d", "nq", "n_learn", "learn_source", "bits"))
+    return Point(f"{name} · load", {"dataset": name, "method": "load", **nothing}, ("config", *metrics.COLUMNS), go)
 
 
 def _point(data: Vectors, entry: dict[str, Any], bits: int, seed: int, timing: Timing) -> Point:

@@ -77,7 +77,7 @@ def _point(entry: dict[str, Any], bits: int, kind: str, seed: int, settings: dic
 
 
 def _measure(kind: str, facts: dict[str, Any]) -> dict[str, Any]:
-    from annvq.benchmarks.baselines.annvq import with_steps
+    from annvq.benchmarks.baselines.annvq import bounded
     from annvq.quantizers import make
 
     beam = {} if kind == "product" else {"beam": facts["beam"]}
@@ -86,7 +86,7 @@ def _measure(kind: str, facts: dict[str, Any]) -> dict[str, Any]:
         sample(facts["data"], facts["d"], facts[size], facts["seed"], which)
         for which, size in enumerate(("n_learn", "n_test"))
     )
-    recipe = with_steps(quantizer, facts["steps"])
+    recipe = bounded(quantizer, steps=facts["steps"])
     _, train_s = timed(lambda: quantizer.fit(learn, seed=facts["seed"], recipe=recipe))
     codes, seconds = timed(lambda: quantizer.encode(test))
     error = ((test.astype(np.float64) - quantizer.decode(codes)) ** 2).sum(1).mean()

@@ -1,0 +1,299 @@
+"""Suites of kind ``scan``: queries a second of annvq's scan and of FAISS' over the same codes, asked in turn.
+
+Each engine has processes of its own, FAISS one per SIMD level, of which the fastest is compared with. Product codes go
+against ``IndexPQ`` over the same codes and ``IndexPQFastScan`` over as many bytes of 4-bit codes; sums of entries, with
+a norm byte on both sides, against ``IndexResidualQuantizer`` and ``IndexLocalSearchQuantizer``.
+"""
+
+import itertools
+import platform
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from annvq.benchmarks import metrics
+from annvq.benchmarks.results import Row
+from annvq.benchmarks.runners import Plan, Point
+from annvq.benchmarks.runners.codes import Vectors, load_dataset, prepare
+from annvq.benchmarks.scanning import codes
+from annvq.benchmarks.scanning.pairs import Effort, Side, Worker, compare
+from annvq.benchmarks.suite import Suite, check_settings
+from annvq.datasets import exact_neighbors
+
+RIVALS: dict[str, tuple[str, ...]] = {
+    "product": ("IndexPQ", "IndexPQFastScan"),
+    "residual": ("IndexResidualQuantizer", "IndexLocalSearchQuantizer"),
+}
+# annvq against itself: what a filter and a second thread bring.
+OWN = ("annvq unfiltered", "annvq one thread")
+RANDOM = "random"
+_RANDOM_DIM = 128
+_QUERIES = 200
+# FAISS' sums of entries use threads only for more queries than a hundred at once.
+_LEAST_QUERIES = 104
+
+_GRID: dict[str, tuple[tuple[Any, ...], type]] = {
+    # key: (what it is without being said, type of each value)
+    "code": (("product",), str),
+    "M": ((8,), int),
+    "n": ((100_000,), int),
+    "k": ((10,), int),
+    "queries": (("batch",), str),
+    "threads": ((1,), int),
+    "simd": (("best",), str),
+    "filter": ((0.0,), float),
+    "rivals": ((), str),
+}
+_COLUMNS = (
+    "qps", "rival_qps", "ratio", "ns_per_vector", "lookups_per_ns", "own_simd", "rival_simd", "recall@1",
+    "rival_recall@1", "same_ids",
+)  # fmt: skip
+
+
+@dataclass
+class _Session:
+    """The codes and processes of a run; both are kept from one point to the next."""
+
+    seed: int
+    effort: Effort
+    sizes: dict[tuple[str, str, int], set[int]] = field(default_factory=dict)
+    sources: dict[str, codes.Source] = field(default_factory=dict)
+    real: dict[str, Vectors] = field(default_factory=dict)
+    workers: dict[tuple[str, str | None], Worker | str] = field(default_factory=dict)
+    held: tuple[str, str, int] | None = None
+    root: Path | None = None
+
+    def folder(self, key: tuple[str, str, int]) -> Path:
+        """The codes of (data set, code, M), made when first asked for."""
+        if self.held != key:
+            self._forget()
+            self.root = Path(tempfile.mkdtemp(prefix="annvq-scan-"))
+            dataset, code, M = key
+            codes.make(self.sources[dataset], code, M, sorted(self.sizes[key]), self.root / "codes", self.seed)
+            self.held = key
+        assert self.root is not None
+        return self.root / "codes"
+
+    def worker(self, engine: str, level: str | None) -> Worker:
+        """The process of this engine and level. RuntimeError where it cannot be."""
+        if (engine, level) not in self.workers:
+            try:
+                self.workers[engine, level] = Worker(engine, level)
+            except RuntimeError as error:
+                self.workers[engine, level] = str(error)
+        found = self.workers[engine, level]
+        if isinstance(found, str):
+            raise RuntimeError(found)
+        return found
+
+    def faiss(self, simd: str) -> list[Worker]:
+        """FAISS at each level that ``simd`` allows and this processor has."""
+        wanted: list[str | None] = ["AVX2"] if simd == "avx2" else ["AVX2", "AVX512"]
+        if platform.machine().lower() not in ("x86_64", "amd64"):
+            wanted = [None]
+        found = []
+        for level in wanted:
+            try:
+                found.append(self.worker("faiss", level))
+            except RuntimeError:
+                continue
+        return found or [self.worker("faiss", None)]
+
+    def _forget(self) -> None:
+        if self.root is not None:
+            shutil.rmtree(self.root, ignore_errors=True)
+        self.root = self.held = None
+
+    def close(self) -> None:
+        """End the processes, drop the codes."""
+        for worker in self.workers.values():
+            if isinstance(worker, Worker):
+                worker.close()
+        self.workers.clear()
+        self._forget()
+
+
+def plan(suite: Suite, dataset: str | None) -> Plan:
+    """Every data set × grid."""
+    settings = _checked(suite)
+    names = [*([dataset] if dataset else settings["datasets"]), *([RANDOM] if settings["random"] else [])]
+    session = _Session(suite.seeds[0], Effort(**settings["effort"]))
+    points = []
+    for name in names:
+        identity = _open(name, session, settings)
+        cells = itertools.chain.from_iterable(_cells(grid, suite.threads) for grid in settings["grids"])
+        # The same codes one after another: they are made once.
+        for cell in sorted(cells, key=lambda c: (c["code"], c["M"], c["n"])):
+            if cell["n"] > session.sources[identity["dataset"]].n:
+                continue
+            key = (identity["dataset"], cell["code"], cell["M"])
+            session.sizes.setdefault(key, set()).add(cell["n"])
+            facts = {**identity, "method": _label(cell), **cell}
+            facts |= {"seed": session.seed, "effort": asdict(session.effort)}
+            label = f"{identity['dataset']} · {facts['method']}"
+            points.append(Point(label, facts, _COLUMNS, partial(_measure, session, facts)))
+    return Plan(points, session.close)
+
+
+def _open(name: str, session: _Session, settings: dict[str, Any]) -> dict[str, Any]:
+    """Have the data set at hand. Returns what identifies it."""
+    largest = max(n for grid in settings["grids"] for n in grid["n"])
+    if name == RANDOM:
+        source = codes.random_source(_RANDOM_DIM, largest, session.seed)
+        session.sources[RANDOM] = source
+        return {"dataset": RANDOM, "d": source.dim, "nq": len(source.queries)}
+    data = prepare(load_dataset(name), {"base": largest, "queries": _QUERIES, "learn": 50_000})
+    session.real[data.name] = data
+    session.sources[data.name] = codes.Source(
+        data.name, data.base.shape[1], len(data.base), data.queries, data.learn, lambda a, b: data.base[a:b]
+    )
+    return {
+        "dataset": data.name, "dataset_digest": data.digest, "d": data.base.shape[1], "nq": len(data.queries),
+    }  # fmt: skip
+
+
+def _cells(grid: dict[str, Any], threads: int) -> list[dict[str, Any]]:
+    """All combinations of a grid, one rival each."""
+    values = {**grid, "threads": [threads]} if threads else grid
+    cells = []
+    for combination in itertools.product(*(values[key] for key in _GRID)):
+        cell = dict(zip(_GRID, combination, strict=True))
+        rival = cell.pop("rivals")
+        if rival in (*RIVALS[cell["code"]], *OWN):
+            cells.append({**cell, "rival": rival})
+    return cells
+
+
+def _label(cell: dict[str, Any]) -> str:
+    text = f"{cell['code']} {cell['M']}x8, n={cell['n']:,}, k={cell['k']}, {cell['queries']}, {cell['threads']} thr"
+    text += f", {cell['filter']:.0%} filter" if cell["filter"] else ""
+    return f"{text}{', AVX2' if cell['simd'] == 'avx2' else ''} · {cell['rival']}"
+
+
+def _measure(session: _Session, cell: dict[str, Any]) -> dict[str, Any]:
+    folder = session.folder((cell["dataset"], cell["code"], cell["M"]))
+    mine = session.worker("annvq", "avx2" if cell["simd"] == "avx2" else None)
+    mine.open(folder, "FlatIndex", cell["n"])
+    keep = _allowed(folder, cell, session.seed)
+    how = {"k": cell["k"], "single": cell["queries"] == "single"}
+    ours = Side(mine, threads=cell["threads"], keep=keep, **how)
+    least = 1
+    if cell["rival"] == "annvq unfiltered":
+        theirs = [Side(mine, threads=cell["threads"], **how)]
+    elif cell["rival"] == "annvq one thread":
+        theirs = [Side(mine, threads=1, keep=keep, **how)]
+    else:
+        theirs = [Side(w, threads=cell["threads"], keep=keep, **how) for w in session.faiss(cell["simd"])]
+        for side in theirs:
+            side.worker.open(folder, cell["rival"], cell["n"])
+        if cell["code"] == "residual" and cell["threads"] > 1 and not how["single"]:
+            least = _LEAST_QUERIES
+    row = compare(ours, theirs, cell["nq"], least, session.effort)
+    lookups = cell["n"] * (cell["M"] + (cell["code"] == "residual"))
+    row["ns_per_vector"] = 1e9 / (row["qps"] * cell["n"])
+    row["lookups_per_ns"] = row["qps"] * lookups / 1e9
+    rival = next(side for side in theirs if side.worker.level == row["rival_simd"])
+    return row if cell["rival"] in OWN else {**row, **_found(session, cell, folder, ours, rival, row["rival_nq"])}
+
+
+def _allowed(folder: Path, cell: dict[str, Any], seed: int) -> Path | None:
+    """A file of the ids that the filter lets through, drawn by chance."""
+    if not cell["filter"]:
+        return None
+    path = folder / f"keep-{cell['n']}-{cell['filter']}.npy"
+    if not path.exists():
+        some = np.random.default_rng([seed, 5]).choice(
+            cell["n"], max(1, int(cell["n"] * cell["filter"])), replace=False
+        )
+        np.save(path, np.sort(some).astype(np.int64))
+    return path
+
+
+def _found(
+    session: _Session, cell: dict[str, Any], folder: Path, ours: Side, rival: Side, nq: int
+) -> dict[str, float | None]:
+    """What both find: the share of equal ids, and recall@1 on real data where nothing is filtered."""
+    ids: list[npt.NDArray[np.int64]] = []
+    for side in (ours, rival):
+        side.search(nq, ids=folder / "found.npy")
+        ids.append(np.load(folder / "found.npy"))
+    out: dict[str, float | None] = {"same_ids": float((ids[0] == ids[1]).mean())}
+    data = session.real.get(cell["dataset"])
+    if data is not None and not cell["filter"]:
+        base, queries = data.base[: cell["n"]], data.queries[:nq]
+        nearest = exact_neighbors(base, queries, 1)[0]
+        for name, found in zip(("recall@1", "rival_recall@1"), ids, strict=True):
+            out[name] = metrics.recalls(found, base, queries, nearest, "l2")["recall@1"]
+    return out
+
+
+def _checked(suite: Suite) -> dict[str, Any]:
+    check_settings(suite, {"datasets": list, "grids": list, "effort": dict, "description": str, "random": int})
+    settings: dict[str, Any] = {"datasets": ["patches"], "random": 1, "effort": {}, **suite.settings}
+    where = f"suite {suite.name!r}"
+    if not settings.get("grids"):
+        raise ValueError(f"{where}: grids must be a list of at least one")
+    settings["grids"] = [_checked_grid(where, grid) for grid in settings["grids"]]
+    unknown = set(settings["effort"]) - set(Effort.__dataclass_fields__)
+    if unknown or any(not isinstance(v, int | float) or v <= 0 for v in settings["effort"].values()):
+        raise ValueError(f"{where}: effort holds positive {', '.join(Effort.__dataclass_fields__)}")
+    return settings
+
+
+def _checked_grid(where: str, grid: Any) -> dict[str, Any]:
+    if not isinstance(grid, dict) or set(grid) - set(_GRID):
+        raise ValueError(f"{where}: a grid has {', '.join(_GRID)}; got {grid!r}")
+    full: dict[str, Any] = {key: list(default) for key, (default, _) in _GRID.items()} | grid
+    full["filter"] = [float(f) if isinstance(f, int) else f for f in full["filter"]] if full["filter"] else []
+    for key, (_, kind) in _GRID.items():
+        values = full[key]
+        if not isinstance(values, list) or not values or any(type(v) is not kind for v in values):
+            raise ValueError(f"{where}: {key} must be a list of {kind.__name__}, at least one; got {values!r}")
+        if kind is int and min(values) < 1:
+            raise ValueError(f"{where}: {key} must be at least 1, got {min(values)}")
+    allowed = {
+        "code": tuple(RIVALS),
+        "queries": ("batch", "single"),
+        "simd": ("best", "avx2"),
+        "rivals": (*itertools.chain.from_iterable(RIVALS[c] for c in full["code"] if c in RIVALS), *OWN),
+    }
+    for key, known in allowed.items():
+        wrong = [v for v in full[key] if v not in known]
+        if wrong:
+            raise ValueError(f"{where}: {key} must be among {', '.join(known)}; got {wrong[0]!r}")
+    if any(full["filter"]) and set(full["rivals"]) - set(OWN):
+        raise ValueError(f"{where}: FAISS' flat indexes of codes take no filter; compare with {OWN[0]!r}")
+    if any(not 0 <= f < 1 for f in full["filter"]):
+        raise ValueError(f"{where}: filter is the share of ids let through, 0 (no filter) to below 1")
+    return full
+
+
+def tables(rows: list[Row]) -> list[Any]:
+    """Rich tables, one per data set, threads and SIMD level."""
+    from rich.table import Table
+
+    from annvq.benchmarks.scanning import report as text
+
+    out = []
+    for title, group in text.grouped(rows).items():
+        table = Table(title=title, title_justify="left")
+        for at, name in enumerate(text.COLUMNS[:-1]):  # the last is for the report: a terminal is no wider
+            table.add_column(name, justify="left" if at in text.LEFT else "right")
+        for row in group:
+            table.add_row(*text.cells(row)[:-1])
+        out.append(table)
+    return out
+
+
+def report(suite: Suite, rows: list[Row], out: Path) -> None:
+    """``report.png`` and ``report.md``."""
+    from annvq.benchmarks.scanning import report as text
+
+    text.picture(rows, out / "report.png", suite.title)
+    (out / "report.md").write_text(text.markdown(suite, rows), encoding="utf-8")

@@ -1,0 +1,173 @@
+"""Suites of kind scan: the same codes on both sides, both sides asked, reports."""
+
+import json
+
+import numpy as np
+import pytest
+
+from annvq.benchmarks import load_suite, run
+from annvq.benchmarks.run import Observer
+from annvq.benchmarks.runners import runner
+from annvq.benchmarks.scanning import codes
+from annvq.benchmarks.scanning.pairs import Effort, Side, Worker, compare
+
+SUITE = """
+kind = "scan"
+title = "small"
+random = 0
+effort = { pairs = 2, budget_s = 0.2, call_s = 0.002 }
+[[grids]]
+code = ["product"]
+M = [4]
+n = [500, 900, 1_000_000]
+k = [5]
+rivals = ["IndexPQ", "IndexPQFastScan"]
+[[grids]]
+code = ["residual"]
+M = [3]
+n = [900]
+queries = ["single"]
+rivals = ["IndexResidualQuantizer", "IndexLocalSearchQuantizer"]
+[[grids]]
+M = [4]
+n = [900]
+filter = [0.1]
+rivals = ["annvq unfiltered", "annvq one thread"]
+[[grids]]
+M = [3]
+n = [900]
+rivals = ["IndexPQ"]
+"""
+
+
+@pytest.fixture
+def vectors(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANNVQ_DATA", str(tmp_path / "cache"))
+    path = tmp_path / "mine.npy"
+    np.save(path, np.random.default_rng(0).standard_normal((1200, 16)).astype(np.float32))
+    return str(path)
+
+
+def suite_of(tmp_path, text):
+    path = tmp_path / "small.toml"
+    path.write_text(text)
+    return load_suite(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Random codes of 900 vectors, product and residual."""
+    source = codes.random_source(16, 900, seed=3)
+    for kind in ("product", "residual"):
+        codes.make(source, kind, 4, [300, 900], tmp_path / kind, seed=3)
+    return tmp_path
+
+
+def test_a_run_compares_and_reports(tmp_path, vectors):
+    suite, out = suite_of(tmp_path, SUITE), tmp_path / "out"
+    rows = run(suite, out=out, dataset=vectors, threads=1)
+    # 1,000,000 vectors are more than there are; 3 sub-quantizers do not divide 16 dimensions.
+    assert len(rows) == 9
+    good = [row for row in rows if row["error"] is None]
+    assert [row["M"] for row in rows if row["error"] is not None] == [3]
+    for row in good:
+        assert row["qps"] > 0
+        assert row["rival_qps"] > 0
+        assert len(row["ratio_all"]) == 2
+        assert row["ratio"] == pytest.approx(np.median(np.divide(row["qps_all"], row["rival_qps_all"])))
+        assert row["ns_per_vector"] == pytest.approx(1e9 / row["qps"] / row["n"])
+    same = [row for row in good if row["rival"] == "IndexPQ"]
+    assert same
+    for row in same:
+        assert row["same_ids"] > 0.99
+        assert row["recall@1"] == row["rival_recall@1"] > 0
+    report = (out / "report.md").read_text()
+    assert report.count("| IndexPQFastScan |") == 2
+    assert "failed: " in report
+    assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert sum(table.row_count for table in runner("scan").tables(rows)) == 9
+
+    class Seen(Observer):
+        def __init__(self):
+            self.measured = []
+
+        def finished(self, point, row, *, measured):
+            self.measured += [row["M"]] * measured
+
+    run(suite, out=out, dataset=vectors, threads=1, observer=(seen := Seen()))
+    assert seen.measured == [3]
+
+
+@pytest.mark.parametrize(("kind", "index"), [("product", "IndexPQ"), ("residual", "IndexResidualQuantizer")])
+def test_both_sides_scan_the_same_codes(folder, kind, index):
+    found = []
+    for engine in ("annvq", "faiss"):
+        worker = Worker(engine)
+        worker.open(folder / kind, index, 300)
+        Side(worker, k=5, single=True, threads=1).search(200, ids=folder / "found.npy")
+        found.append(np.load(folder / "found.npy"))
+        worker.close()
+    assert found[0].shape == (200, 5)
+    assert found[0].max() < 300
+    # One byte holds the norm, in either engine's way.
+    assert (found[0] == found[1]).mean() > (0.99 if kind == "product" else 0.6)
+
+
+def test_sides_are_asked_in_turn():
+    class Asked:
+        level = "x"
+
+        def __init__(self, name, seconds, log):
+            self.name, self.seconds, self.log = name, seconds, log
+
+        def ask(self, **request):
+            self.log.append(self.name)
+            return {"seconds": self.seconds * request["nq"] * request["calls"]}
+
+    log = []
+    ours, slow, fast = (Asked(name, s, log) for name, s in (("ours", 1e-4), ("slow", 1e-2), ("fast", 1e-3)))
+    sides = [Side(w, k=1, single=False, threads=1) for w in (ours, slow, fast)]
+    row = compare(sides[0], sides[1:], 200, 1, Effort(pairs=4, budget_s=60, call_s=0.1))
+    assert log[-8:] == ["ours", "fast"] * 4
+    assert row["ratio"] == pytest.approx(10)
+    assert (row["qps"], row["rival_qps"]) == (pytest.approx(1e4), pytest.approx(1e3))
+
+
+def test_what_goes_wrong_is_said(folder):
+    worker = Worker("faiss")
+    with pytest.raises(RuntimeError, match="faiss: FileNotFoundError"):
+        worker.open(folder / "absent", "IndexPQ", 3)
+    worker.open(folder / "product", "IndexPQ", 300)  # and it goes on
+    worker.close()
+    with pytest.raises(RuntimeError, match="process ended"):
+        Worker("annvq", "no such level")
+
+
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        ("code = ['products']\nrivals = ['IndexPQ']", "code must be among product, residual; got 'products'"),
+        ("rivals = ['IndexRefine']", "rivals must be among"),
+        ("rivals = ['IndexResidualQuantizer']", "rivals must be among IndexPQ"),
+        ("rivals = []", "rivals must be a list of str, at least one"),
+        ("rivals = ['IndexPQ']\nM = [0]", "M must be at least 1"),
+        ("rivals = ['IndexPQ']\nM = [true]", "M must be a list of int"),
+        ("rivals = ['IndexPQ']\nqueries = ['some']", "queries must be among batch, single"),
+        ("rivals = ['annvq unfiltered']\nfilter = [1.5]", "filter is the share"),
+        ("rivals = ['IndexPQ']\nfilter = [0.1]", "take no filter"),
+        ("rivals = ['IndexPQ']\nbeam = [1]", "a grid has code, M, n"),
+    ],
+)  # fmt: skip
+def test_suites_are_checked(tmp_path, grid, message):
+    with pytest.raises(ValueError, match=message):
+        runner("scan").plan(suite_of(tmp_path, f'kind = "scan"\n[[grids]]\n{grid}\n'), None)
+
+
+def test_the_shipped_suite_is_one():
+    for quick in (False, True):
+        suite = load_suite("scan", quick=quick)
+        from annvq.benchmarks.runners.scan import _checked
+
+        grids = _checked(suite)["grids"]
+        assert len(grids) >= 4
+        json.dumps(grids)
