@@ -367,7 +367,7 @@ class TableQuantizer(Quantizer):
     codebooks over the whole vector, d/M for product codebooks; ``starts[m]`` is the first dimension of codebook m.
     """
 
-    needs_norm: ClassVar[bool]
+    needs_norm: bool
     """Whether squared Euclidean distance needs ‖x̂‖² beside the tables."""
 
     norm_levels: Tensor
@@ -418,10 +418,24 @@ class TableQuantizer(Quantizer):
             if len(array) != size:
                 raise ValueError(f"codebooks[{m}] must have {size} rows (2**nbits), got {len(array)}")
         self.weight.copy_(torch.from_numpy(np.concatenate(arrays)))
-        if self.needs_norm:
-            self.norm_levels.fill_(torch.nan)
+        self.forget_norms()
         self.mark_fitted()
         return self
+
+    def forget_norms(self) -> None:
+        """Forget how the uint8 norm was learned, as codebooks have changed."""
+        if self.needs_norm:
+            self.norm_levels.fill_(torch.nan)
+            self.norm_offsets.zero_()
+
+    def move(self, mean: F32, scale: float) -> None:
+        """Bring codebooks learned on ``(x − mean) / scale`` to x's own offset (d,) and scale."""
+        books = [b.detach().cpu().numpy() * np.float32(scale) for b in self.codebooks]
+        if self.needs_norm:
+            books[0] = books[0] + mean
+        else:
+            books = [b + mean[s : s + self.width] for b, s in zip(books, self.starts, strict=True)]
+        self.set_codebooks(books)
 
     def codebooks_copy(self) -> F32:
         """A copy of all codebooks, (ΣK, width) float32."""
