@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from annvq.indexes import FlatIndex, load_index
     from annvq.quantizers import (
         AdditiveVQ,
+        LinearMap,
         ProductVQ,
         ResidualVQ,
+        RotatedProductVQ,
+        Rotation,
+        Transformed,
         load_quantizer,
         make,
     )
@@ -30,6 +34,10 @@ _HOME = {
     "ProductVQ": "quantizers",
     "ResidualVQ": "quantizers",
     "AdditiveVQ": "quantizers",
+    "RotatedProductVQ": "quantizers",
+    "Transformed": "quantizers",
+    "Rotation": "quantizers",
+    "LinearMap": "quantizers",
     "load_quantizer": "quantizers",
     "make": "quantizers",
     "FlatIndex": "indexes",
@@ -40,8 +48,12 @@ _MODULES = ("complexity", "datasets", "training")
 __all__ = [
     "AdditiveVQ",
     "FlatIndex",
+    "LinearMap",
     "ProductVQ",
     "ResidualVQ",
+    "RotatedProductVQ",
+    "Rotation",
+    "Transformed",
     "__version__",
     "complexity",
     "datasets",

@@ -5,15 +5,21 @@ from annvq.quantizers.base import Quantized, Quantizer, TableQuantizer, Tables, 
 from annvq.quantizers.product import ProductVQ
 from annvq.quantizers.registry import make, register, registered
 from annvq.quantizers.residual import ResidualVQ
+from annvq.quantizers.transform import LinearMap, RotatedProductVQ, Rotation, Transform, Transformed
 
 __all__ = [
     "AdditiveVQ",
+    "LinearMap",
     "ProductVQ",
     "Quantized",
     "Quantizer",
     "ResidualVQ",
+    "RotatedProductVQ",
+    "Rotation",
     "TableQuantizer",
     "Tables",
+    "Transform",
+    "Transformed",
     "load_quantizer",
     "make",
     "register",

@@ -395,7 +395,7 @@ class TableQuantizer(Quantizer):
     codebooks over the whole vector, d/M for product codebooks; ``starts[m]`` is the first dimension of codebook m.
     """
 
-    needs_norm: ClassVar[bool]
+    needs_norm: bool
     """Whether squared Euclidean distance needs ‖x̂‖² beside the tables."""
 
     norm_levels: Tensor
@@ -411,10 +411,13 @@ class TableQuantizer(Quantizer):
         self.offsets = (0, *itertools.accumulate(self.sizes))
         self.weight = nn.Parameter(torch.empty(self.offsets[-1], width))
         if self.needs_norm:
-            self.register_buffer("norm_levels", torch.full((NORM_LEVELS,), torch.nan))
-            self.register_buffer("norm_offsets", torch.zeros(self.offsets[-1]))
-            self.register_buffer("weighs_norm", torch.zeros((), dtype=torch.bool))
+            self._register_norm_byte()
         self.reset_parameters()
+
+    def _register_norm_byte(self) -> None:
+        self.register_buffer("norm_levels", torch.full((NORM_LEVELS,), torch.nan))
+        self.register_buffer("norm_offsets", torch.zeros(self.offsets[-1]))
+        self.register_buffer("weighs_norm", torch.zeros((), dtype=torch.bool))
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -449,11 +452,25 @@ class TableQuantizer(Quantizer):
             if len(array) != size:
                 raise ValueError(f"codebooks[{m}] must have {size} rows (2**nbits), got {len(array)}")
         self.weight.copy_(torch.from_numpy(np.concatenate(arrays)))
-        if self.needs_norm:
-            self.norm_levels.fill_(torch.nan)
-            self.weighs_norm.fill_(False)
+        self.forget_norms()
         self.mark_fitted()
         return self
+
+    def forget_norms(self) -> None:
+        """Forget how the uint8 norm was learned, as codebooks have changed."""
+        if self.needs_norm:
+            self.norm_levels.fill_(torch.nan)
+            self.norm_offsets.zero_()
+            self.weighs_norm.fill_(False)
+
+    def move(self, mean: F32, scale: float) -> None:
+        """Bring codebooks learned on ``(x − mean) / scale`` to x's own offset (d,) and scale."""
+        books = [b.detach().cpu().numpy() * np.float32(scale) for b in self.codebooks]
+        if self.needs_norm:
+            books[0] = books[0] + mean
+        else:
+            books = [b + mean[s : s + self.width] for b, s in zip(books, self.starts, strict=True)]
+        self.set_codebooks(books)
 
     def codebooks_copy(self) -> F32:
         """A copy of all codebooks, (ΣK, width) float32."""

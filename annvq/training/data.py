@@ -33,12 +33,7 @@ class TrainingData:
 
     def restore(self, quantizer: TableQuantizer) -> None:
         """Bring codebooks learned on these vectors to the data's own offset and scale."""
-        books = [b.detach().cpu().numpy() * np.float32(self.scale) for b in quantizer.codebooks]
-        if quantizer.needs_norm:
-            books[0] = books[0] + self.mean
-        else:
-            books = [b + self.mean[s : s + quantizer.width] for b, s in zip(books, quantizer.starts, strict=True)]
-        quantizer.set_codebooks(books)
+        quantizer.move(self.mean, self.scale)
 
 
 def mean_error(quantizer: TableQuantizer, x: F32) -> float:

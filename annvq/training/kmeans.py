@@ -23,6 +23,9 @@ class KMeans:
     iterations: int = 25
 
     def __call__(self, quantizer: TableQuantizer, data: TrainingData) -> None:
+        from annvq.training.rotation import in_own_coordinates
+
+        quantizer, data = in_own_coordinates(quantizer, data)
         if quantizer.needs_norm:
             residual_kmeans(quantizer, data, self.iterations)
         else:

@@ -1,7 +1,7 @@
 """Recipes: how a quantizer learns, as a sequence of parts that can be recombined."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from annvq.arrays import Array, positive_int
@@ -58,8 +58,18 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
 
     Product codebooks: k-means, then stochastic optimisation by NSVQ. Residual and additive ones: residual k-means,
     a joint refit in closed form (by local search and least squares for additive ones), then NSVQ. NSVQ keeps the
-    codebooks that are best on held-out rows, so it never makes them worse on those.
+    codebooks that are best on held-out rows, so it never makes them worse on those. Behind a rotation, product
+    codebooks are learned together with it; behind any other transform, codebooks as if there were none.
     """
+    from annvq.quantizers.product import ProductVQ
+    from annvq.quantizers.transform import Rotation, Transformed
+    from annvq.training.rotation import Inside, LearnRotation
+
+    if isinstance(quantizer, Transformed):
+        if isinstance(quantizer.transform, Rotation) and isinstance(quantizer.quantizer, ProductVQ):
+            return Recipe((LearnRotation(), nsvq_part(steps=200)))
+        inner = default_recipe(quantizer.quantizer)
+        return replace(inner, parts=[Inside(part) for part in inner.parts])
     if quantizer.kind == "residual":
         return Recipe((KMeans(10), Refit(), nsvq_part(steps=40)))
     if quantizer.kind == "additive":

@@ -7,6 +7,7 @@ import torch
 import annvq
 from annvq.errors import FormatError, NotFittedError
 from annvq.indexes.base import registered
+from annvq.quantizers import registered as registered_quantizers
 
 FULL_SEARCH = sorted(registered())
 
@@ -44,7 +45,7 @@ def reference(index, q, x, ids, queries, k):
 
 
 def norms_for(kind, metric):
-    return ["uint8", "float32"] if metric == "l2" and kind != "product" else ["auto"]
+    return ["uint8", "float32"] if metric == "l2" and registered_quantizers()[kind].needs_norm else ["auto"]
 
 
 @pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
@@ -163,9 +164,9 @@ def test_damaged_files_are_refused(index_class, kind, small, tmp_path):
 
 def test_bits(index_class, kind, small):
     q, _ = small(kind, nbits=(2, 9, 4))
-    assert index_class(q).bits_per_vector == 15 + (0 if kind == "product" else 8)
+    assert index_class(q).bits_per_vector == 15 + (8 if registered_quantizers()[kind].needs_norm else 0)
     assert index_class(q, metric="ip").bits_per_vector == 15
-    if kind != "product":
+    if registered_quantizers()[kind].needs_norm:
         assert index_class(q, norm="float32").bits_per_vector == 47
 
 
@@ -193,7 +194,7 @@ def test_refusals(index_class, kind, small):
         (lambda: index_class(q, metric="cosine").add(np.zeros((1, 12), np.float32)), ValueError, "zero"),
         (lambda: index_class(annvq.make(kind, dim=12, M=3)).add(x), NotFittedError, "fit"),
     ]
-    if kind != "product":
+    if registered_quantizers()[kind].needs_norm:
         cases.append((lambda: index_class(q, norm=None), ValueError, "norm must not be None"))
     for use, error, message in cases:
         with pytest.raises(error, match=message):
