@@ -44,29 +44,46 @@ def _threads() -> int:
     return get_num_threads()
 
 
-def build_tables(
-    queries: F32,
-    entries: F32,
-    sizes: Sequence[int],
-    starts: Sequence[int],
-    *,
-    squared: bool,
-    scale: float = 1.0,
-) -> F32:
-    """Table entries of queries against codebooks, each a float32 sum in dimension order, without fused multiply-add.
+class TableCache:
+    """Builds tables of queries, keeping the codebooks as the kernels want them from one call to the next.
 
-    Args:
-        queries: (nq, d).
-        entries: (ΣK, width), codebook after codebook.
-        sizes: K_m, entries of each of the M codebooks.
-        starts: first query dimension that codebook m sees.
-        squared: Σ (q − c)² if true, else ``scale`` · Σ q·c.
-
-    Returns:
-        (nq, M, max K) float32, padded with +inf where K_m is smaller.
+    A copy (or unpickling) of one starts empty.
     """
-    sizes_i32, starts_i32 = np.asarray(sizes, np.int32), np.asarray(starts, np.int32)
-    return _native.build_tables(queries, entries, sizes_i32, starts_i32, squared, scale, _threads())
+
+    def __init__(self) -> None:
+        self._made: tuple[tuple[tuple[int, ...], tuple[int, ...]], _native.TableBuilder] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TableCache, ()
+
+    def build(
+        self,
+        queries: F32,
+        entries: F32,
+        sizes: Sequence[int],
+        starts: Sequence[int],
+        *,
+        squared: bool,
+        scale: float = 1.0,
+    ) -> F32:
+        """Table entries of queries against codebooks, each a float32 sum in dimension order, without fused
+        multiply-add.
+
+        Args:
+            queries: (nq, d).
+            entries: (ΣK, width), codebook after codebook; compared with the last call's, so they may change.
+            sizes: K_m, entries of each of the M codebooks.
+            starts: first query dimension that codebook m sees.
+            squared: Σ (q − c)² if true, else ``scale`` · Σ q·c.
+
+        Returns:
+            (nq, M, max K) float32, padded with +inf where K_m is smaller.
+        """
+        shape, made = (tuple(sizes), tuple(starts)), self._made
+        if made is None or made[0] != shape or not made[1].holds(entries):
+            native = _native.TableBuilder(entries, np.asarray(sizes, np.int32), np.asarray(starts, np.int32))
+            self._made = made = (shape, native)
+        return made[1].build(queries, squared, scale, _threads())
 
 
 def squared_norms(x: F32) -> F32:

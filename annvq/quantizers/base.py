@@ -409,6 +409,7 @@ class TableQuantizer(Quantizer):
         super().__init__(dim, M, nbits, estimator)
         self.width = width
         self.offsets = (0, *itertools.accumulate(self.sizes))
+        self._tables = kernels.TableCache()
         self.weight = nn.Parameter(torch.empty(self.offsets[-1], width))
         if self.needs_norm:
             self._register_norm_byte()
@@ -503,7 +504,7 @@ class TableQuantizer(Quantizer):
         scale = -1.0
         if metric == "l2" and self.needs_norm:
             bias, scale = kernels.squared_norms(q), -2.0
-        luts = kernels.build_tables(q, self._entries(), self.sizes, self.starts, squared=l2, scale=scale)
+        luts = self._tables.build(q, self._entries(), self.sizes, self.starts, squared=l2, scale=scale)
         return Tables(luts, bias)
 
     def _entries(self) -> F32:

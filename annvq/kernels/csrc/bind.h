@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -23,9 +24,10 @@ template <class T, int Dims>
 Out<T, Dims> new_array(std::initializer_list<size_t> shape, T** data) {
     size_t size = 1;
     for (size_t s : shape) size *= s;
-    T* memory = new T[size ? size : 1];
+    constexpr std::align_val_t line{64};  // a SIMD load from the middle of a line would touch two
+    T* memory = static_cast<T*>(::operator new((size ? size : 1) * sizeof(T), line));
     *data = memory;
-    nb::capsule owner(memory, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+    nb::capsule owner(memory, [](void* p) noexcept { ::operator delete(p, line); });
     return Out<T, Dims>(memory, shape.size(), shape.begin(), owner);
 }
 

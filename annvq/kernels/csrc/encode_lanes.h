@@ -1,6 +1,8 @@
 // Sixteen float lanes on each instruction set. Included by one translation unit per instruction set, inside
 // its own namespace (ANNVQ_ISA): nothing here may be shared between them.
 #pragma once
+#include <cstdint>
+
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif

@@ -1,66 +1,66 @@
 #include "tables.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
-#include <vector>
 
+#include "cpu.h"
 #include "parallel.h"
 
 namespace annvq {
 namespace {
 
-constexpr int kLanes = 16;
-
-// One codebook, transposed to (width, padded) so that neighbouring entries are neighbouring lanes.
-struct Transposed {
-    std::vector<float> values;
-    int64_t padded;
-};
-
-Transposed transpose(const float* entries, int64_t size, int64_t width) {
-    const int64_t padded = (size + kLanes - 1) / kLanes * kLanes;
-    Transposed t{std::vector<float>(padded * width, 0.f), padded};
-    for (int64_t k = 0; k < size; k++)
-        for (int64_t j = 0; j < width; j++) t.values[j * padded + k] = entries[k * width + j];
-    return t;
+TableRows table_rows() {
+#if defined(__x86_64__)
+    if (simd_level() >= SimdLevel::avx512) return kTablesAvx512;
+    if (simd_level() == SimdLevel::avx2) return kTablesAvx2;
+#endif
+    return kTablesGeneric;
 }
 
-template <bool L2>
-void one_table(const float* q, const Transposed& book, int64_t size, int64_t width, float scale, float* out) {
-    for (int64_t k0 = 0; k0 < size; k0 += kLanes) {
-        float sum[kLanes] = {};
-        for (int64_t j = 0; j < width; j++) {
-            const float x = q[j];
-            const float* c = book.values.data() + j * book.padded + k0;
-            for (int l = 0; l < kLanes; l++) {
-                const float v = L2 ? x - c[l] : x;
-                sum[l] += v * (L2 ? v : c[l]);
-            }
-        }
-        const int64_t end = std::min<int64_t>(kLanes, size - k0);
-        for (int64_t l = 0; l < end; l++) out[k0 + l] = L2 ? sum[l] : scale * sum[l];
-    }
-}
+int64_t padded(int64_t size) { return (size + kTableLanes - 1) / kTableLanes * kTableLanes; }
 
 }  // namespace
 
-void build_tables(const float* queries, int64_t nq, int64_t dim, const Codebooks& books, bool l2, float scale,
-                  int64_t K, float* out, int threads) {
-    std::vector<Transposed> transposed;
-    const float* entries = books.entries;
-    for (int m = 0; m < books.M; m++) {
-        transposed.push_back(transpose(entries, books.sizes[m], books.width));
-        entries += static_cast<int64_t>(books.sizes[m]) * books.width;
+TableBuilder::TableBuilder(const float* entries, const int32_t* sizes, const int32_t* starts, int64_t M,
+                           int64_t width)
+    : sizes_(sizes, sizes + M), starts_(starts, starts + M), width_(width) {
+    int64_t floats = 0;
+    for (int64_t m = 0; m < M; m++) {
+        offsets_.push_back(floats);
+        floats += padded(sizes[m]) * width;
+        total_ += sizes[m];
+        K_ = std::max<int64_t>(K_, sizes[m]);
+        least_dim_ = std::max<int64_t>(least_dim_, starts[m] + width);
     }
-    parallel_for(nq, threads, [&](int64_t i) {
-        for (int m = 0; m < books.M; m++) {
-            const float* q = queries + i * dim + books.offsets[m];
-            float* o = out + (i * books.M + m) * K;
-            if (l2)
-                one_table<true>(q, transposed[m], books.sizes[m], books.width, scale, o);
-            else
-                one_table<false>(q, transposed[m], books.sizes[m], books.width, scale, o);
-            std::fill(o + books.sizes[m], o + K, std::numeric_limits<float>::infinity());
+    entries_.assign(entries, entries + total_ * width);
+    transposed_.assign(floats, 0.f);
+    for (int64_t m = 0; m < M; m++) {
+        float* out = transposed_.data() + offsets_[m];
+        for (int64_t k = 0; k < sizes[m]; k++, entries += width)
+            for (int64_t j = 0; j < width; j++) out[j * padded(sizes[m]) + k] = entries[j];
+    }
+}
+
+bool TableBuilder::holds(const float* entries) const {
+    return std::memcmp(entries, entries_.data(), entries_.size() * sizeof(float)) == 0;
+}
+
+void TableBuilder::build(const float* queries, int64_t nq, int64_t dim, bool squared, float scale, float* out,
+                         int threads) const {
+    const TableRows rows = table_rows();
+    const int64_t M = this->M(), row = M * K_;
+    // Queries that share a pass over the codebooks; one codebook of a few queries stays in the second cache.
+    const int64_t share = std::max<int64_t>(1, std::min<int64_t>(16, (nq + threads - 1) / threads));
+    parallel_for((nq + share - 1) / share, threads, [&](int64_t task) {
+        const int64_t first = task * share, count = std::min(share, nq - first);
+        for (int64_t m = 0; m < M; m++) {
+            const int64_t size = sizes_[m];
+            const TransposedBook book{transposed_.data() + offsets_[m], size, padded(size), width_};
+            float* o = out + first * row + m * K_;
+            rows(book, queries + first * dim + starts_[m], dim, count, squared, scale, o, row);
+            for (int64_t i = 0; size < K_ && i < count; i++)
+                std::fill(o + i * row + size, o + i * row + K_, std::numeric_limits<float>::infinity());
         }
     });
 }

@@ -5,19 +5,52 @@
 // threads.
 #pragma once
 #include <cstdint>
+#include <vector>
 
 namespace annvq {
 
-struct Codebooks {
-    const float* entries;    // (sum of sizes, width), codebook after codebook
-    const int32_t* sizes;    // (M,) entries per codebook
-    const int32_t* offsets;  // (M,) first query dimension that codebook m sees
-    int32_t M, width;
+constexpr int64_t kTableLanes = 16;
+
+// One codebook, transposed so that neighbouring entries are neighbouring lanes.
+struct TransposedBook {
+    const float* values;  // (width, padded)
+    int64_t size, padded, width;
 };
 
-// l2: sum (q - c)^2;  otherwise: scale * sum q * c.  out is (nq, M, K), padded with +inf where sizes[m] < K.
-void build_tables(const float* queries, int64_t nq, int64_t dim, const Codebooks& books, bool l2, float scale,
-                  int64_t K, float* out, int threads);
+// out[q * out_stride + k] for k < size: sum over j of (x[q * x_stride + j] - c[k][j])^2, or scale * sum of
+// x * c. May write up to the padded size.
+using TableRows = void (*)(const TransposedBook& book, const float* x, int64_t x_stride, int64_t nq,
+                           bool squared, float scale, float* out, int64_t out_stride);
+extern const TableRows kTablesGeneric;
+#if defined(__x86_64__)
+extern const TableRows kTablesAvx2, kTablesAvx512;
+#endif
+
+// Codebooks made ready once for many queries.
+class TableBuilder {
+  public:
+    // entries (sum of sizes, width), codebook after codebook; starts (M,): first query dimension codebook m
+    // sees.
+    TableBuilder(const float* entries, const int32_t* sizes, const int32_t* starts, int64_t M, int64_t width);
+
+    // Whether these are the entries that it was made from, bit for bit.
+    bool holds(const float* entries) const;
+    int64_t M() const { return static_cast<int64_t>(sizes_.size()); }
+    int64_t K() const { return K_; }
+    int64_t width() const { return width_; }
+    int64_t total() const { return total_; }
+    int64_t least_dim() const { return least_dim_; }
+
+    // squared: sum (q - c)^2; otherwise scale * sum q * c. out is (nq, M, K), +inf where sizes[m] < K.
+    void build(const float* queries, int64_t nq, int64_t dim, bool squared, float scale, float* out,
+               int threads) const;
+
+  private:
+    std::vector<float> entries_, transposed_;
+    std::vector<int32_t> sizes_, starts_;
+    std::vector<int64_t> offsets_;  // of each codebook in transposed_
+    int64_t K_ = 0, width_, total_ = 0, least_dim_ = 0;
+};
 
 // ||x||^2 of each row, accumulated in double in dimension order, rounded once to float32.
 void squared_norms(const float* x, int64_t n, int64_t dim, float* out, int threads);
