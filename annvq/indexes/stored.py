@@ -167,7 +167,8 @@ class StoreIndex(Index):
 
 def require_new(ids: I64, there: npt.NDArray[np.bool_]) -> None:
     """Raise ValueError where ids repeat or are stored."""
-    values, counts = np.unique(ids, return_counts=True)
-    if there.any() or (counts > 1).any():
-        repeated = sorted({*ids[there].tolist(), *values[counts > 1].tolist()})
+    ordered = np.sort(ids)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if there.any() or len(twice):
+        repeated = sorted({*ids[there].tolist(), *twice.tolist()})
         raise ValueError(f"ids must be new and differ from one another; repeated: {repeated[:5]}")

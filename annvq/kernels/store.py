@@ -192,7 +192,7 @@ class CodeStore:
         if allowed is not None and allowed.dtype == np.bool_:
             bitmap = np.ascontiguousarray(allowed).view(np.uint8)
         elif allowed is not None:
-            listed = np.unique(allowed)
+            listed = np.ascontiguousarray(allowed)
         return self._native.search(luts, bias, k, levels, probes, probe_bias, bitmap, listed, _threads())
 
     # -- whole stores --------------------------------------------------------------------------------------------

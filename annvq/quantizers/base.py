@@ -423,6 +423,8 @@ class TableQuantizer(Quantizer):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Random normal codebooks, whose sums have about unit variance; for training from scratch."""
+        if self.weight.is_meta:  # random numbers there would import a second of PyTorch's internals for nothing
+            return
         self.weight.normal_(0.0, self.M**-0.5 if self.needs_norm else 1.0)
         self.fitted.fill_(False)
 

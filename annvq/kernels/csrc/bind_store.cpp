@@ -5,6 +5,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <tuple>
 
@@ -157,14 +158,22 @@ class Store {
         if (bitmap && !a.allowed.bitmap) a.allowed.bitmap = reinterpret_cast<const uint8_t*>(&none);
         if (allowed) a.allowed = {nullptr, 0, allowed->data(), static_cast<int64_t>(allowed->shape(0))};
         if (allowed && !a.allowed.ids) a.allowed.ids = &none;
-        for (int64_t i = 1; allowed && i < a.allowed.count; i++)
-            require(a.allowed.ids[i - 1] < a.allowed.ids[i], "allowed ids must ascend");
         float* d;
         int64_t* r;
         auto distances = new_array<float, 2>({luts.shape(0), static_cast<size_t>(k)}, &d);
         auto result = new_array<int64_t, 2>({luts.shape(0), static_cast<size_t>(k)}, &r);
         {
             nb::gil_scoped_release release;
+            std::vector<int64_t> sorted;
+            if (a.allowed.ids &&
+                std::adjacent_find(a.allowed.ids, a.allowed.ids + a.allowed.count,
+                                   std::greater_equal<int64_t>()) != a.allowed.ids + a.allowed.count) {
+                sorted.assign(a.allowed.ids, a.allowed.ids + a.allowed.count);
+                std::sort(sorted.begin(), sorted.end());
+                sorted.erase(std::unique(sorted.begin(), sorted.end()), sorted.end());
+                a.allowed.ids = sorted.data();
+                a.allowed.count = static_cast<int64_t>(sorted.size());
+            }
             store_.search(a, d, r);
         }
         return {distances, result};

@@ -1,7 +1,7 @@
 #include "store_filter.h"
 
 #include <algorithm>
-#include <cstring>
+#include <utility>
 #if defined(__SSE2__)
 #include <emmintrin.h>
 #endif
@@ -115,23 +115,31 @@ void add_filtered(const Piece& piece, const CodeStore& store, const Allowed& all
 std::vector<SegmentList> segments_of(const Snapshot& s, const CodeStore& store,
                                      const std::vector<int64_t>& asked, const Allowed& allowed,
                                      const NamedRows* named, double copy_cost, int threads) {
-    const int64_t count = static_cast<int64_t>(s.lists.size());
-    std::vector<SegmentList> lists(count);
-    const auto fill = [&](int64_t l) {
-        SegmentList& out = lists[l];
-        const auto& pieces = s.lists[l]->pieces;
-        if (!asked[l]) return;
-        const double share = static_cast<double>(asked[l]) / (copy_cost + static_cast<double>(asked[l]));
-        for (size_t p = 0; p < pieces.size(); p++) {
-            if (allowed.any_id()) {
-                if (pieces[p].dead < pieces[p].n) out.segments.push_back(segment_of(pieces[p]));
-            } else if (!named || !(*named)[l][p].empty()) {
-                add_filtered(pieces[p], store, allowed, named ? &(*named)[l][p] : nullptr, share, &out);
-            }
+    std::vector<SegmentList> lists(s.lists.size());
+    std::vector<std::pair<size_t, size_t>> tasks;  // list, piece
+    for (size_t l = 0; l < lists.size(); l++)
+        for (size_t p = 0; asked[l] && p < s.lists[l]->pieces.size(); p++) {
+            const Piece& piece = s.lists[l]->pieces[p];
+            if (piece.dead == piece.n) continue;
+            if (allowed.any_id())
+                lists[l].segments.push_back(segment_of(piece));
+            else if (!named || !(*named)[l][p].empty())
+                tasks.emplace_back(l, p);
         }
-        for (const Segment& segment : out.segments) out.blocks += superblocks(segment.n);
-    };
-    parallel_for(count, allowed.any_id() ? 1 : threads, fill);
+    std::vector<SegmentList> parts(tasks.size());
+    parallel_for(static_cast<int64_t>(tasks.size()), threads, [&](int64_t t) {
+        const auto [l, p] = tasks[t];
+        const double share = static_cast<double>(asked[l]) / (copy_cost + static_cast<double>(asked[l]));
+        add_filtered(s.lists[l]->pieces[p], store, allowed, named ? &(*named)[l][p] : nullptr, share,
+                     &parts[t]);
+    });
+    for (size_t t = 0; t < tasks.size(); t++) {
+        SegmentList& list = lists[tasks[t].first];
+        list.segments.insert(list.segments.end(), parts[t].segments.begin(), parts[t].segments.end());
+        list.memory.insert(list.memory.end(), parts[t].memory.begin(), parts[t].memory.end());
+    }
+    for (SegmentList& list : lists)
+        for (const Segment& segment : list.segments) list.blocks += superblocks(segment.n);
     return lists;
 }
 
