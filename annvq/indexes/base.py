@@ -3,7 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from annvq import storage
 from annvq.arrays import F32, I64, Array, check_vectors, normalized, positive_int, to_numpy
 from annvq.errors import FormatError, NotFittedError
 from annvq.quantizers.base import Quantizer, TableQuantizer, check_metric
+
+if TYPE_CHECKING:
+    from annvq.training.recipe import Recipe
 
 FORMAT, VERSIONS = "annvq.index", (1, 2)
 
@@ -137,8 +140,15 @@ class Index(ABC):
             raise NotFittedError(f"{what} needs a trained index: call {type(self).__name__}.fit(x) first")
 
     @abstractmethod
-    def fit(self, x: Array, *, seed: int = 0, progress: bool = False) -> Self:
-        """Train what is untrained, on ``x`` of shape (n, d); what is trained stays as it is."""
+    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: "Recipe | None" = None) -> Self:
+        """Train what is untrained, on ``x`` of shape (n, d); what is trained stays as it is.
+
+        Args:
+            x: learn vectors.
+            seed: same seed, same machine, same threads: same result.
+            progress: show progress bars.
+            recipe: how the quantizer learns; default: as in its own ``fit``.
+        """
 
     # -- vectors -------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ from annvq.indexes.refine import FinerCode, OutsideVectors, RawVectors, Refines
 from annvq.indexes.stored import Encoded, StoreIndex, require_new
 from annvq.kernels.store import Rows
 from annvq.quantizers.base import Quantizer
+
+if TYPE_CHECKING:
+    from annvq.training.recipe import Recipe
 
 _HELD_OUT, _NEIGHBORS = 200, 10
 _DEEPEST = 4096
@@ -103,7 +106,7 @@ class RerankIndex(Index):
 
     # -- learning ------------------------------------------------------------------------------------------------
 
-    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: Any = None) -> Self:
+    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: "Recipe | None" = None) -> Self:
         """Train what is untrained: the scanned index, then the second code; and hold out vectors to measure with.
 
         Args:
@@ -116,7 +119,7 @@ class RerankIndex(Index):
         n, code = int(x.shape[0]), self.refinement
         if isinstance(code, FinerCode) and code.refines == "stages":
             self._fit_stages(code, x, seed, progress, recipe)
-        self.index.fit(x, seed=seed, progress=progress, **({} if recipe is None else {"recipe": recipe}))
+        self.index.fit(x, seed=seed, progress=progress, recipe=recipe)
         rows = np.random.default_rng(seed).permutation(n)
         held = np.sort(rows[: min(_HELD_OUT, n // 20)])
         self._held = self.prepared(x[held], "x")
