@@ -193,7 +193,8 @@ class IVFIndex(StoreIndex):
         if len(self):
             raise ValueError(f"centroids must be set before vectors are added; the index holds {len(self)}")
         self.coarse, self.nlist = Coarse(array, self.metric), len(array)
-        self._reach, self._store, self._norm_byte = np.empty(0, np.float32), self._new_store(), None
+        self._reach, self._norm_byte = np.empty(0, np.float32), None
+        self._store, self._labelled = self._new_store(), False
         return self
 
     def _measured_reach(self, rows: F32, held: F32) -> F32:
@@ -233,6 +234,8 @@ class IVFIndex(StoreIndex):
 
     def _encode_rows(self, rows: F32) -> Encoded:
         lists, targets = self.targets(rows)
+        if self.norm == "uint8" and not self.residual:
+            return Encoded(*self.quantizer.encode_with_norm(targets), lists)
         return self.encoded_as(self.quantizer.encode(targets), lists)
 
     def _norms_in_lists(self, codes: npt.NDArray[Any], lists: I32) -> npt.NDArray[Any] | None:

@@ -198,7 +198,7 @@ class RerankIndex(Index):
                 new = np.arange(index._next_id, index._next_id + n, dtype=np.int64) if given is None else given
                 require_new(new, index._store.contains(new))
                 self.refinement.put(new, rows)  # first, so that what is found can be refined
-                index._store.append(encoded.codes, encoded.norms, new, encoded.lists)
+                index._filled_store().append(encoded.codes, encoded.norms, new, encoded.lists)
                 index._next_id = max(index._next_id, int(new.max()) + 1)
         return self
 
@@ -212,7 +212,7 @@ class RerankIndex(Index):
             encoded, rows = self._encode(x)
             with self.index._changing:
                 self.refinement.put(given, rows)
-                self.index._store.replace(encoded.codes, encoded.norms, given, encoded.lists)
+                self.index._filled_store().replace(encoded.codes, encoded.norms, given, encoded.lists)
                 self.index._next_id = max(self.index._next_id, int(given.max()) + 1)
         return self
 

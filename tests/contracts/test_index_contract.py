@@ -9,6 +9,7 @@ import torch
 import annvq
 from annvq.errors import FormatError, NotFittedError
 from annvq.indexes.base import registered
+from annvq.quantizers import registered as registered_quantizers
 
 
 def in_full(index):
@@ -87,7 +88,7 @@ def reference(index, q, x, ids, queries, k):
 
 
 def norms_for(kind, metric):
-    return ["uint8", "float32"] if metric == "l2" and kind != "product" else ["auto"]
+    return ["uint8", "float32"] if metric == "l2" and registered_quantizers()[kind].needs_norm else ["auto"]
 
 
 @pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
@@ -208,9 +209,9 @@ def test_damaged_files_are_refused(make_index, kind, small, tmp_path):
 def test_bits(make_index, kind, small):
     q, _ = small(kind, nbits=(2, 9, 4))
     raw = 32 * q.dim if make_index(q).kind == "rerank" else 0
-    assert make_index(q).bits_per_vector == raw + 15 + (0 if kind == "product" else 8)
+    assert make_index(q).bits_per_vector == raw + 15 + (8 if registered_quantizers()[kind].needs_norm else 0)
     assert make_index(q, metric="ip").bits_per_vector == raw + 15
-    if kind != "product":
+    if registered_quantizers()[kind].needs_norm:
         assert make_index(q, norm="float32").bits_per_vector == raw + 47
 
 
@@ -238,7 +239,7 @@ def test_refusals(make_index, kind, small):
         (lambda: make_index(q, x, metric="cosine").add(np.zeros((1, 12), np.float32)), ValueError, "zero"),
         (lambda: make_index(annvq.make(kind, dim=12, M=3)).add(x), NotFittedError, "fit"),
     ]
-    if kind != "product":
+    if registered_quantizers()[kind].needs_norm:
         cases.append((lambda: make_index(q, norm=None), ValueError, "norm must not be None"))
     for use, error, message in cases:
         with pytest.raises(error, match=message):
