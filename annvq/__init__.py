@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from annvq import complexity, datasets, training
     from annvq.config import get_num_threads, set_num_threads, show_config
-    from annvq.indexes import FlatIndex, load_index
+    from annvq.indexes import FlatIndex, IVFIndex, RerankIndex, load_index
     from annvq.quantizers import (
         AdditiveVQ,
         LinearMap,
@@ -41,6 +41,8 @@ _HOME = {
     "load_quantizer": "quantizers",
     "make": "quantizers",
     "FlatIndex": "indexes",
+    "IVFIndex": "indexes",
+    "RerankIndex": "indexes",
     "load_index": "indexes",
 }
 _MODULES = ("complexity", "datasets", "training")
@@ -48,8 +50,10 @@ _MODULES = ("complexity", "datasets", "training")
 __all__ = [
     "AdditiveVQ",
     "FlatIndex",
+    "IVFIndex",
     "LinearMap",
     "ProductVQ",
+    "RerankIndex",
     "ResidualVQ",
     "RotatedProductVQ",
     "Rotation",

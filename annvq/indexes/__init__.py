@@ -2,5 +2,7 @@
 
 from annvq.indexes.base import Index, load_index
 from annvq.indexes.flat import FlatIndex
+from annvq.indexes.ivf import IVFIndex
+from annvq.indexes.rerank import RerankIndex
 
-__all__ = ["FlatIndex", "Index", "load_index"]
+__all__ = ["FlatIndex", "IVFIndex", "Index", "RerankIndex", "load_index"]

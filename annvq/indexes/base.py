@@ -3,7 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from annvq import storage
 from annvq.arrays import F32, I64, Array, check_vectors, normalized, positive_int, to_numpy
 from annvq.errors import FormatError, NotFittedError
 from annvq.quantizers.base import Quantizer, TableQuantizer, check_metric
+
+if TYPE_CHECKING:
+    from annvq.training.recipe import Recipe
 
 FORMAT, VERSIONS = "annvq.index", (1, 2)
 
@@ -30,17 +33,18 @@ def registered() -> "dict[str, type[Index]]":
     return dict(_KINDS)
 
 
-def resolve_norm(norm: Norm, quantizer: TableQuantizer, metric: str) -> Norm:
+def resolve_norm(norm: Norm, quantizer: TableQuantizer, metric: str, *, residual: bool = False) -> Norm:
     """The norm that is stored: ``"uint8"``, ``"float32"`` or None.
 
-    ``"auto"`` stores none where none is needed (product codes, ip, cosine) and one byte otherwise.
+    ``"auto"`` stores none where none is needed (product codes, ip, cosine) and one byte otherwise. Codes of
+    ``residual``s, what coarse centroids leave over, need one under l2 whatever they are.
 
     Raises:
         ValueError: an unknown norm; None for L2 on codes that need one; a norm where none is used.
     """
     if norm not in ("auto", "uint8", "float32", None):
         raise ValueError(f"norm must be 'auto', 'uint8', 'float32' or None, got {norm!r}")
-    needed = quantizer.needs_norm and metric == "l2"
+    needed = (quantizer.needs_norm or residual) and metric == "l2"
     if norm == "auto":
         return "uint8" if needed else None
     if needed and norm is None:
@@ -82,6 +86,8 @@ class Index(ABC):
     """Codes of vectors with ids, searchable by distance."""
 
     kind: ClassVar[str] = ""
+    residual: bool = False
+    """Whether codes are of what coarse centroids leave over."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -93,7 +99,7 @@ class Index(ABC):
             raise TypeError(f"quantizer must be an annvq Quantizer, got {type(quantizer).__name__}")
         self.quantizer = quantizer
         self.metric = check_metric(metric)
-        self.norm = resolve_norm(norm, quantizer.scan_view(), self.metric)
+        self.norm = resolve_norm(norm, quantizer.scan_view(), self.metric, residual=self.residual)
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
@@ -134,8 +140,15 @@ class Index(ABC):
             raise NotFittedError(f"{what} needs a trained index: call {type(self).__name__}.fit(x) first")
 
     @abstractmethod
-    def fit(self, x: Array, *, seed: int = 0, progress: bool = False) -> Self:
-        """Train what is untrained, on ``x`` of shape (n, d); what is trained stays as it is."""
+    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: "Recipe | None" = None) -> Self:
+        """Train what is untrained, on ``x`` of shape (n, d); what is trained stays as it is.
+
+        Args:
+            x: learn vectors.
+            seed: same seed, same machine, same threads: same result.
+            progress: show progress bars.
+            recipe: how the quantizer learns; default: as in its own ``fit``.
+        """
 
     # -- vectors -------------------------------------------------------------------------------------------------
 

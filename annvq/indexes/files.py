@@ -21,7 +21,7 @@ from annvq.arrays import positive_int
 from annvq.indexes.packing import pack, packed_bytes, unpack
 from annvq.kernels.store import CodeStore
 
-MAPPED = frozenset({"codes", "ids", "norms"})
+MAPPED = frozenset({"codes", "ids", "norms", "refine.ids", "refine.rows"})
 """Tensors that may be memory-mapped."""
 
 Arrays = dict[str, npt.NDArray[Any]]

@@ -1,6 +1,6 @@
 """The flat index: every code is scored for every query."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 from typing_extensions import Self
@@ -9,6 +9,9 @@ from annvq.arrays import F32, Array, check_vectors, like
 from annvq.indexes.base import Filter, Norm, check_search, resolve_filter
 from annvq.indexes.stored import Encoded, StoreIndex
 from annvq.quantizers.base import Quantizer
+
+if TYPE_CHECKING:
+    from annvq.training.recipe import Recipe
 
 
 class FlatIndex(StoreIndex):
@@ -27,11 +30,11 @@ class FlatIndex(StoreIndex):
     def __init__(self, quantizer: Quantizer, metric: str = "l2", norm: Norm = "auto") -> None:
         super().__init__(quantizer, metric, norm)
 
-    def fit(self, x: Array, *, seed: int = 0, progress: bool = False) -> Self:
+    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: "Recipe | None" = None) -> Self:
         check_vectors(x, self.dim)
         if not bool(self.quantizer.fitted):
             rows = self.prepared(x, "x") if self.metric == "cosine" else x
-            self.quantizer.fit(rows, seed=seed, progress=progress)
+            self.quantizer.fit(rows, seed=seed, progress=progress, recipe=recipe)
         return self
 
     def _encode_rows(self, rows: F32) -> Encoded:

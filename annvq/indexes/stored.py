@@ -90,6 +90,14 @@ class StoreIndex(Index):
         assert codes is not None
         return Encoded(codes, norms, lists)
 
+    def _norms_of(self, codes: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+        """‖x̂‖² of codes in the form that is stored, or None."""
+        if self.norm is None:
+            return None
+        view = self.quantizer.scan_view()
+        exact = view.norms(codes)
+        return view.norm_byte.encode(codes, exact) if self.norm == "uint8" else exact
+
     def add(self, x: Array, ids: Array | None = None) -> Self:
         self.require_fitted("add")
         check_vectors(x, self.dim)

@@ -1,5 +1,7 @@
 """What every index must do, checked against a float32 sum in NumPy, bit for bit."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -9,16 +11,30 @@ from annvq.errors import FormatError, NotFittedError
 from annvq.indexes.base import registered
 from annvq.quantizers import registered as registered_quantizers
 
-FULL_SEARCH = sorted(registered())
+
+def in_full(index):
+    """The index itself, looking at every vector unless asked otherwise."""
+    if hasattr(index, "nlist"):
+        index.search = functools.partial(index.search, nprobe=index.nlist)
+    return index
 
 
-@pytest.fixture(params=FULL_SEARCH)
-def index_class(request):
-    return registered()[request.param]
+@pytest.fixture(params=sorted(registered()))
+def make_index(request):
+    """Make an index of each kind in turn, trained where it needs it on vectors that are given."""
+
+    def make(q, x=None, **settings):
+        if request.param == "rerank":  # scans another index, here for all that there is
+            index = annvq.RerankIndex(annvq.FlatIndex(q, **settings), "float32", shortlist=10_000)
+        else:
+            index = registered()[request.param](q, **settings)
+        return in_full(index if x is None else index.fit(x))
+
+    return make
 
 
-def reference(index, q, x, ids, queries, k):
-    """Exact ADC in the contract's order of summation, ties by lower id."""
+def adc_scores(index, q, x, queries):
+    """Exact ADC in the contract's order of summation."""
     if index.metric == "cosine":
         x = (x / np.sqrt((x.astype(np.float64) ** 2).sum(1))[:, None]).astype(np.float32)
     codes = (q.encode_with_norm(x)[0] if index.norm == "uint8" else q.encode(x)).astype(int)
@@ -36,6 +52,33 @@ def reference(index, q, x, ids, queries, k):
     if norms is not None:
         score = score + norms[None]
     score = score + bias[:, None]
+    return score
+
+
+def exact_scores(metric, x, queries):
+    """Distances to the vectors themselves, as re-ranking sums them: sixteen lanes, folded in halves."""
+    if metric == "cosine":
+        queries = (queries / np.sqrt((queries.astype(np.float64) ** 2).sum(1))[:, None]).astype(np.float32)
+
+    def total(terms):
+        lanes = np.zeros((*terms.shape[:2], 16), np.float32)
+        for j in range(0, terms.shape[2], 16):
+            part = terms[..., j : j + 16]
+            lanes[..., : part.shape[-1]] += part
+        for half in (8, 4, 2, 1):
+            lanes = lanes[..., :half] + lanes[..., half:]
+        return lanes[..., 0]
+
+    if metric == "l2":
+        return total((queries[:, None] - x[None]) ** 2)
+    products = total(queries[:, None] * x[None])
+    return -products if metric == "ip" else np.float32(1) - products / np.sqrt(total((x * x)[None]))
+
+
+def reference(index, q, x, ids, queries, k):
+    """What a search of everything finds, ties by lower id."""
+    rerank = index.kind == "rerank"
+    score = exact_scores(index.metric, x, queries) if rerank else adc_scores(index, q, x, queries)
     order = np.lexsort((np.broadcast_to(ids, score.shape), score))[:, :k]
     distances = np.full((len(queries), k), np.inf, np.float32)
     found = np.full((len(queries), k), -1, np.int64)
@@ -50,12 +93,12 @@ def norms_for(kind, metric):
 
 @pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
 @pytest.mark.parametrize("nbits", [3, 8, (2, 9, 4)])
-def test_results_are_exact(index_class, kind, small, metric, nbits):
+def test_results_are_exact(make_index, kind, small, metric, nbits):
     q, x = small(kind, nbits=nbits)
     rng = np.random.default_rng(1)
     ids = rng.permutation(5000)[: len(x)]
     for norm in norms_for(kind, metric):
-        index = index_class(q, metric=metric, norm=norm)
+        index = make_index(q, x, metric=metric, norm=norm)
         index.add(x[:250], ids[:250])
         index.add(x[250:], ids[250:])
         for k in (1, 10, len(x), len(x) + 5):
@@ -65,26 +108,26 @@ def test_results_are_exact(index_class, kind, small, metric, nbits):
             np.testing.assert_array_equal(d, expected[0])
 
 
-def test_duplicates_tie_by_lower_id(index_class, kind, small):
+def test_duplicates_tie_by_lower_id(make_index, kind, small):
     q, x = small(kind)
     ids = np.arange(60)[::-1].copy()
-    index = index_class(q).add(np.repeat(x[:1], 60, 0), ids)
+    index = make_index(q, x).add(np.repeat(x[:1], 60, 0), ids)
     np.testing.assert_array_equal(index.search(x[:1], 7)[1][0], np.arange(7))
 
 
-def test_order_of_insertion_does_not_matter(index_class, kind, small):
+def test_order_of_insertion_does_not_matter(make_index, kind, small):
     q, x = small(kind)
-    a = index_class(q).add(x)
+    a = make_index(q, x).add(x)
     order = np.random.default_rng(0).permutation(len(x))
-    b = index_class(q).add(x[order], order)
+    b = make_index(q, x).add(x[order], order)
     for left, right in zip(a.search(x[:5], 20), b.search(x[:5], 20), strict=True):
         np.testing.assert_array_equal(left, right)
 
 
-def test_filter_and_remove(index_class, kind, small):
+def test_filter_and_remove(make_index, kind, small):
     q, x = small(kind)
     ids = np.arange(len(x)) * 3
-    index = index_class(q).add(x, ids)
+    index = make_index(q, x).add(x, ids)
     rng = np.random.default_rng(0)
     for share in (0.0, 0.01, 0.3, 1.0):
         keep = rng.random(len(x)) < share
@@ -107,19 +150,20 @@ def test_filter_and_remove(index_class, kind, small):
     np.testing.assert_array_equal(index.search(x[:4], 30)[1], reference(index, q, x, ids, x[:4], 30)[1])
 
 
-def test_reconstruct_and_torch(index_class, kind, small):
+def test_reconstruct_and_torch(make_index, kind, small):
     q, x = small(kind)
-    index = index_class(q).add(torch.from_numpy(x))
-    np.testing.assert_array_equal(index.reconstruct(np.array([5, 0, 5])), q.decode(q.encode(x))[[5, 0, 5]])
+    index = make_index(q, x).add(torch.from_numpy(x))
+    stored = x if index.kind == "rerank" else q.decode(q.encode(x))
+    np.testing.assert_array_equal(index.reconstruct(np.array([5, 0, 5])), stored[[5, 0, 5]])
     d, i = index.search(torch.from_numpy(x[:2]), 3)
     assert isinstance(d, torch.Tensor)
     assert d.dtype == torch.float32
     assert i.dtype == torch.int64
 
 
-def test_empty(index_class, kind, small):
+def test_empty(make_index, kind, small):
     q, x = small(kind)
-    index = index_class(q)
+    index = make_index(q, x)
     d, i = index.search(x[:3], 4)
     assert (i == -1).all()
     assert np.isinf(d).all()
@@ -129,11 +173,11 @@ def test_empty(index_class, kind, small):
 
 
 @pytest.mark.parametrize("nbits", [8, 5, (2, 9, 4)])
-def test_files(index_class, kind, small, tmp_path, nbits):
+def test_files(make_index, kind, small, tmp_path, nbits):
     q, x = small(kind, nbits=nbits)
-    index = index_class(q).add(x[:333], np.arange(333) * 2 + 1)
+    index = make_index(q, x).add(x[:333], np.arange(333) * 2 + 1)
     index.save(tmp_path / "i")
-    loaded = annvq.load_index(tmp_path / "i")
+    loaded = in_full(annvq.load_index(tmp_path / "i"))
     for left, right in zip(index.search(x[:5], 12), loaded.search(x[:5], 12), strict=True):
         np.testing.assert_array_equal(left, right)
     assert loaded.bits_per_vector == index.bits_per_vector
@@ -142,9 +186,9 @@ def test_files(index_class, kind, small, tmp_path, nbits):
     assert [p.name for p in tmp_path.iterdir()] == ["i"]
 
 
-def test_damaged_files_are_refused(index_class, kind, small, tmp_path):
+def test_damaged_files_are_refused(make_index, kind, small, tmp_path):
     q, x = small(kind)
-    index_class(q).add(x).save(tmp_path / "i")
+    make_index(q, x).add(x).save(tmp_path / "i")
     data = (tmp_path / "i").read_bytes()
     rng = np.random.default_rng(0)
     for _ in range(150):
@@ -162,17 +206,18 @@ def test_damaged_files_are_refused(index_class, kind, small, tmp_path):
         annvq.load_quantizer(tmp_path / "i")
 
 
-def test_bits(index_class, kind, small):
+def test_bits(make_index, kind, small):
     q, _ = small(kind, nbits=(2, 9, 4))
-    assert index_class(q).bits_per_vector == 15 + (8 if registered_quantizers()[kind].needs_norm else 0)
-    assert index_class(q, metric="ip").bits_per_vector == 15
+    raw = 32 * q.dim if make_index(q).kind == "rerank" else 0
+    assert make_index(q).bits_per_vector == raw + 15 + (8 if registered_quantizers()[kind].needs_norm else 0)
+    assert make_index(q, metric="ip").bits_per_vector == raw + 15
     if registered_quantizers()[kind].needs_norm:
-        assert index_class(q, norm="float32").bits_per_vector == 47
+        assert make_index(q, norm="float32").bits_per_vector == raw + 47
 
 
-def test_refusals(index_class, kind, small):
+def test_refusals(make_index, kind, small):
     q, x = small(kind)
-    index = index_class(q).add(x[:100])
+    index = make_index(q, x).add(x[:100])
     before = index.search(x[:3], 100)
     bad = x[:5].copy()
     bad[2, 2] = np.inf
@@ -189,13 +234,13 @@ def test_refusals(index_class, kind, small):
         (lambda: index.search(bad, 1), ValueError, "queries must be finite"),
         (lambda: index.remove(np.array([3, 100])), ValueError, "not there"),
         (lambda: index.reconstruct(np.array([100])), ValueError, "not there"),
-        (lambda: index_class(q, metric="l1"), ValueError, "metric must be one of"),
-        (lambda: index_class(q, norm="int4"), ValueError, "norm must be"),
-        (lambda: index_class(q, metric="cosine").add(np.zeros((1, 12), np.float32)), ValueError, "zero"),
-        (lambda: index_class(annvq.make(kind, dim=12, M=3)).add(x), NotFittedError, "fit"),
+        (lambda: make_index(q, metric="l1"), ValueError, "metric must be one of"),
+        (lambda: make_index(q, norm="int4"), ValueError, "norm must be"),
+        (lambda: make_index(q, x, metric="cosine").add(np.zeros((1, 12), np.float32)), ValueError, "zero"),
+        (lambda: make_index(annvq.make(kind, dim=12, M=3)).add(x), NotFittedError, "fit"),
     ]
     if registered_quantizers()[kind].needs_norm:
-        cases.append((lambda: index_class(q, norm=None), ValueError, "norm must not be None"))
+        cases.append((lambda: make_index(q, norm=None), ValueError, "norm must not be None"))
     for use, error, message in cases:
         with pytest.raises(error, match=message):
             use()
@@ -203,9 +248,9 @@ def test_refusals(index_class, kind, small):
         np.testing.assert_array_equal(left, right)
 
 
-def test_fit_trains_the_quantizer(index_class, kind):
+def test_fit_trains_the_quantizer(make_index, kind):
     x = np.random.default_rng(0).normal(size=(400, 6)).astype(np.float32)
-    index = index_class(annvq.make(kind, dim=6, M=2, nbits=3), metric="cosine")
+    index = make_index(annvq.make(kind, dim=6, M=2, nbits=3), metric="cosine")
     assert index.fit(x) is index
     d, i = index.add(x).search(x[:20], 5)
     assert (np.diff(d, axis=1) >= 0).all()

@@ -3,14 +3,19 @@
 import numpy as np
 import pytest
 
+import annvq
 from annvq.indexes.base import registered
 from annvq.training.norms import fit_levels
+
+
+def make(name, q):
+    return annvq.RerankIndex(annvq.FlatIndex(q)) if name == "rerank" else registered()[name](q)
 
 
 @pytest.mark.parametrize("name", sorted(registered()))
 def test_refused_add_changes_nothing(name, small):
     q, x = small("residual")
-    index = registered()[name](q, metric="l2")
+    index = make(name, q).fit(x)
     index.add(x[:20], np.arange(20))
     before = index.search(x[:3], 20)
     bad = x[:2].copy()

@@ -14,4 +14,5 @@ NB_MODULE(_native, m) {
     annvq::bind_scan(m);
     annvq::bind_store(m);
     annvq::bind_encode(m);
+    annvq::bind_rerank(m);
 }

@@ -39,5 +39,6 @@ void bind_tables(nb::module_& m);
 void bind_scan(nb::module_& m);
 void bind_store(nb::module_& m);
 void bind_encode(nb::module_& m);
+void bind_rerank(nb::module_& m);
 
 }  // namespace annvq

@@ -11,18 +11,21 @@
 #include "parallel.h"
 
 namespace annvq {
-namespace {
 
-constexpr int64_t kChunk = 192;  // vectors per unit of work
-constexpr int64_t kBlock = 24;   // vectors whose products are formed together
-
-const EncodeKernels& kernels() {
+const EncodeKernels& encode_kernels() {
 #if defined(__x86_64__)
     if (simd_level() >= SimdLevel::avx512) return kEncodeAvx512;
     if (simd_level() >= SimdLevel::avx2) return kEncodeAvx2;
 #endif
     return kEncodeGeneric;
 }
+
+namespace {
+
+constexpr int64_t kChunk = 192;  // vectors per unit of work
+constexpr int64_t kBlock = 24;   // vectors whose products are formed together
+
+const EncodeKernels& kernels() { return encode_kernels(); }
 
 // Scratch memory on a 64-byte boundary.
 struct Scratch {

@@ -78,5 +78,6 @@ struct EncodeKernels {
                          int32_t rounds, int32_t open, int32_t width, uint16_t* codes, float* scratch);
 };
 extern const EncodeKernels kEncodeGeneric, kEncodeAvx2, kEncodeAvx512;
+const EncodeKernels& encode_kernels();  // those of the SIMD level in use
 
 }  // namespace annvq

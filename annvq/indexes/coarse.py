@@ -1,0 +1,121 @@
+"""The coarse part of an inverted file: centroids, the list of each vector, the lists nearest to each query.
+
+Up to :data:`EXACT_LISTS` centroids are compared one by one, in one fixed order of summation, so that assignment and
+probing never depend on batch, threads or SIMD level. More are searched by an HNSW graph (faiss; Malkov and Yashunin,
+TPAMI 2018), whose candidates are compared again in that order; only full probing is independent of the graph then.
+"""
+
+import threading
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from annvq.arrays import F32
+from annvq.config import get_num_threads
+from annvq.kernels._native import CoarseSearch
+from annvq.kernels.encode import ProductEncoder
+
+I32 = npt.NDArray[np.int32]
+
+EXACT_LISTS = 1 << 14
+"""From this many lists on, centroids are searched by HNSW."""
+
+MAX_LISTS = 1 << 24
+ROWS_PER_LIST = 256
+"""At most so many rows per list train the centroids, a seeded sample."""
+
+_LINKS, _EF_CONSTRUCTION, _SPARE = 32, 80, 16
+
+
+def default_nlist(n: int) -> int:
+    """4·√n lists, but no more than one for every 32 vectors: 400 for 10k, 1,264 for 100k, 4,000 for 1M."""
+    return max(1, min(int(4 * n**0.5), n // 32))
+
+
+def train_centroids(x: F32, nlist: int, seed: int) -> F32:
+    """``nlist`` centroids (nlist, d) of ``x`` (n, d) by k-means; the distinct rows themselves where they are fewer."""
+    from annvq.training.kmeans import cluster
+
+    if len(x) > ROWS_PER_LIST * nlist:
+        x = x[np.sort(np.random.default_rng(seed).choice(len(x), ROWS_PER_LIST * nlist, replace=False))]
+    if len(x) < 8 * nlist:  # k-means needs distinct rows to start from
+        distinct = np.unique(x, axis=0)
+        if len(distinct) <= nlist:
+            return distinct
+    return cluster(x, nlist, iterations=20 if nlist <= EXACT_LISTS else 10, seed=seed)
+
+
+class Coarse:
+    """Centroids that vectors are assigned to and queries probe.
+
+    Vectors belong to the centroid nearest in Euclidean distance, the first one where several are. Lists are probed in
+    the order of ‖q − C‖² for l2, of −⟨q, C⟩ otherwise, the lower list first where two are equal.
+
+    Args:
+        centroids: (nlist, d) finite.
+        metric: ``"l2"``, ``"ip"`` or ``"cosine"``.
+    """
+
+    def __init__(self, centroids: F32, metric: str) -> None:
+        self.centroids = np.ascontiguousarray(centroids, dtype=np.float32)
+        self.squared = metric == "l2"
+        self._graphs: dict[bool, Any] = {}
+        self._search = CoarseSearch(self.centroids)
+        self._encoder: ProductEncoder | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def nlist(self) -> int:
+        return len(self.centroids)
+
+    def assign(self, x: F32) -> I32:
+        """The list of each row, (n,) int32."""
+        if self.nlist > EXACT_LISTS:
+            return self._by_graph(x, 1, squared=True)[0][:, 0]
+        if self._encoder is None:
+            self._encoder = ProductEncoder(self.centroids, [self.nlist], [0])
+        return self._encoder.encode(x)[:, 0].astype(np.int32)
+
+    def probe(self, queries: F32, nprobe: int) -> tuple[I32, F32]:
+        """The ``nprobe`` nearest lists of each query and their scores, nearest first, (nq, nprobe) each."""
+        count = min(nprobe, self.nlist)
+        if self.nlist > EXACT_LISTS and count <= self.nlist // 8:
+            return self._by_graph(queries, count, self.squared)
+        return _nearest(self._search, queries, count, self.squared)
+
+    # -- many lists ----------------------------------------------------------------------------------------------
+
+    def _graph(self, squared: bool) -> Any:
+        """The graph over the centroids, built by one thread when first needed: same centroids, same graph."""
+        import faiss
+        from threadpoolctl import threadpool_limits
+
+        with self._lock:
+            if squared not in self._graphs:
+                kind = faiss.METRIC_L2 if squared else faiss.METRIC_INNER_PRODUCT
+                graph = faiss.IndexHNSWFlat(self.centroids.shape[1], _LINKS, kind)
+                graph.hnsw.efConstruction = _EF_CONSTRUCTION
+                with threadpool_limits(1):
+                    graph.add(self.centroids)
+                self._graphs[squared] = graph
+            return self._graphs[squared]
+
+    def _by_graph(self, x: F32, count: int, squared: bool) -> tuple[I32, F32]:
+        import faiss
+
+        wanted = min(self.nlist, count + _SPARE)
+        search = faiss.SearchParametersHNSW(efSearch=max(64, 2 * wanted))  # type: ignore[attr-defined]
+        found = self._graph(squared).search(x, wanted, params=search)[1]
+        lists, scores = np.empty((len(x), count), np.int32), np.empty((len(x), count), np.float32)
+        for i, row in enumerate(found):
+            candidates = np.unique(row[row >= 0]).astype(np.int32)
+            if len(candidates) < count:  # a graph may leave centroids unreachable
+                candidates = np.arange(self.nlist, dtype=np.int32)
+            best, values = _nearest(CoarseSearch(self.centroids[candidates]), x[i : i + 1], count, squared)
+            lists[i], scores[i] = candidates[best[0]], values[0]
+        return lists, scores
+
+
+def _nearest(search: CoarseSearch, queries: F32, count: int, squared: bool) -> tuple[I32, F32]:
+    return search.probe(queries, count, squared, get_num_threads())
