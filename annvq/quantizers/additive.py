@@ -28,8 +28,9 @@ class AdditiveVQ(SumQuantizer):
         M: codebooks.
         nbits: bits per codebook, 1..16, or a sequence of M of them.
         beam: partial codes kept at each step.
-        rounds: rounds of local search after the beam search (LSQ, Martinez et al., ECCV 2016), on the CPU; a GPU
-            gives the codes of the beam search alone.
+        rounds: iterations of local search after the beam search (LSQ, Martinez et al., ECCV 2016), on the CPU; a GPU
+            gives the codes of the beam search alone. 0 is beam search alone; 128 finds codes with a few per cent
+            less error than the default, in three times the time.
         estimator: how gradients pass in training mode; default NSVQ.
     """
 
@@ -40,7 +41,7 @@ class AdditiveVQ(SumQuantizer):
         nbits: int | Sequence[int] = 8,
         *,
         beam: int = 8,
-        rounds: int = 16,
+        rounds: int = 32,
         estimator: "Estimator | None" = None,
     ) -> None:
         super().__init__(dim, M, nbits, beam, estimator)
@@ -53,7 +54,7 @@ class AdditiveVQ(SumQuantizer):
     def _native_search(self, encoder: AdditiveEncoder) -> Callable[[F32], npt.NDArray[Any]]:
         if self.rounds == 0 or self.M == 1:
             return lambda x: encoder.additive(x, self.beam)
-        return lambda x: encoder.local_search(x, encoder.additive(x, self.beam), rounds=self.rounds)
+        return lambda x: encoder.iterated_search(x, encoder.additive(x, self.beam), iterations=self.rounds)
 
     def _search(self, x: Tensor, weight: Tensor) -> Tensor:
         return additive_beam(x, weight, self.offsets, self.beam)

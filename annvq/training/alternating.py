@@ -1,12 +1,14 @@
-"""Learning additive codebooks by alternation: encode by local search, refit by least squares, perturb and cool."""
+"""Learning additive codebooks by alternation: refit by least squares, perturb and cool, encode by local search."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from annvq.kernels.encode import AdditiveEncoder, Codes, decode_additive
+from annvq.kernels.encode import AdditiveEncoder, Codes, code_dtype, decode_additive
 from annvq.training.least_squares import F32, least_squares_entries, revive_unused
+
+WATCHED = 10_000  # vectors from whose errors noise is set and history written
 
 
 @dataclass(frozen=True)
@@ -14,28 +16,23 @@ class Alternation:
     """How :func:`train_additive` alternates.
 
     Args:
-        iterations: encode-and-refit steps.
-        rounds: rounds of local search in each step; codes are carried over from the step before.
-        open: codebooks re-opened in a round.
-        width: partial sums kept within a round.
-        beam: beam of the residual encoding that gives the first codes.
-        temperature: SR-C's noise at the start, as a share of the data's standard deviation over M; it falls as
-            ``(1 − t / iterations) ** 0.5``. 0 turns it off.
+        steps: refit-and-encode steps.
+        iterations: iterations of local search in each step; codes are carried over from the step before.
+        temperature: noise at the start: the standard deviation of a sum of M entries' noise, as a share of what
+            quantization leaves over. It falls as ``(1 − t / steps) ** 0.5``. 0 turns it off.
         regularisation: of the least squares.
     """
 
-    iterations: int = 25
-    rounds: int = 8
-    open: int = 3
-    width: int = 4
-    beam: int = 5
-    temperature: float = 1.0
+    steps: int = 50
+    iterations: int = 4
+    temperature: float = 0.6
     regularisation: float = 1e-2
 
 
 @dataclass
 class AlternationHistory:
-    """Mean squared error on the training vectors after each step's encoding, and entries revived in it."""
+    """Mean squared error on (the first 10,000 of) the training vectors after each step's encoding, and entries revived
+    in it."""
 
     mse: list[float] = field(default_factory=list)
     revived: list[int] = field(default_factory=list)
@@ -48,20 +45,31 @@ def mean_squared_error(x: F32, codes: Codes, entries: F32, sizes: Sequence[int])
 
 
 def train_additive(
-    x: F32, entries: F32, sizes: Sequence[int], plan: Alternation | None = None, *, seed: int = 0
+    x: F32,
+    sizes: Sequence[int],
+    plan: Alternation | None = None,
+    *,
+    seed: int = 0,
+    codes: Codes | None = None,
+    progress: bool = False,
 ) -> tuple[F32, AlternationHistory]:
-    """Improve additive codebooks.
+    """Learn additive codebooks from nothing but vectors.
 
-    Each step refits all codebooks jointly, perturbs them and encodes by local search, warm-started from the codes
-    before. The perturbation is SR-C of LSQ++ (Martinez et al., ECCV 2018, section 4): normal noise on the entries, in
-    each coordinate with the standard deviation of the data over M, annealed to nothing.
+    Each step refits all codebooks jointly, perturbs them and encodes by iterated local search, from the codes before.
+    The perturbation is SR-C of LSQ++ (Martinez et al., ECCV 2018, section 4), normal noise on the entries that is
+    annealed to nothing, with one difference: it is in proportion to the error of the codes, not to the data, so that
+    few and many bits, and few and many codebooks, are heated alike.
+
+    Codes are random at first. The codes of a residual quantizer are nearer, and yet end in worse codebooks: their
+    first codebook carries most of the energy, and neither refits nor perturbations undo that.
 
     Args:
         x: (n, d) float32.
-        entries: (sum(sizes), d) float32 to start from, best a residual quantizer's.
         sizes: entries per codebook.
         plan: how to alternate.
-        seed: of the perturbations and of the order of the searches.
+        seed: of codes, perturbations and searches.
+        codes: (n, M) to start from instead of random ones.
+        progress: show a progress bar.
 
     Returns:
         Entries (sum(sizes), d) float32 and the history.
@@ -69,18 +77,24 @@ def train_additive(
     plan = plan or Alternation()
     rng = np.random.default_rng(seed)
     history = AlternationHistory()
-    codes = AdditiveEncoder(entries, sizes).residual(x, plan.beam)
-    spread = x.std(0)
-    for t in range(plan.iterations):
-        heat = plan.temperature * (1 - (t + 1) / plan.iterations) ** 0.5
+    if codes is None:
+        codes = np.stack([rng.integers(0, K, len(x)) for K in sizes], axis=1).astype(code_dtype(sizes))
+    entries = np.zeros((sum(sizes), x.shape[1]), dtype=np.float32)
+    for t in _steps(plan.steps, progress):
         entries = least_squares_entries(x, codes, entries, sizes, regularisation=plan.regularisation)
         entries, revived = revive_unused(x, codes, entries, sizes, rng)
+        heat = plan.temperature * (1 - (t + 1) / plan.steps) ** 0.5
         if heat > 0:
+            left = (x[:WATCHED] - decode_additive(codes[:WATCHED], entries, sizes)).std(0)
             noise = rng.standard_normal(entries.shape, dtype=np.float32)
-            entries = entries + noise * (spread * np.float32(heat / len(sizes)))
-        codes = AdditiveEncoder(entries, sizes).local_search(
-            x, codes, rounds=plan.rounds, open=plan.open, width=plan.width, seed=seed + t
-        )
-        history.mse.append(mean_squared_error(x, codes, entries, sizes))
+            entries = entries + noise * (left * np.float32(heat / len(sizes) ** 0.5))
+        codes = AdditiveEncoder(entries, sizes).iterated_search(x, codes, iterations=plan.iterations, seed=seed + t)
+        history.mse.append(mean_squared_error(x[:WATCHED], codes[:WATCHED], entries, sizes))
         history.revived.append(revived)
     return least_squares_entries(x, codes, entries, sizes, regularisation=plan.regularisation), history
+
+
+def _steps(count: int, progress: bool) -> Iterable[int]:
+    from tqdm import trange
+
+    return trange(count, desc="alternate", disable=not progress, leave=False)

@@ -21,6 +21,19 @@ def indicator(codes: Codes, sizes: Sequence[int]) -> "sparse.csr_array":
     return sparse.csr_array((ones, columns, np.arange(0, n * M + 1, M)), shape=(n, int(first[-1])))
 
 
+def pair_counts(codes: Codes, sizes: Sequence[int]) -> F64:
+    """BᵀB (ΣK, ΣK): how many vectors have both of two entries."""
+    first = np.concatenate([[0], np.cumsum(sizes)])
+    counts = np.zeros((first[-1], first[-1]))
+    columns = codes.T.astype(np.int64)
+    for m, K in enumerate(sizes):
+        for o in range(m + 1):
+            pairs = np.bincount(columns[m] * sizes[o] + columns[o], minlength=K * sizes[o]).reshape(K, sizes[o])
+            counts[first[m] : first[m + 1], first[o] : first[o + 1]] = pairs
+            counts[first[o] : first[o + 1], first[m] : first[m + 1]] = pairs.T
+    return counts
+
+
 def least_squares_entries(
     x: F32, codes: Codes, entries: F32, sizes: Sequence[int], *, regularisation: float = 1e-2
 ) -> F32:
@@ -43,15 +56,15 @@ def least_squares_entries(
         (sum(sizes), d) float32.
     """
     B = indicator(codes, sizes)
-    residual = x - B @ entries.astype(np.float64)
-    right = B.T @ residual
-    normal = B.T @ B
+    start = entries.astype(np.float64)
     if entries.shape[0] <= 8192:
-        dense = normal.toarray()
-        dense[np.diag_indices_from(dense)] += regularisation
-        step = linalg.cho_solve(linalg.cho_factor(dense, overwrite_a=True, check_finite=False), right)
+        normal = pair_counts(codes, sizes)
+        right = B.T @ x.astype(np.float64) - normal @ start
+        normal[np.diag_indices_from(normal)] += regularisation
+        factor = linalg.cho_factor(normal, overwrite_a=True, check_finite=False)
+        step = linalg.cho_solve(factor, right, overwrite_b=True, check_finite=False)
     else:
-        step = conjugate_gradients(normal, right, regularisation)
+        step = conjugate_gradients(B.T @ B, B.T @ (x - B @ start), regularisation)
     return np.asarray(entries + step, dtype=np.float32)
 
 

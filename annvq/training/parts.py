@@ -48,7 +48,8 @@ class Refit:
 
 @dataclass(frozen=True)
 class Alternate:
-    """Local search and least squares in turn, perturbed and cooled; see :mod:`annvq.training.alternating`.
+    """Learn additive codebooks anew, by local search and least squares in turn, perturbed and cooled; see
+    :mod:`annvq.training.alternating`.
 
     The codebooks as they were are kept where the result is worse on the validation rows.
     """
@@ -57,7 +58,8 @@ class Alternate:
 
     def __call__(self, quantizer: "SumQuantizer", data: TrainingData) -> None:
         before, lowest = quantizer.codebooks_copy(), data.validation_error(quantizer)
-        entries, _ = train_additive(data.train, before, quantizer.sizes, self.plan, seed=data.seed(1 << 18) % (1 << 31))
+        seed = data.seed(1 << 18) % (1 << 31)
+        entries, _ = train_additive(data.train, quantizer.sizes, self.plan, seed=seed, progress=data.progress)
         _take(quantizer, entries)
         if data.validation_error(quantizer) > lowest:
             _take(quantizer, before)

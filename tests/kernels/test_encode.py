@@ -163,6 +163,54 @@ def test_icm_reaches_a_coordinate_optimum():
             assert (errors(x, moved, entries, sizes) >= reached - 1e-3).all()
 
 
+@settings(max_examples=25, deadline=None)
+@given(SIZES, st.integers(1, 6), st.integers(1, 5), st.integers(0, 2**31), st.sampled_from([1.0, 1e-4, 1e5]))
+def test_iterated_search_never_hurts(sizes, perturbed, sweeps, seed, scale):
+    x, entries = problem(seed, 9, 7, sizes)
+    x, entries = x * np.float32(scale), entries * np.float32(scale)
+    rng = np.random.default_rng(seed)
+    start = np.stack([rng.integers(0, s, 9) for s in sizes], axis=1).astype(np.uint16)
+    kept = start.copy()
+    encoder = encode.AdditiveEncoder(entries, sizes)
+    found = encoder.iterated_search(x, start, iterations=6, perturbed=perturbed, sweeps=sweeps, seed=seed)
+    np.testing.assert_array_equal(start, kept)
+    assert (found < np.array(sizes)).all()
+    before, after = errors(x, start, entries, sizes), errors(x, found, entries, sizes)
+    assert (after <= before + 1e-5 * scale**2 * 50).all()
+
+
+def test_iterated_search_finds_the_optimum_of_small_problems(level):
+    sizes = [6, 5, 4]
+    x, entries = problem(4, 60, 8, sizes)
+    every = np.array(list(cartesian(*map(range, sizes))))
+    best = np.min([errors(x, np.tile(code, (len(x), 1)), entries, sizes) for code in every], axis=0)
+    start = np.zeros((60, 3), dtype=np.uint8)
+    found = errors(x, encode.AdditiveEncoder(entries, sizes).iterated_search(x, start, iterations=60), entries, sizes)
+    # Scores are rounded to 16 bits, so two sums that are this close may be taken for one another.
+    np.testing.assert_allclose(found, best, atol=0.02)
+
+
+def test_iterated_search_of_vectors_beyond_the_range_of_its_scores():
+    """Far outside what the codebooks can make, scores saturate; codes still are no worse than those given."""
+    sizes = [40, 40, 40]
+    x, entries = problem(6, 30, 8, sizes)
+    x *= np.float32(1000)
+    encoder = encode.AdditiveEncoder(entries, sizes)
+    start = encoder.residual(x, 4)
+    found = encoder.iterated_search(x, start, iterations=10)
+    before, after = errors(x, start, entries, sizes), errors(x, found, entries, sizes)
+    assert (after <= before * (1 + 1e-6)).all()
+
+
+def test_iterated_search_without_a_gram_matrix():
+    sizes = [40, 40, 40]
+    x, entries = problem(6, 30, 8, sizes)
+    encoder = encode.AdditiveEncoder(entries, sizes, gram_limit=0)
+    start = encoder.residual(x, 1)
+    found = encoder.iterated_search(x, start, iterations=10)
+    assert errors(x, found, entries, sizes).mean() < errors(x, start, entries, sizes).mean()
+
+
 def every_code(x, entries, sizes):
     encoder = encode.AdditiveEncoder(entries, sizes)
     start = encoder.residual(x, 3)
@@ -172,6 +220,7 @@ def every_code(x, entries, sizes):
         start,
         encoder.additive(x, 4),
         encoder.local_search(x, start, rounds=8, open=2),
+        encoder.iterated_search(x, start, iterations=9),
         encode.AdditiveEncoder(entries, sizes, gram_limit=0).additive(x, 4),
         encode.AdditiveEncoder(entries, sizes, gram_limit=0).local_search(x, start, rounds=4, open=3),
     ]
@@ -273,6 +322,12 @@ def test_refusals():
         encoder.residual(x, 0)
     with pytest.raises(ValueError, match="beyond the codebooks"):
         encoder.local_search(x, np.full((5, 2), 4), rounds=1)
+    with pytest.raises(ValueError, match="beyond the codebooks"):
+        encoder.iterated_search(x, np.full((5, 2), 4), iterations=1)
+    with pytest.raises(ValueError, match="perturbed and sweeps"):
+        encoder.iterated_search(x, np.zeros((5, 2)), iterations=1, perturbed=0)
+    with pytest.raises(ValueError, match="iterations must not be negative"):
+        encoder.iterated_search(x, np.zeros((5, 2)), iterations=-1)
     with pytest.raises(ValueError, match="width must lie"):
         encoder.local_search(x, np.zeros((5, 2)), rounds=1, width=17)
     with pytest.raises(ValueError, match="offsets reach beyond"):

@@ -71,31 +71,40 @@ def test_revived_entries_code_a_bad_vector_exactly():
     assert least_squares.revive_unused(x, codes % 4, entries[:8], [4, 4], np.random.default_rng(0))[1] == 0
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("temperature", [0.0, 0.5])
 def test_alternation_learns(temperature):
     rng = np.random.default_rng(0)
     x = (rng.normal(size=(1500, 12)) @ rng.normal(size=(12, 12))).astype(np.float32)
     sizes = [32, 16, 32]
-    start = (rng.normal(size=(80, 12)) * x.std(0)).astype(np.float32)
-    plan = Alternation(iterations=8, rounds=6, open=2, width=4, temperature=temperature)
-    entries, history = train_additive(x, start, sizes, plan, seed=1)
-    assert len(history.mse) == 8
-    before = mean_squared_error(x, encode.encode_residual(x, start, sizes, 5), start, sizes)
-    after = mean_squared_error(x, encode.encode_residual(x, entries, sizes, 5), entries, sizes)
-    assert after < 0.6 * before
-    again, _ = train_additive(x, start, sizes, plan, seed=1)
+    plan = Alternation(steps=30, iterations=3, temperature=temperature)
+    entries, history = train_additive(x, sizes, plan, seed=1)
+    assert len(history.mse) == 30
+    residual = annvq.ResidualVQ(12, 3, [5, 4, 5], beam=8).fit(x, recipe=Recipe((KMeans(),)))
+    before = ((x - residual.decode(residual.encode(x))) ** 2).sum(1).mean()
+    codes = encode.encode_additive(x, entries, sizes, 8)
+    assert mean_squared_error(x, codes, entries, sizes) < before
+    again, _ = train_additive(x, sizes, plan, seed=1)
     np.testing.assert_array_equal(again, entries)
+    other, _ = train_additive(x, sizes, plan, seed=2)
+    assert not np.array_equal(other, entries)
 
 
 def test_recipe_part():
     from annvq.training.parts import Alternate
 
     rng = np.random.default_rng(0)
-    x = (rng.normal(size=(1200, 8)) @ rng.normal(size=(8, 8)) + 3).astype(np.float32)
-    plan = Alternation(iterations=6, rounds=6, open=2, width=4, temperature=0)
+    x = (rng.normal(size=(6000, 8)) @ rng.normal(size=(8, 8)) + 3).astype(np.float32)
     learned, plain = (
         annvq.AdditiveVQ(8, 3, 4).fit(x, seed=0, recipe=Recipe(parts))
-        for parts in ((KMeans(), Alternate(plan)), (KMeans(),))
+        for parts in ((KMeans(), Alternate(Alternation(steps=30, iterations=3))), (KMeans(),))
     )
     errors = [((x - q.decode(q.encode(x))) ** 2).sum(1).mean() for q in (learned, plain)]
     assert errors[0] < errors[1]
+
+
+@settings(max_examples=20, deadline=None)
+@given(SIZES, st.integers(0, 50), st.integers(0, 2**31))
+def test_pair_counts(sizes, n, seed):
+    _, codes, _ = problem(seed, n, 2, sizes)
+    B = dense(codes, sizes)
+    np.testing.assert_array_equal(least_squares.pair_counts(codes, sizes), B.T @ B)

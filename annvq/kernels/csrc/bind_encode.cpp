@@ -1,3 +1,4 @@
+#include <mutex>
 #include <optional>
 
 #include "bind.h"
@@ -96,6 +97,20 @@ class AdditiveEncoder {
         encode_norm_search(books_, model, x.data(), n, pairs.data(), rounds, codes, threads);
         return out;
     }
+    Out<uint16_t, 2> iterated(In<float, 2> x, In<uint16_t, 2> start, int32_t iterations, int32_t perturbed,
+                              int32_t sweeps, uint64_t seed, int threads) {
+        check(x);
+        require(has_gram(), "iterated local search needs the Gram matrix");
+        require(iterations >= 0, "iterations must not be negative");
+        require(perturbed >= 1 && sweeps >= 1, "perturbed and sweeps must be at least 1");
+        uint16_t* codes;
+        auto out = started(x, start, &codes);
+        const int64_t n = x.shape(0);
+        nb::gil_scoped_release release;
+        std::call_once(tables_made_, [&] { tables_ = pair_tables(books_); });
+        encode_iterated(books_, tables_, x.data(), n, {iterations, perturbed, sweeps, seed}, codes, threads);
+        return out;
+    }
     bool has_gram() const { return !books_.gram.empty(); }
 
   private:
@@ -125,6 +140,8 @@ class AdditiveEncoder {
         require(static_cast<int64_t>(x.shape(1)) == books_.width, "x must have as many columns as entries");
     }
     EncoderBooks books_;
+    PairTables tables_;
+    std::once_flag tables_made_;
 };
 
 }  // namespace
@@ -140,6 +157,8 @@ void bind_encode(nb::module_& m) {
         .def("beam", &AdditiveEncoder::beam, arg("x"), arg("beam"), arg("any_order"), arg("threads"))
         .def("local_search", &AdditiveEncoder::local_search, arg("x"), arg("codes"), arg("schedule"),
              arg("width"), arg("threads"))
+        .def("iterated", &AdditiveEncoder::iterated, arg("x"), arg("codes"), arg("iterations"),
+             arg("perturbed"), arg("sweeps"), arg("seed"), arg("threads"))
         .def("norm_search", &AdditiveEncoder::norm_search, arg("x"), arg("codes"), arg("pairs"),
              arg("offsets"), arg("levels"), arg("threads"))
         .def_prop_ro("has_gram", &AdditiveEncoder::has_gram);

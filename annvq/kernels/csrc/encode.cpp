@@ -1,7 +1,13 @@
 #include "encode.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <memory>
 #include <new>
@@ -126,6 +132,23 @@ void for_blocks(const EncoderBooks& b, const float* x, int64_t n, int64_t scratc
 
 }  // namespace
 
+AlignedShorts::AlignedShorts(size_t count) {
+    constexpr size_t kLargePage = 1 << 21;
+    const size_t bytes = std::max<size_t>(count, 1) * sizeof(int16_t);
+    const size_t boundary = bytes >= kLargePage ? kLargePage : 64,
+                 rounded = (bytes + boundary - 1) / boundary * boundary;
+    void* p = std::aligned_alloc(boundary, rounded);
+    if (p == nullptr) throw std::bad_alloc();
+#if defined(__linux__)
+    // Rows are read at random: with 4 KiB pages every one of them would cost a walk through page tables.
+    if (boundary == kLargePage) madvise(p, rounded, MADV_HUGEPAGE);
+#endif
+    std::memset(p, 0, rounded);
+    data_.reset(static_cast<int16_t*>(p));
+}
+
+void AlignedShorts::Free::operator()(int16_t* p) const { std::free(p); }
+
 EncoderBooks product_books(const float* entries, const int32_t* sizes, int32_t M, int32_t width) {
     EncoderBooks b;
     b.M = M;
@@ -203,6 +226,119 @@ void encode_norm_search(const EncoderBooks& b, const NormModel& model, const flo
                        norm_search(b, model, u, pairs, rounds, codes + (i + r) * b.M);
                    }
                });
+}
+
+namespace {
+
+constexpr int64_t kInStep = 256;  // vectors that go through iterated local search together
+
+// The largest score of a single entry for vectors that the codebooks themselves can make.
+float score_range(const EncoderBooks& b) {
+    constexpr int kDraws = 48;
+    std::vector<float> made(static_cast<size_t>(kDraws) * b.width, 0.f), out(kDraws * b.padded);
+    uint64_t state = 0x9E3779B97F4A7C15ull;
+    for (int i = 0; i < kDraws; i++)
+        for (int m = 0; m < b.M; m++) {
+            state = state * 6364136223846793005ull + 1442695040888963407ull;
+            const int64_t e = b.first[m] + static_cast<int64_t>((state >> 33) % b.sizes[m]);
+            for (int j = 0; j < b.width; j++) made[i * b.width + j] += b.entries[e * b.width + j];
+        }
+    kernels().products(b, 0, b.panel_from[b.M], made.data(), b.width, kDraws, false, out.data(), b.padded);
+    float range = 0;
+    for (int i = 0; i < kDraws; i++)
+        for (int m = 0; m < b.M; m++)
+            for (int64_t e = b.first[m]; e < b.first[m] + b.sizes[m]; e++)
+                range = std::max(range, std::abs(b.norms[e] - 2 * out[i * b.padded + e]));
+    return range;
+}
+
+// Largest power of two that leaves a factor of 1.5 to 3 between scores seen and the 16-bit limit.
+float power_of_two_scale(float range) {
+    if (!(range > 0) || !std::isfinite(range)) return 1.f;
+    return std::ldexp(1.f, static_cast<int>(std::floor(std::log2(32767.0 / (1.5 * range)))));
+}
+
+inline int16_t to_short(float v) {
+    // NaN fails both comparisons of the first line and becomes the upper limit.
+    if (!(v < 32767.f)) return 32767;
+    return v < -32768.f ? int16_t{-32768} : static_cast<int16_t>(std::nearbyint(v));
+}
+
+// Scores of single entries, float (rows, padded) to int16 (rows, first[M]); padding gets the upper limit.
+void to_shorts(const EncoderBooks& b, const PairTables& t, const float* products, int64_t rows,
+               int16_t* out) {
+    for (int64_t r = 0; r < rows; r++, products += b.padded, out += t.first[t.M])
+        for (int m = 0; m < b.M; m++) {
+            const float* from = products + b.first[m];
+            const float* norms = &b.norms[b.first[m]];
+            int16_t* to = out + t.first[m];
+            for (int32_t k = 0; k < b.sizes[m]; k++) to[k] = to_short((norms[k] - 2 * from[k]) * t.scale);
+            std::fill(to + b.sizes[m], out + t.first[m + 1], int16_t{32767});
+        }
+}
+
+float squared_error(const EncoderBooks& b, const float* shifted, const uint16_t* codes, float* residual) {
+    std::copy_n(shifted, b.width, residual);
+    for (int m = 0; m < b.M; m++) {
+        const float* c = &b.entries[(b.first[m] + codes[m]) * b.width];
+        for (int j = 0; j < b.width; j++) residual[j] -= c[j];
+    }
+    float sum = 0;
+    for (int j = 0; j < b.width; j++) sum += residual[j] * residual[j];
+    return sum;
+}
+
+}  // namespace
+
+PairTables pair_tables(const EncoderBooks& b) {
+    PairTables t;
+    t.M = b.M;
+    t.sizes = b.sizes;
+    t.scale = power_of_two_scale(score_range(b));
+    t.first.assign(1, 0);
+    for (int m = 0; m < b.M; m++) t.first.push_back(t.first[m] + (b.sizes[m] + 31) / 32 * 32);
+    t.pairs = AlignedShorts(static_cast<size_t>(t.first[b.M]) * t.first[b.M]);
+    int64_t at = 0;
+    for (int m = 0; m < b.M; m++) {
+        t.table.push_back(at);
+        at += t.first[b.M] * (t.first[m + 1] - t.first[m]);
+    }
+    for (int o = 0; o < b.M; o++)
+        for (int64_t a = 0; a < b.sizes[o]; a++)
+            for (int m = 0; m < b.M; m++) {
+                const float* from = &b.gram[(b.first[o] + a) * b.padded + b.first[m]];
+                int16_t* to = t.pairs.data() + (t.row(m, t.first[o] + a) - t.pairs.data());
+                for (int32_t k = 0; k < b.sizes[m]; k++) to[k] = to_short(from[k] * t.scale);
+            }
+    return t;
+}
+
+void encode_iterated(const EncoderBooks& b, const PairTables& t, const float* x, int64_t n,
+                     const IteratedPlan& plan, uint16_t* codes, int threads) {
+    parallel_for((n + kInStep - 1) / kInStep, threads, [&](int64_t chunk) {
+        const int64_t from = chunk * kInStep, rows = std::min(kInStep, n - from);
+        Scratch products(kBlock * b.padded), state(rows * (24 + 2 * b.M) / 4 + 1);
+        const AlignedShorts unary(rows * t.first[t.M]);
+        std::vector<float> shifted(rows * b.width), residual(b.width);
+        for (int64_t r = 0; r < rows; r++)
+            for (int j = 0; j < b.width; j++)
+                shifted[r * b.width + j] = x[(from + r) * b.width + j] - b.shift[j];
+        for (int64_t r = 0; r < rows; r += kBlock) {
+            const int64_t some = std::min(kBlock, rows - r);
+            kernels().products(b, 0, b.panel_from[b.M], &shifted[r * b.width], b.width, some, false,
+                               products.data, b.padded);
+            to_shorts(b, t, products.data, some, unary.data() + r * t.first[t.M]);
+        }
+        std::vector<uint16_t> found(codes + from * b.M, codes + (from + rows) * b.M);
+        kernels().iterated(t, unary.data(), rows, plan, found.data(),
+                           reinterpret_cast<unsigned char*>(state.data));
+        for (int64_t r = 0; r < rows; r++) {
+            uint16_t *given = codes + (from + r) * b.M, *now = &found[r * b.M];
+            if (squared_error(b, &shifted[r * b.width], now, residual.data()) <
+                squared_error(b, &shifted[r * b.width], given, residual.data()))
+                std::copy_n(now, b.M, given);
+        }
+    });
 }
 
 }  // namespace annvq

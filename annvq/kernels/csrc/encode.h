@@ -9,13 +9,29 @@
 // so one product of x with every entry and rows of the codebooks' Gram matrix score every candidate.
 // Codebooks whose Gram matrix would be too large score residuals against entries instead ("direct").
 #pragma once
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 namespace annvq {
 
 constexpr int kLanes = 16;
 constexpr int kMaxAdditiveCodebooks = 64;
+
+// 16-bit integers on a large-page boundary, zero at first.
+class AlignedShorts {
+  public:
+    AlignedShorts() = default;
+    explicit AlignedShorts(size_t count);
+    int16_t* data() const { return data_.get(); }
+
+  private:
+    struct Free {
+        void operator()(int16_t* p) const;
+    };
+    std::unique_ptr<int16_t, Free> data_;
+};
 
 // A strip of up to four groups of sixteen entries, transposed: values[j][lane] for dimension j.
 struct Panel {
@@ -64,6 +80,37 @@ void encode_beam(const EncoderBooks& books, const float* x, int64_t n, int32_t b
 void encode_local_search(const EncoderBooks& books, const float* x, int64_t n, const int32_t* schedule,
                          int32_t rounds, int32_t open, int32_t width, uint16_t* codes, int threads);
 
+// Scores of single entries and of pairs of entries as 16-bit integers, for iterated local search: half the
+// memory traffic and twice the lanes of float32, and integer sums are the same on every machine. The scale is
+// a power of two, chosen from the codebooks so that sums for vectors like theirs fit; sums for others
+// saturate.
+struct PairTables {
+    int32_t M = 0;
+    float scale = 0;
+    std::vector<int32_t> sizes;  // (M,) entries
+    std::vector<int64_t> first;  // (M + 1,) number of each codebook's first entry, padded to 32 a codebook
+    std::vector<int64_t> table;  // (M,) where the pairs with codebook m's entries start
+    AlignedShorts pairs;         // table m: (first[M], padded size of m): 2<c_a, c_k> * scale
+
+    const int16_t* row(int m, int64_t a) const {
+        return pairs.data() + table[m] + a * (first[m + 1] - first[m]);
+    }
+};
+
+// Needs the Gram matrix of the books.
+PairTables pair_tables(const EncoderBooks& books);
+
+struct IteratedPlan {
+    int32_t iterations, perturbed, sweeps;
+    uint64_t seed;
+};
+
+// Iterated local search (LSQ, Martinez et al., ECCV 2016) from given codes, in the 16-bit scores: each
+// iteration replaces `perturbed` codes at random, runs `sweeps` sweeps of ICM and keeps what is better. A
+// vector keeps its given codes unless the found ones are nearer in float32.
+void encode_iterated(const EncoderBooks& books, const PairTables& tables, const float* x, int64_t n,
+                     const IteratedPlan& plan, uint16_t* codes, int threads);
+
 // What a SIMD level implements: the same source compiled once per instruction set.
 struct EncodeKernels {
     // out[r][e - panels[from].first] = <x_r, c_e> (or ||x_r - c_e||^2) over the panels [from, to).
@@ -76,6 +123,9 @@ struct EncodeKernels {
     int64_t (*local_search_scratch)(const EncoderBooks&, int64_t vectors, int32_t open, int32_t width);
     void (*local_search)(const EncoderBooks&, const float* x, int64_t vectors, const int32_t* schedule,
                          int32_t rounds, int32_t open, int32_t width, uint16_t* codes, float* scratch);
+    // unary (vectors, first[M]) int16; scratch: vectors * (24 + 2 * M) bytes on an 8-byte boundary.
+    void (*iterated)(const PairTables&, const int16_t* unary, int64_t vectors, const IteratedPlan&,
+                     uint16_t* codes, unsigned char* scratch);
 };
 extern const EncodeKernels kEncodeGeneric, kEncodeAvx2, kEncodeAvx512;
 const EncodeKernels& encode_kernels();  // those of the SIMD level in use

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "encode.h"
+#include "encode_iterated.h"
 #include "encode_lanes.h"
 
 namespace annvq::ANNVQ_ISA {
@@ -564,7 +565,7 @@ void encode_local_search(const EncoderBooks& books, const float* x, int64_t vect
     search.run(x, vectors, schedule, rounds, codes);
 }
 
-constexpr EncodeKernels kKernels{products,           argmin, beam_scratch, encode_beam, local_search_scratch,
-                                 encode_local_search};
+constexpr EncodeKernels kKernels{
+    products, argmin, beam_scratch, encode_beam, local_search_scratch, encode_local_search, iterated_search};
 
 }  // namespace annvq::ANNVQ_ISA

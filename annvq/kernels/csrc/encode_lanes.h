@@ -9,6 +9,14 @@
 
 namespace annvq::ANNVQ_ISA {
 
+#if defined(__AVX2__)
+inline int16_t lowest_of_eight(__m128i a) {
+    // phminposuw is for unsigned numbers: flip the sign bit there and back.
+    const __m128i flip = _mm_set1_epi16(static_cast<int16_t>(0x8000));
+    return static_cast<int16_t>(_mm_cvtsi128_si32(_mm_minpos_epu16(_mm_xor_si128(a, flip))) ^ 0x8000);
+}
+#endif
+
 #if defined(__AVX512F__)
 
 struct Lanes {
@@ -33,6 +41,20 @@ inline Mask operator<=(Lanes a, Lanes b) { return {_mm512_cmp_ps_mask(a.v, b.v, 
 inline Lanes select(Mask m, Lanes yes, Lanes no) { return {_mm512_mask_blend_ps(m.v, no.v, yes.v)}; }
 inline Ints select(Mask m, Ints yes, Ints no) { return {_mm512_mask_blend_epi32(m.v, no.v, yes.v)}; }
 inline uint32_t bits(Mask m) { return m.v; }
+
+// Thirty-two 16-bit integers; sums saturate.
+struct Shorts {
+    __m512i v;
+};
+inline Shorts load(const int16_t* p) { return {_mm512_loadu_si512(p)}; }
+inline void store(int16_t* p, Shorts a) { _mm512_storeu_si512(p, a.v); }
+inline Shorts add(Shorts a, Shorts b) { return {_mm512_adds_epi16(a.v, b.v)}; }
+inline Shorts lower(Shorts a, Shorts b) { return {_mm512_min_epi16(a.v, b.v)}; }
+inline uint32_t equal(Shorts a, int16_t b) { return _mm512_cmpeq_epi16_mask(a.v, _mm512_set1_epi16(b)); }
+inline int16_t lowest(Shorts a) {
+    const __m256i half = _mm256_min_epi16(_mm512_castsi512_si256(a.v), _mm512_extracti64x4_epi64(a.v, 1));
+    return lowest_of_eight(_mm_min_epi16(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1)));
+}
 
 #elif defined(__AVX2__)
 
@@ -75,6 +97,31 @@ inline Ints select(Mask m, Ints yes, Ints no) {
 inline uint32_t bits(Mask m) {
     return static_cast<uint32_t>(_mm256_movemask_ps(m.a)) | static_cast<uint32_t>(_mm256_movemask_ps(m.b))
                                                                 << 8;
+}
+
+// Thirty-two 16-bit integers; sums saturate.
+struct Shorts {
+    __m256i a, b;
+};
+inline Shorts load(const int16_t* p) {
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 16))};
+}
+inline void store(int16_t* p, Shorts x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x.a);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 16), x.b);
+}
+inline Shorts add(Shorts x, Shorts y) { return {_mm256_adds_epi16(x.a, y.a), _mm256_adds_epi16(x.b, y.b)}; }
+inline Shorts lower(Shorts x, Shorts y) { return {_mm256_min_epi16(x.a, y.a), _mm256_min_epi16(x.b, y.b)}; }
+inline uint32_t equal(Shorts x, int16_t y) {
+    const __m256i b = _mm256_set1_epi16(y);
+    // Packing to bytes works on 128-bit halves: put the quarters back in order before the bits are taken.
+    const __m256i bytes = _mm256_packs_epi16(_mm256_cmpeq_epi16(x.a, b), _mm256_cmpeq_epi16(x.b, b));
+    return static_cast<uint32_t>(_mm256_movemask_epi8(_mm256_permute4x64_epi64(bytes, 0xD8)));
+}
+inline int16_t lowest(Shorts x) {
+    const __m256i half = _mm256_min_epi16(x.a, x.b);
+    return lowest_of_eight(_mm_min_epi16(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1)));
 }
 
 #else
@@ -144,6 +191,42 @@ inline Ints select(const Mask& m, const Ints& yes, const Ints& no) {
 inline uint32_t bits(const Mask& m) {
     uint32_t r = 0;
     ANNVQ_EACH r |= static_cast<uint32_t>(m.v[i]) << i;
+    return r;
+}
+#undef ANNVQ_EACH
+
+// Thirty-two 16-bit integers; sums saturate.
+struct Shorts {
+    int16_t v[32];
+};
+#define ANNVQ_EACH for (int i = 0; i < 32; i++)
+inline Shorts load(const int16_t* p) {
+    Shorts r;
+    ANNVQ_EACH r.v[i] = p[i];
+    return r;
+}
+inline void store(int16_t* p, const Shorts& a) { ANNVQ_EACH p[i] = a.v[i]; }
+inline Shorts add(const Shorts& a, const Shorts& b) {
+    Shorts r;
+    ANNVQ_EACH {
+        const int32_t sum = a.v[i] + b.v[i];
+        r.v[i] = static_cast<int16_t>(sum > 32767 ? 32767 : sum < -32768 ? -32768 : sum);
+    }
+    return r;
+}
+inline Shorts lower(const Shorts& a, const Shorts& b) {
+    Shorts r;
+    ANNVQ_EACH r.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i];
+    return r;
+}
+inline uint32_t equal(const Shorts& a, int16_t b) {
+    uint32_t r = 0;
+    ANNVQ_EACH r |= static_cast<uint32_t>(a.v[i] == b) << i;
+    return r;
+}
+inline int16_t lowest(const Shorts& a) {
+    int16_t r = a.v[0];
+    ANNVQ_EACH r = a.v[i] < r ? a.v[i] : r;
     return r;
 }
 #undef ANNVQ_EACH
