@@ -4,7 +4,7 @@ FAISS gives inner products as similarities where annvq gives their negative, and
 ``cosine`` becomes one of inner products behind a normalisation, whose similarity is 1 − distance.
 """
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import torch
 from annvq.arrays import F32, I64
 from annvq.indexes.base import Index, Norm, check_ids
 from annvq.indexes.flat import FlatIndex
+from annvq.indexes.stored import StoreIndex
 from annvq.quantizers.additive import AdditiveVQ
 from annvq.quantizers.base import TableQuantizer
 from annvq.quantizers.importing import load_faiss, quantizer_from_faiss, transform_from_faiss
@@ -444,20 +445,15 @@ def _wrapped(made: Any, chain: list[Any], ids: I64) -> Any:
 # -- the store -------------------------------------------------------------------------------------------------------
 
 
-def _rows_of(index: Index) -> Rows:
-    flat = cast(Any, index)
-    if hasattr(flat, "_store"):
-        codes, norms, ids, _ = flat._store.export()
-        return Rows(codes, norms, ids)
-    return Rows(flat._codes, flat._norms if index.norm else None, flat._ids)
+def _rows_of(index: StoreIndex) -> Rows:
+    codes, norms, ids, _ = index._store.export()
+    # astype, as FAISS knows NumPy's long and not its long long, which have the same name.
+    return Rows(codes, norms, ids.astype(np.dtype("l")) if ids.dtype.itemsize == np.dtype("l").itemsize else ids)
 
 
-def _store_rows(index: Index, rows: Rows) -> None:
-    flat = cast(Any, index)
-    if hasattr(flat, "_store"):
-        if len(rows.ids):
-            flat._store.append(rows.codes, rows.norms, rows.ids)
-    else:
-        flat._codes, flat._ids, flat._blocks = rows.codes, rows.ids, None
-        flat._norms = flat._norms if rows.norms is None else rows.norms
-    flat._next_id = int(rows.ids.max(initial=-1)) + 1
+def _store_rows(index: StoreIndex, rows: Rows) -> None:
+    if not len(rows.ids):
+        return
+    with index._changing:
+        index._filled_store().append(np.ascontiguousarray(rows.codes), rows.norms, rows.ids)
+        index._next_id = int(rows.ids.max()) + 1

@@ -89,7 +89,8 @@ def test_additive_inner_product(kind):
 
 @pytest.mark.parametrize("metric", [L2, IP])
 @pytest.mark.parametrize(
-    "factory", ["PQ4x4np", "PQ2x9np", "OPQ4,PQ4x5np", "RR8,PQ2x6np", "PCA8,PQ4x4np", "IDMap2,PQ4x4np", "IDMap,OPQ2,PQ2x4np"]
+    "factory",
+    ["PQ4x4np", "PQ2x9np", "OPQ4,PQ4x5np", "RR8,PQ2x6np", "PCA8,PQ4x4np", "IDMap2,PQ4x4np", "IDMap,OPQ2,PQ2x4np"],
 )
 def test_product_from_faiss_and_back(factory, metric):
     x = vectors()
