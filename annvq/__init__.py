@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from annvq import complexity, datasets, training
     from annvq.config import get_num_threads, set_num_threads, show_config
-    from annvq.indexes import FlatIndex, IVFIndex, RerankIndex, load_index
+    from annvq.indexes import FlatIndex, IVFIndex, RerankIndex, from_faiss, load_index, to_faiss
     from annvq.quantizers import (
         AdditiveVQ,
         LinearMap,
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         RotatedProductVQ,
         Rotation,
         Transformed,
+        from_codebooks,
         load_quantizer,
         make,
     )
@@ -44,6 +45,9 @@ _HOME = {
     "IVFIndex": "indexes",
     "RerankIndex": "indexes",
     "load_index": "indexes",
+    "from_faiss": "indexes",
+    "to_faiss": "indexes",
+    "from_codebooks": "quantizers",
 }
 _MODULES = ("complexity", "datasets", "training")
 
@@ -61,12 +65,15 @@ __all__ = [
     "__version__",
     "complexity",
     "datasets",
+    "from_codebooks",
+    "from_faiss",
     "get_num_threads",
     "load_index",
     "load_quantizer",
     "make",
     "set_num_threads",
     "show_config",
+    "to_faiss",
     "training",
 ]
 

@@ -1,8 +1,9 @@
 """Indexes: codes that can be searched."""
 
 from annvq.indexes.base import Index, load_index
+from annvq.indexes.faiss_bridge import from_faiss, to_faiss
 from annvq.indexes.flat import FlatIndex
 from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.rerank import RerankIndex
 
-__all__ = ["FlatIndex", "IVFIndex", "Index", "RerankIndex", "load_index"]
+__all__ = ["FlatIndex", "IVFIndex", "Index", "RerankIndex", "from_faiss", "load_index", "to_faiss"]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: A start whose error is higher than the best one's by more than this factor does not race.
 _CHANCE = 1.2
+#: Small data are gone through at most so often.
+_MOST_PASSES = 100
 
 
 def in_own_coordinates(quantizer: TableQuantizer, data: TrainingData) -> tuple[TableQuantizer, TrainingData]:
@@ -58,7 +60,7 @@ class LearnRotation:
     Adam; the rotation moves on the orthogonal group, by Adam on the gradient's skew part and a Cayley step.
 
     Args:
-        steps: batches of the long run.
+        steps: batches of the long run, fewer on small data.
         race: batches of the short run from each start.
         batch_size: rows of a batch.
         turn: step size of the rotation, in radians per coordinate pair.
@@ -92,7 +94,8 @@ class LearnRotation:
             for run in runs:
                 run.descend(self.race, "race")
         best = min(runs, key=lambda run: run.lowest)
-        best.descend(self.steps, "rotate")
+        passes = max(100, _MOST_PASSES * len(data.train) // self.batch_size)
+        best.descend(min(self.steps, passes), "rotate")
         best.settle(self.polish)
         quantizer.transform.set_matrix(best.best[0])
         inner.set_codebooks(np.split(best.best[1], inner.offsets[1:-1]))
@@ -174,7 +177,7 @@ class _Run:
         """Stochastic optimisation of rotation and codebooks."""
         from tqdm import trange
 
-        plan = self.plan
+        plan, batch = self.plan, min(self.plan.batch_size, len(self.data.train))
         entries = torch.from_numpy(self.entries).requires_grad_()
         books = torch.optim.Adam([entries], lr=plan.learning_rate, betas=(0.9, 0.99))
         turn = torch.zeros(self.inner.dim, self.inner.dim, requires_grad=True)
@@ -185,7 +188,7 @@ class _Run:
             factor = min(1.0, step / 50) * 0.5 * (1 + math.cos(math.pi * step / steps))
             books.param_groups[0]["lr"] = plan.learning_rate * factor
             turns.param_groups[0]["lr"] = plan.turn * factor
-            x = self.data.train[self.rng.integers(0, len(self.data.train), plan.batch_size)]
+            x = self.data.train[self.rng.integers(0, len(self.data.train), batch)]
             entries.grad, turn.grad = self._gradients(torch.from_numpy(x), entries)
             books.step()
             turns.step()

@@ -1,0 +1,279 @@
+"""Indexes to FAISS and back: the same ids at the same distances on both sides."""
+
+import os
+import subprocess
+import sys
+
+import faiss
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import annvq
+from annvq.training import KMeans, Recipe
+
+AQ = faiss.AdditiveQuantizer
+L2, IP = faiss.METRIC_L2, faiss.METRIC_INNER_PRODUCT
+QUICK = Recipe((KMeans(3),))
+D = 8
+
+
+def vectors(n=700, d=D, seed=0):
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=(n, d)) @ np.random.default_rng(9).normal(size=(d, d)) + 2).astype(np.float32)
+
+
+def assert_same_search(theirs, ours, queries):
+    """Every stored id at the same distance on both sides, and each side's result in its own order."""
+    n = len(ours)
+    assert theirs.ntotal == n
+    their_d, their_i = theirs.search(queries, n)
+    our_d, our_i = ours.search(queries, n)
+    as_faiss = {"l2": our_d, "ip": -our_d, "cosine": 1 - our_d}[ours.metric]
+    for a, b in ((their_d, their_i), (as_faiss, our_i)):
+        order = np.argsort(b, axis=1)
+        b.sort(axis=1)
+        a[:] = np.take_along_axis(a, order, 1)
+    np.testing.assert_array_equal(their_i, our_i)
+    np.testing.assert_allclose(their_d, as_faiss, rtol=1e-4, atol=2e-5 * max(1e-3, float(np.abs(as_faiss).max())))
+
+
+def search_types():
+    return [name for name in dir(AQ) if name.startswith("ST_") and name not in ("ST_count", "ST_norm_from_LUT")]
+
+
+ADDITIVE = {
+    "rq": lambda m, s: faiss.IndexResidualQuantizer(D, 3, 4, m, s),
+    "lsq": lambda m, s: faiss.IndexLocalSearchQuantizer(D, 3, 4, m, s),
+    "prq": lambda m, s: faiss.IndexProductResidualQuantizer(D, 2, 2, 4, m, s),
+    "plsq": lambda m, s: faiss.IndexProductLocalSearchQuantizer(D, 2, 2, 4, m, s),
+}
+
+
+@pytest.mark.parametrize("kind", ADDITIVE)
+@pytest.mark.parametrize("search_type", search_types())
+def test_additive_from_faiss_and_back(kind, search_type):
+    x = vectors()
+    theirs = ADDITIVE[kind](L2, getattr(AQ, search_type))
+    theirs.train(x)
+    theirs.add(x[:400])
+    if search_type == "ST_LUT_nonorm":
+        with pytest.raises(ValueError, match="leaves ‖x̂‖² out"):
+            annvq.from_faiss(theirs)
+        return
+    ours = annvq.from_faiss(theirs)
+    assert_same_search(theirs, ours, x[400:407])
+    again = annvq.to_faiss(ours)
+    assert_same_search(again, ours, x[400:407])
+    expected = {"ST_norm_qint4": 8 * theirs.code_size + 4, "ST_norm_cqint4": 8 * theirs.code_size + 4}
+    if search_type not in expected and theirs.aq.norm_bits:
+        assert again.code_size == theirs.code_size
+    more = ours.add(x[400:], np.arange(1000, 1300))  # encodes with what it has
+    assert len(more) == 700
+
+
+@pytest.mark.parametrize("kind", ADDITIVE)
+def test_additive_inner_product(kind):
+    x = vectors()
+    for search_type in ("ST_LUT_nonorm", "ST_norm_qint8", "ST_decompress"):
+        theirs = ADDITIVE[kind](IP, getattr(AQ, search_type))
+        theirs.train(x)
+        theirs.add(x[:300])
+        ours = annvq.from_faiss(theirs)
+        assert (ours.metric, ours.norm) == ("ip", None)
+        assert_same_search(theirs, ours, x[400:407])
+        assert_same_search(annvq.to_faiss(ours), ours, x[400:407])
+
+
+@pytest.mark.parametrize("metric", [L2, IP])
+@pytest.mark.parametrize(
+    "factory",
+    ["PQ4x4np", "PQ2x9np", "OPQ4,PQ4x5np", "RR8,PQ2x6np", "PCA8,PQ4x4np", "IDMap2,PQ4x4np", "IDMap,OPQ2,PQ2x4np"],
+)
+def test_product_from_faiss_and_back(factory, metric):
+    x = vectors()
+    theirs = faiss.index_factory(D, factory, metric)
+    theirs.train(x)
+    if "IDMap" in factory:
+        theirs.add_with_ids(x[:300], np.arange(300)[::-1] * 5 + 3)
+    else:
+        theirs.add(x[:300])
+    if factory.startswith("PCA") and metric == IP:
+        with pytest.raises(ValueError, match="offset under inner product"):
+            annvq.from_faiss(theirs)
+        return
+    ours = annvq.from_faiss(theirs)
+    assert_same_search(theirs, ours, x[400:407])
+    again = annvq.to_faiss(ours)
+    assert_same_search(again, ours, x[400:407])
+    if not factory.startswith("IDMap,"):  # which do not reconstruct
+        row = 8 if "IDMap" in factory else 7
+        np.testing.assert_allclose(theirs.reconstruct(row), ours.reconstruct(np.array([row]))[0], atol=1e-4)
+
+
+def test_cosine_is_inner_product_behind_a_normalisation():
+    x = vectors()
+    theirs = faiss.IndexPreTransform(faiss.NormalizationTransform(D, 2.0), faiss.IndexPQ(D, 4, 4, IP))
+    theirs.train(x)
+    theirs.add(x[:300])
+    ours = annvq.from_faiss(theirs)
+    assert ours.metric == "cosine"
+    assert_same_search(theirs, ours, x[400:407])
+    again = annvq.to_faiss(ours)
+    assert_same_search(again, ours, x[400:407])
+    again.add(x[300:301] * 9)  # normalises by itself
+    np.testing.assert_allclose(np.linalg.norm(again.reconstruct(300)), 1, atol=0.5)
+
+
+def test_fastscan():
+    x = vectors()
+    theirs = faiss.index_factory(D, "PQ4x4fs")
+    theirs.train(x)
+    theirs.add(x[:333])
+    ours = annvq.from_faiss(theirs)
+    for i in (0, 31, 32, 332):
+        np.testing.assert_allclose(ours.reconstruct(np.array([i]))[0], theirs.reconstruct(i), atol=1e-6)
+    again = annvq.to_faiss(ours, fastscan=True)
+    assert isinstance(again, faiss.IndexPQFastScan)
+    for left, right in zip(again.search(x[400:420], 5), theirs.search(x[400:420], 5), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-6)
+
+
+def quantizers():
+    rotation = np.linalg.qr(np.random.default_rng(3).normal(size=(D, D)))[0]
+    stretch = rotation * np.linspace(0.5, 2, D)
+    mean = np.linspace(-1, 1, D)
+    return {
+        "product": annvq.ProductVQ(D, 4, 4),
+        "product of 9 bits": annvq.ProductVQ(D, 2, 9),
+        "residual": annvq.ResidualVQ(D, 3, 4),
+        "residual, uneven": annvq.ResidualVQ(D, 3, (2, 9, 4)),
+        "additive": annvq.AdditiveVQ(D, 3, 4),
+        "additive, uneven": annvq.AdditiveVQ(D, 3, (2, 5, 4)),
+        "rotated": annvq.Transformed(annvq.Rotation.from_matrix(rotation), annvq.ProductVQ(D, 4, 4)),
+        "rotated, shifted": annvq.Transformed(annvq.Rotation.from_matrix(rotation, mean), annvq.ProductVQ(D, 4, 4)),
+        "rotated residual": annvq.Transformed(annvq.Rotation.from_matrix(rotation, mean), annvq.ResidualVQ(D, 3, 4)),
+        "rotated additive": annvq.Transformed(annvq.Rotation.from_matrix(rotation), annvq.AdditiveVQ(D, 3, 4)),
+        "linear": annvq.Transformed(annvq.LinearMap.from_matrix(stretch, mean), annvq.ProductVQ(D, 4, 4)),
+    }
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
+@pytest.mark.parametrize("name", quantizers())
+def test_to_faiss_and_back(name, metric, tmp_path):
+    x = vectors()
+    q = quantizers()[name].fit(x, recipe=QUICK)
+    for norm in ("uint8", "float32") if q.needs_norm and metric == "l2" else ("auto",):
+        ours = annvq.FlatIndex(q, metric, norm).add(x[:333], np.arange(333)[::-1] * 2 + 9)
+        theirs = annvq.to_faiss(ours)
+        assert isinstance(theirs, faiss.IndexIDMap2)
+        assert_same_search(theirs, ours, x[400:407])
+        faiss.write_index(theirs, str(tmp_path / "f"))
+        read = faiss.read_index(str(tmp_path / "f"))
+        assert_same_search(read, ours, x[400:407])
+        back = annvq.from_faiss(read)
+        assert_same_search(read, back, x[400:407])
+        np.testing.assert_allclose(back.reconstruct(np.array([9])), ours.reconstruct(np.array([9])), atol=1e-4)
+        read.add_with_ids(x[500:510], np.arange(5000, 5010))
+        assert read.ntotal == 343
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_random_codebooks(data):
+    kind = data.draw(st.sampled_from(["product", "residual", "additive"]))
+    M, nbits, n = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 9)), data.draw(st.integers(0, 90))
+    metric = data.draw(st.sampled_from(["l2", "ip"]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    q = annvq.from_codebooks(rng.normal(size=(M, 1 << nbits, 6)).astype(np.float32), kind)
+    norm = "float32" if kind != "product" and metric == "l2" else "auto"
+    x = rng.normal(size=(n, q.dim)).astype(np.float32)
+    ours = annvq.FlatIndex(q, metric, norm).add(x, rng.permutation(1000)[:n])
+    theirs = annvq.to_faiss(ours)
+    queries = rng.normal(size=(3, q.dim)).astype(np.float32)
+    if n:
+        assert_same_search(theirs, ours, queries)
+        assert_same_search(theirs, annvq.from_faiss(theirs), queries)
+    else:
+        assert theirs.ntotal == 0
+        assert len(annvq.from_faiss(theirs)) == 0
+
+
+def test_result_owns_its_parts():
+    ours = annvq.FlatIndex(quantizers()["rotated"].fit(vectors(), recipe=QUICK)).add(vectors(50), np.arange(50) + 7)
+    theirs = annvq.to_faiss(ours)
+    assert_same_search(theirs, ours, vectors(3, seed=1))
+    copy = faiss.clone_index(theirs)
+    del theirs
+    assert_same_search(copy, ours, vectors(3, seed=1))
+
+
+def _trained(factory, metric=L2):
+    index = faiss.index_factory(D, factory, metric)
+    index.train(vectors())
+    index.add(vectors(100))
+    return index
+
+
+def test_refusals():
+    x = vectors()
+    uneven = annvq.FlatIndex(annvq.ProductVQ(D, 2, (3, 5)).fit(x, recipe=QUICK)).add(x)
+    residual = annvq.FlatIndex(annvq.ResidualVQ(D, 2, 4).fit(x, recipe=QUICK)).add(x)
+    wide = annvq.FlatIndex(annvq.ProductVQ(D, 2, 5).fit(x, recipe=QUICK)).add(x)
+    repeated = faiss.IndexIDMap2(faiss.IndexPQ(D, 2, 4))
+    repeated.train(x)
+    repeated.add_with_ids(x[:4], np.array([1, 2, 2, 3]))
+    negative = faiss.IndexIDMap2(faiss.IndexPQ(D, 2, 4))
+    negative.train(x)
+    negative.add_with_ids(x[:2], np.array([1, -2]))
+    sdc = _trained("PQ2x4")
+    sdc.search_type = faiss.IndexPQ.ST_SDC
+    whitened = faiss.IndexPreTransform(faiss.PCAMatrix(D, D, -0.5), faiss.IndexPQ(D, 2, 4))
+    whitened.train(x)
+    cases = [
+        (lambda: annvq.from_faiss(_trained("Flat")), "raw vectors.*indexes hold codes"),
+        (lambda: annvq.from_faiss(_trained("SQ8")), "no scalar, binary or lattice codes"),
+        (lambda: annvq.from_faiss(_trained("PQ4x4fs,RFlat")), "re-ranks with a second index; convert its base_index"),
+        (lambda: annvq.from_faiss(_trained("HNSW8")), "graph over them"),
+        (lambda: annvq.from_faiss(_trained("PCA4,PQ2x4")), "PCAMatrix maps 8 to 4 dimensions"),
+        (lambda: annvq.from_faiss(whitened), "does not keep distances"),
+        (lambda: annvq.from_faiss(faiss.IndexPQ(D, 2, 4)), "IndexPQ must be trained"),
+        (lambda: annvq.from_faiss(_trained("PQ2x4", faiss.METRIC_L1)), "METRIC_L2 or METRIC_INNER_PRODUCT"),
+        (lambda: annvq.from_faiss(repeated), "must differ from one another"),
+        (lambda: annvq.from_faiss(negative), "must not be negative"),
+        (lambda: annvq.from_faiss(sdc), "compares codes with codes"),
+        (lambda: annvq.to_faiss(uneven), r"as many bits in every codebook.*\(3, 5\)"),
+        (lambda: annvq.to_faiss(residual, fastscan=True), "fastscan needs product codes"),
+        (lambda: annvq.to_faiss(wide, fastscan=True), "nbits=4, got nbits=5"),
+        (lambda: annvq.to_faiss(annvq.FlatIndex(annvq.ProductVQ(D, 2, 4))), "fit"),
+    ]
+    for use, message in cases:
+        with pytest.raises(ValueError, match=message):
+            use()
+
+
+def test_import_does_not_load_faiss():
+    code = "import sys, annvq.indexes.faiss_bridge, annvq.quantizers.importing; sys.exit('faiss' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.skipif("ANNVQ_TEST_SIFT" not in os.environ, reason="ANNVQ_TEST_SIFT names no file of SIFT descriptors")
+@pytest.mark.parametrize("factory", ["OPQ8,PQ8x6np", "RQ4x6_Nqint8", "LSQ3x6_Nfloat", "PRQ2x2x6_Nqint8", "PQ16x4fs"])
+def test_real_descriptors(factory):
+    with h5py.File(os.environ["ANNVQ_TEST_SIFT"]) as f:
+        x = f["learn"][:6_000].astype(np.float32)
+    theirs = faiss.index_factory(128, factory)
+    theirs.train(x[:4_000])
+    theirs.add(x[:5_000])
+    ours = annvq.from_faiss(theirs)
+    if "fs" in factory:
+        np.testing.assert_array_equal(ours.reconstruct(np.arange(500)), theirs.reconstruct_n(0, 500))
+        return
+    again = annvq.to_faiss(ours)
+    for index in (theirs, again):
+        d, i = index.search(x[5_000:5_100], 20)
+        own_d, own_i = ours.search(x[5_000:5_100], 20)
+        np.testing.assert_allclose(d, own_d, rtol=1e-4, atol=2.0)
+        assert (i == own_i).mean() > 0.97
