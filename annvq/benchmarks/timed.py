@@ -21,6 +21,8 @@ from annvq.training.trainer import warm_cosine
 
 F32 = npt.NDArray[np.float32]
 
+_MAPS_RATE = 2e-3
+
 
 class Model(nn.Module):
     """A quantizer, or one between two linear maps: x̂ = D · quantize(E · x), at first with E = D = 1."""
@@ -61,7 +63,7 @@ class Gradient:
 
     Args:
         estimator: how the gradient passes the quantizer.
-        learning_rate: step size relative to the root mean square of each parameter.
+        learning_rate: step size for entries, relative to their root mean square.
         batch_size: vectors of a batch.
         replacement: of entries that fall out of use, or None.
     """
@@ -75,7 +77,8 @@ class Gradient:
         """Train ``model`` on ``x`` for ``seconds``. Returns the steps made."""
         quantizer, generator = model.quantizer, torch.Generator().manual_seed(seed)
         rows = torch.from_numpy(x)
-        groups = [{"params": [p], "base": self.learning_rate * _size(p)} for p in model.parameters()]
+        rates = {quantizer.weight: self.learning_rate}
+        groups = [{"params": [p], "base": rates.get(p, _MAPS_RATE) * _size(p)} for p in model.parameters()]
         optimizer = Adam(groups, lr=0.0)
         used = torch.zeros(len(quantizer.weight), dtype=torch.int64)
         before, start, steps = quantizer.estimator, process_time(), 0

@@ -9,7 +9,7 @@ from annvq.benchmarks import load_suite, run
 from annvq.benchmarks.run import Observer
 from annvq.benchmarks.runners import runner
 from annvq.benchmarks.scanning import codes
-from annvq.benchmarks.scanning.pairs import Effort, Side, Worker, compare
+from annvq.benchmarks.scanning.pairs import Effort, Scanner, Side, compare
 
 SUITE = """
 kind = "scan"
@@ -102,7 +102,7 @@ def test_a_run_compares_and_reports(tmp_path, vectors):
 def test_both_sides_scan_the_same_codes(folder, kind, index):
     found = []
     for engine in ("annvq", "faiss"):
-        worker = Worker(engine)
+        worker = Scanner(engine)
         worker.open(folder / kind, index, 300)
         Side(worker, k=5, single=True, threads=1).search(200, ids=folder / "found.npy")
         found.append(np.load(folder / "found.npy"))
@@ -134,13 +134,13 @@ def test_sides_are_asked_in_turn():
 
 
 def test_what_goes_wrong_is_said(folder):
-    worker = Worker("faiss")
+    worker = Scanner("faiss")
     with pytest.raises(RuntimeError, match="faiss: FileNotFoundError"):
         worker.open(folder / "absent", "IndexPQ", 3)
     worker.open(folder / "product", "IndexPQ", 300)  # and it goes on
     worker.close()
     with pytest.raises(RuntimeError, match="process ended"):
-        Worker("annvq", "no such level")
+        Scanner("annvq", "no such level")
 
 
 @pytest.mark.parametrize(

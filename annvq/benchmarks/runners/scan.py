@@ -6,7 +6,6 @@ a norm byte on both sides, against ``IndexResidualQuantizer`` and ``IndexLocalSe
 """
 
 import itertools
-import platform
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field
@@ -18,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.benchmarks import metrics
+from annvq.benchmarks.processes import faiss_levels
 from annvq.benchmarks.results import Row
 from annvq.benchmarks.runners import Plan, Point
 from annvq.benchmarks.runners.codes import Vectors, load_dataset, prepare
 from annvq.benchmarks.scanning import codes
-from annvq.benchmarks.scanning.pairs import Effort, Side, Worker, compare
+from annvq.benchmarks.scanning.pairs import Effort, Scanner, Side, compare
 from annvq.benchmarks.suite import Suite, check_settings
 from annvq.datasets import exact_neighbors
 
@@ -65,7 +65,7 @@ class _Session:
     sizes: dict[tuple[str, str, int], set[int]] = field(default_factory=dict)
     sources: dict[str, codes.Source] = field(default_factory=dict)
     real: dict[str, Vectors] = field(default_factory=dict)
-    workers: dict[tuple[str, str | None], Worker | str] = field(default_factory=dict)
+    workers: dict[tuple[str, str | None], Scanner | str] = field(default_factory=dict)
     held: tuple[str, str, int] | None = None
     root: Path | None = None
 
@@ -80,11 +80,11 @@ class _Session:
         assert self.root is not None
         return self.root / "codes"
 
-    def worker(self, engine: str, level: str | None) -> Worker:
+    def worker(self, engine: str, level: str | None) -> Scanner:
         """The process of this engine and level. RuntimeError where it cannot be."""
         if (engine, level) not in self.workers:
             try:
-                self.workers[engine, level] = Worker(engine, level)
+                self.workers[engine, level] = Scanner(engine, level)
             except RuntimeError as error:
                 self.workers[engine, level] = str(error)
         found = self.workers[engine, level]
@@ -92,13 +92,10 @@ class _Session:
             raise RuntimeError(found)
         return found
 
-    def faiss(self, simd: str) -> list[Worker]:
+    def faiss(self, simd: str) -> list[Scanner]:
         """FAISS at each level that ``simd`` allows and this processor has."""
-        wanted: list[str | None] = ["AVX2"] if simd == "avx2" else ["AVX2", "AVX512"]
-        if platform.machine().lower() not in ("x86_64", "amd64"):
-            wanted = [None]
         found = []
-        for level in wanted:
+        for level in faiss_levels("AVX2" if simd == "avx2" else None):
             try:
                 found.append(self.worker("faiss", level))
             except RuntimeError:
@@ -113,7 +110,7 @@ class _Session:
     def close(self) -> None:
         """End the processes, drop the codes."""
         for worker in self.workers.values():
-            if isinstance(worker, Worker):
+            if isinstance(worker, Scanner):
                 worker.close()
         self.workers.clear()
         self._forget()

@@ -1,60 +1,20 @@
 """Two workers asked in turn, so that what disturbs one disturbs the other."""
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
 
-_PIPE = subprocess.PIPE
-# What sets the SIMD level of each engine; FAISS before 1.13 has another variable than later ones.
-_LEVELS = {"annvq": ("ANNVQ_SIMD",), "faiss": ("FAISS_SIMD_LEVEL", "FAISS_OPT_LEVEL")}
+from annvq.benchmarks.processes import Worker
 
 
-class Worker:
-    """A worker process; ``level`` forces its SIMD level, None leaves the choice to the library.
-
-    Raises:
-        RuntimeError: it does not start, as where the processor lacks the level.
-    """
+class Scanner(Worker):
+    """A worker that scans codes."""
 
     def __init__(self, engine: str, level: str | None = None) -> None:
-        environment = {k: v for k, v in os.environ.items() if k not in _LEVELS["faiss"]}
-        if level is not None:
-            environment |= dict.fromkeys(_LEVELS[engine], level)
-        self._said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 (closed with the worker)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "annvq.benchmarks.scanning.worker", engine],
-            stdin=_PIPE, stdout=_PIPE, stderr=self._said, text=True, encoding="utf-8", env=environment,
-        )  # fmt: skip
-        self.engine = engine
+        super().__init__("annvq.benchmarks.scanning.worker", engine, level)
         self.held: tuple[Any, ...] | None = None
-        self.level = str(self._read()["level"])
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            self._said.seek(0)
-            said = self._said.read().strip().splitlines() or ["it said nothing"]
-            self.close()
-            raise RuntimeError(f"the {self.engine} process ended: {said[-1].strip()}")
-        reply: dict[str, Any] = json.loads(line)
-        if "error" in reply:
-            raise RuntimeError(f"{self.engine}: {reply['error']}")
-        return reply
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """The answer to one request; RuntimeError where it failed."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self._read()
 
     def open(self, folder: Path, index: str, n: int) -> None:
         """Hold this index, unless it is held already."""
@@ -64,25 +24,12 @@ class Worker:
             self.ask(do="open", folder=str(folder), index=index, n=n)
             self.held = wanted
 
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
-        self._said.close()
-
 
 @dataclass(frozen=True)
 class Side:
     """One side of a comparison: a worker and how it is asked."""
 
-    worker: Worker
+    worker: Scanner
     k: int
     single: bool
     threads: int

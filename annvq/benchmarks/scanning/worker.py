@@ -1,7 +1,6 @@
 """A process that scans codes when asked: ``python -m annvq.benchmarks.scanning.worker annvq|faiss``.
 
-Requests and answers are JSON, one a line, on standard input and output. The SIMD level is the environment's
-(``ANNVQ_SIMD``, ``FAISS_SIMD_LEVEL``), which both libraries read when they are loaded. Requests:
+The requests of :mod:`annvq.benchmarks.processes` are
 
 ``{"do": "open", "folder": …, "index": …, "n": …}``
     the first n codes of a folder (see :mod:`annvq.benchmarks.scanning.codes`) as this kind of index.
@@ -10,8 +9,6 @@ Requests and answers are JSON, one a line, on standard input and output. The SIM
     ``ids`` one to write the found to. The answer has the ``seconds`` that all calls took.
 """
 
-import json
-import os
 import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -20,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from annvq.benchmarks.processes import own_pipe, serve
 
 
 class Engine(ABC):
@@ -141,19 +140,9 @@ def answer(engine: Engine, asked: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Answer until standard input ends."""
-    # Answers go to the pipe that was standard output; whatever a library prints goes to standard error.
-    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    pipe = own_pipe()
     engine = ENGINES[sys.argv[1]]()
-    pipe.write(json.dumps({"level": engine.level()}) + "\n")
-    pipe.flush()
-    for line in sys.stdin:
-        try:
-            reply = answer(engine, json.loads(line))
-        except Exception as error:
-            reply = {"error": f"{type(error).__name__}: {error}"}
-        pipe.write(json.dumps(reply) + "\n")
-        pipe.flush()
+    serve(engine.level(), lambda asked: answer(engine, asked), pipe)
 
 
 if __name__ == "__main__":
