@@ -57,7 +57,7 @@ def _multiply(x: Tensor, rows: Tensor) -> Tensor:
 def row_products(x: npt.NDArray[Any], rows: npt.NDArray[Any]) -> F32:
     """``x @ rows.T`` in float32, the same for a row of x in every batch, with any number of threads."""
     x, rows = (np.ascontiguousarray(a, dtype=np.float32) for a in (x, rows))
-    return kernels.build_tables(x, rows, (len(rows),), (0,), squared=False)[:, 0]
+    return kernels.TableCache().build(x, rows, (len(rows),), (0,), squared=False)[:, 0]
 
 
 class Transform(nn.Module, ABC):
