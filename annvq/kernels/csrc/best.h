@@ -10,12 +10,12 @@ namespace annvq {
 
 using Hit = std::pair<float, int64_t>;  // (distance, id)
 
-// Few hits are kept sorted, by insertion. More lie in unsorted buffers of twice k: adding is a store without
-// a branch, and full buffers are cut to about the k lowest. Between cuts the limit is the highest distance
-// kept at the last one, so some hits are kept that a heap would refuse; it costs less than sifting each.
+// Hits lie in unsorted buffers of twice k: adding is a store without a branch, and full buffers are cut to
+// about the k lowest. Between cuts the limit is the highest distance kept at the last one, so some hits are
+// kept that a heap would refuse; it costs less than sifting each.
 class Best {
   public:
-    explicit Best(int64_t k) : k_(k), capacity_(k <= kSorted ? k : 2 * k + kSlack) {}
+    explicit Best(int64_t k) : k_(k), capacity_(2 * k + kSlack) {}
 
     // No hit at or above this matters. +inf itself is never kept.
     const Hit& limit() const { return limit_; }
@@ -23,11 +23,6 @@ class Best {
     // Hits (distances[i], id(i)) for i < count.
     template <class Id>
     void add(const float* distances, int64_t count, Id id) {
-        if (k_ <= kSorted) {
-            for (int64_t i = 0; i < count; i++)
-                if (distances[i] <= limit_.first) insert({distances[i], id(i)});
-            return;
-        }
         for (int64_t i = 0; i < count;) {
             const int64_t end = std::min(count, i + capacity_ - size_);
             make_room(size_ + end - i);
@@ -46,7 +41,7 @@ class Best {
 
     // Brings the limit up to date: counts distances in bins, and drops the bins beyond the k-th.
     void cut() {
-        if (size_ < k_ || k_ <= kSorted) return;
+        if (size_ < k_) return;
         const auto [low, high] = range();
         const float scale = (kBins - 0.5f) / (high - low);
         if (!(scale > 0 && scale < kHuge)) return cut_exactly();  // all alike, or too far apart for float
@@ -75,13 +70,13 @@ class Best {
     std::vector<Hit> sorted() {
         cut();
         std::vector<Hit> hits = pairs();
-        if (k_ > kSorted) std::sort(hits.begin(), hits.end());
+        std::sort(hits.begin(), hits.end());
         if (size_ > k_) hits.resize(k_);
         return hits;
     }
 
   private:
-    static constexpr int64_t kSorted = 24, kSlack = 16;
+    static constexpr int64_t kSlack = 12;
     static constexpr int kBins = 64;
     static constexpr float kHuge = 1e30f;
 
@@ -90,16 +85,6 @@ class Best {
         if (size < static_cast<int64_t>(ids_.size())) return;
         const int64_t room = std::min(capacity_, std::max<int64_t>(2 * size, 64)) + 1;
         distances_.resize(room), ids_.resize(room);
-    }
-
-    void insert(const Hit& hit) {
-        if (!(hit < limit_)) return;
-        make_room(size_ + 1);
-        int64_t at = size_ < k_ ? size_++ : k_ - 1;
-        for (; at > 0 && hit < Hit{distances_[at - 1], ids_[at - 1]}; at--)
-            distances_[at] = distances_[at - 1], ids_[at] = ids_[at - 1];
-        distances_[at] = hit.first, ids_[at] = hit.second;
-        if (size_ == k_) limit_ = {distances_[k_ - 1], ids_[k_ - 1]};
     }
 
     // The lowest and the highest distance; four at a time, so that the compiler may use lanes.

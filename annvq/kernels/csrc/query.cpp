@@ -46,6 +46,8 @@ Query::Query(const QueryTables& tables, const BlockKernels& kernels, int64_t k)
                        : &Query::score<false, false>;
     split_ = nibbles && kernels.nibbles;
     filter_ = kernels.first_choice;
+    // Until about k superblocks have been seen, a row in vain for every few superblocks decides nothing.
+    next_check_ = std::max<int64_t>(32, k);
     least_.reserve(layout_.M() + 1);
     const auto add = [&](const float* table, int64_t size) {
         const float least = kernels.least(table, size);
