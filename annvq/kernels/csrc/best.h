@@ -10,82 +10,117 @@ namespace annvq {
 
 using Hit = std::pair<float, int64_t>;  // (distance, id)
 
-// An unsorted buffer of somewhat more than k: pushing is a store, and a full buffer is cut to about its k
-// lowest. Between cuts the limit is the highest kept at the last one, so some hits are kept that a heap would
-// refuse; it costs less than sifting each.
+// Hits lie in unsorted buffers of twice k: adding is a store without a branch, and full buffers are cut to
+// about the k lowest. Between cuts the limit is the highest distance kept at the last one, so some hits are
+// kept that a heap would refuse; it costs less than sifting each.
 class Best {
   public:
     explicit Best(int64_t k) : k_(k), capacity_(2 * k + kSlack) {}
 
-    bool full() const { return static_cast<int64_t>(hits_.size()) >= k_; }
     // No hit at or above this matters. +inf itself is never kept.
     const Hit& limit() const { return limit_; }
 
-    void push(float distance, int64_t id) {
-        const Hit hit{distance, id};
-        if (!(hit < limit_)) return;
-        hits_.push_back(hit);
-        if (static_cast<int64_t>(hits_.size()) >= capacity_) cut();
+    // Hits (distances[i], id(i)) for i < count.
+    template <class Id>
+    void add(const float* distances, int64_t count, Id id) {
+        for (int64_t i = 0; i < count;) {
+            const int64_t end = std::min(count, i + capacity_ - size_);
+            make_room(size_ + end - i);
+            const Hit limit = limit_;
+            int64_t to = size_;
+            for (; i < end; i++) {
+                const float d = distances[i];
+                const int64_t own = id(i);
+                distances_[to] = d, ids_[to] = own;
+                to += (d < limit.first) | ((d == limit.first) & (own < limit.second));  // no branch: no guess
+            }
+            size_ = to;
+            if (size_ == capacity_) cut();
+        }
     }
 
     // Brings the limit up to date: counts distances in bins, and drops the bins beyond the k-th.
     void cut() {
-        if (!full()) return;
-        float low = hits_[0].first, high = low;
-        for (const Hit& hit : hits_) {
-            low = hit.first < low ? hit.first : low;
-            high = hit.first > high ? hit.first : high;
-        }
+        if (size_ < k_) return;
+        const auto [low, high] = range();
         const float scale = (kBins - 0.5f) / (high - low);
-        const int64_t size = static_cast<int64_t>(hits_.size());
-        // Too few to need bins, or all alike: (high - low) is tiny, zero, or beyond float.
-        if (size < kBins / 2 || !(scale > 0 && scale < kHuge)) return cut_exactly();
-        const auto bin = [&](const Hit& hit) { return static_cast<int>((hit.first - low) * scale); };
+        if (!(scale > 0 && scale < kHuge)) return cut_exactly();  // all alike, or too far apart for float
+        bins_.resize(size_);
         int32_t counts[kBins] = {};
-        for (const Hit& hit : hits_) counts[bin(hit)]++;
+        for (int64_t i = 0; i < size_; i++) bins_[i] = static_cast<int32_t>((distances_[i] - low) * scale);
+        for (int64_t i = 0; i < size_; i++) counts[bins_[i]]++;
         int64_t kept = 0;
         int last = 0;
         while ((kept += counts[last]) < k_) last++;
-        if (kept > k_ + (capacity_ - k_) / 2) return cut_exactly();
-        Hit limit = hits_[0];
+        if (kept > (k_ + capacity_) / 2) return cut_exactly();
         int64_t to = 0;
-        bool any = false;
-        for (int64_t i = 0; i < size; i++) {
-            const Hit hit = hits_[i];
-            const bool keep = bin(hit) <= last;
-            hits_[to] = hit;
-            to += keep;
-            if (keep && (!any || limit < hit)) limit = hit, any = true;
+        for (int64_t i = 0; i < size_; i++) {
+            distances_[to] = distances_[i], ids_[to] = ids_[i];
+            to += bins_[i] <= last;
         }
-        hits_.resize(to);
-        limit_ = limit;
+        size_ = to;
+        limit_ = {range().second, std::numeric_limits<int64_t>::max()};
     }
 
     void merge(const Best& other) {
-        for (const Hit& hit : other.hits_) push(hit.first, hit.second);
+        add(other.distances_.data(), other.size_, [&](int64_t i) { return other.ids_[i]; });
     }
 
-    // The k lowest, ascending; fewer where fewer were seen.
-    const std::vector<Hit>& sorted() {
-        cut_exactly();
-        std::sort(hits_.begin(), hits_.end());
-        return hits_;
+    // The k lowest, ascending, or fewer where fewer were seen.
+    std::vector<Hit> sorted() {
+        cut();
+        std::vector<Hit> hits = pairs();
+        std::sort(hits.begin(), hits.end());
+        if (size_ > k_) hits.resize(k_);
+        return hits;
     }
 
   private:
-    static constexpr int64_t kSlack = 16;
+    static constexpr int64_t kSlack = 12;
     static constexpr int kBins = 64;
     static constexpr float kHuge = 1e30f;
 
-    void cut_exactly() {
-        if (!full()) return;
-        std::nth_element(hits_.begin(), hits_.begin() + (k_ - 1), hits_.end());
-        hits_.resize(k_);
-        limit_ = hits_[k_ - 1];
+    // One place more than `size`, so that a hit that is not kept can be written too.
+    void make_room(int64_t size) {
+        if (size < static_cast<int64_t>(ids_.size())) return;
+        const int64_t room = std::min(capacity_, std::max<int64_t>(2 * size, 64)) + 1;
+        distances_.resize(room), ids_.resize(room);
     }
 
-    int64_t k_, capacity_;
-    std::vector<Hit> hits_;
+    // The lowest and the highest distance; four at a time, so that the compiler may use lanes.
+    std::pair<float, float> range() const {
+        float low[4], high[4];
+        for (int l = 0; l < 4; l++) low[l] = high[l] = distances_[0];
+        int64_t i = 0;
+        for (; i + 4 <= size_; i += 4)
+            for (int l = 0; l < 4; l++) {
+                const float d = distances_[i + l];
+                low[l] = d < low[l] ? d : low[l];
+                high[l] = d > high[l] ? d : high[l];
+            }
+        for (; i < size_; i++)
+            low[0] = std::min(low[0], distances_[i]), high[0] = std::max(high[0], distances_[i]);
+        return {*std::min_element(low, low + 4), *std::max_element(high, high + 4)};
+    }
+
+    std::vector<Hit> pairs() const {
+        std::vector<Hit> hits(size_);
+        for (int64_t i = 0; i < size_; i++) hits[i] = {distances_[i], ids_[i]};
+        return hits;
+    }
+
+    void cut_exactly() {
+        std::vector<Hit> hits = pairs();
+        std::nth_element(hits.begin(), hits.begin() + (k_ - 1), hits.end());
+        size_ = k_;
+        for (int64_t i = 0; i < size_; i++) distances_[i] = hits[i].first, ids_[i] = hits[i].second;
+        limit_ = hits[k_ - 1];
+    }
+
+    int64_t k_, capacity_, size_ = 0;
+    std::vector<float> distances_;  // size_ of them, and of ids_
+    std::vector<int64_t> ids_;
+    std::vector<int32_t> bins_;
     Hit limit_{std::numeric_limits<float>::infinity(), std::numeric_limits<int64_t>::min()};
 };
 

@@ -37,6 +37,7 @@ void scan_blocks(const Blocks& blocks, const BlockKernels& kernels, const float*
         const int64_t g = task / parts, part = task % parts, stop = std::min(nq, (g + 1) * share);
         std::vector<Query>& queries = found[task];
         std::vector<Query*> pointers;
+        queries.reserve(stop - g * share);
         for (int64_t q = g * share; q < stop; q++)
             queries.emplace_back(
                 QueryTables{blocks.layout, luts + q * blocks.layout.M() * K, K, blocks.norm_levels}, kernels,

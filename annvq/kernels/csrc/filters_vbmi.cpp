@@ -112,6 +112,6 @@ constexpr PooledFilter kFilters[] = {{64, filter<64>}, {128, filter<128>}, {256,
 
 }  // namespace
 
-const BlockKernels kBlocksVbmi{least, quantize, arrange, kFilters, 3, 1, nullptr, nullptr};
+const BlockKernels kBlocksVbmi{least, quantize, arrange, kFilters, 3, 2, nullptr, nullptr};
 
 }  // namespace annvq

@@ -46,6 +46,8 @@ Query::Query(const QueryTables& tables, const BlockKernels& kernels, int64_t k)
                        : &Query::score<false, false>;
     split_ = nibbles && kernels.nibbles;
     filter_ = kernels.first_choice;
+    // Until about k superblocks have been seen, a row in vain for every few superblocks decides nothing.
+    next_check_ = std::max<int64_t>(32, k);
     least_.reserve(layout_.M() + 1);
     const auto add = [&](const float* table, int64_t size) {
         const float least = kernels.least(table, size);
@@ -127,11 +129,10 @@ void Query::offer(int64_t block, uint16_t* rows, int count) {
     float scores[kRoom];
     (this->*scorer_)(block, rows, count, scores);
     const Hit before = best_.limit();
-    for (int i = 0; i < count; i++) {
-        const int64_t row = base + rows[i];
-        if (scores[i] <= best_.limit().first)
-            best_.push(scores[i], segment_->ids ? segment_->ids[row] : segment_->first_id + row);
-    }
+    if (segment_->ids)
+        best_.add(scores, count, [&](int64_t i) { return segment_->ids[base + rows[i]]; });
+    else
+        best_.add(scores, count, [&](int64_t i) { return segment_->first_id + base + rows[i]; });
     let_through_ += count;
     if (best_.limit() < before) tighten();
 }
@@ -174,7 +175,7 @@ void Query::merge(Query&& other) {
 }
 
 void Query::write(float* distances, int64_t* ids) {
-    const std::vector<Hit>& hits = best_.sorted();
+    const std::vector<Hit> hits = best_.sorted();
     for (int64_t r = 0; r < k_; r++) {
         const bool found = r < static_cast<int64_t>(hits.size());
         distances[r] = found ? hits[r].first : kInf;
@@ -259,7 +260,7 @@ Filter Query::filter() const {
 // let through costs more than the finer look-ups would, else the coarser.
 void Query::reconsider_filter(int64_t first, int64_t last) {
     if (split_ || seen_ < next_check_) return;
-    next_check_ = 4 * seen_;
+    next_check_ = 2 * seen_;
     const int64_t filtered = std::exchange(filtered_, 0), rows = std::exchange(let_through_, 0);
     quantized_at_ = 0;
     const FilterCosts& costs = filter_costs(*kernels_);

@@ -66,7 +66,7 @@ class Query {
     void offer(int64_t block, uint16_t* rows, int count);
     template <bool nibbles, bool labels>
     void score(int64_t block, const uint16_t* rows, int count, float* out) const;
-    double row_ns() const { return 8 + layout_.M(); }  // to score a row
+    double row_ns() const { return 4 + layout_.M(); }  // to score a row
     double gap() const;
     void tighten();
     void quantize();
@@ -105,7 +105,7 @@ class Query {
     int64_t filtered_ = 0;      // superblocks since the last check of the filter
     int64_t let_through_ = 0;   // rows since then
     int64_t quantized_at_ = 0;  // filtered_ when the tables were made
-    int64_t next_check_ = 16;   // superblocks seen by then
+    int64_t next_check_;        // superblocks seen by then
 };
 
 // Several queries (with a bias each) over superblocks [first, last) of a segment in one pass.
