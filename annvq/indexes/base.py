@@ -258,7 +258,7 @@ def load_index(path: str | os.PathLike[str], *, mmap: bool = False, verify: bool
         index = cls._from_stored(quantizer, stored.config, own, mapped=mmap and not verify)
     except FormatError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as e:
         raise FormatError(f"{name} holds an index that cannot be built: {e!r}") from None
     if own:
         raise FormatError(f"{name} holds an index that cannot be built: tensors {sorted(own)} are not part of it")

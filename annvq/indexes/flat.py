@@ -56,4 +56,7 @@ class FlatIndex(StoreIndex):
     ) -> Self:
         index = cls(quantizer, config["metric"], config["norm"])
         index._restore(config, tensors, mapped=mapped)
+        if len(index):
+            index.require_fitted("load")
+            index._norm_levels()
         return index

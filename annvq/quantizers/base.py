@@ -354,7 +354,7 @@ def from_stored(
         # On the meta device nothing is allocated, so a hostile config costs nothing before shapes are compared.
         with torch.device("meta"):
             quantizer = quantizer_class(kind).from_config(arguments)
-    except (KeyError, TypeError, ValueError) as e:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as e:
         raise FormatError(f"{where} holds a quantizer that cannot be built: {e}") from None
     expected = {
         name: (str(t.dtype).removeprefix("torch."), tuple(t.shape)) for name, t in quantizer.state_dict().items()
@@ -364,6 +364,10 @@ def from_stored(
     if expected != found:
         wrong = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
         raise FormatError(f"{where} is corrupt: quantizer tensors {', '.join(wrong)} do not fit its config")
+    for name, a in tensors.items():
+        # Norm levels are NaN until they are learned; whoever needs them asks.
+        if a.dtype.kind == "f" and name.split(".")[-1] != "norm_levels" and not np.isfinite(a).all():
+            raise FormatError(f"{where} is corrupt: quantizer tensor {name} holds NaN or infinity")
     quantizer.load_state_dict({k: torch.from_numpy(np.array(a)) for k, a in tensors.items()}, assign=True)
     return quantizer.eval()
 
