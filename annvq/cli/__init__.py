@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from annvq import __version__
-from annvq.cli import bench, choose, data, facts, index
+from annvq.cli import bench, build, choose, data, facts, index
 
 _EXPECTED = (ValueError, TypeError, OSError, RuntimeError, MemoryError)
 
@@ -25,7 +25,7 @@ def cli(debug: bool) -> None:
     annvq bench                        compare annvq with FAISS at equal bits, on built-in vectors
     annvq choose VECTORS --bits 64     find the best code for your vectors at a budget
     annvq train VECTORS --out q.annvq  learn a quantizer
-    annvq build q.annvq VECTORS --out index.annvq
+    annvq build ivf-rvq-7x8 VECTORS index.annvq
     annvq search index.annvq QUERIES
 
     VECTORS and QUERIES are files of vectors (.npy, .fvecs, .bvecs, .fbin, .u8bin, .i8bin, .hdf5) or, where
@@ -38,7 +38,7 @@ for command in (
     choose.choose,
     data.datasets,
     index.train,
-    index.build,
+    build.build,
     index.search,
     facts.info,
     facts.complexity,

@@ -26,7 +26,7 @@ def _facts(file: Path) -> dict[str, Any]:
     from annvq.quantizers import load_quantizer
 
     try:
-        index = load_index(file)
+        index = load_index(file, mmap=True)
     except FormatError as not_an_index:
         try:
             quantizer = load_quantizer(file)
@@ -41,18 +41,7 @@ def _facts(file: Path) -> dict[str, Any]:
             "encode_wmops": quantizer.costs().wmops(),
             "file_bytes": file.stat().st_size,
         }
-    return {
-        "holds": "index",
-        "kind": index.kind,
-        "vectors": len(index),
-        "metric": index.metric,
-        "norm": index.norm,
-        "bits_per_vector": index.bits_per_vector,
-        "ram_bits_per_vector": index.ram_bits_per_vector,
-        "quantizer": index.quantizer.kind,
-        **index.quantizer.config,
-        "file_bytes": file.stat().st_size,
-    }
+    return {"holds": "index", **index.facts(), "file_bytes": file.stat().st_size}
 
 
 @click.command()

@@ -1,5 +1,6 @@
-"""``annvq train``, ``annvq build``, ``annvq search``."""
+"""``annvq train``, ``annvq search``."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -87,69 +88,30 @@ def train(
 
 
 @click.command()
-@click.argument("recipe")
-@click.argument("data")
-@click.option("--out", type=_FILE, required=True, help="File of the index.")
-@_METRIC
-@click.option(
-    "--norm",
-    type=click.Choice(["auto", "uint8", "float32"]),
-    default="auto",
-    show_default=True,
-    help="How the norm is stored where l2 needs one.",
-)
-@click.option("--bits", type=click.IntRange(min=1), default=64, show_default=True, help="For a RECIPE to train.")
-@click.option("--nbits", type=click.IntRange(1, 16), default=8, show_default=True, help="For a RECIPE to train.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@_THREADS
-def build(
-    recipe: str,
-    data: str,
-    out: Path,
-    metric: str | None,
-    norm: Any,
-    bits: int,
-    nbits: int,
-    seed: int,
-    threads: int | None,
-) -> None:
-    """Build an index of DATA and write it to a file.
-
-    RECIPE is a quantizer's file (from `annvq train`), or product, residual or additive: a quantizer of that
-    kind is then trained on the data set's learn vectors, or on DATA itself. DATA is a file of vectors or a
-    named data set.
-    """
-    from annvq.datasets import load
-    from annvq.indexes import FlatIndex
-    from annvq.quantizers import load_quantizer, registered
-
-    _use(threads)
-    if metric is None:
-        metric = load(data).metric if _is_named(data) or data.endswith((".hdf5", ".h5")) else "l2"
-    base = _vectors(data, "base")
-    if recipe in registered():
-        charged = {"uint8": 8, "float32": 32, "auto": 8}[norm] if recipe != "product" and metric == "l2" else 0
-        quantizer = _make(recipe, int(base.shape[1]), bits, nbits, charged, None)
-    elif Path(recipe).is_file():
-        quantizer = load_quantizer(recipe)
-    else:
-        raise ValueError(f"RECIPE must be a quantizer file or one of {', '.join(registered())}, got {recipe!r}")
-    index = FlatIndex(quantizer, metric=metric, norm=norm)
-    if recipe in registered():
-        index.fit(_vectors(data, "learn"), seed=seed, progress=True)
-    index.add(base)
-    index.save(out)
-    click.echo(f"wrote {out}: {len(index):,} vectors, {index.bits_per_vector} bits each, {out.stat().st_size:,} bytes")
-
-
-@click.command()
 @click.argument("index", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("queries")
 @click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours per query.")
 @click.option("--out", type=_FILE, help="Write .npz (ids and distances) or .ivecs (ids) instead of a table.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first LIMIT queries.")
+@click.option("--nprobe", type=click.IntRange(min=1), help="Lists to scan [default: as measured when it was built].")
+@click.option("--shortlist", type=click.IntRange(min=1), help="Vectors to re-rank [default: as measured].")
+@click.option(
+    "--allow",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help=".npy file of the ids that may be found, or of one bool for each id.",
+)
 @_THREADS
-def search(index: Path, queries: str, k: int, out: Path | None, limit: int | None, threads: int | None) -> None:
+def search(
+    index: Path,
+    queries: str,
+    k: int,
+    out: Path | None,
+    limit: int | None,
+    nprobe: int | None,
+    shortlist: int | None,
+    allow: Path | None,
+    threads: int | None,
+) -> None:
     """Search INDEX for the nearest neighbours of QUERIES (a file of vectors or a named data set).
 
     Without --out, prints the results of the first ten queries.
@@ -161,11 +123,13 @@ def search(index: Path, queries: str, k: int, out: Path | None, limit: int | Non
     if out is not None and out.suffix not in (".npz", ".ivecs"):
         raise click.UsageError(f"--out must end in .npz or .ivecs, got {out.name!r}")
     _use(threads)
-    loaded = load_index(index)
+    loaded = load_index(index, mmap=True)
     asked = _vectors(queries, "queries")[:limit]
     if out is None:
         asked = asked[: limit or 10]
-    distances, ids = loaded.search(np.ascontiguousarray(asked), k)
+    settings = _settings(loaded, nprobe=nprobe, shortlist=shortlist)
+    filter = None if allow is None else np.load(allow, allow_pickle=False)
+    distances, ids = loaded.search(np.ascontiguousarray(asked), k, filter=filter, **settings)
     if out is None:
         for number, (row, values) in enumerate(zip(ids, distances, strict=True)):
             click.echo(f"query {number}: " + "  ".join(f"{i}:{v:.6g}" for i, v in zip(row, values, strict=True)))
@@ -178,3 +142,12 @@ def search(index: Path, queries: str, k: int, out: Path | None, limit: int | Non
         counts = np.full((len(ids), 1), ids.shape[1], dtype=np.int32)
         np.hstack([counts, ids.astype(np.int32)]).astype("<i4").tofile(out)
     click.echo(f"wrote {out}: {len(ids):,} queries, k = {k}")
+
+
+def _settings(index: Any, **given: int | None) -> dict[str, int]:
+    """What was given of an index's own search settings; UsageError for what it does not have."""
+    known = inspect.signature(index.search).parameters
+    asked = {name: value for name, value in given.items() if value is not None}
+    for name in asked.keys() - known.keys():
+        raise click.UsageError(f"--{name} means nothing to an index of kind {index.kind!r}")
+    return asked

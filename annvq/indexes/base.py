@@ -127,6 +127,19 @@ class Index(ABC):
     def __len__(self) -> int:
         """Vectors that can be found."""
 
+    def facts(self) -> dict[str, Any]:
+        """What the index is, as JSON holds it."""
+        return {
+            "kind": self.kind,
+            "vectors": len(self),
+            "metric": self.metric,
+            "norm": self.norm,
+            "bits_per_vector": self.bits_per_vector,
+            "ram_bits_per_vector": self.ram_bits_per_vector,
+            "quantizer": self.quantizer.kind,
+            **self.quantizer.config,
+        }
+
     # -- learning ------------------------------------------------------------------------------------------------
 
     def prepared(self, x: Array, name: str) -> F32:

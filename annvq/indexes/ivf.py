@@ -99,6 +99,13 @@ class IVFIndex(StoreIndex):
             return min(self._nprobe, self._trained("nprobe").nlist)
         return self.nprobe_for(self.recall_target)
 
+    def facts(self) -> dict[str, Any]:
+        sizes = self.list_sizes
+        lists = {"nlist": self.nlist, "residual": self.residual, "recall_target": self.recall_target}
+        if len(sizes):
+            lists |= {"nprobe": self.nprobe, "largest_list": int(sizes.max()), "empty_lists": int((sizes == 0).sum())}
+        return {**super().facts(), **lists}
+
     def nprobe_for(self, recall: float) -> int:
         """Lists to probe so that ``recall`` of the true 10 nearest neighbours lie in them, as far as measured.
 

@@ -53,6 +53,10 @@ class Refinement(ABC):
         return self.store.nbytes
 
     @abstractmethod
+    def to_facts(self) -> dict[str, Any]:
+        """What it is, as JSON holds it."""
+
+    @abstractmethod
     def to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Config and tensors of a file."""
 
@@ -101,6 +105,9 @@ class RawVectors(Refinement):
 
     def vectors(self, index: StoreIndex, ids: I64) -> F32:
         return self.store.get(ids).view(self.dtype).reshape(len(ids), self.dim).astype(np.float32)
+
+    def to_facts(self) -> dict[str, Any]:
+        return {"refined_by": f"vectors in {self.dtype}", "refine_bits_per_vector": self.bits}
 
     def to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         return {"kind": "raw", "dtype": str(self.dtype)}, _rows_to_stored(self.store)
@@ -164,6 +171,9 @@ class OutsideVectors(Refinement):
     def nbytes(self) -> int:
         return 0
 
+    def to_facts(self) -> dict[str, Any]:
+        return {"refined_by": f"vectors in {self.dtype} at {self.path}", "refine_bits_per_vector": self.bits}
+
     def to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         return {"kind": "outside", "dtype": self.dtype, "path": self.path}, {}
 
@@ -217,6 +227,10 @@ class FinerCode(Refinement):
         for m, (book, start) in enumerate(zip(books, self.quantizer.starts[self.first :], strict=True)):
             x[:, start : start + self.quantizer.width] += book.detach().cpu().numpy()[codes[:, m]]
         return x if self.refines == "vectors" else index.reconstruct(ids) + x
+
+    def to_facts(self) -> dict[str, Any]:
+        what = f"{self.quantizer.kind} codes of {self.refines}"
+        return {"refined_by": what, "refine_bits_per_vector": self.bits}
 
     def to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         config, tensors = self.quantizer.to_stored()

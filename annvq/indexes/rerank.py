@@ -99,6 +99,16 @@ class RerankIndex(Index):
     def __len__(self) -> int:
         return len(self.index)
 
+    def facts(self) -> dict[str, Any]:
+        refine = self.refinement.to_facts()
+        own = {"scanned": self.index.kind, "scan_bits_per_vector": self.scan_bits_per_vector, **refine}
+        depth = {
+            "shortlist": self._shortlist
+            or ("measured when first searched" if not self._measured_at else self.shortlist)
+        }
+        sizes = {"bits_per_vector": self.bits_per_vector, "ram_bits_per_vector": self.ram_bits_per_vector}
+        return {**self.index.facts(), "kind": self.kind, **sizes, **own, **depth}
+
     def require_fitted(self, what: str) -> None:
         self.index.require_fitted(what)
         if isinstance(self.refinement, FinerCode):

@@ -40,3 +40,17 @@ def test_sift_to_index(monkeypatch, tmp_path):
     recall = run("sift_to_index.py", monkeypatch, str(path), "--codebooks=2", f"--out={tmp_path / 'index'}")
     assert recall[100] == pytest.approx(1.0, abs=0.11)
     assert recall[1] <= recall[10] <= recall[100]
+
+
+def test_ivf_search(monkeypatch, tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "small.hdf5"
+    centers = rng.normal(size=(40, 16)) * 3
+    with h5py.File(path, "w") as f:
+        for name, n in (("train", 3000), ("test", 20), ("learn", 1500)):
+            f[name] = (centers[rng.integers(40, size=n)] + rng.normal(size=(n, 16))).astype("f4")
+        f.attrs["distance"] = "euclidean"
+    monkeypatch.setenv("ANNVQ_DATA", str(tmp_path))
+    results = run("ivf_search.py", monkeypatch, str(path), "--codebooks=2", f"--out={tmp_path / 'index'}")
+    assert results["codes"] < results["re-ranked"]
+    assert results["all lists, 500 re-ranked"] > 0.99

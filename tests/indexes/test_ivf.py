@@ -68,7 +68,6 @@ def brute_force(index, x, ids, queries, k, lists=None):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", ["product", "residual", "additive"])
 def test_residual_codes_are_exact(kind, metric):
     for norm in ["uint8", "float32"] if metric == "l2" else ["auto"]:
         index, x = fitted(kind, metric, norm=norm, nbits=(4, 9, 3))

@@ -1,0 +1,106 @@
+"""``annvq build``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from annvq.cli.index import _FILE, _METRIC, _THREADS, _is_named, _make, _use, _vectors
+
+
+@click.command()
+@click.argument("recipe")
+@click.argument("data")
+@click.argument("out", type=_FILE, required=False)
+@click.option("--out", "out_option", type=_FILE, help="File of the index, in place of OUT.")
+@click.option("--learn", help="File of vectors to train on [default: the data set's, else a sample of DATA].")
+@_METRIC
+@click.option(
+    "--norm",
+    type=click.Choice(["auto", "uint8", "float32"]),
+    default="auto",
+    show_default=True,
+    help="For a kind or a quantizer's file: how the norm is stored where l2 needs one.",
+)
+@click.option("--bits", type=click.IntRange(min=1), default=64, show_default=True, help="For a kind: bits in all.")
+@click.option("--nbits", type=click.IntRange(1, 16), default=8, show_default=True, help="For a kind: at most, each.")
+@click.option("--nlist", type=click.IntRange(min=1), help="For a recipe with lists: how many.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--restart", is_flag=True, help="Start anew where an earlier build to OUT was not finished.")
+@_THREADS
+def build(
+    recipe: str,
+    data: str,
+    out: Path | None,
+    out_option: Path | None,
+    learn: str | None,
+    metric: str | None,
+    norm: Any,
+    bits: int,
+    nbits: int,
+    nlist: int | None,
+    seed: int,
+    restart: bool,
+    threads: int | None,
+) -> None:
+    """Build an index of DATA and write it to OUT.
+
+    RECIPE is a named recipe (flat-pvq-8x8, ivf-rvq-7x8, ...), a .toml file like those, a quantizer's file (from
+    `annvq train`), or a kind of quantizer (product, residual, additive: a flat index). DATA is a file of vectors
+    or a named data set; it may be larger than memory.
+
+    A build that was stopped goes on where it was when the same command is given again.
+    """
+    from annvq.indexes.building import Build
+
+    if (out is None) == (out_option is None):
+        raise click.UsageError("give the index's file once, as OUT or --out")
+    target = out or out_option
+    assert target is not None
+    _use(threads)
+    metric = metric or _metric_of(data)
+    base, learned_from = _vectors(data, "base"), _vectors(learn or data, "learn")
+    empty, what = _empty_index(recipe, base, metric, norm, bits, nbits, nlist)
+    work = Build(empty, base, learned_from, target, what=what, seed=seed)
+    if restart:
+        work.restart()
+    index = work.run(progress=True)
+    size = target.stat().st_size
+    click.echo(f"wrote {target}: {len(index):,} vectors, {index.bits_per_vector} bits each, {size:,} bytes")
+
+
+def _metric_of(data: str) -> str:
+    from annvq.datasets import hdf5, load
+
+    if _is_named(data):
+        return load(data).metric
+    if Path(data).suffix in hdf5.SUFFIXES:
+        return hdf5.read(data).metric or "l2"
+    return "l2"
+
+
+def _empty_index(
+    recipe: str, base: Any, metric: str, norm: Any, bits: int, nbits: int, nlist: int | None
+) -> tuple[Any, Any]:
+    """The index to fill, and what says that a build is the same one."""
+    from annvq.indexes import FlatIndex, recipes
+    from annvq.quantizers import load_quantizer, registered
+
+    dim = int(base.shape[1])
+    if recipe in recipes.recipe_names() or recipe.endswith(".toml"):
+        stated = recipes.load_recipe(recipe)
+        if nlist is not None:
+            stated.index["nlist"] = nlist  # type: ignore[index]
+        return recipes.make_index(stated, dim, n=int(base.shape[0]), metric=metric, base=base), stated.to_dict()
+    if nlist is not None:
+        raise click.UsageError("--nlist is for recipes with lists")
+    if recipe in registered():
+        charged = {"uint8": 8, "float32": 32, "auto": 8}[norm] if recipe != "product" and metric == "l2" else 0
+        quantizer = _make(recipe, dim, bits, nbits, charged, None)
+        return FlatIndex(quantizer, metric=metric, norm=norm), [recipe, quantizer.config, norm]
+    if not Path(recipe).is_file():
+        known = ", ".join([*recipes.recipe_names(), *registered()])
+        raise ValueError(f"RECIPE must be a .toml file, a quantizer's file or one of {known}; got {recipe!r}")
+    from annvq.indexes.building import file_crc
+
+    return FlatIndex(load_quantizer(recipe), metric=metric, norm=norm), [file_crc(recipe), norm]

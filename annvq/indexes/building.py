@@ -1,0 +1,252 @@
+"""Building large indexes: trained once, encoded chunk by chunk, continued where it stopped.
+
+A build to ``out`` keeps its state in the folder ``out.building``: the trained, empty index, and the index of each chunk
+of vectors, written atomically. Starting the same build again skips what is there. In the end the chunks are joined and
+written to ``out``, and the folder is removed.
+
+Memory: the index itself (codes and ids; raw vectors where it keeps them), while it is written a copy of its codes, one
+chunk of vectors in float32 (:data:`CHUNK_BYTES`) with what encoding it takes, and at most 2²⁰ learn vectors
+while training. Vectors are read from where they lie: memory maps may be larger than memory.
+"""
+
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annvq.arrays import F32, Array, check_vectors, chunks, rows_to_numpy
+from annvq.indexes.base import Index, load_index
+from annvq.indexes.ivf import IVFIndex
+from annvq.indexes.refine import OutsideVectors
+from annvq.indexes.rerank import RerankIndex
+from annvq.indexes.stored import StoreIndex, require_new
+
+CHUNK_BYTES = 1 << 26
+_HELD_OUT = 500
+_LEARN_ROWS = 1 << 20  # of more learn vectors a sample is read
+
+
+def add_in_chunks(index: Index, vectors: Array | Iterable[Array], *, progress: bool = False) -> Index:
+    """Add vectors that need not fit into memory.
+
+    Args:
+        vectors: (n, d), read in chunks of 64 MiB in float32; or an iterable of such arrays, added one by one as they
+            come. Where one is refused, those before it stay.
+        progress: show a progress bar.
+    """
+    source, total = _pieces(vectors, index.dim)
+    for piece in _shown(source, total, "add", progress):
+        index.add(piece)
+    return index
+
+
+def _pieces(vectors: Any, dim: int) -> tuple[Iterator[Array], int | None]:
+    if not hasattr(vectors, "shape"):
+        return iter(vectors), None
+    check_vectors(vectors, dim)
+    ranges = list(chunks(int(vectors.shape[0]), dim, chunk_bytes=CHUNK_BYTES))
+    return (vectors[a:b] for a, b in ranges), len(ranges)
+
+
+def _shown(items: Iterable[Any], total: int | None, what: str, progress: bool) -> Iterable[Any]:
+    if not progress:
+        return items
+    from tqdm import tqdm
+
+    shown: Iterable[Any] = tqdm(items, total=total, desc=what, unit="chunk")
+    return shown
+
+
+def merge(index: Index, other: Index) -> Index:
+    """Put all vectors of ``other`` into ``index``, codes as they are.
+
+    Raises:
+        TypeError: not two indexes of the same kind.
+        ValueError: they were not trained alike, or share ids; nothing has changed then.
+    """
+    if type(index) is not type(other):
+        raise TypeError(f"other must be a {type(index).__name__}, as index is, got {type(other).__name__}")
+    if not same_training(index, other):
+        raise ValueError("other must have the codebooks, centroids and settings of index")
+    if isinstance(index, RerankIndex) and isinstance(other, RerankIndex):
+        require_new(other.index.ids, index.index._store.contains(other.index.ids))
+        if not isinstance(other.refinement, OutsideVectors):
+            index.refinement.put(*other.refinement.store.export())
+        merge(index.index, other.index)
+        return index
+    assert isinstance(index, StoreIndex)
+    assert isinstance(other, StoreIndex)
+    codes, norms, ids, sizes = other._store.export()
+    with index._changing:
+        require_new(ids, index._store.contains(ids))
+        if len(ids):
+            lists = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes) if len(sizes) > 1 else None
+            index._filled_store().append(codes, norms, ids, lists)
+        index._next_id = max(index._next_id, other._next_id)
+    return index
+
+
+def same_training(index: Index, other: Index) -> bool:
+    """Whether two indexes code vectors alike."""
+    return _training(index) == _training(other)
+
+
+def _training(index: Index) -> tuple[Any, ...]:
+    """A fingerprint of what an index was trained to."""
+    parts: list[Any] = [index.kind, index.metric, index.norm, index.residual, _quantizer_crc(index.quantizer)]
+    if isinstance(index, RerankIndex):
+        more = index.refinement
+        fine = getattr(more, "quantizer", None)
+        parts += [
+            type(more).__name__,
+            more.bits,
+            None if fine is None else _quantizer_crc(fine),
+            _training(index.index),
+        ]
+    if isinstance(index, IVFIndex) and index.coarse is not None:
+        byte = index._norm_byte
+        parts += [_crc(index.coarse_centroids()), None if byte is None else (_crc(byte.levels), _crc(byte.offsets))]
+    return tuple(parts)
+
+
+def _quantizer_crc(quantizer: Any) -> Any:
+    config, tensors = quantizer.to_stored()
+    return json.dumps(config, sort_keys=True), tuple((name, _crc(tensors[name])) for name in sorted(tensors))
+
+
+def _crc(array: Any) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).tobytes())
+
+
+def file_crc(path: str | os.PathLike[str]) -> int:
+    """CRC-32 of a file's bytes."""
+    return zlib.crc32(Path(path).read_bytes())
+
+
+class Build:
+    """A build that can be stopped at any moment and continued.
+
+    Args:
+        empty: the untrained index to build; what is trained already stays as it is.
+        base: (n, d) vectors to add; ids are their row numbers.
+        learn: (m, d) vectors to train on.
+        out: file of the index.
+        what: says, as JSON holds it, what is built: a build that stopped is continued only as the same.
+        chunk_rows: vectors per chunk; default 64 MiB of them in float32.
+
+    Raises:
+        ValueError: another build to ``out`` has not been finished, or vectors do not fit.
+    """
+
+    def __init__(
+        self,
+        empty: Index,
+        base: Array,
+        learn: Array,
+        out: str | os.PathLike[str],
+        *,
+        what: Any = None,
+        seed: int = 0,
+        chunk_rows: int | None = None,
+    ) -> None:
+        check_vectors(base, empty.dim, "base")
+        check_vectors(learn, empty.dim, "learn")
+        self.empty, self.base, self.learn, self.seed = empty, base, learn, seed
+        self.out = Path(out)
+        self.folder = self.out.with_name(self.out.name + ".building")
+        self.rows = chunk_rows or max(1, CHUNK_BYTES // (4 * empty.dim))
+        prints = [_sample_crc(x) for x in (base, learn)]
+        shapes = [[*map(int, x.shape), str(x.dtype)] for x in (base, learn)]
+        self.plan = json.dumps(
+            {"what": what, "kind": empty.kind, "metric": empty.metric, "seed": seed, "rows": self.rows,
+             "vectors": shapes, "samples": prints},
+            sort_keys=True,
+        )  # fmt: skip
+
+    def restart(self) -> None:
+        """Forget what an earlier build to the same file has done."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+    def run(self, *, progress: bool = False) -> Index:
+        """Train, encode, join and write; returns the index."""
+        self._open()
+        trained = self._train(progress)
+        n = int(self.base.shape[0])
+        ranges = [(a, min(n, a + self.rows)) for a in range(0, n, self.rows)]
+        for number, (start, stop) in enumerate(_shown(ranges, len(ranges), "encode", progress)):
+            if not self._chunk(number).is_file():
+                part = self._loaded(trained)
+                part.add(self.base[start:stop], np.arange(start, stop, dtype=np.int64))
+                part.save(self._chunk(number))
+        whole = self._loaded(trained)
+        for number in _shown(range(len(ranges)), len(ranges), "join", progress):
+            merge(whole, self._loaded(self._chunk(number)))
+        self._tune(whole)
+        whole.save(self.out)
+        self.restart()
+        return whole
+
+    def _open(self) -> None:
+        plan = self.folder / "plan.json"
+        if plan.is_file():
+            if plan.read_text(encoding="utf-8") != self.plan:
+                raise ValueError(
+                    f"{self.folder} holds another build that was not finished (of other vectors, or otherwise made): "
+                    "start anew, or finish that one first"
+                )
+            return
+        self.folder.mkdir(exist_ok=True)
+        _write_text(plan, self.plan)
+
+    def _train(self, progress: bool) -> Path:
+        path = self.folder / "trained.annvq"
+        if not path.is_file():
+            self.empty.fit(self._learn_split()[0], seed=self.seed, progress=progress)
+            self.empty.save(path)
+        return path
+
+    def _learn_split(self) -> tuple[Array, F32]:
+        """Vectors to train on, and some held out of them to measure with."""
+        m, rng = int(self.learn.shape[0]), np.random.default_rng(self.seed)
+        rows = np.arange(m) if m <= _LEARN_ROWS else np.unique(rng.integers(0, m, _LEARN_ROWS))
+        held = np.sort(rng.choice(rows, min(_HELD_OUT, len(rows) // 20), replace=False))
+        keep = np.setdiff1d(rows, held)
+        return self.learn[keep], rows_to_numpy(self.learn[held], 0, len(held), "learn")
+
+    def _tune(self, index: Index) -> None:
+        """Measure on what is stored how many lists to probe and how long shortlists must be, unless that was given."""
+        held = self._learn_split()[1]
+        if not len(held) or not len(index):
+            return
+        lists = index.index if isinstance(index, RerankIndex) else index
+        if isinstance(lists, IVFIndex) and lists._nprobe is None:
+            lists.tune(held)
+        if isinstance(index, RerankIndex) and index._shortlist is None:
+            index.tune(held)
+
+    def _chunk(self, number: int) -> Path:
+        return self.folder / f"chunk-{number:06d}.annvq"
+
+    def _loaded(self, path: Path) -> Index:
+        index = load_index(path)
+        if isinstance(index, RerankIndex) and isinstance(index.refinement, OutsideVectors):
+            index.attach(self.base)
+        return index
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _sample_crc(x: Array) -> int:
+    """A checksum of a hundred rows spread over the vectors: enough to tell one data set from another."""
+    n = int(x.shape[0])
+    return _crc(np.stack([np.asarray(x[i]) for i in np.unique(np.linspace(0, n - 1, 100).astype(int))])) if n else 0

@@ -1,0 +1,152 @@
+"""Index recipes: TOML files that say what index to build.
+
+title = "what it is for"
+
+[index]            # flat or inverted lists; keys are the constructor's
+kind = "ivf"
+nlist = 1024       # left out: 4·√n of the vectors to be added
+
+[quantizer]        # keys are those of annvq.make, without dim
+kind = "residual"
+M = 7
+
+[refine]           # optional: re-rank a shortlist
+vectors = "uint8"  # raw vectors in memory; "base": those of the data, where they lie; or a quantizer's keys
+"""
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from annvq.arrays import Array
+from annvq.resources import share_dir
+
+# The same parser: in the standard library from 3.11 on.
+_toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+FOLDER = "indexes"
+_INDEX: dict[str, dict[str, type]] = {
+    "flat": {"norm": str},
+    "ivf": {"norm": str, "nlist": int, "nprobe": int, "residual": bool, "recall_target": float},
+}
+_REFINE: dict[str, type] = {"vectors": str, "refines": str, "shortlist": int, "recall_target": float}
+
+
+@dataclass(frozen=True)
+class IndexRecipe:
+    """What to build: keys of the index, of its quantizer, and of what re-ranks (empty: nothing)."""
+
+    name: str
+    title: str = ""
+    index: Mapping[str, Any] = field(default_factory=dict)
+    quantizer: Mapping[str, Any] = field(default_factory=dict)
+    refine: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it, without the title."""
+        parts = {"index": self.index, "quantizer": self.quantizer, "refine": self.refine}
+        return {key: dict(part) for key, part in parts.items()}
+
+
+def recipe_names() -> list[str]:
+    """The recipes that annvq ships."""
+    return sorted(path.stem for path in share_dir(FOLDER).glob("*.toml"))
+
+
+def load_recipe(name_or_path: str | os.PathLike[str]) -> IndexRecipe:
+    """A recipe by name (see :func:`recipe_names`) or from a TOML file.
+
+    Raises:
+        ValueError: no recipe of that name, not TOML, or unknown or wrong keys.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        known = recipe_names()
+        if str(name_or_path) not in known:
+            near = difflib.get_close_matches(str(name_or_path), known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"unknown recipe {str(name_or_path)!r}; known: {', '.join(known)}, or a .toml file.{hint}")
+        path = share_dir(FOLDER) / f"{name_or_path}.toml"
+    if not path.is_file():
+        raise ValueError(f"no recipe file {path}")
+    try:
+        stated = _toml.loads(path.read_text(encoding="utf-8"))
+    except (_toml.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not readable TOML: {error}") from None
+    parts = {key: stated.pop(key, {}) for key in ("index", "quantizer", "refine")}
+    title = stated.pop("title", "")
+    if stated or not isinstance(title, str) or not all(isinstance(part, dict) for part in parts.values()):
+        raise ValueError(
+            f"{path}: expected title, [index], [quantizer] and [refine], got {', '.join(stated) or 'other'}"
+        )
+    recipe = IndexRecipe(path.stem, title, **parts)
+    _check(recipe, str(path))
+    return recipe
+
+
+def _check(recipe: IndexRecipe, where: str) -> None:
+    kind = recipe.index.get("kind")
+    if kind not in _INDEX:
+        raise ValueError(f"{where}: [index] kind must be one of {', '.join(_INDEX)}, got {kind!r}")
+    _check_keys(f"{where}: [index]", recipe.index, {"kind": str, **_INDEX[kind]})
+    if "kind" not in recipe.quantizer or "M" not in recipe.quantizer:
+        raise ValueError(f"{where}: [quantizer] must have kind and M, got {', '.join(recipe.quantizer) or 'nothing'}")
+    if recipe.refine and ("vectors" in recipe.refine) == ("kind" in recipe.refine):
+        raise ValueError(f"{where}: [refine] must have either vectors or a quantizer's kind and M")
+    if "vectors" in recipe.refine:
+        _check_keys(f"{where}: [refine]", recipe.refine, _REFINE)
+
+
+def _check_keys(where: str, given: Mapping[str, Any], known: Mapping[str, type]) -> None:
+    for key, value in given.items():
+        if key not in known:
+            raise ValueError(f"{where}: unknown key {key!r}; known: {', '.join(known)}")
+        fits = isinstance(value, known[key]) or (known[key] is float and isinstance(value, int))
+        if not fits or (isinstance(value, bool) and known[key] is not bool):
+            raise ValueError(f"{where}: {key} must be {known[key].__name__}, got {value!r}")
+
+
+def make_index(recipe: IndexRecipe, dim: int, *, n: int, metric: str = "l2", base: Array | None = None) -> Any:
+    """The untrained, empty index that a recipe describes.
+
+    Args:
+        dim: d of the vectors.
+        n: how many vectors it will hold, for ``nlist``.
+        metric: ``"l2"``, ``"ip"`` or ``"cosine"``.
+        base: the vectors that will be added, for recipes that re-rank from them where they lie.
+
+    Raises:
+        ValueError, TypeError: what quantizers and indexes refuse.
+    """
+    from annvq.indexes import FlatIndex, IVFIndex, RerankIndex
+    from annvq.indexes.coarse import default_nlist
+    from annvq.quantizers import make
+
+    index = dict(recipe.index)
+    quantizer = _make_quantizer(make, recipe.quantizer, dim)
+    made: Any
+    if index.pop("kind") == "flat":
+        made = FlatIndex(quantizer, metric=metric, **index)
+    else:
+        index.setdefault("nlist", default_nlist(n))
+        made = IVFIndex(quantizer, metric=metric, **index)
+    if not recipe.refine:
+        return made
+    refine = dict(recipe.refine)
+    settings = {key: refine.pop(key) for key in ("refines", "shortlist", "recall_target") if key in refine}
+    source: Any = refine.pop("vectors") if "vectors" in refine else _make_quantizer(make, refine, dim)
+    if isinstance(source, str) and source == "base":
+        if base is None:
+            raise ValueError(f"recipe {recipe.name!r} re-ranks from the vectors where they lie: give base")
+        source = base
+    return RerankIndex(made, source, **settings)
+
+
+def _make_quantizer(make: Any, config: Mapping[str, Any], dim: int) -> Any:
+    keys = dict(config)
+    return make(keys.pop("kind"), dim=dim, **keys)
