@@ -115,7 +115,7 @@ def test_any_history(data, seed, shape):
         elif store.has_blocks:
             blocks, ids, counts = store.export_blocks()
             blocks.flags.writeable = False
-            store = store.filled_from_blocks(blocks, ids, counts, relabel, mapped=bool(rng.random() < 0.5))
+            store = store.filled_from_blocks(blocks, ids, counts, store.relabel, mapped=bool(rng.random() < 0.5))
         else:
             codes, norms, ids, counts = store.export()
             store = CodeStore.from_arrays(sizes, codes, norms, ids, counts)

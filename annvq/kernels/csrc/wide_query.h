@@ -69,7 +69,7 @@ class WideQuery {
             // Written so that NaN, which +inf in a table and a norm that overflows may give, is refused.
             if (!(score <= best_.limit().first)) continue;
             if (live && !(live[j / 64] >> (j % 64) & 1)) continue;
-            best_.push(score, s.ids ? s.ids[start + j] : s.first_id + start + j);
+            best_.add(&score, 1, [&](int64_t) { return s.ids ? s.ids[start + j] : s.first_id + start + j; });
         }
     }
 
