@@ -39,6 +39,10 @@ class Best {
         }
     }
 
+    void push(float distance, int64_t id) {
+        add(&distance, 1, [=](int64_t) { return id; });
+    }
+
     // Brings the limit up to date: counts distances in bins, and drops the bins beyond the k-th.
     void cut() {
         if (size_ < k_) return;

@@ -149,7 +149,7 @@ void Query::score(int64_t block, const uint16_t* rows, int count, float* out) co
             const int row = rows[std::min(i + j, count - 1)];
             own[j] = codes + row / kBlock * stride + row % kBlock;
         }
-        float sum[at_once];
+        float sum[at_once] = {};
         for (int m = 0; m < M; m++) {
             const float* table = t_.luts + m * t_.K;
             const uint8_t* meaning = labels ? layout_.meaning(m) : nullptr;
