@@ -4,6 +4,9 @@
 #include <cmath>
 #include <stdexcept>
 #include <utility>
+
+#include "bits.h"
+
 namespace annvq {
 namespace {
 
@@ -11,15 +14,10 @@ constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr int64_t kTileBytes = 32768;
 constexpr int64_t kSample = 8;  // superblocks that filters are compared on
 constexpr int64_t kRequantizeEvery = 4;
-constexpr int kFewRows = 8;  // scoring so few costs less than bounding a superblock
+constexpr int kFewRows = 8;      // scoring so few costs less than bounding a superblock
+constexpr int64_t kLiveRun = 8;  // superblocks filtered at once where some rows are not live
 
 constexpr int kPortion = 64;  // rows scored at a time until there is a threshold
-
-int set_bits(const uint64_t* words) {
-    int count = 0;
-    for (int b = 0; b < 8; b++) count += __builtin_popcountll(words[b]);
-    return count;
-}
 
 }  // namespace
 
@@ -83,7 +81,7 @@ void Query::scan(const Segment& segment, float bias, int64_t first, int64_t last
     const int64_t stride = columns_ * kBlock;
     for (int64_t block = first; block < last && !closed_;) {
         const uint8_t* codes = segment.codes + block * stride;
-        const bool few = segment.live && set_bits(segment.live + 8 * block) <= kFewRows;
+        const bool few = segment.live && count_bits(segment.live + 8 * block, 8) <= kFewRows;
         int from = few ? kBlock : 0;
         if (few) offer_all(block, 0, kBlock);
         for (; everything_ && !closed_ && from < kBlock; from += kPortion)
@@ -92,7 +90,9 @@ void Query::scan(const Segment& segment, float bias, int64_t first, int64_t last
             uint16_t rows[kRoom];
             int found = 0;
             // The first superblocks lower the limit fast: let it be felt.
-            const int64_t run = segment.live || from ? 1 : std::min({last - block, seen_ / 2 + 1, kRun});
+            int64_t run = from ? 1 : std::min({last - block, seen_ / 2 + 1, segment.live ? kLiveRun : kRun});
+            for (int64_t r = 1; segment.live && r < run; r++)
+                if (count_bits(segment.live + 8 * (block + r), 8) <= kFewRows) run = r;
             const int64_t done = filter()(codes, run, columns_, tables(), threshold_, rows, &found);
             filtered_ += done;
             const int skip = from ? static_cast<int>(std::lower_bound(rows, rows + found, from) - rows) : 0;

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <utility>
-#if defined(__SSE2__)
-#include <emmintrin.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
 #endif
 
+#include "bits.h"
+#include "cpu.h"
 #include "parallel.h"
 
 namespace annvq {
@@ -25,34 +27,43 @@ Segment segment_of(const Piece& piece) {
     return s;
 }
 
-// Bit j: bytes[j] is not 0.
-uint64_t pack_bits(const uint8_t* bytes) {
-    uint64_t word = 0;
-#if defined(__SSE2__)
-    const __m128i zero = _mm_setzero_si128();
-    for (int i = 0; i < 4; i++) {
-        const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + 16 * i));
-        const uint64_t zeros = static_cast<uint16_t>(_mm_movemask_epi8(_mm_cmpeq_epi8(v, zero)));
-        word |= (zeros ^ 0xffff) << (16 * i);
+// Bit j of words: bytes[j] is not 0.
+void pack_bits_generic(const uint8_t* bytes, int64_t words, uint64_t* out) {
+    for (int64_t w = 0; w < words; w++)
+        for (int j = 0; j < 64; j++) out[w] |= static_cast<uint64_t>(bytes[64 * w + j] != 0) << j;
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx2"))) void pack_bits_avx2(const uint8_t* bytes, int64_t words, uint64_t* out) {
+    const __m256i zero = _mm256_setzero_si256();
+    for (int64_t w = 0; w < words; w++) {
+        const auto* from = reinterpret_cast<const __m256i*>(bytes + 64 * w);
+        const uint32_t low = _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_loadu_si256(from), zero));
+        const uint32_t high = _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_loadu_si256(from + 1), zero));
+        out[w] = ~(static_cast<uint64_t>(high) << 32 | low);
     }
-#else
-    for (int i = 0; i < 64; i++) word |= static_cast<uint64_t>(bytes[i] != 0) << i;
+}
 #endif
-    return word;
+
+void pack_bits(const uint8_t* bytes, int64_t words, uint64_t* out) {
+#if defined(__x86_64__)
+    if (simd_level() != SimdLevel::generic) return pack_bits_avx2(bytes, words, out);
+#endif
+    pack_bits_generic(bytes, words, out);
 }
 
 void mark_from_bitmap(const Piece& piece, const Allowed& allowed, uint64_t* words) {
-    for (int64_t w = 0; 64 * w < piece.n; w++) {
-        const int64_t rows = std::min<int64_t>(64, piece.n - 64 * w), first = piece.chunk->first_id + 64 * w;
-        if (!piece.chunk->ids && rows == 64 && first >= 0 && first + 64 <= allowed.bitmap_size) {
-            words[w] = pack_bits(allowed.bitmap + first);
-            continue;
-        }
-        for (int64_t j = 0; j < rows; j++) {
-            const int64_t id = piece.id(64 * w + j);
-            const bool yes = id >= 0 && id < allowed.bitmap_size && allowed.bitmap[id];
-            words[w] |= static_cast<uint64_t>(yes) << j;
-        }
+    const int64_t first = piece.chunk->first_id;
+    int64_t r = 0;
+    if (!piece.chunk->ids && first >= 0 && first < allowed.bitmap_size) {
+        const int64_t whole = std::min(piece.n, allowed.bitmap_size - first) / 64;
+        pack_bits(allowed.bitmap + first, whole, words);
+        r = 64 * whole;
+    }
+    for (; r < piece.n; r++) {
+        const int64_t id = piece.id(r);
+        const bool yes = id >= 0 && id < allowed.bitmap_size && allowed.bitmap[id];
+        words[r / 64] |= static_cast<uint64_t>(yes) << (r % 64);
     }
 }
 
@@ -95,11 +106,8 @@ void add_filtered(const Piece& piece, const CodeStore& store, const Allowed& all
         for (int64_t r : *rows) (*words)[r / 64] |= uint64_t{1} << (r % 64);
     else
         mark_from_bitmap(piece, allowed, words->data());
-    int64_t count = 0;
-    for (int64_t w = 0; w < blocks * 8; w++) {
-        if (s.live) (*words)[w] &= s.live[w];
-        count += __builtin_popcountll((*words)[w]);
-    }
+    for (int64_t w = 0; s.live && w < blocks * 8; w++) (*words)[w] &= s.live[w];
+    const int64_t count = count_bits(words->data(), blocks * 8);
     if (!count) return;
     if (static_cast<double>(count) < share * static_cast<double>(s.n)) {
         out->segments.push_back(copy_rows(s, store, words->data(), count, out));

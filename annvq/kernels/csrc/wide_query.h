@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <stdexcept>
+#include <vector>
 
 #include "best.h"
 #include "query.h"
@@ -32,7 +33,7 @@ class WideQuery {
     void merge(WideQuery&& other) { best_.merge(other.best_); }
 
     void write(float* distances, int64_t* ids) {
-        const auto& hits = best_.sorted();
+        const std::vector<Hit> hits = best_.sorted();
         for (int64_t r = 0; r < k_; r++) {
             const bool found = r < static_cast<int64_t>(hits.size());
             distances[r] = found ? hits[r].first : std::numeric_limits<float>::infinity();
@@ -64,13 +65,17 @@ class WideQuery {
             for (int64_t j = 0; j < rows; j++) scores[j] += t_.norm_levels[codes[t_.M * kBlock + j]];
         if (s.norms_f32)
             for (int64_t j = 0; j < rows; j++) scores[j] += s.norms_f32[start + j];
+        int64_t count = 0;
+        int64_t ids[kBlock];
         for (int64_t j = 0; j < rows; j++) {
             const float score = scores[j] + bias;
             // Written so that NaN, which +inf in a table and a norm that overflows may give, is refused.
             if (!(score <= best_.limit().first)) continue;
             if (live && !(live[j / 64] >> (j % 64) & 1)) continue;
-            best_.add(&score, 1, [&](int64_t) { return s.ids ? s.ids[start + j] : s.first_id + start + j; });
+            scores[count] = score;
+            ids[count++] = s.ids ? s.ids[start + j] : s.first_id + start + j;
         }
+        best_.add(scores, count, [&](int64_t i) { return ids[i]; });
     }
 
     WideTables t_;

@@ -1,0 +1,22 @@
+// Counting bits without the popcnt instruction, which the baseline lacks; the compiler vectorizes it.
+#pragma once
+#include <cstdint>
+
+namespace annvq {
+
+inline int64_t count_bits(const uint64_t* words, int64_t n) {
+    uint64_t total = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t w = words[i];
+        w -= w >> 1 & 0x5555555555555555u;
+        w = (w & 0x3333333333333333u) + (w >> 2 & 0x3333333333333333u);
+        w = (w + (w >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+        w += w >> 8;
+        w += w >> 16;
+        w += w >> 32;
+        total += w & 0x7f;
+    }
+    return static_cast<int64_t>(total);
+}
+
+}  // namespace annvq
