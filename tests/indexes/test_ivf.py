@@ -368,3 +368,19 @@ def test_reach():
     reach = reach_of(coarse, np.array([[0.1], [0.2]], np.float32), lists)
     np.testing.assert_allclose(reach, [1 / 3, 2 / 3, 1])
     assert [probes_for(reach, r) for r in (0.2, 1 / 3, 0.5, 2 / 3, 1.0)] == [1, 1, 2, 2, 3]
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 4), st.integers(0, 10**6))
+def test_the_nearest_lists_in_order_ties_by_the_lower(nlist, nprobe, dim, seed):
+    rng = np.random.default_rng(seed)
+    centroids = rng.integers(-3, 4, size=(nlist, dim)).astype(np.float32)  # many ties
+    queries = rng.integers(-3, 4, size=(30, dim)).astype(np.float32)
+    for metric, scores in (
+        ("l2", ((queries[:, None] - centroids) ** 2).sum(2)),
+        ("ip", -(queries @ centroids.T)),
+    ):
+        found, values = Coarse(centroids, metric).probe(queries, nprobe)
+        expected = np.argsort(scores, axis=1, kind="stable")[:, :nprobe]
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(values, np.take_along_axis(scores, expected, 1))

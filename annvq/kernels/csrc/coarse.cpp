@@ -1,7 +1,7 @@
 #include "coarse.h"
 
 #include <algorithm>
-#include <cstring>
+#include <limits>
 #include <vector>
 
 #include "parallel.h"
@@ -19,26 +19,26 @@ struct Near {
     }
 };
 
-// The `count` lowest of (values[i], i), in order.
+// The `count` lowest of (values[i], i), in order: candidates under a bound are gathered, and the bound is
+// lowered to the best `count` of them whenever there are twice as many.
 void lowest(const float* values, int64_t n, int64_t count, std::vector<Near>& best) {
-    best.clear();
-    if (count > n / 8) {
-        for (int64_t i = 0; i < n; i++) best.push_back({values[i], static_cast<int32_t>(i)});
-        if (count < n) std::nth_element(best.begin(), best.begin() + count, best.end());
-        best.resize(count);
-    } else {
-        for (int64_t i = 0; i < count; i++) best.push_back({values[i], static_cast<int32_t>(i)});
-        std::make_heap(best.begin(), best.end());
-        float worst = best[0].score;
-        for (int64_t i = count; i < n; i++) {
-            if (values[i] >= worst) continue;  // a later list loses ties
-            std::pop_heap(best.begin(), best.end());
-            best.back() = {values[i], static_cast<int32_t>(i)};
-            std::push_heap(best.begin(), best.end());
-            worst = best[0].score;
-        }
+    const int64_t room = std::min(n, std::max<int64_t>(2 * count, 64));
+    best.resize(room + 1);
+    int64_t held = 0;
+    float bound = std::numeric_limits<float>::infinity();
+    const auto keep_best = [&] {
+        std::nth_element(best.begin(), best.begin() + (count - 1), best.begin() + held);
+        bound = best[count - 1].score;  // later lists lose ties
+        held = count;
+    };
+    for (int64_t i = 0; i < n; i++) {
+        best[held] = {values[i], static_cast<int32_t>(i)};
+        held += values[i] < bound || i < room;
+        if (held == room && i + 1 < n) keep_best();
     }
-    std::sort(best.begin(), best.end());
+    if (held > count) keep_best();
+    std::sort(best.begin(), best.begin() + count);
+    best.resize(count);
 }
 
 }  // namespace
