@@ -95,9 +95,15 @@ class AdditiveEncoder:
         hold the same entries count once (Babenko and Lempitsky, *Additive Quantization*, CVPR 2014, section 3)."""
         return self._beam(x, beam, any_order=True)
 
-    def _beam(self, x: F32, beam: int, any_order: bool) -> Codes:
-        codes = self._native.beam(_float_rows(x, "x"), beam, any_order, get_num_threads())
+    def residual_beams(self, x: F32, beam: int) -> Codes:
+        """All codes that :meth:`residual` ends with, ``(n, beam, M)``, best first; the best again where the codebooks
+        have fewer than ``beam`` sums."""
+        codes = self._native.beam(_float_rows(x, "x"), beam, False, beam, get_num_threads())
         return codes.astype(self._dtype, copy=False)
+
+    def _beam(self, x: F32, beam: int, any_order: bool) -> Codes:
+        codes = self._native.beam(_float_rows(x, "x"), beam, any_order, 1, get_num_threads())
+        return codes[:, 0].astype(self._dtype, copy=False)
 
     def local_search(
         self, x: F32, codes: Codes, *, rounds: int, open: int = 2, width: int = 16, seed: int = 0

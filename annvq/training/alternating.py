@@ -16,16 +16,16 @@ class Alternation:
     """How :func:`train_additive` alternates.
 
     Args:
-        steps: refit-and-encode steps.
-        iterations: iterations of local search in each step; codes are carried over from the step before.
+        iterations: steps of refitting and encoding.
+        rounds: rounds of iterated local search in each step; codes are carried over from the step before.
         temperature: noise at the start: the standard deviation of a sum of M entries' noise, as a share of what
-            quantization leaves over. It falls as ``(1 − t / steps) ** 0.5``. 0 turns it off.
+            quantization leaves over. It falls as ``(1 − t / iterations) ** 0.5``. 0 turns it off.
         regularisation: of the least squares.
     """
 
-    steps: int = 50
-    iterations: int = 4
-    temperature: float = 0.6
+    iterations: int = 50
+    rounds: int = 3
+    temperature: float = 0.8
     regularisation: float = 1e-2
 
 
@@ -80,15 +80,15 @@ def train_additive(
     if codes is None:
         codes = np.stack([rng.integers(0, K, len(x)) for K in sizes], axis=1).astype(code_dtype(sizes))
     entries = np.zeros((sum(sizes), x.shape[1]), dtype=np.float32)
-    for t in _steps(plan.steps, progress):
+    for t in _steps(plan.iterations, progress):
         entries = least_squares_entries(x, codes, entries, sizes, regularisation=plan.regularisation)
         entries, revived = revive_unused(x, codes, entries, sizes, rng)
-        heat = plan.temperature * (1 - (t + 1) / plan.steps) ** 0.5
+        heat = plan.temperature * (1 - (t + 1) / plan.iterations) ** 0.5
         if heat > 0:
             left = (x[:WATCHED] - decode_additive(codes[:WATCHED], entries, sizes)).std(0)
             noise = rng.standard_normal(entries.shape, dtype=np.float32)
             entries = entries + noise * (left * np.float32(heat / len(sizes) ** 0.5))
-        codes = AdditiveEncoder(entries, sizes).iterated_search(x, codes, iterations=plan.iterations, seed=seed + t)
+        codes = AdditiveEncoder(entries, sizes).iterated_search(x, codes, iterations=plan.rounds, seed=seed + t)
         history.mse.append(mean_squared_error(x[:WATCHED], codes[:WATCHED], entries, sizes))
         history.revived.append(revived)
     return least_squares_entries(x, codes, entries, sizes, regularisation=plan.regularisation), history

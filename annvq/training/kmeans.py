@@ -1,15 +1,18 @@
 """Warm starts: k-means for product codebooks, residual k-means for residual and additive ones."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from annvq.arrays import F32
+from annvq.arrays import F32, chunks
+from annvq.kernels.encode import AdditiveEncoder, decode_additive
 from annvq.quantizers.base import TableQuantizer
 from annvq.training.data import TrainingData
 
-WARM_BEAM = 4
+WARM_BEAM = 16  # most codes of a vector whose residuals the next codebook is learned from
+WARM_ROWS = 1 << 17  # residuals that are enough for a codebook, unless there are more vectors
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class KMeans:
     """A recipe part: each codebook by k-means on what it has to quantize (through faiss).
 
     Product codebooks see their sub-vectors; residual and additive ones, codebook after codebook, what the ones
-    before leave over under beam search with a small beam.
+    before leave over under beam search.
     """
 
     iterations: int = 25
@@ -55,16 +58,34 @@ def product_kmeans(quantizer: TableQuantizer, data: TrainingData, iterations: in
 
 
 def residual_kmeans(quantizer: TableQuantizer, data: TrainingData, iterations: int) -> None:
-    """K-means on residuals, codebook after codebook, codes found by beam search over the codebooks so far."""
-    from annvq.quantizers.residual import ResidualVQ
+    """K-means on residuals, codebook after codebook, of all codes that a beam search keeps over the codebooks so far.
 
+    Vectors count once for each code kept, as in FAISS: encoding will leave the best of many residuals to the next
+    codebook, and where vectors are few, the more residuals the less a codebook learns by heart.
+    """
+    sizes, n = quantizer.sizes, len(data.train)
+    beam = max(2, min(WARM_BEAM, 2 * WARM_ROWS // n))
     books: list[F32] = []
     residual = data.train
-    for m, size in enumerate(quantizer.sizes):
+    for m, size in enumerate(sizes):
         books.append(cluster(residual, size, iterations, data.seed(m)))
         if m + 1 < quantizer.M:
-            bits = quantizer.bits_per_codebook[: m + 1]
-            prefix = ResidualVQ(quantizer.dim, m + 1, bits, beam=WARM_BEAM).set_codebooks(books)
-            residual = data.train - prefix.decode(prefix.encode(data.train))
+            residual = _residuals(data, books, sizes[: m + 1], beam, data.seed(1 << 19, m))
     with torch.no_grad():
         quantizer.set_codebooks(books)
+
+
+def _residuals(data: TrainingData, books: list[F32], sizes: Sequence[int], beam: int, seed: int) -> F32:
+    """What the kept codes of the training rows leave over: all rows, or a sample of at least as many as rows."""
+    entries = np.concatenate(books)
+    encoder = AdditiveEncoder(entries, sizes)
+    parts = []
+    n = len(data.train)
+    share = min(1.0, max(n, WARM_ROWS) / (n * beam))
+    rng = np.random.default_rng(seed)
+    for start, stop in chunks(n, data.train.shape[1] * beam):
+        x = data.train[start:stop]
+        codes = encoder.residual_beams(x, beam)
+        row, kept = np.nonzero(rng.random(codes.shape[:2]) < share)
+        parts.append(x[row] - decode_additive(codes[row, kept], entries, sizes))
+    return np.concatenate(parts)

@@ -56,9 +56,10 @@ class Recipe:
 def default_recipe(quantizer: Quantizer) -> Recipe:
     """The recipe of ``fit``.
 
-    Product codebooks: k-means, then stochastic optimisation by NSVQ. Residual and additive ones: residual k-means,
-    a joint refit in closed form (by local search and least squares for additive ones), then NSVQ. NSVQ keeps the
-    codebooks that are best on held-out rows, so it never makes them worse on those. Behind a rotation, product
+    Product codebooks: k-means, then stochastic optimisation by NSVQ. Residual ones: residual k-means, joint refits in
+    closed form, then NSVQ. Additive ones: learned from scratch by local search and least squares under cooling noise,
+    or by residual k-means where that is better on held-out rows; then NSVQ. NSVQ keeps the codebooks that are best on
+    held-out rows, so it never makes them worse on those. Behind a rotation, product
     codebooks are learned together with it; behind any other transform, codebooks as if there were none.
     """
     from annvq.quantizers.product import ProductVQ
@@ -73,7 +74,7 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
     if quantizer.kind == "residual":
         return Recipe((KMeans(10), Refit(), nsvq_part(steps=40)))
     if quantizer.kind == "additive":
-        return Recipe((KMeans(10), Alternate(), Refit(), nsvq_part(steps=20)))
+        return Recipe((KMeans(10), Alternate(), nsvq_part(steps=20)))
     return Recipe((KMeans(40), nsvq_part(steps=200)))
 
 

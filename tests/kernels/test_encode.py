@@ -149,6 +149,21 @@ def test_local_search_never_hurts(sizes, opened, width, seed, gram):
     assert (errors(x, found, entries, sizes) <= errors(x, start, entries, sizes) + 1e-3).all()
 
 
+def test_residual_beams_are_all_that_the_beam_kept():
+    sizes = [3, 4]
+    x, entries = problem(8, 6, 5, sizes)
+    encoder = encode.AdditiveEncoder(entries, sizes)
+    beams = encoder.residual_beams(x, 12)
+    assert beams.shape == (6, 12, 2)
+    np.testing.assert_array_equal(beams[:, 0], encoder.residual(x, 12))
+    for row, codes in zip(x, beams, strict=True):
+        assert len({tuple(code) for code in codes.tolist()}) == 12
+        assert (np.diff(errors(np.tile(row, (12, 1)), codes, entries, sizes)) > -1e-4).all()
+    few = encoder.residual_beams(x, 20)
+    np.testing.assert_array_equal(few[:, :12], beams)
+    np.testing.assert_array_equal(few[:, 12:], np.repeat(beams[:, :1], 8, axis=1))
+
+
 def test_icm_reaches_a_coordinate_optimum():
     sizes = [32, 20, 50]
     x, entries = problem(5, 40, 10, sizes)

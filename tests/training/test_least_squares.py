@@ -76,7 +76,7 @@ def test_alternation_learns(temperature):
     rng = np.random.default_rng(0)
     x = (rng.normal(size=(1500, 12)) @ rng.normal(size=(12, 12))).astype(np.float32)
     sizes = [32, 16, 32]
-    plan = Alternation(steps=30, iterations=3, temperature=temperature)
+    plan = Alternation(iterations=30, rounds=3, temperature=temperature)
     entries, history = train_additive(x, sizes, plan, seed=1)
     assert len(history.mse) == 30
     residual = annvq.ResidualVQ(12, 3, [5, 4, 5], beam=8).fit(x, recipe=Recipe((KMeans(),)))
@@ -96,7 +96,7 @@ def test_recipe_part():
     x = (rng.normal(size=(6000, 8)) @ rng.normal(size=(8, 8)) + 3).astype(np.float32)
     learned, plain = (
         annvq.AdditiveVQ(8, 3, 4).fit(x, seed=0, recipe=Recipe(parts))
-        for parts in ((KMeans(), Alternate(Alternation(steps=30, iterations=3))), (KMeans(),))
+        for parts in ((KMeans(), Alternate(Alternation(iterations=30, rounds=3))), (KMeans(),))
     )
     errors = [((x - q.decode(q.encode(x))) ** 2).sum(1).mean() for q in (learned, plain)]
     assert errors[0] < errors[1]

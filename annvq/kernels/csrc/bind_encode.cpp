@@ -55,13 +55,15 @@ class AdditiveEncoder {
         books_ = additive_books(entries.data(), sizes.data(), static_cast<int32_t>(sizes.shape(0)),
                                 static_cast<int32_t>(entries.shape(1)), gram_limit, threads);
     }
-    Out<uint16_t, 2> beam(In<float, 2> x, int32_t beam, bool any_order, int threads) const {
+    Out<uint16_t, 3> beam(In<float, 2> x, int32_t beam, bool any_order, int32_t keep, int threads) const {
         check(x);
         require(beam >= 1 && beam <= 4096, "beam must lie in [1, 4096]");
+        require(keep >= 1 && keep <= beam, "keep must lie in [1, beam]");
         uint16_t* codes;
-        auto out = new_array<uint16_t, 2>({x.shape(0), static_cast<size_t>(books_.M)}, &codes);
+        auto out = new_array<uint16_t, 3>(
+            {x.shape(0), static_cast<size_t>(keep), static_cast<size_t>(books_.M)}, &codes);
         nb::gil_scoped_release release;
-        encode_beam(books_, x.data(), x.shape(0), beam, any_order, codes, threads);
+        encode_beam(books_, x.data(), x.shape(0), beam, any_order, keep, codes, threads);
         return out;
     }
     Out<uint16_t, 2> local_search(In<float, 2> x, In<uint16_t, 2> start, In<int32_t, 2> schedule,
@@ -154,7 +156,8 @@ void bind_encode(nb::module_& m) {
     nb::class_<AdditiveEncoder>(m, "AdditiveEncoder")
         .def(nb::init<In<float, 2>, Sizes, int64_t, int>(), arg("entries"), arg("sizes"), arg("gram_limit"),
              arg("threads"))
-        .def("beam", &AdditiveEncoder::beam, arg("x"), arg("beam"), arg("any_order"), arg("threads"))
+        .def("beam", &AdditiveEncoder::beam, arg("x"), arg("beam"), arg("any_order"), arg("keep"),
+             arg("threads"))
         .def("local_search", &AdditiveEncoder::local_search, arg("x"), arg("codes"), arg("schedule"),
              arg("width"), arg("threads"))
         .def("iterated", &AdditiveEncoder::iterated, arg("x"), arg("codes"), arg("iterations"),

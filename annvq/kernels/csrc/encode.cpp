@@ -198,11 +198,11 @@ void encode_product(const EncoderBooks& b, const int32_t* offsets, const float* 
 }
 
 void encode_beam(const EncoderBooks& b, const float* x, int64_t n, int32_t beam, bool any_order,
-                 uint16_t* codes, int threads) {
+                 int32_t keep, uint16_t* codes, int threads) {
     const EncodeKernels& k = kernels();
     for_blocks(b, x, n, k.beam_scratch(b, kBlock, beam, any_order), threads,
                [&](const float* block, int64_t i, int64_t rows, float* scratch) {
-                   k.beam(b, block, rows, beam, any_order, codes + i * b.M, scratch);
+                   k.beam(b, block, rows, beam, any_order, keep, codes + i * keep * b.M, scratch);
                });
 }
 

@@ -71,8 +71,9 @@ void encode_product(const EncoderBooks& books, const int32_t* offsets, const flo
 // Beam search: the `beam` best partial sums are kept after each step, ordered by (score, parent, entry).
 // any_order = false adds codebooks in order (residual codes); true lets every step use any codebook that is
 // left (Babenko and Lempitsky, CVPR 2014), and drops sums that hold the same entries.
+// `keep` codes are written per vector, best first; the best again where fewer sums were kept.
 void encode_beam(const EncoderBooks& books, const float* x, int64_t n, int32_t beam, bool any_order,
-                 uint16_t* codes, int threads);
+                 int32_t keep, uint16_t* codes, int threads);
 
 // Local search from given codes: round t re-opens the codebooks schedule[t][0..open), and codes them anew by
 // a beam of at most `width` sums, one per lane, given the codes of the others; the vector keeps whichever is
@@ -119,7 +120,7 @@ struct EncodeKernels {
     int32_t (*argmin)(const float* row, int64_t padded);
     int64_t (*beam_scratch)(const EncoderBooks&, int64_t vectors, int32_t beam, bool any_order);  // in floats
     void (*beam)(const EncoderBooks&, const float* x, int64_t vectors, int32_t beam, bool any_order,
-                 uint16_t* codes, float* scratch);
+                 int32_t keep, uint16_t* codes, float* scratch);
     int64_t (*local_search_scratch)(const EncoderBooks&, int64_t vectors, int32_t open, int32_t width);
     void (*local_search)(const EncoderBooks&, const float* x, int64_t vectors, const int32_t* schedule,
                          int32_t rounds, int32_t open, int32_t width, uint16_t* codes, float* scratch);

@@ -311,7 +311,8 @@ struct BeamSearch {
         next = swapped;
     }
 
-    void one(const float* start, uint16_t* codes) {
+    // Writes the `keep` best codes, best first; the best again where there are fewer.
+    void one(const float* start, int32_t keep, uint16_t* codes) {
         now.count = 1;
         now.score[0] = 0;
         now.set[0] = now.used[0] = 0;
@@ -321,10 +322,12 @@ struct BeamSearch {
             candidates(step);
             advance(step == books.M - 1);
         }
-        for (int m = 0; m < books.M; m++) codes[m] = now.codes[m];
+        for (int32_t i = 0; i < keep; i++)
+            for (int m = 0; m < books.M; m++)
+                codes[i * books.M + m] = now.codes[(i < now.count ? i : 0) * books.M + m];
     }
 
-    void run(const float* x, int64_t vectors, uint16_t* codes) {
+    void run(const float* x, int64_t vectors, int32_t keep, uint16_t* codes) {
         if (!direct) {
             products(books, 0, books.panel_from[books.M], x, books.width, vectors, false, unary,
                      books.padded);
@@ -332,7 +335,7 @@ struct BeamSearch {
                 products_to_scores(books.norms.data(), books.padded, unary + v * books.padded);
         }
         for (int64_t v = 0; v < vectors; v++)
-            one(direct ? x + v * books.width : unary + v * books.padded, codes + v * books.M);
+            one(direct ? x + v * books.width : unary + v * books.padded, keep, codes + v * keep * books.M);
     }
 };
 
@@ -343,10 +346,10 @@ int64_t beam_scratch(const EncoderBooks& books, int64_t vectors, int32_t beam, b
 }
 
 void encode_beam(const EncoderBooks& books, const float* x, int64_t vectors, int32_t beam, bool any_order,
-                 uint16_t* codes, float* scratch) {
+                 int32_t keep, uint16_t* codes, float* scratch) {
     Bump bump{scratch};
     BeamSearch search(bump, books, vectors, beam, any_order);
-    search.run(x, vectors, codes);
+    search.run(x, vectors, keep, codes);
 }
 
 // ---- local search
