@@ -28,6 +28,7 @@ _LEARN_SHARE = 0.4
 # charged to the budget.
 _GRID: tuple[tuple[str, int, str], ...] = (
     ("product", 8, "auto"),
+    ("rotated-product", 8, "auto"),
     ("residual", 8, "uint8"),
     ("additive", 8, "uint8"),
     ("product", 4, "auto"),
@@ -98,10 +99,11 @@ class Candidate:
 
     def code_line(self) -> str:
         """The Python that makes this index."""
-        names = {"product": "ProductVQ", "residual": "ResidualVQ", "additive": "AdditiveVQ"}
+        from annvq.quantizers.registry import quantizer_class
+
         nbits = self.nbits[0] if len(set(self.nbits)) == 1 else self.nbits
         norm = f', norm="{self.norm}"' if self.norm else ""
-        quantizer = f"annvq.{names[self.kind]}(dim={self.dim}, M={len(self.nbits)}, nbits={nbits})"
+        quantizer = f"annvq.{quantizer_class(self.kind).__name__}(dim={self.dim}, M={len(self.nbits)}, nbits={nbits})"
         return f'annvq.FlatIndex({quantizer}.fit(x), metric="{self.metric}"{norm})'
 
 
@@ -346,17 +348,18 @@ def _candidates(bits: int, dim: int, metric: str, n_learn: int) -> Sequence[Cand
     """Codes of the grid that fit the budget, the dimension and the learn vectors, each once."""
     from annvq.benchmarks.baselines import split_bits
     from annvq.complexity import NORM_BITS
+    from annvq.quantizers.registry import pays_norm
 
     found: dict[tuple[Any, ...], Candidate] = {}
     for kind, most, wanted in _GRID:
-        norm = wanted if kind != "product" and metric == "l2" else None
+        norm = wanted if pays_norm(kind, metric) else None
         left = bits - NORM_BITS[norm]
         if left < 1:
             continue
         nbits = split_bits(left, most)
         entries = 2 ** max(nbits)
         enough = entries * (_VECTORS_PER_ENTRY if entries > _USUAL_ENTRIES else 1)
-        if (kind == "product" and dim % len(nbits)) or enough > n_learn:
+        if (kind.endswith("product") and dim % len(nbits)) or enough > n_learn:
             continue
         found.setdefault((kind, nbits, norm), Candidate(kind, nbits, norm, metric, dim))
     if not found:

@@ -85,6 +85,7 @@ def _empty_index(
     """The index to fill, and what says that a build is the same one."""
     from annvq.indexes import FlatIndex, recipes
     from annvq.quantizers import load_quantizer, registered
+    from annvq.quantizers.registry import pays_norm
 
     dim = int(base.shape[1])
     if recipe in recipes.recipe_names() or recipe.endswith(".toml"):
@@ -95,7 +96,7 @@ def _empty_index(
     if nlist is not None:
         raise click.UsageError("--nlist is for recipes with lists")
     if recipe in registered():
-        charged = {"uint8": 8, "float32": 32, "auto": 8}[norm] if recipe != "product" and metric == "l2" else 0
+        charged = {"uint8": 8, "float32": 32, "auto": 8}[norm] if pays_norm(recipe, metric) else 0
         quantizer = _make(recipe, dim, bits, nbits, charged, None)
         return FlatIndex(quantizer, metric=metric, norm=norm), [recipe, quantizer.config, norm]
     if not Path(recipe).is_file():

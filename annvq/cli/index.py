@@ -40,17 +40,18 @@ def _vectors(data: str, part: str) -> Any:
 def _make(kind: str, dim: int, bits: int, nbits: int, norm_bits: int, beam: int | None) -> Any:
     from annvq.benchmarks.baselines.base import split_bits
     from annvq.quantizers import make
+    from annvq.quantizers.registry import quantizer_class
 
     per_codebook = split_bits(bits - norm_bits, nbits)
     equal = len(set(per_codebook)) == 1
-    extra = {"beam": beam} if beam is not None and kind != "product" else {}
+    extra = {"beam": beam} if beam is not None and "beam" in inspect.signature(quantizer_class(kind)).parameters else {}
     return make(kind, dim=dim, M=len(per_codebook), nbits=per_codebook[0] if equal else per_codebook, **extra)
 
 
 @click.command()
 @click.argument("data")
 @click.option("--out", type=_FILE, required=True, help="File of the quantizer.")
-@click.option("--kind", default="additive", show_default=True, help="product, residual, additive, …")
+@click.option("--kind", default="additive", show_default=True, help="product, rotated-product, residual, additive, …")
 @click.option("--bits", type=click.IntRange(min=1), default=64, show_default=True, help="Bits per vector in all.")
 @click.option("--nbits", type=click.IntRange(1, 16), default=8, show_default=True, help="At most, per codebook.")
 @click.option("--beam", type=click.IntRange(min=1), help="Beam width of residual and additive codes.")
@@ -75,10 +76,11 @@ def train(
     import numpy as np
 
     from annvq.arrays import normalized
+    from annvq.quantizers.registry import pays_norm
 
     _use(threads)
     x = _vectors(data, "learn")
-    charged = 8 if kind != "product" and metric in (None, "l2") else 0
+    charged = 8 if pays_norm(kind, metric or "l2") else 0
     quantizer = _make(kind, int(x.shape[1]), bits, nbits, charged, beam)
     if metric == "cosine":
         x = normalized(np.asarray(x, dtype=np.float32))

@@ -43,6 +43,11 @@ def quantizer_class(name: str) -> "type[Quantizer]":
     return _REGISTERED[name]
 
 
+def pays_norm(name: str, metric: str = "l2") -> bool:
+    """Whether codes of quantizers registered as ``name`` need ‖x̂‖² beside their tables under ``metric``."""
+    return metric == "l2" and bool(getattr(quantizer_class(name), "needs_norm", True))
+
+
 def make(name: str, **config: Any) -> "Quantizer":
     """A new quantizer of the class registered as ``name``: ``make("residual", dim=128, M=8)``.
 

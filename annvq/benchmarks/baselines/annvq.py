@@ -11,11 +11,13 @@ from annvq.complexity import NORM_BITS
 from annvq.indexes import FlatIndex
 from annvq.quantizers import Quantizer, TableQuantizer
 from annvq.quantizers import make as make_quantizer
+from annvq.quantizers.registry import pays_norm
 from annvq.training.parts import Alternate
 from annvq.training.recipe import Part, Recipe, default_recipe
+from annvq.training.rotation import LearnRotation
 from annvq.training.trainer import TrainerPart
 
-NAMES = ("product", "residual", "additive")
+NAMES = ("product", "rotated-product", "residual", "additive")
 _BOUNDS = ("steps", "iterations")
 
 
@@ -29,6 +31,8 @@ def bounded(quantizer: Quantizer, *, steps: int | None = None, iterations: int |
 def _bounded(part: Part, steps: int | None, iterations: int | None) -> Part:
     if isinstance(part, TrainerPart) and steps is not None:
         return replace(part, trainer=replace(part.trainer, steps=steps))
+    if isinstance(part, LearnRotation) and steps is not None:
+        return replace(part, steps=steps, race=min(part.race, steps))
     if isinstance(part, Alternate) and iterations is not None:
         return replace(part, plan=replace(part.plan, iterations=iterations))
     return part
@@ -79,7 +83,7 @@ def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> Code:
     ``iterations``.
     """
     check_options(f"annvq.{name}", options, ("nbits", "norm", "beam", *_BOUNDS))
-    needs_norm = name != "product" and budget.metric == "l2"
+    needs_norm = pays_norm(name, budget.metric)
     norm = options.get("norm", "auto")
     charged = NORM_BITS["uint8" if needs_norm else None] if norm == "auto" else NORM_BITS[norm]
     nbits = split_bits(budget.bits - charged, options.get("nbits", 8))
