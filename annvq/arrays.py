@@ -2,8 +2,8 @@
 
 Vectors are float32. uint8, int8 and float16 are exact in float32 and are converted chunk by chunk; float64 is
 converted too and loses precision beyond float32's 24 bits. Anything else is refused. NumPy arrays and memory maps,
-torch tensors, and whatever has ``shape``, ``dtype`` and NumPy slicing (an HDF5 data set) are accepted; results come
-back as torch tensors for torch tensors, else as NumPy arrays.
+torch tensors, arrays of other libraries that export DLPack, and whatever has ``shape``, ``dtype`` and NumPy slicing (an
+HDF5 data set) are accepted; results come back as torch tensors for torch tensors, else as NumPy arrays.
 """
 
 import operator
@@ -28,8 +28,20 @@ CHUNK_BYTES = 1 << 26
 
 
 def dtype_name(x: Array) -> str:
-    """``"float32"`` for both ``np.float32`` and ``torch.float32``."""
-    return str(x.dtype).removeprefix("torch.")
+    """``"float32"`` for ``np.float32``, ``torch.float32`` and the float32 of other array libraries."""
+    return str(x.dtype).rpartition(".")[2]
+
+
+def host_array(x: Array) -> Any:
+    """``x`` as a NumPy array over the same memory where it lies in main memory (torch tensors, arrays that export
+    DLPack), a copy of it where it lies on a device; anything else as it is."""
+    if isinstance(x, Tensor):
+        return x.detach().cpu().numpy()
+    if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):
+        return x
+    if hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] != 1:  # kDLCPU
+        return torch.utils.dlpack.from_dlpack(x).cpu().numpy()
+    return np.from_dlpack(x)
 
 
 def positive_int(value: Any, name: str, *, low: int = 1, high: int | None = None) -> int:
@@ -76,9 +88,7 @@ def rows_to_numpy(x: Array, start: int, stop: int, name: str = "x") -> F32:
     Raises:
         ValueError: NaN or infinity among them, or float64 values beyond float32.
     """
-    part = x[start:stop]
-    if isinstance(part, Tensor):
-        part = part.detach().cpu().numpy()
+    part = host_array(x[start:stop, :])
     with np.errstate(over="ignore"):
         part = np.ascontiguousarray(part, dtype=np.float32)
     require_finite(part, name, start)

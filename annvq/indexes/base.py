@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -219,6 +219,10 @@ class Index(ABC):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to one file, atomically."""
+        storage.write(path, FORMAT, VERSIONS[-1], *self._file())
+
+    def _file(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """Header and tensors of the index's file."""
         config, tensors = self._to_stored()
         q_config, q_tensors = self.quantizer.to_stored()
         header = {
@@ -228,13 +232,11 @@ class Index(ABC):
             "quantizer": q_config,
             **config,
         }
-        storage.write(
-            path,
-            FORMAT,
-            VERSIONS[-1],
-            header,
-            {**tensors, **{f"quantizer.{k}": v for k, v in q_tensors.items()}},
-        )
+        return header, {**tensors, **{f"quantizer.{k}": v for k, v in q_tensors.items()}}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies, and pickles between processes (joblib; files never are any), go by what :meth:`save` writes."""
+        return _built, (*self._file(), f"a copied {type(self).__name__}")
 
     @staticmethod
     def load(path: str | os.PathLike[str], *, mmap: bool = False, verify: bool = False) -> "Index":
@@ -258,17 +260,22 @@ def load_index(path: str | os.PathLike[str], *, mmap: bool = False, verify: bool
         FormatError: not such a file, an unknown version, truncated or corrupt.
     """
     from annvq.indexes.files import MAPPED
-    from annvq.quantizers.base import from_stored
 
     stored = storage.read(path, FORMAT, VERSIONS, mapped=MAPPED if mmap else (), verify=verify)
-    name = os.fspath(path)
+    return _built(stored.config, stored.tensors, os.fspath(path), mapped=mmap and not verify)
+
+
+def _built(config: dict[str, Any], tensors: Mapping[str, npt.NDArray[Any]], name: str, mapped: bool = False) -> Index:
+    """The index of a file's header and tensors; FormatError, naming ``name``, where they do not fit together."""
+    from annvq.quantizers.base import from_stored
+
     prefix = "quantizer."
-    parts = {k.removeprefix(prefix): v for k, v in stored.tensors.items() if k.startswith(prefix)}
-    own = {k: v for k, v in stored.tensors.items() if not k.startswith(prefix)}
+    parts = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    own = {k: v for k, v in tensors.items() if not k.startswith(prefix)}
     try:
-        cls = _KINDS[stored.config["kind"]]
-        quantizer = from_stored(stored.config["quantizer"], parts, name)
-        index = cls._from_stored(quantizer, stored.config, own, mapped=mmap and not verify)
+        cls = _KINDS[config["kind"]]
+        quantizer = from_stored(config["quantizer"], parts, name)
+        index = cls._from_stored(quantizer, config, own, mapped=mapped)
     except FormatError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as e:

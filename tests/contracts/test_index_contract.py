@@ -1,6 +1,8 @@
 """What every index must do, checked against a float32 sum in NumPy, bit for bit."""
 
+import copy
 import functools
+import pickle
 
 import numpy as np
 import pytest
@@ -256,3 +258,13 @@ def test_fit_trains_the_quantizer(make_index, kind):
     assert (np.diff(d, axis=1) >= 0).all()
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
     np.testing.assert_allclose(index.reconstruct(i[0]) @ unit[0], 1 - d[0], atol=1e-5)
+
+
+def test_copies(make_index, kind, small):
+    q, x = small(kind)
+    index = make_index(q, x).add(x[:100], np.arange(100) * 3)
+    for copied in (copy.deepcopy(index), pickle.loads(pickle.dumps(index))):
+        for left, right in zip(index.search(x[:5], 12), in_full(copied).search(x[:5], 12), strict=True):
+            np.testing.assert_array_equal(left, right)
+        copied.add(x[100:])
+        assert (len(copied), len(index)) == (600, 100)

@@ -1,0 +1,156 @@
+"""The transformer among scikit-learn's own."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import make_blobs
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsTransformer
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import annvq
+from annvq.arrays import host_array, to_numpy
+from annvq.sklearn import QuantizedKNeighborsTransformer
+
+SMALL = {"bits": 24, "refine": 10, "random_state": 0}
+
+
+@parametrize_with_checks(
+    [
+        QuantizedKNeighborsTransformer(n_neighbors=3, bits=16, random_state=0),
+        QuantizedKNeighborsTransformer(n_neighbors=3, bits=16, refine=0, mode="connectivity", random_state=0),
+    ]
+)
+def test_estimator_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    x, y = make_blobs(600, n_features=8, centers=5, cluster_std=2.0, random_state=0)
+    return x.astype(np.float32), y
+
+
+@pytest.mark.parametrize("mode", ["distance", "connectivity"])
+def test_graph_is_that_of_the_exact_transformer(blobs, mode):
+    x, _ = blobs
+    exact = KNeighborsTransformer(mode=mode, n_neighbors=4).fit(x[:500])
+    ours = QuantizedKNeighborsTransformer(mode=mode, n_neighbors=4, **SMALL | {"refine": 125}).fit(x[:500])
+    for rows in (x[:500], x[500:]):
+        a, b = exact.transform(rows), ours.transform(rows)
+        assert sparse.isspmatrix_csr(b)
+        assert b.shape == a.shape
+        assert b.nnz == a.nnz
+        np.testing.assert_allclose(a.toarray(), b.toarray(), atol=2e-3)
+    assert list(ours.get_feature_names_out()[:2]) == [
+        "quantizedkneighborstransformer0",
+        "quantizedkneighborstransformer1",
+    ]
+    theirs = exact.kneighbors(n_neighbors=3)
+    for left, right in zip(ours.kneighbors(n_neighbors=3), theirs, strict=True):
+        np.testing.assert_allclose(left, right, atol=2e-3)
+    np.testing.assert_allclose(
+        ours.kneighbors_graph(n_neighbors=3).toarray(), exact.kneighbors_graph(n_neighbors=3).toarray()
+    )
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine"])
+@pytest.mark.parametrize("refine", [0, 10])
+def test_distances(blobs, metric, refine):
+    x, _ = blobs
+    ours = QuantizedKNeighborsTransformer(metric=metric, **SMALL | {"refine": refine}).fit(x[:500])
+    exact = KNeighborsTransformer(metric=metric).fit(x[:500])
+    d, i = ours.kneighbors(x[500:], 5)
+    true_d, true_i = exact.kneighbors(x[500:], 5)
+    assert (np.diff(d, axis=1) >= 0).all()
+    shared = np.mean([len(set(a) & set(b)) / 5 for a, b in zip(i, true_i, strict=True)])
+    assert shared > (0.9 if refine else 0.5)
+    np.testing.assert_allclose(d.mean(), true_d.mean(), rtol=0.05 if refine else 0.4)
+    assert ours.index_.metric == ("cosine" if metric == "cosine" else "l2")
+    assert (ours._vectors is None) == (refine == 0)
+
+
+def test_in_a_pipeline(blobs):
+    x, y = blobs
+    graph = QuantizedKNeighborsTransformer(n_neighbors=10, quantizer="additive", **SMALL)
+    classifier = KNeighborsClassifier(n_neighbors=10, metric="precomputed")
+    pipeline = make_pipeline(clone(graph), classifier).fit(x[:500], y[:500])
+    exact = KNeighborsClassifier(n_neighbors=10).fit(x[:500], y[:500])
+    assert (pipeline.predict(x[500:]) == exact.predict(x[500:])).mean() > 0.95
+
+
+def test_random_state_repeats(blobs):
+    x, _ = blobs
+    graphs = [QuantizedKNeighborsTransformer(**SMALL).fit_transform(x[:300]).toarray() for _ in range(2)]
+    np.testing.assert_array_equal(*graphs)
+
+
+def test_refusals(blobs):
+    x, _ = blobs
+    fitted = QuantizedKNeighborsTransformer(**SMALL | {"refine": 0}).fit(x[:40])
+    cases = [
+        (lambda: QuantizedKNeighborsTransformer(mode="graph").fit(x), ValueError, "mode must be one of distance"),
+        (lambda: QuantizedKNeighborsTransformer(metric="l1").fit(x), ValueError, "metric must be one of euclidean"),
+        (lambda: QuantizedKNeighborsTransformer(quantizer="pq").fit(x), ValueError, "unknown quantizer 'pq'"),
+        (lambda: QuantizedKNeighborsTransformer(n_neighbors=0).fit(x), ValueError, "n_neighbors must be at least 1"),
+        (lambda: QuantizedKNeighborsTransformer(refine=-1).fit(x), ValueError, "refine must be at least 0"),
+        (lambda: fitted.kneighbors(x, 41), ValueError, "Expected n_neighbors <= n_samples_fit"),
+        (lambda: fitted.kneighbors(), ValueError, "refine=0"),
+        (lambda: fitted.kneighbors_graph(x, mode="x"), ValueError, "mode must be"),
+    ]
+    for use, error, message in cases:
+        with pytest.raises(error, match=message):
+            use()
+
+
+def test_arrays_of_other_kinds_without_copies(blobs):
+    x, _ = blobs
+    ours = QuantizedKNeighborsTransformer(**SMALL).fit(torch.from_numpy(x[:400]))
+    assert np.shares_memory(ours._vectors, x)  # as given, not copied
+    expected = ours.transform(x[400:]).toarray()
+    np.testing.assert_array_equal(ours.transform(torch.from_numpy(x[400:])).toarray(), expected)
+    np.testing.assert_array_equal(ours.transform(x[400:].tolist()).toarray(), expected)
+    assert np.shares_memory(host_array(torch.from_numpy(x)), x)
+
+
+class Exporting:
+    """An array of another library: shape, dtype, slices and DLPack, and nothing else."""
+
+    def __init__(self, array):
+        self._array = array
+        self.shape = array.shape
+        self.dtype = f"library.{array.dtype}"
+
+    def __getitem__(self, key):
+        return Exporting(self._array[key])
+
+    def __dlpack__(self, **kwargs):
+        return self._array.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self):
+        return self._array.__dlpack_device__()
+
+
+def test_dlpack_is_enough(blobs):
+    x, _ = blobs
+    assert np.shares_memory(to_numpy(Exporting(x)), x)
+    q = annvq.ProductVQ(8, 2, 4).fit(Exporting(x))
+    np.testing.assert_array_equal(q.encode(Exporting(x)), q.encode(x))
+    with pytest.raises(TypeError, match="got int64"):
+        q.encode(Exporting(x.astype(np.int64)))
+
+
+def test_array_api_strict(blobs):
+    strict = pytest.importorskip("array_api_strict")
+    x, _ = blobs
+    q = annvq.ProductVQ(8, 2, 4).fit(x)
+    np.testing.assert_array_equal(q.encode(strict.asarray(x)), q.encode(x))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_tensors_on_a_gpu(blobs):
+    x = torch.from_numpy(blobs[0]).cuda()
+    ours = QuantizedKNeighborsTransformer(**SMALL).fit(x[:400])
+    assert ours.transform(x[400:]).shape == (200, 400)
