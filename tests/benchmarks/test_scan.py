@@ -122,14 +122,15 @@ def test_sides_are_asked_in_turn():
 
         def ask(self, **request):
             self.log.append(self.name)
-            return {"seconds": self.seconds * request["nq"] * request["calls"]}
+            seconds = self.seconds * request["nq"] * request["calls"]
+            return {"seconds": seconds, "cpu_seconds": seconds / (2 if self.name == "ours" else 1)}
 
     log = []
     ours, slow, fast = (Asked(name, s, log) for name, s in (("ours", 1e-4), ("slow", 1e-2), ("fast", 1e-3)))
     sides = [Side(w, k=1, single=False, threads=1) for w in (ours, slow, fast)]
     row = compare(sides[0], sides[1:], 200, 1, Effort(pairs=4, budget_s=60, call_s=0.1))
     assert log[-8:] == ["ours", "fast"] * 4
-    assert row["ratio"] == pytest.approx(10)
+    assert (row["ratio"], row["cpu_ratio"]) == (pytest.approx(10), pytest.approx(20))
     assert (row["qps"], row["rival_qps"]) == (pytest.approx(1e4), pytest.approx(1e3))
 
 

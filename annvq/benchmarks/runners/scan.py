@@ -51,7 +51,7 @@ _GRID: dict[str, tuple[tuple[Any, ...], type]] = {
     "rivals": ((), str),
 }
 _COLUMNS = (
-    "qps", "rival_qps", "ratio", "ns_per_vector", "lookups_per_ns", "own_simd", "rival_simd", "recall@1",
+    "qps", "rival_qps", "ratio", "cpu_ratio", "ns_per_vector", "lookups_per_ns", "own_simd", "rival_simd", "recall@1",
     "rival_recall@1", "same_ids",
 )  # fmt: skip
 

@@ -35,13 +35,13 @@ class Side:
     threads: int
     keep: Path | None = None
 
-    def search(self, nq: int, calls: int = 1, ids: Path | None = None) -> float:
-        """Seconds per query."""
+    def search(self, nq: int, calls: int = 1, ids: Path | None = None) -> tuple[float, float]:
+        """Seconds per query, and seconds of processor time."""
         reply = self.worker.ask(
             do="search", k=self.k, nq=nq, single=self.single, threads=self.threads, calls=calls,
             keep=self.keep and str(self.keep), ids=ids and str(ids),
         )  # fmt: skip
-        return float(reply["seconds"]) / (nq * calls)
+        return float(reply["seconds"]) / (nq * calls), float(reply["cpu_seconds"]) / (nq * calls)
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,11 @@ class Plan:
 def plan(side: Side, nq: int, least: int, effort: Effort) -> tuple[Plan, float]:
     """Queries and calls that take about ``effort.call_s``, and the seconds per query of a first measurement."""
     side.search(min(8, nq))  # lays out codes, wakes threads
-    each = side.search(min(least, nq))
+    each, _ = side.search(min(least, nq))
     asked = nq if nq * each <= 4 * effort.call_s else max(least, int(4 * effort.call_s / each))
     asked = min(asked, nq)
     calls = max(1, int(effort.call_s / (each * asked)))
-    return Plan(asked, calls), min(each, side.search(asked))
+    return Plan(asked, calls), min(each, side.search(asked)[0])
 
 
 def compare(ours: Side, theirs: list[Side], nq: int, least: int, effort: Effort) -> dict[str, Any]:
@@ -87,25 +87,28 @@ def compare(ours: Side, theirs: list[Side], nq: int, least: int, effort: Effort)
         least: queries that a call must have at least, where the rival's threads want them.
 
     Returns:
-        ``qps``, ``rival_qps``, ``ratio``: medians over pairs; ``…_all``: of each pair; ``rival_simd``.
+        ``qps``, ``rival_qps``, ``ratio``: medians over pairs; ``…_all``: of each pair; ``cpu_ratio``: the ratio by
+        processor time, which other work on the machine hardly changes; ``rival_simd``.
     """
     our_plan, _ = plan(ours, nq, least, effort)
     plans = [plan(side, nq, least, effort) for side in theirs]
     fastest = min(range(len(theirs)), key=lambda at: plans[at][1])
     rival, (rival_plan, _) = theirs[fastest], plans[fastest]
-    mine: list[float] = []
-    its: list[float] = []
+    mine: list[tuple[float, float]] = []
+    its: list[tuple[float, float]] = []
     start = perf_counter()
     while len(mine) < 2 or (len(mine) < effort.pairs and perf_counter() - start < effort.budget_s):
-        mine.append(1 / ours.search(our_plan.nq, our_plan.calls))
-        its.append(1 / rival.search(rival_plan.nq, rival_plan.calls))
-    ratios = [a / b for a, b in zip(mine, its, strict=True)]
+        mine.append(ours.search(our_plan.nq, our_plan.calls))
+        its.append(rival.search(rival_plan.nq, rival_plan.calls))
+    qps, rival_qps = [1 / wall for wall, _ in mine], [1 / wall for wall, _ in its]
+    ratios = [b[0] / a[0] for a, b in zip(mine, its, strict=True)]
     return {
-        "qps": median(mine),
-        "rival_qps": median(its),
+        "qps": median(qps),
+        "rival_qps": median(rival_qps),
         "ratio": median(ratios),
-        "qps_all": mine,
-        "rival_qps_all": its,
+        "cpu_ratio": median(b[1] / a[1] if a[1] else float("nan") for a, b in zip(mine, its, strict=True)),
+        "qps_all": qps,
+        "rival_qps_all": rival_qps,
         "ratio_all": ratios,
         "own_simd": ours.worker.level,
         "rival_simd": rival.worker.level,

@@ -1,0 +1,122 @@
+"""Suites of kind index: what is built, what is charged, what is reported."""
+
+import numpy as np
+import pytest
+
+from annvq.benchmarks import load_suite, run
+from annvq.benchmarks.indexing import report, systems
+from annvq.benchmarks.runners import runner
+
+SUITE = """
+kind = "index"
+title = "small"
+threads = 1
+limits = { learn = 700, queries = 40 }
+effort = { repeats = 2, budget_s = 0.2 }
+[[systems]]
+group = "vectors kept"
+use = "annvq"
+label = "re-ranked"
+spec = { quantizer = "residual", bits = 20, nbits = 4, nlist = 8, refine = "float32" }
+sweep = { nprobe = [1, 8], shortlist = [1100] }
+[[systems]]
+group = "vectors kept"
+use = "faiss"
+spec = { factory = "IVF8,PQ4x4,RFlat" }
+sweep = { nprobe = [8], k_factor = [110] }
+[[systems]]
+use = "hnswlib"
+sweep = { ef = [50] }
+"""
+
+
+@pytest.fixture
+def vectors(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANNVQ_DATA", str(tmp_path / "cache"))
+    path = tmp_path / "mine.npy"
+    np.save(path, np.random.default_rng(0).standard_normal((1200, 16)).astype(np.float32))
+    return str(path)
+
+
+def suite_of(tmp_path, text):
+    path = tmp_path / "small.toml"
+    path.write_text(text)
+    return load_suite(path)
+
+
+def test_a_run(tmp_path, vectors, monkeypatch):
+    monkeypatch.setattr(systems, "installed", lambda name: name != "hnswlib")
+    rows = run(suite_of(tmp_path, SUITE), out=tmp_path / "out", dataset=vectors)
+    by = {(row["method"], row["settings"].get("nprobe")): row for row in rows}
+    assert len(rows) == 4
+    for row in rows:
+        if row["method"] == "hnswlib":
+            assert "pip install hnswlib" in row["error"]
+            continue
+        assert row["error"] is None
+        assert row["qps"] > 0
+        assert row["simd"]
+        assert 0 < row["10-recall@10"] <= 1
+    # 3x4 bits and a norm byte; two bytes from FAISS; and the vectors, 16 floats.
+    assert by["re-ranked", 1]["bits_per_vector"] == 20 + 16 * 32
+    assert by["faiss", 8]["bits_per_vector"] == 16 + 16 * 32
+    assert by["re-ranked", 8]["10-recall@10"] > by["re-ranked", 1]["10-recall@10"]
+    # A shortlist of everything, by the vectors themselves, finds everything.
+    assert by["re-ranked", 8]["10-recall@10"] == by["faiss", 8]["10-recall@10"] == 1
+    assert by["re-ranked", 8]["file_bytes_per_vector"] > 66
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert text.count("| re-ranked |") == 3
+    assert "failed: ModuleNotFoundError" in text
+    assert (tmp_path / "out" / "report.png").read_bytes().startswith(b"\x89PNG")
+    assert sum(table.row_count for table in runner("index").tables(rows)) == 3
+
+
+def test_queries_a_second_at_a_recall():
+    rows = [{"qps": q, "recall@1": r} for q, r in ((100, 0.5), (50, 0.8), (70, 0.7), (10, None))]
+    assert report.best_at(rows, "recall@1", 0.4) == 100
+    assert report.best_at(rows, "recall@1", 0.6) == 70
+    assert report.best_at(rows, "recall@1", 0.8) == 50
+    assert report.best_at(rows, "recall@1", 0.9) is None
+
+
+@pytest.mark.parametrize("name", ["hnswlib", "usearch", "scann"])
+def test_other_libraries_find_near_vectors(name):
+    if not systems.installed(name):
+        pytest.skip(f"{name} is not installed")
+    x = np.random.default_rng(0).standard_normal((2000, 16)).astype(np.float32)
+    system = systems.SYSTEMS[name]()
+    system.train(x, 16, {"leaves": 20} if name == "scann" else {}, 0)
+    system.set_threads(1)
+    system.add(x)
+    settings = {"hnswlib": {"ef": 200}, "usearch": {"expansion": 200}, "scann": {"leaves": 20, "reorder": 200}}
+    system.configure(settings[name])
+    found = system.search(x[:50], 10)
+    assert found.shape == (50, 10)
+    assert found.dtype == np.int64
+    assert (found[:, 0] == np.arange(50)).mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "a system has use and sweep"),
+        ('[[systems]]\nuse = "faisss"\nsweep = { nprobe = [1] }', "unknown system 'faisss'"),
+        ('[[systems]]\nuse = "faiss"\nsweep = { ef = [1] }', "faiss sweep: unknown option 'ef'"),
+        ('[[systems]]\nuse = "faiss"\nspec = { M = 3 }\nsweep = { nprobe = [1] }', "faiss spec: unknown option 'M'"),
+        ('[[systems]]\nuse = "faiss"\nsweep = { nprobe = [0] }', "nprobe must be a list of positive integers"),
+        ('queries = ["some"]\n[[systems]]\nuse = "faiss"\nsweep = { nprobe = [1] }', "queries must be among"),
+        ('effort = { calls = 1 }\n[[systems]]\nuse = "faiss"\nsweep = { nprobe = [1] }', "effort holds"),
+        ('[[systems]]\nuse = "faiss"\nsweep = { nprobe = [1] }\n' * 2, "two systems are called 'faiss'"),
+    ],
+)  # fmt: skip
+def test_suites_are_checked(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        runner("index").plan(suite_of(tmp_path, f'kind = "index"\n{text}\n'), None)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_the_shipped_suite_is_one(quick):
+    from annvq.benchmarks.runners.index import _checked
+
+    settings = _checked(load_suite("index", quick=quick))
+    assert {entry["use"] for entry in settings["systems"]} >= {"annvq", "faiss", "usearch"}
