@@ -1,4 +1,4 @@
-"""The blocked scan equals the NumPy reference bit for bit."""
+"""The blocked scan equals the NumPy reference bit for bit, at every SIMD level."""
 
 import os
 from unittest import mock
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from annvq import kernels
 from annvq.kernels import reference
+from annvq.kernels.pooling import near_labels
 
 LEVELS = kernels.available_levels()
 for _required in os.environ.get("ANNVQ_REQUIRE_SIMD", "").split(","):
@@ -50,8 +51,8 @@ def _tables(rng, kind, shape):
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**32 - 1),
-    n=st.one_of(st.integers(0, 40), st.sampled_from([511, 512, 513, 3000])),
-    M=st.one_of(st.integers(1, 20), st.sampled_from([32, 64])),
+    n=st.one_of(st.integers(0, 40), st.sampled_from([511, 512, 513, 1024, 3000])),
+    M=st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 64])),
     nbits=st.integers(1, 8),
     k=st.sampled_from([1, 2, 10, 100, 3001]),
     nq=st.sampled_from([1, 2, 17, 33]),
@@ -71,7 +72,7 @@ def test_equals_the_reference(level, seed, n, M, nbits, k, nq, kind, norm, filte
     levels = np.sort(rng.standard_normal(256).astype(np.float32) * 3) if norm == "levels" else None
     stored = rng.integers(0, 256, n, dtype=np.uint8) if norm == "levels" else None
     stored = rng.standard_normal(n).astype(np.float32) * 3 if norm == "floats" else stored
-    ids = rng.permutation(10 * n)[:n].astype(np.int64)
+    ids = rng.permutation(10 * n)[:n].astype(np.int64) - 5 * n
     keep = rng.random(n) < 0.3 if filtered else None
     with np.errstate(over="ignore", invalid="ignore"):
         norms = levels[stored] if norm == "levels" else stored
@@ -88,6 +89,63 @@ def test_equals_the_reference(level, seed, n, M, nbits, k, nq, kind, norm, filte
     np.testing.assert_array_equal(plain[0].view(np.uint32), expected[0].view(np.uint32))
 
 
+def _near_codes(rng, n, M):
+    """Codes of clustered values and tables of distances along a line, as trained codebooks give them."""
+    books = np.sort(rng.standard_normal((M, 256)), axis=1).astype(np.float32)
+    centres = rng.standard_normal((50, M))
+    values = centres[rng.integers(0, 50, n)] + 0.2 * rng.standard_normal((n, M))
+    codes = np.stack([np.searchsorted(books[m, 1:], values[:, m]) for m in range(M)], 1).astype(np.uint8)
+    queries = values[rng.integers(0, n, 5)].astype(np.float32)
+    return codes, (queries[:, :, None] - books) ** 2, books
+
+
+@pytest.mark.parametrize("norm", [None, "levels", "floats"])
+@pytest.mark.parametrize("near", [True, False], ids=["near", "random"])
+@pytest.mark.parametrize("k", [1, 10, 150])
+def test_long_scans_that_settle_on_a_filter(level, near, norm, k):
+    # Enough superblocks that thresholds fall, tables are made anew and other filters are tried.
+    rng = np.random.default_rng(k)
+    n, M = 70_001, 6
+    codes, luts, books = _near_codes(rng, n, M)
+    if not near:
+        luts = rng.random(luts.shape).astype(np.float32)
+    levels = np.sort(rng.random(256).astype(np.float32)) if norm == "levels" else None
+    stored = {None: None, "levels": rng.integers(0, 256, n).astype(np.uint8), "floats": rng.random(n, np.float32)}[norm]
+    bias = rng.standard_normal(len(luts)).astype(np.float32)
+    values = levels[stored] if norm == "levels" else stored
+    expected = reference.scan(codes, luts, bias, k, norms=values)
+    relabel = near_labels(list(books[:, :, None]))
+    got = kernels.scan_blocks(kernels.pack_blocks(codes, stored, relabel=relabel), luts, bias, k, norm_levels=levels)
+    np.testing.assert_array_equal(got[1], expected[1])
+    np.testing.assert_array_equal(got[0].view(np.uint32), expected[0].view(np.uint32))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_all_rows_alike(level, threads):
+    codes = np.full((20_000, 3), 7, np.uint8)
+    ids = np.random.default_rng(0).permutation(20_000).astype(np.int64)
+    luts, bias = np.full((2, 3, 256), 0.1, np.float32), np.zeros(2, np.float32)
+    with mock.patch.object(kernels, "_threads", return_value=threads):
+        distances, found = kernels.scan_blocks(kernels.pack_blocks(codes), luts, bias, 30, ids=ids)
+    np.testing.assert_array_equal(found, np.tile(np.arange(30), (2, 1)))
+    assert np.unique(distances).size == 1
+
+
+@pytest.mark.parametrize("nbits", [1, 2, 3, 4])
+@pytest.mark.parametrize("M", [1, 2, 7, 16])
+def test_codes_two_to_a_byte(level, nbits, M):
+    rng = np.random.default_rng(M)
+    codes = rng.integers(0, 2**nbits, (30_000, M), dtype=np.uint8)
+    luts = rng.random((3, M, 2**nbits)).astype(np.float32)
+    stored, bias = rng.random(30_000, np.float32), np.zeros(3, np.float32)
+    blocks = kernels.pack_blocks(codes, stored, nibbles=True)
+    assert blocks.packed.nbytes == (M + 1) // 2 * 30_208 + 30_208
+    expected = reference.scan(codes, luts, bias, 20, norms=stored)
+    got = kernels.scan_blocks(blocks, luts, bias, 20)
+    np.testing.assert_array_equal(got[1], expected[1])
+    np.testing.assert_array_equal(got[0].view(np.uint32), expected[0].view(np.uint32))
+
+
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])
 def test_refuses_nan_and_minus_infinity(level, bad):
     luts = np.zeros((2, 3, 16), np.float32)
@@ -95,6 +153,38 @@ def test_refuses_nan_and_minus_infinity(level, bad):
     packed = kernels.pack_blocks(np.zeros((600, 3), np.uint8))
     with pytest.raises(ValueError, match="no NaN and no -inf"):
         kernels.scan_blocks(packed, luts, np.zeros(2, np.float32), 4)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_refuses_a_bias_without_meaning(level, bad):
+    packed, bias = kernels.pack_blocks(np.zeros((600, 3), np.uint8)), np.zeros(2, np.float32)
+    bias[1] = bad
+    with pytest.raises(ValueError, match="no NaN and no -inf"):
+        kernels.scan_blocks(packed, np.zeros((2, 3, 16), np.float32), bias, 4)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_refuses_norms_that_are_not_finite(bad):
+    with pytest.raises(ValueError, match="norms must be finite"):
+        kernels.pack_blocks(np.zeros((3, 2), np.uint8), np.array([0, bad, 1], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"relabel": np.zeros((2, 256), np.uint8)}, "permutations"),
+        ({"relabel": np.zeros((1, 256), np.uint8)}, "shape"),
+        ({"nibbles": True, "relabel": np.tile(np.arange(256, dtype=np.uint8), (2, 1))}, "four bits"),
+    ],
+)
+def test_refuses_labels_that_lose_codes(how, message):
+    with pytest.raises(ValueError, match=message):
+        kernels.pack_blocks(np.zeros((3, 2), np.uint8), **how)
+
+
+def test_refuses_wide_codes_as_nibbles():
+    with pytest.raises(ValueError, match="below 16"):
+        kernels.pack_blocks(np.full((3, 2), 16, np.uint8), nibbles=True)
 
 
 def test_refuses_codes_beyond_the_tables(level):

@@ -1,0 +1,80 @@
+"""Tables are float32 sums in dimension order, the same at every SIMD level."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from annvq import kernels
+
+
+def _expected(queries, books, starts, squared, scale):
+    width = books[0].shape[1]
+    tables = np.full((len(queries), len(books), max(map(len, books))), np.inf, np.float32)
+    for m, (book, start) in enumerate(zip(books, starts, strict=True)):
+        total = np.zeros((len(queries), len(book)), np.float32)
+        for j in range(width):
+            x, c = queries[:, start + j, None], book[None, :, j]
+            total = total + ((x - c) * (x - c) if squared else x * c)
+        tables[:, m, : len(book)] = total if squared else np.float32(scale) * total
+    return tables
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    sizes=st.lists(st.sampled_from([1, 2, 15, 16, 17, 48, 100, 256]), min_size=1, max_size=4),
+    width=st.integers(1, 33),
+    nq=st.integers(0, 9),
+    squared=st.booleans(),
+    offset=st.sampled_from([0.0, 1e6]),
+)
+def test_every_level_sums_in_order(seed, sizes, width, nq, squared, offset):
+    rng = np.random.default_rng(seed)
+    books = [(offset + rng.standard_normal((size, width))).astype(np.float32) for size in sizes]
+    starts = [int(rng.integers(0, 5)) for _ in sizes]
+    queries = (offset + rng.standard_normal((nq, width + 5))).astype(np.float32)
+    expected = _expected(queries, books, starts, squared, -2.0)
+    before = kernels.simd_level()
+    try:
+        for level in kernels.available_levels():
+            kernels.set_simd_level(level)
+            got = kernels.TableCache().build(queries, np.concatenate(books), sizes, starts, squared=squared, scale=-2.0)
+            np.testing.assert_array_equal(got.view(np.uint32), expected.view(np.uint32), err_msg=level)
+    finally:
+        kernels.set_simd_level(before)
+
+
+def test_a_cache_follows_codebooks_that_change_in_place():
+    rng = np.random.default_rng(0)
+    book, queries = rng.random((32, 4), np.float32), rng.random((3, 4), np.float32)
+    cache = kernels.TableCache()
+    first = cache.build(queries, book, [32], [0], squared=True)
+    book[31, 3] += 1
+    np.testing.assert_array_equal(
+        cache.build(queries, book, [32], [0], squared=True), _expected(queries, [book], [0], True, 1)
+    )
+    halves = cache.build(queries, book, [16, 16], [0, 0], squared=True)
+    np.testing.assert_array_equal(halves, _expected(queries, [book[:16], book[16:]], [0, 0], True, 1))
+    for other in (copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))):
+        assert other.build(queries, book, [32], [0], squared=True)[0, 0, 0] == first[0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "starts", "message"),
+    [
+        ([31], [0], "rows"),
+        ([32], [1], "beyond"),
+        ([32], [-1], "negative"),
+        ([0, 32], [0, 0], "positive"),
+        ([], [], "M"),
+    ],
+)
+def test_refuses_codebooks_that_do_not_fit(sizes, starts, message):
+    with pytest.raises(ValueError, match=message):
+        kernels.TableCache().build(
+            np.zeros((1, 4), np.float32), np.zeros((32, 4), np.float32), sizes, starts, squared=True
+        )
