@@ -129,11 +129,6 @@ class Blocks(NamedTuple):
     norm_step: float
 
 
-def has_blocked_scan() -> bool:
-    """Whether the SIMD level in use has :func:`scan_blocks`."""
-    return _native.has_blocked_scan()
-
-
 def pack_blocks(
     codes: npt.NDArray[np.uint8],
     norms: npt.NDArray[Any] | None = None,
@@ -181,7 +176,7 @@ def scan_blocks(
         ids, keep: as in :func:`scan`.
 
     Raises:
-        ValueError: NaN or −inf in tables, shapes that disagree, or a SIMD level without this scan.
+        ValueError: NaN or −inf in tables, shapes that disagree.
     """
     levels = None
     if norm_levels is not None:

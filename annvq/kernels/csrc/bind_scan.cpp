@@ -119,7 +119,6 @@ std::pair<Out<float, 2>, Out<int64_t, 2>> scan_packed(In<uint8_t, 1> blocks, int
 
 void bind_scan(nb::module_& m) {
     using nb::arg;
-    m.def("has_blocked_scan", [] { return true; });
     m.def("pack_blocks", &pack, arg("codes"), arg("norms").none(), arg("nibbles"), arg("relabel").none());
     m.def("scan_blocks", &scan_packed, arg("blocks"), arg("n"), arg("highest"), arg("nibbles"),
           arg("relabel").none(), arg("luts"), arg("bias"), arg("k"), arg("norm_levels").none(),

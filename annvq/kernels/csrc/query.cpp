@@ -259,7 +259,7 @@ Filter Query::filter() const {
 // Now and then tries the filter next to the present one on superblocks at hand: the finer where scoring rows
 // let through costs more than the finer look-ups would, else the coarser.
 void Query::reconsider_filter(int64_t first, int64_t last) {
-    if (split_ || seen_ < next_check_) return;
+    if (split_ || seen_ < next_check_ || first >= last) return;
     next_check_ = 2 * seen_;
     const int64_t filtered = std::exchange(filtered_, 0), rows = std::exchange(let_through_, 0);
     quantized_at_ = 0;
