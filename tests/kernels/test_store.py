@@ -74,7 +74,7 @@ SHAPES = [
 ]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(data=st.data(), seed=st.integers(0, 2**32 - 1), shape=st.sampled_from(SHAPES))
 def test_any_history(data, seed, shape):
     rng = np.random.default_rng(seed)
@@ -141,7 +141,7 @@ def _check(store, model, rng):
     np.testing.assert_array_equal(store.contains(asked), np.isin(asked, ids))
 
     K = max(model.sizes)
-    nq = int(rng.choice([1, 3, 40]))
+    nq = int(rng.choice([1, 3, 20]))
     luts = np.round(rng.normal(size=(nq, model.M, K)) * 4, rng.integers(0, 4)).astype(np.float32)
     bias = rng.normal(size=nq).astype(np.float32)
     levels = np.sort(rng.normal(size=256)).astype(np.float32)
