@@ -29,7 +29,7 @@ _LINKS, _EF_CONSTRUCTION, _SPARE = 32, 80, 16
 
 
 def default_nlist(n: int) -> int:
-    """4·√n lists, but no more than one for every 32 vectors: 400 for 10k, 1,264 for 100k, 4,000 for 1M."""
+    """4·√n lists, but no more than one for every 32 vectors: 312 for 10k, 1,264 for 100k, 4,000 for 1M."""
     return max(1, min(int(4 * n**0.5), n // 32))
 
 

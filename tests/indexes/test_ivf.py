@@ -255,7 +255,7 @@ def test_untrained_index_survives_a_file():
     assert loaded.fit(x, recipe=QUICK).add(x).search(x[:1], 1)[1].shape == (1, 1)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 5), st.integers(1, 40), st.integers(1, 9), st.integers(0, 10**6))
 def test_few_vectors_many_lists(kinds, n, k, seed):
     rng = np.random.default_rng(seed)
@@ -370,7 +370,7 @@ def test_reach():
     assert [probes_for(reach, r) for r in (0.2, 1 / 3, 0.5, 2 / 3, 1.0)] == [1, 1, 2, 2, 3]
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 4), st.integers(0, 10**6))
 def test_the_nearest_lists_in_order_ties_by_the_lower(nlist, nprobe, dim, seed):
     rng = np.random.default_rng(seed)

@@ -55,7 +55,7 @@ def ordered(scores, ids, k):
     return np.take_along_axis(scores, order, 1), ids[order]
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     st.integers(1, 70),
     st.sampled_from(DTYPES),
@@ -95,7 +95,7 @@ def test_distances_equal_the_reference_at_every_level(dim, dtype, metric, n, k, 
         set_simd_level(current)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("arux"), st.integers(0, 30), st.integers(1, 8)), max_size=25))
 def test_rows_are_those_of_a_dictionary(steps):
     store, held = _native.RowStore(6), {}
