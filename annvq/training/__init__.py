@@ -3,7 +3,7 @@
 from annvq.training.estimators import NSVQ, DiVeQ, Estimator, RotationTrick, StraightThrough
 from annvq.training.history import History
 from annvq.training.kmeans import KMeans
-from annvq.training.parts import Alternate, Refit
+from annvq.training.parts import Alternate, BestOf, Refit
 from annvq.training.recipe import Recipe, default_recipe
 from annvq.training.replacement import Replacement
 from annvq.training.trainer import Trainer, TrainerPart
@@ -11,6 +11,7 @@ from annvq.training.trainer import Trainer, TrainerPart
 __all__ = [
     "NSVQ",
     "Alternate",
+    "BestOf",
     "DiVeQ",
     "Estimator",
     "History",

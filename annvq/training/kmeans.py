@@ -64,7 +64,8 @@ def residual_kmeans(quantizer: TableQuantizer, data: TrainingData, iterations: i
     codebook, and where vectors are few, the more residuals the less a codebook learns by heart.
     """
     sizes, n = quantizer.sizes, len(data.train)
-    beam = max(2, min(WARM_BEAM, 2 * WARM_ROWS // n))
+    # Of small codebooks a wide beam would keep codes that no encoding ever chooses.
+    beam = max(1, min(WARM_BEAM, 2 * WARM_ROWS // n, (min(sizes) // 64) ** 2))
     books: list[F32] = []
     residual = data.train
     for m, size in enumerate(sizes):

@@ -1,5 +1,7 @@
 """Recipe parts for residual and additive codebooks that refit all of them jointly, in closed form."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,7 @@ from annvq.training.least_squares import least_squares_entries, revive_unused
 
 if TYPE_CHECKING:
     from annvq.quantizers.sums import SumQuantizer
+    from annvq.training.recipe import Part
 
 
 def _take(quantizer: "SumQuantizer", entries: F32) -> None:
@@ -51,15 +54,48 @@ class Alternate:
     """Learn additive codebooks anew, by local search and least squares in turn, perturbed and cooled; see
     :mod:`annvq.training.alternating`.
 
-    The codebooks as they were are kept where the result is worse on the validation rows.
+    Codebooks learned before are kept where the result is worse on the validation rows.
     """
 
     plan: Alternation = field(default_factory=Alternation)
 
     def __call__(self, quantizer: "SumQuantizer", data: TrainingData) -> None:
-        before, lowest = quantizer.codebooks_copy(), data.validation_error(quantizer)
+        before = quantizer.codebooks_copy()
+        lowest = data.validation_error(quantizer) if bool(quantizer.fitted) else math.inf
         seed = data.seed(1 << 18) % (1 << 31)
         entries, _ = train_additive(data.train, quantizer.sizes, self.plan, seed=seed, progress=data.progress)
         _take(quantizer, entries)
         if data.validation_error(quantizer) > lowest:
             _take(quantizer, before)
+
+
+@dataclass(frozen=True)
+class BestOf:
+    """Several starts from the same codebooks, each brought to an end by one more part; the one with the lowest error
+    on the validation rows is kept.
+
+    Args:
+        starts: parts tried one after another, each from what the ones before it left.
+        finish: the part that ends each of them.
+        margin: a start further than this share behind the best one is given up before ``finish``.
+    """
+
+    starts: Sequence["Part"]
+    finish: "Part"
+    margin: float = 0.1
+
+    def __call__(self, quantizer: "SumQuantizer", data: TrainingData) -> None:
+        tried: list[tuple[float, F32]] = []
+        for start in self.starts:
+            start(quantizer, data)
+            tried.append((data.validation_error(quantizer), quantizer.codebooks_copy()))
+        lowest = min(error for error, _ in tried)
+        ended: list[tuple[float, F32]] = []
+        for i, (error, entries) in enumerate(tried):
+            repeated = any(np.array_equal(entries, earlier) for _, earlier in tried[:i])
+            if error > lowest * (1 + self.margin) or repeated:
+                continue
+            _take(quantizer, entries)
+            self.finish(quantizer, data)
+            ended.append((data.validation_error(quantizer), quantizer.codebooks_copy()))
+        _take(quantizer, min(ended, key=lambda one: one[0])[1])

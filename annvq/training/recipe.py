@@ -8,7 +8,7 @@ from annvq.arrays import Array, positive_int
 from annvq.quantizers.base import Quantizer
 from annvq.training.data import TrainingData, prepare
 from annvq.training.kmeans import KMeans
-from annvq.training.parts import Alternate, Refit
+from annvq.training.parts import Alternate, BestOf, Refit
 from annvq.training.replacement import Replacement
 from annvq.training.trainer import Trainer, TrainerPart
 
@@ -58,8 +58,8 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
 
     Product codebooks: k-means, then stochastic optimisation by NSVQ. Residual ones: residual k-means, joint refits in
     closed form, then NSVQ. Additive ones: learned from scratch by local search and least squares under cooling noise,
-    or by residual k-means where that is better on held-out rows; then NSVQ. NSVQ keeps the codebooks that are best on
-    held-out rows, so it never makes them worse on those. Behind a rotation, product
+    or by residual k-means where that is better on held-out rows; joint refits, then NSVQ. Refits and NSVQ keep the
+    codebooks that are best on held-out rows, so they never make them worse on those. Behind a rotation, product
     codebooks are learned together with it; behind any other transform, codebooks as if there were none.
     """
     from annvq.quantizers.product import ProductVQ
@@ -74,7 +74,7 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
     if quantizer.kind == "residual":
         return Recipe((KMeans(10), Refit(), nsvq_part(steps=40)))
     if quantizer.kind == "additive":
-        return Recipe((KMeans(10), Alternate(), nsvq_part(steps=20)))
+        return Recipe((BestOf((KMeans(10), Alternate()), finish=Refit(3)), nsvq_part(steps=20)))
     return Recipe((KMeans(40), nsvq_part(steps=200)))
 
 

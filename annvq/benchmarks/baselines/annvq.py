@@ -12,7 +12,7 @@ from annvq.indexes import FlatIndex
 from annvq.quantizers import Quantizer, TableQuantizer
 from annvq.quantizers import make as make_quantizer
 from annvq.quantizers.registry import pays_norm
-from annvq.training.parts import Alternate
+from annvq.training.parts import Alternate, BestOf
 from annvq.training.recipe import Part, Recipe, default_recipe
 from annvq.training.rotation import LearnRotation
 from annvq.training.trainer import TrainerPart
@@ -35,6 +35,8 @@ def _bounded(part: Part, steps: int | None, iterations: int | None) -> Part:
         return replace(part, steps=steps, race=min(part.race, steps))
     if isinstance(part, Alternate) and iterations is not None:
         return replace(part, plan=replace(part.plan, iterations=iterations))
+    if isinstance(part, BestOf):
+        return replace(part, starts=[_bounded(start, steps, iterations) for start in part.starts])
     return part
 
 

@@ -259,9 +259,9 @@ float power_of_two_scale(float range) {
 }
 
 inline int16_t to_short(float v) {
-    // NaN fails both comparisons of the first line and becomes the upper limit.
-    if (!(v < 32767.f)) return 32767;
-    return v < -32768.f ? int16_t{-32768} : static_cast<int16_t>(std::nearbyint(v));
+    v = v < 32767.f ? v : 32767.f;  // also where v is not a number
+    v = v > -32768.f ? v : -32768.f;
+    return static_cast<int16_t>(std::lrint(v));
 }
 
 // Scores of single entries, float (rows, padded) to int16 (rows, first[M]); padding gets the upper limit.
