@@ -13,6 +13,7 @@ import torch
 from annvq.arrays import F32, I64
 from annvq.indexes.base import Index, Norm, check_ids
 from annvq.indexes.flat import FlatIndex
+from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.stored import StoreIndex
 from annvq.quantizers.additive import AdditiveVQ
 from annvq.quantizers.base import TableQuantizer
@@ -73,13 +74,17 @@ def from_faiss(index: Any) -> Any:
         raise ValueError(f"metric_type must be METRIC_L2 or METRIC_INNER_PRODUCT, got {inner.metric_type}")
     if chain and isinstance(chain[0], faiss.NormalizationTransform):
         metric = _cosine(chain.pop(0), metric)
-    coded = _coded(inner, metric)
     transform = transform_from_faiss(chain, inner.d)
+    if isinstance(inner, faiss.IndexIVF):
+        from annvq.indexes.faiss_lists import lists_from_faiss
+
+        return lists_from_faiss(inner, metric, transform, ids)
+    coded = _coded(inner, metric)
     if transform is not None:
-        coded = _behind(transform, coded, metric)
+        coded = behind(transform, coded, metric)
     n = len(coded.codes)
     own = FlatIndex(coded.quantizer, metric, coded.norm)
-    _store_rows(own, Rows(coded.codes, coded.norms, np.arange(n, dtype=np.int64) if ids is None else ids))
+    store_rows(own, Rows(coded.codes, coded.norms, np.arange(n, dtype=np.int64) if ids is None else ids))
     return own
 
 
@@ -111,8 +116,8 @@ def _cosine(step: Any, metric: str) -> str:
     return "cosine"
 
 
-def _behind(transform: Transform, coded: Coded, metric: str) -> Coded:
-    """``coded`` with vectors and queries passing ``transform`` first, as IndexPreTransform does."""
+def check_transform(transform: Transform, metric: str) -> None:
+    """Raise ValueError where FAISS' distances behind ``transform`` are not those of the vectors themselves."""
     if not transform.orthogonal:
         raise ValueError(
             "IndexPreTransform with a transform that does not keep distances: FAISS compares queries with codes after "
@@ -124,6 +129,11 @@ def _behind(transform: Transform, coded: Coded, metric: str) -> Coded:
             "IndexPreTransform with an offset under inner product: FAISS takes the inner product of offset vectors, "
             "annvq that of the vectors; only transforms without an offset convert"
         )
+
+
+def behind(transform: Transform, coded: Coded, metric: str) -> Coded:
+    """``coded`` with vectors and queries passing ``transform`` first, as IndexPreTransform does."""
+    check_transform(transform, metric)
     quantizer = Transformed(transform, coded.quantizer)
     if quantizer.needs_norm and metric == "l2":
         if transform.shift is not None and coded.norms is not None:
@@ -145,9 +155,9 @@ def _coded(index: Any, metric: str) -> Coded:
     """Quantizer, codes and norms of a FAISS index of codes."""
     faiss = load_faiss()
     if isinstance(index, faiss.IndexPQ):
-        return _coded_product(index, faiss.vector_to_array(index.codes).reshape(index.ntotal, index.code_size))
+        return coded_product(index, faiss.vector_to_array(index.codes).reshape(index.ntotal, index.code_size))
     if isinstance(index, faiss.IndexPQFastScan):
-        return _coded_product(index, _unpacked_blocks(index))
+        return coded_product(index, unpacked_blocks(index, faiss.vector_to_array(index.codes), int(index.ntotal)))
     additive = (
         faiss.IndexResidualQuantizer,
         faiss.IndexLocalSearchQuantizer,
@@ -156,11 +166,11 @@ def _coded(index: Any, metric: str) -> Coded:
     )
     if isinstance(index, additive):
         packed = faiss.vector_to_array(index.codes).reshape(index.ntotal, index.code_size)
-        return coded_additive(_additive_quantizer(index), packed, metric)
-    raise ValueError(f"{type(index).__name__} does not convert: {_why_not(index)}")
+        return coded_additive(additive_part(index), packed, metric)
+    raise ValueError(f"{type(index).__name__} does not convert: {why_not(index)}")
 
 
-def _why_not(index: Any) -> str:
+def why_not(index: Any) -> str:
     name = type(index).__name__
     if "Refine" in name:
         return "it re-ranks with a second index; convert its base_index"
@@ -173,7 +183,7 @@ def _why_not(index: Any) -> str:
     return "its codes are not product, residual or additive ones"
 
 
-def _additive_quantizer(index: Any) -> Any:
+def additive_part(index: Any) -> Any:
     """The quantizer of an additive index as its own class."""
     for name in ("prq", "plsq", "rq", "lsq"):
         if hasattr(index, name):
@@ -181,7 +191,7 @@ def _additive_quantizer(index: Any) -> Any:
     raise AssertionError(type(index))
 
 
-def _coded_product(index: Any, packed: npt.NDArray[np.uint8]) -> Coded:
+def coded_product(index: Any, packed: npt.NDArray[np.uint8]) -> Coded:
     faiss = load_faiss()
     search_type = getattr(index, "search_type", faiss.IndexPQ.ST_PQ)
     if search_type not in (faiss.IndexPQ.ST_PQ, faiss.IndexPQ.ST_polysemous):
@@ -194,17 +204,17 @@ def _coded_product(index: Any, packed: npt.NDArray[np.uint8]) -> Coded:
     return Coded(quantizer, codes.astype(quantizer.code_dtype), None, None)
 
 
-def _unpacked_blocks(index: Any) -> npt.NDArray[np.uint8]:
-    """Codes (n, code_size) of a FastScan index as IndexPQ packs them."""
+def unpacked_blocks(index: Any, blocks: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.uint8]:
+    """Codes (n, code_size) as IndexPQ packs them, from the blocks of a FastScan index or of one of its lists."""
     faiss = load_faiss()
-    packer, blocks = index.get_CodePacker(), faiss.vector_to_array(index.codes)
-    count = -(-index.ntotal // packer.nvec)
+    packer = index.get_CodePacker()
+    count = -(-n // packer.nvec)
     flat = np.empty((count * packer.nvec, packer.code_size), np.uint8)
     for b in range(count):
         block = blocks[b * packer.block_size : (b + 1) * packer.block_size]
         part = flat[b * packer.nvec : (b + 1) * packer.nvec]
         packer.unpack_all(faiss.swig_ptr(block), faiss.swig_ptr(part))
-    return flat[: index.ntotal, : int(index.pq.code_size)]
+    return flat[:n, : int(index.pq.code_size)]
 
 
 def coded_additive(aq: Any, packed: npt.NDArray[np.uint8], metric: str) -> Coded:
@@ -275,28 +285,31 @@ def to_faiss(index: Index, *, fastscan: bool = False) -> Any:
     """
     if not isinstance(index, Index):
         raise TypeError(f"index must be an annvq Index, got {type(index).__name__}")
-    if not isinstance(index, FlatIndex):
-        raise ValueError(f"{type(index).__name__} does not convert to FAISS; FlatIndex does")
+    if not isinstance(index, FlatIndex | IVFIndex):
+        raise ValueError(f"{type(index).__name__} does not convert to FAISS; FlatIndex and IVFIndex do")
     index.require_fitted("to_faiss")
-    rows = _rows_of(index)
-    order = np.argsort(rows.ids, kind="stable")
-    rows = Rows(rows.codes[order], None if rows.norms is None else rows.norms[order], rows.ids[order])
-    chain, quantizer = _taken_apart(index)
+    if isinstance(index, IVFIndex):
+        from annvq.indexes.faiss_lists import lists_to_faiss
+
+        made, chain = lists_to_faiss(index, fastscan)
+        return wrapped(made, chain, None)
+    codes, norms, ids, _ = exported(index)
+    order = np.argsort(ids, kind="stable")
+    rows = Rows(codes[order], None if norms is None else norms[order], ids[order])
+    chain, quantizer = taken_apart(index)
     if isinstance(quantizer, ProductVQ):
         made = _product_index(quantizer, index, rows, fastscan)
-    elif fastscan:
-        raise ValueError("fastscan needs product codes with nbits=4; FAISS rounds the norms of additive FastScan codes")
     else:
-        made = _additive_index(quantizer, index, rows)
-    return _wrapped(made, chain, rows.ids)
+        made = _additive_index(quantizer, index, rows, fastscan)
+    return wrapped(made, chain, rows.ids)
 
 
-def _metric_of(index: Index) -> int:
+def metric_of(index: Index) -> int:
     faiss = load_faiss()
     return int(faiss.METRIC_L2 if index.metric == "l2" else faiss.METRIC_INNER_PRODUCT)
 
 
-def _taken_apart(index: Index) -> tuple[list[Any], TableQuantizer]:
+def taken_apart(index: Index) -> tuple[list[Any], TableQuantizer]:
     """FAISS transforms, in the order vectors pass them, and the quantizer behind them."""
     faiss = load_faiss()
     view = index.quantizer.scan_view()
@@ -306,9 +319,9 @@ def _taken_apart(index: Index) -> tuple[list[Any], TableQuantizer]:
     if not isinstance(view, Transformed):
         return chain, view
     transform = view.transform
-    if not transform.orthogonal or (index.metric != "l2" and transform.shift is not None) or (
-        view.needs_norm and transform.shift is not None
-    ):  # fmt: skip
+    # A shift stands in the way where FAISS would not see it: in inner products, norms and residuals.
+    unshifted = index.metric != "l2" or view.needs_norm or (isinstance(index, IVFIndex) and index.residual)
+    if not transform.orthogonal or (unshifted and transform.shift is not None):
         # FAISS compares behind a transform, which would be another distance: codebooks over all dimensions instead.
         return chain, _flattened(view)
     if transform.shift is not None:
@@ -332,93 +345,128 @@ def _flattened(view: Transformed) -> AdditiveVQ:
     return AdditiveVQ(view.dim, view.M, list(view.bits_per_codebook)).set_codebooks(books).eval()
 
 
-def _equal_bits(quantizer: TableQuantizer, what: str) -> int:
+def equal_bits(quantizer: TableQuantizer, what: str) -> int:
+    """The bits of every codebook; ValueError where they differ."""
     nbits = quantizer.nbits
     if not isinstance(nbits, int):
         raise ValueError(f"{what} in FAISS has as many bits in every codebook, this one has nbits={nbits}")
     return nbits
 
 
+def set_centroids(pq: Any, quantizer: ProductVQ) -> None:
+    """Give a FAISS ProductQuantizer the codebooks of a product quantizer."""
+    load_faiss().copy_array_to_vector(quantizer.codebooks_copy().ravel(), pq.centroids)
+    pq.compute_sdc_table()
+
+
+def check_fastscan(nbits: int) -> None:
+    """Raise ValueError unless FastScan knows codes of so many bits."""
+    if nbits != 4:
+        raise ValueError(f"fastscan needs nbits=4, got nbits={nbits}: FAISS' FastScan has tables of 16 entries")
+
+
+def refuse_fastscan(fastscan: bool) -> None:
+    """Raise ValueError where FastScan is wanted of codes that are not product ones."""
+    if fastscan:
+        raise ValueError("fastscan needs product codes with nbits=4; FAISS rounds the norms of additive FastScan codes")
+
+
 def _product_index(quantizer: ProductVQ, index: Index, rows: Rows, fastscan: bool) -> Any:
     faiss = load_faiss()
-    nbits = _equal_bits(quantizer, "a product code")
-    made = faiss.IndexPQ(quantizer.dim, quantizer.M, nbits, _metric_of(index))
-    faiss.copy_array_to_vector(quantizer.codebooks_copy().ravel(), made.pq.centroids)
-    made.pq.compute_sdc_table()
+    nbits = equal_bits(quantizer, "a product code")
+    made = faiss.IndexPQ(quantizer.dim, quantizer.M, nbits, metric_of(index))
+    set_centroids(made.pq, quantizer)
     made.is_trained = True
     _fill(made, faiss.pack_bitstrings(rows.codes, nbits))
     if not fastscan:
         return made
-    if nbits != 4:
-        raise ValueError(f"fastscan needs nbits=4, got nbits={nbits}: FAISS' FastScan has tables of 16 entries")
+    check_fastscan(nbits)
     return faiss.IndexPQFastScan(made)
 
 
 def _fill(made: Any, packed: npt.NDArray[np.uint8]) -> None:
-    faiss = load_faiss()
-    faiss.copy_array_to_vector(np.ascontiguousarray(packed).ravel(), made.codes)
+    load_faiss().copy_array_to_vector(np.ascontiguousarray(packed).ravel(), made.codes)
     made.ntotal = len(packed)
 
 
-def _additive_index(quantizer: TableQuantizer, index: Index, rows: Rows) -> Any:
+def _additive_index(quantizer: TableQuantizer, index: Index, rows: Rows, fastscan: bool) -> Any:
     faiss = load_faiss()
-    search_type, levels = _search_type(index)
-    made, aq = _empty_additive(quantizer, _metric_of(index), search_type)
+    refuse_fastscan(fastscan)
+    kinds = faiss.AdditiveQuantizer
+    levels = plain_levels(index)
     if levels is not None:
-        aq.qnorm.add(levels.reshape(-1, 1))
-    faiss.copy_array_to_vector(quantizer.codebooks_copy().ravel(), aq.codebooks)
-    aq.is_trained = made.is_trained = True
-    if isinstance(aq, faiss.ResidualQuantizer):
-        aq.compute_codebook_tables()
-    columns, bits = [rows.codes.astype(np.int32)], list(quantizer.bits_per_codebook)
-    if levels is not None and rows.norms is not None:
-        columns.append(rows.norms.astype(np.int32)[:, None])
-        bits.append(8)
+        search_type, norms = kinds.ST_norm_cqint8, rows.norms
     elif index.norm is not None:
-        halves = np.ascontiguousarray(_float_norms(index, rows)).view(np.uint32)
-        columns += [(halves & 0xFFFF).astype(np.int32)[:, None], (halves >> 16).astype(np.int32)[:, None]]
-        bits += [16, 16]
-    _fill(made, faiss.pack_bitstrings(np.ascontiguousarray(np.concatenate(columns, axis=1)), bits))
+        search_type, norms = kinds.ST_norm_float, norm_values(index, rows.codes, rows.norms)
+    else:
+        search_type, norms = kinds.ST_LUT_nonorm, None
+    local, shape = additive_shape(quantizer)
+    cls = faiss.IndexLocalSearchQuantizer if local else faiss.IndexResidualQuantizer
+    made = cls(quantizer.dim, *shape, metric_of(index), search_type)
+    set_entries(additive_part(made), quantizer, levels)
+    made.is_trained = True
+    _fill(made, packed_additive(quantizer, rows.codes, norms))
     return made
 
 
-def _search_type(index: Index) -> tuple[int, F32 | None]:
-    """How FAISS shall get at the norm, and levels where it is a byte."""
-    faiss = load_faiss()
-    kinds = faiss.AdditiveQuantizer
-    if index.norm is None:
-        return int(kinds.ST_LUT_nonorm), None
-    if index.norm == "uint8":
-        byte = index.quantizer.scan_view().norm_byte
-        if not byte.offsets.any():
-            return int(kinds.ST_norm_cqint8), np.ascontiguousarray(byte.levels)
-    return int(kinds.ST_norm_float), None
+def plain_levels(index: Index) -> F32 | None:
+    """The levels of a one-byte norm that is nothing but its levels, as FAISS' are; else None."""
+    if index.norm != "uint8":
+        return None
+    byte = index.quantizer.scan_view().norm_byte
+    return None if byte.offsets.any() else np.ascontiguousarray(byte.levels)
 
 
-def _float_norms(index: Index, rows: Rows) -> F32:
-    """The norms as annvq's distances have them."""
-    assert rows.norms is not None
+def norm_values(index: Index, codes: npt.NDArray[Any], norms: npt.NDArray[Any] | None) -> F32:
+    """Stored norms as annvq's distances have them, (n,) float32."""
+    assert norms is not None
     if index.norm == "float32":
-        return rows.norms.astype(np.float32)
-    return index.quantizer.scan_view().norm_byte.decode(rows.codes, rows.norms)
+        return norms.astype(np.float32)
+    return index.quantizer.scan_view().norm_byte.decode(codes, norms)
 
 
-def _empty_additive(quantizer: TableQuantizer, metric: int, search_type: int) -> tuple[Any, Any]:
-    faiss = load_faiss()
+def packed_additive(
+    quantizer: TableQuantizer, codes: npt.NDArray[Any], norms: npt.NDArray[Any] | None
+) -> npt.NDArray[np.uint8]:
+    """Codes (n, M) and norms (n,), uint8 or float32 or None, as FAISS packs them: (n, code_size)."""
+    columns, bits = [codes.astype(np.int32)], list(quantizer.bits_per_codebook)
+    if norms is not None and norms.dtype == np.uint8:
+        columns.append(norms.astype(np.int32)[:, None])
+        bits.append(8)
+    elif norms is not None:
+        halves = np.ascontiguousarray(norms, dtype=np.float32).view(np.uint32)
+        columns += [(halves & 0xFFFF).astype(np.int32)[:, None], (halves >> 16).astype(np.int32)[:, None]]
+        bits += [16, 16]
+    packed: npt.NDArray[np.uint8] = load_faiss().pack_bitstrings(np.concatenate(columns, axis=1), bits)
+    return packed
+
+
+def additive_shape(quantizer: TableQuantizer) -> tuple[bool, tuple[Any, ...]]:
+    """Whether it becomes a local-search quantizer (else a residual one), and its bits as the constructor takes them."""
     nbits = quantizer.nbits
     if isinstance(quantizer, AdditiveVQ) and isinstance(nbits, int):
-        made: Any = faiss.IndexLocalSearchQuantizer(quantizer.dim, quantizer.M, nbits, metric, search_type)
-        made.lsq.nperts = min(made.lsq.nperts, quantizer.M)  # FAISS refuses to add where it perturbs more than M
-        return made, made.lsq
-    bits = faiss.UInt64Vector()
+        return True, (quantizer.M, nbits)
+    bits = load_faiss().UInt64Vector()
     for b in quantizer.bits_per_codebook:
         bits.push_back(b)
-    made = faiss.IndexResidualQuantizer(quantizer.dim, bits, metric, search_type)
-    made.rq.max_beam_size = quantizer.beam if isinstance(quantizer, ResidualVQ | AdditiveVQ) else 1
-    return made, made.rq
+    return False, (bits,)
 
 
-def _wrapped(made: Any, chain: list[Any], ids: I64) -> Any:
+def set_entries(aq: Any, quantizer: TableQuantizer, levels: F32 | None) -> None:
+    """Give a FAISS additive quantizer the codebooks of one of ours, and levels where its norm is a byte."""
+    faiss = load_faiss()
+    faiss.copy_array_to_vector(quantizer.codebooks_copy().ravel(), aq.codebooks)
+    if levels is not None:
+        aq.qnorm.add(levels.reshape(-1, 1))
+    if isinstance(aq, faiss.ResidualQuantizer):
+        aq.max_beam_size = quantizer.beam if isinstance(quantizer, ResidualVQ | AdditiveVQ) else 1
+        aq.compute_codebook_tables()
+    else:
+        aq.nperts = min(aq.nperts, quantizer.M)  # FAISS refuses to add where it perturbs more than M
+    aq.is_trained = True
+
+
+def wrapped(made: Any, chain: list[Any], ids: I64 | None) -> Any:
     """``made`` behind transforms and under ids; the result owns its parts."""
     faiss = load_faiss()
     for step in reversed(chain):
@@ -429,7 +477,7 @@ def _wrapped(made: Any, chain: list[Any], ids: I64) -> Any:
             inner.this.disown()
             made.own_fields = True
         step.this.disown()
-    if np.array_equal(ids, np.arange(len(ids))):
+    if ids is None or np.array_equal(ids, np.arange(len(ids))):
         return made
     made.ntotal = 0  # FAISS puts ids around empty indexes only
     mapped = faiss.IndexIDMap2(made)
@@ -445,15 +493,17 @@ def _wrapped(made: Any, chain: list[Any], ids: I64) -> Any:
 # -- the store -------------------------------------------------------------------------------------------------------
 
 
-def _rows_of(index: StoreIndex) -> Rows:
-    codes, norms, ids, _ = index._store.export()
-    # astype, as FAISS knows NumPy's long and not its long long, which have the same name.
-    return Rows(codes, norms, ids.astype(np.dtype("l")) if ids.dtype.itemsize == np.dtype("l").itemsize else ids)
+def exported(index: StoreIndex) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, I64, I64]:
+    """Codes, norms and ids list after list, and the sizes of the lists."""
+    codes, norms, ids, sizes = index._store.export()
+    # FAISS knows NumPy's long and not its long long, which has the same name.
+    return codes, norms, ids.astype(np.dtype("l")), sizes
 
 
-def _store_rows(index: StoreIndex, rows: Rows) -> None:
+def store_rows(index: StoreIndex, rows: Rows, lists: npt.NDArray[np.int32] | None = None) -> None:
+    """Put rows into an empty index."""
     if not len(rows.ids):
         return
     with index._changing:
-        index._filled_store().append(np.ascontiguousarray(rows.codes), rows.norms, rows.ids)
+        index._filled_store().append(np.ascontiguousarray(rows.codes), rows.norms, rows.ids, lists)
         index._next_id = int(rows.ids.max()) + 1

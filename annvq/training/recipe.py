@@ -68,7 +68,7 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
 
     if isinstance(quantizer, Transformed):
         if isinstance(quantizer.transform, Rotation) and isinstance(quantizer.quantizer, ProductVQ):
-            return Recipe((LearnRotation(), nsvq_part(steps=200)))
+            return Recipe((LearnRotation(),))
         inner = default_recipe(quantizer.quantizer)
         return replace(inner, parts=[Inside(part) for part in inner.parts])
     if quantizer.kind == "residual":

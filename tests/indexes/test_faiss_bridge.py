@@ -25,12 +25,12 @@ def vectors(n=700, d=D, seed=0):
     return (rng.normal(size=(n, d)) @ np.random.default_rng(9).normal(size=(d, d)) + 2).astype(np.float32)
 
 
-def assert_same_search(theirs, ours, queries):
+def assert_same_search(theirs, ours, queries, **probes):
     """Every stored id at the same distance on both sides, and each side's result in its own order."""
     n = len(ours)
     assert theirs.ntotal == n
     their_d, their_i = theirs.search(queries, n)
-    our_d, our_i = ours.search(queries, n)
+    our_d, our_i = ours.search(queries, n, **probes)
     as_faiss = {"l2": our_d, "ip": -our_d, "cosine": 1 - our_d}[ours.metric]
     for a, b in ((their_d, their_i), (as_faiss, our_i)):
         order = np.argsort(b, axis=1)
@@ -201,6 +201,122 @@ def test_random_codebooks(data):
         assert len(annvq.from_faiss(theirs)) == 0
 
 
+def with_lists(cls, metric, *shape):
+    quantizer = faiss.IndexFlat(D, metric)
+    index = cls(quantizer, D, 6, *shape)
+    index.own_fields = True
+    quantizer.this.disown()
+    return index
+
+
+LISTS = {
+    "pq": lambda m: with_lists(faiss.IndexIVFPQ, m, 4, 4, m),
+    "rq float": lambda m: with_lists(faiss.IndexIVFResidualQuantizer, m, 3, 4, m, AQ.ST_norm_float),
+    "rq byte": lambda m: with_lists(faiss.IndexIVFResidualQuantizer, m, 3, 4, m, AQ.ST_norm_qint8),
+    "lsq": lambda m: with_lists(faiss.IndexIVFLocalSearchQuantizer, m, 4, 4, m, AQ.ST_norm_cqint8),
+    "prq": lambda m: with_lists(faiss.IndexIVFProductResidualQuantizer, m, 2, 2, 4, m, AQ.ST_decompress),
+    "plsq": lambda m: with_lists(faiss.IndexIVFProductLocalSearchQuantizer, m, 2, 2, 4, m, AQ.ST_norm_cqint4),
+}
+
+
+@pytest.mark.parametrize("metric", [L2, IP])
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_from_faiss_and_back(name, residual, metric):
+    x = vectors()
+    theirs = LISTS[name](metric)
+    theirs.by_residual = residual
+    theirs.train(x)
+    theirs.add_with_ids(x[:400], np.arange(400)[::-1] * 3 + 1)
+    theirs.nprobe = 6
+    ours = annvq.from_faiss(theirs)
+    assert (ours.nlist, ours.nprobe, ours.residual) == (6, 6, residual)
+    assert_same_search(theirs, ours, x[400:407], nprobe=6)
+    again = annvq.to_faiss(ours)
+    assert_same_search(again, ours, x[400:407], nprobe=6)
+    theirs.nprobe = again.nprobe = 2
+    found = [theirs.search(x[400:410], 5)[0], again.search(x[400:410], 5)[0], ours.search(x[400:410], 5, nprobe=2)[0]]
+    found[2] = found[2] if metric == L2 else -found[2]
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(found[2], found[0], rtol=1e-4, atol=1e-3)
+    ours.add(x[400:410])
+    assert len(ours) == 410
+    np.testing.assert_allclose(ours.reconstruct(np.array([1])), [_rebuilt(theirs, 1)], atol=1e-3)
+
+
+def _rebuilt(index, id):
+    index.set_direct_map_type(faiss.DirectMap.Hashtable)
+    return index.reconstruct(id)
+
+
+@pytest.mark.parametrize("factory", ["OPQ4,IVF6,PQ4x4np", "PCA8,IVF6,PQ4x4np", "IDMap,RR8,IVF6,PQ2x6np"])
+def test_lists_behind_transforms(factory):
+    x = vectors()
+    theirs = faiss.index_factory(D, factory)
+    theirs.train(x)
+    if "IDMap" in factory:
+        theirs.add_with_ids(x[:400], np.arange(400) * 2 + 5)
+    else:
+        theirs.add(x[:400])
+    faiss.extract_index_ivf(theirs).nprobe = 6
+    ours = annvq.from_faiss(theirs)
+    assert_same_search(theirs, ours, x[400:407], nprobe=6)
+    assert_same_search(annvq.to_faiss(ours), ours, x[400:407], nprobe=6)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_lists_of_fastscan(residual):
+    x = vectors()
+    theirs = with_lists(faiss.IndexIVFPQFastScan, L2, 4, 4, L2)
+    theirs.by_residual = residual
+    theirs.train(x)
+    theirs.add(x[:333])
+    ours = annvq.from_faiss(theirs)
+    theirs.make_direct_map()
+    for i in (0, 31, 32, 332):
+        np.testing.assert_allclose(ours.reconstruct(np.array([i]))[0], theirs.reconstruct(i), atol=1e-5)
+    again = annvq.to_faiss(ours, fastscan=True)
+    again.nprobe = theirs.nprobe = 6
+    # Rounded tables, so approximate on both sides.
+    np.testing.assert_allclose(again.search(x[400:420], 5)[0], theirs.search(x[400:420], 5)[0], rtol=0.1, atol=0.5)
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("name", quantizers())
+def test_lists_to_faiss_and_back(name, residual, metric):
+    x = vectors()
+    q = quantizers()[name]
+    ours = annvq.IVFIndex(q, 5, metric, residual=residual, nprobe=5).fit(x, recipe=QUICK)
+    ours.add(x[:333], np.arange(333)[::-1] * 2 + 9)
+    theirs = annvq.to_faiss(ours)
+    tolerant = (
+        residual
+        and isinstance(faiss.downcast_index(faiss.extract_index_ivf(theirs)), faiss.IndexIVFPQ)
+        and metric == "l2"
+    )
+    if tolerant:  # FAISS needs no norm of these; annvq's is a byte
+        exact = annvq.from_faiss(theirs)
+        assert_same_search(theirs, exact, x[400:407], nprobe=5)
+        np.testing.assert_allclose(exact.search(x[:9], 3)[0], ours.search(x[:9], 3)[0], atol=3.0)
+        return
+    assert_same_search(theirs, ours, x[400:407], nprobe=5)
+    back = annvq.from_faiss(theirs)
+    assert_same_search(theirs, back, x[400:407], nprobe=5)
+    np.testing.assert_allclose(back.reconstruct(np.array([9])), ours.reconstruct(np.array([9])), atol=1e-3)
+
+
+def test_empty_lists():
+    x = vectors()
+    ours = annvq.IVFIndex(annvq.ProductVQ(D, 2, 4), 5).fit(x, recipe=QUICK)
+    theirs = annvq.to_faiss(ours)
+    assert theirs.ntotal == 0
+    assert len(annvq.from_faiss(theirs)) == 0
+    theirs.add(x[:10])
+    theirs.nprobe = 5
+    assert_same_search(theirs, annvq.from_faiss(theirs), x[:3], nprobe=5)
+
+
 def test_result_owns_its_parts():
     ours = annvq.FlatIndex(quantizers()["rotated"].fit(vectors(), recipe=QUICK)).add(vectors(50), np.arange(50) + 7)
     theirs = annvq.to_faiss(ours)
@@ -243,6 +359,12 @@ def test_refusals():
         (lambda: annvq.from_faiss(_trained("PQ2x4", faiss.METRIC_L1)), "METRIC_L2 or METRIC_INNER_PRODUCT"),
         (lambda: annvq.from_faiss(repeated), "must differ from one another"),
         (lambda: annvq.from_faiss(negative), "must not be negative"),
+        (lambda: annvq.from_faiss(_trained("IVF4,Flat")), "raw vectors"),
+        (lambda: annvq.from_faiss(_trained("IVF4,SQ8")), "no scalar"),
+        (
+            lambda: annvq.to_faiss(annvq.RerankIndex(annvq.FlatIndex(wide.quantizer), "float32")),
+            "FlatIndex and IVFIndex do",
+        ),
         (lambda: annvq.from_faiss(sdc), "compares codes with codes"),
         (lambda: annvq.to_faiss(uneven), r"as many bits in every codebook.*\(3, 5\)"),
         (lambda: annvq.to_faiss(residual, fastscan=True), "fastscan needs product codes"),
