@@ -50,19 +50,17 @@ class Stage:
     Attributes:
         learn, base: at most so many vectors.
         effort: share of the iterations of ``fit``'s own recipe.
-        until: share of the time after which no further code is begun.
     """
 
     name: Literal["screened", "measured"]
     learn: int
     base: int
     effort: float
-    until: float
 
 
 # Both at d = 128; vectors of more dimensions are screened on fewer.
-_SCREEN = Stage("screened", learn=4_000, base=6_000, effort=0.2, until=0.5)
-_MEASURE = Stage("measured", learn=1 << 62, base=1 << 62, effort=0.5, until=1.0)
+_SCREEN = Stage("screened", learn=4_000, base=6_000, effort=0.2)
+_MEASURE = Stage("measured", learn=1 << 62, base=1 << 62, effort=0.5)
 _FINALISTS = 3  # by recall, beside the best of each quantizer
 
 
@@ -306,7 +304,7 @@ class _Measuring:
         took = {}
         for c, point in points.items():
             begun = self.elapsed()
-            late = begun + expected[c] > stage.until * self.seconds
+            late = begun + expected[c] > self.seconds
             if late and any(r.stage != "planned" for r in self.result.values()):
                 self.points.remove(point)
                 self.watch.planned(self.points)
