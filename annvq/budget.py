@@ -49,21 +49,18 @@ class Stage:
 
     Attributes:
         learn, base: at most so many vectors.
-        steps, iterations: bounds of the recipe; see :func:`annvq.benchmarks.baselines.annvq.bounded`.
-        until: share of the time after which no further code is begun.
+        effort: share of the iterations of ``fit``'s own recipe.
     """
 
     name: Literal["screened", "measured"]
     learn: int
     base: int
-    steps: int
-    iterations: int
-    until: float
+    effort: float
 
 
 # Both at d = 128; vectors of more dimensions are screened on fewer.
-_SCREEN = Stage("screened", learn=5_000, base=7_500, steps=10, iterations=4, until=0.5)
-_MEASURE = Stage("measured", learn=1 << 62, base=1 << 62, steps=40, iterations=10, until=1.0)
+_SCREEN = Stage("screened", learn=4_000, base=6_000, effort=0.2)
+_MEASURE = Stage("measured", learn=1 << 62, base=1 << 62, effort=0.5)
 _FINALISTS = 3  # by recall, beside the best of each quantizer
 
 
@@ -307,7 +304,7 @@ class _Measuring:
         took = {}
         for c, point in points.items():
             begun = self.elapsed()
-            late = begun + expected[c] > stage.until * self.seconds
+            late = begun + expected[c] > self.seconds
             if late and any(r.stage != "planned" for r in self.result.values()):
                 self.points.remove(point)
                 self.watch.planned(self.points)
@@ -338,9 +335,7 @@ def _measure_one(c: Candidate, data: Any, bits: int, seed: int, stage: Stage) ->
     from annvq.benchmarks.baselines import Budget, make
     from annvq.benchmarks.runners.codes import Timing, measure
 
-    options = {"nbits": max(c.nbits), "norm": c.norm if c.norm else "auto", "steps": stage.steps}
-    if c.kind == "additive":
-        options["iterations"] = stage.iterations
+    options = {"nbits": max(c.nbits), "norm": c.norm if c.norm else "auto", "effort": stage.effort}
     return measure(make(f"annvq.{c.kind}", Budget(c.dim, bits, c.metric), options, seed), data, Timing(5, 3, 1.0))
 
 

@@ -106,7 +106,7 @@ def staged(monkeypatch, tmp_path):
     grid = [("product", n, "auto") for n in (4, 3, 2, 1)] + [("residual", 2, "uint8")]
     monkeypatch.setattr(budget, "_GRID", tuple(grid))
     monkeypatch.setattr(budget, "_FINALISTS", 2)
-    monkeypatch.setattr(budget, "_SCREEN", replace(budget._SCREEN, learn=130, base=300, until=1.0))
+    monkeypatch.setattr(budget, "_SCREEN", replace(budget._SCREEN, learn=130, base=300))
     rng = np.random.default_rng(0)
     return (rng.standard_normal((3000, 6)) @ rng.standard_normal((6, 24))).astype(np.float32)
 

@@ -12,40 +12,59 @@ from annvq.indexes import FlatIndex
 from annvq.quantizers import Quantizer, TableQuantizer
 from annvq.quantizers import make as make_quantizer
 from annvq.quantizers.registry import pays_norm
+from annvq.training.kmeans import KMeans
 from annvq.training.parts import Alternate, BestOf
 from annvq.training.recipe import Part, Recipe, default_recipe
 from annvq.training.rotation import LearnRotation
 from annvq.training.trainer import TrainerPart
 
 NAMES = ("product", "rotated-product", "residual", "additive")
-_BOUNDS = ("steps", "iterations")
+_BOUNDS = ("steps", "effort")
 
 
-def bounded(quantizer: Quantizer, *, steps: int | None = None, iterations: int | None = None) -> Recipe:
-    """The default recipe with its stochastic optimisation bounded to ``steps`` batches, and its alternation of encoding
-    and refitting to ``iterations`` rounds; None leaves a part as it is."""
+def bounded(quantizer: Quantizer, *, steps: int | None = None, effort: float | None = None) -> Recipe:
+    """The default recipe, shortened.
+
+    Args:
+        steps: of its stochastic optimisation; None leaves them as they are.
+        effort: share of the iterations of every part, or None for all of them.
+    """
     recipe = default_recipe(quantizer)
-    return replace(recipe, parts=[_bounded(part, steps, iterations) for part in recipe.parts])
+    parts = [part if effort is None else _shortened(part, effort) for part in recipe.parts]
+    return replace(recipe, parts=[part if steps is None else _stepped(part, steps) for part in parts])
 
 
-def _bounded(part: Part, steps: int | None, iterations: int | None) -> Part:
-    if isinstance(part, TrainerPart) and steps is not None:
+def _stepped(part: Part, steps: int) -> Part:
+    if isinstance(part, TrainerPart):
         return replace(part, trainer=replace(part.trainer, steps=steps))
-    if isinstance(part, LearnRotation) and steps is not None:
+    if isinstance(part, LearnRotation):
         return replace(part, steps=steps, race=min(part.race, steps))
-    if isinstance(part, Alternate) and iterations is not None:
-        return replace(part, plan=replace(part.plan, iterations=iterations))
     if isinstance(part, BestOf):
-        return replace(part, starts=[_bounded(start, steps, iterations) for start in part.starts])
+        return replace(part, starts=[_stepped(start, steps) for start in part.starts])
+    return part
+
+
+def _shortened(part: Part, effort: float) -> Part:
+    def less(count: int) -> int:
+        return max(1, round(effort * count))
+
+    if isinstance(part, TrainerPart):
+        return _stepped(part, less(part.trainer.steps))
+    if isinstance(part, LearnRotation):
+        return replace(part, steps=less(part.steps), race=less(part.race))
+    if isinstance(part, Alternate):
+        return replace(part, plan=replace(part.plan, iterations=less(part.plan.iterations)))
+    if isinstance(part, KMeans):
+        return replace(part, iterations=less(part.iterations))
+    if isinstance(part, BestOf):
+        return replace(part, starts=[_shortened(start, effort) for start in part.starts])
     return part
 
 
 class Code:
     """A quantizer of annvq, searched by FlatIndex; ``bounds`` are those of :func:`bounded`."""
 
-    def __init__(
-        self, quantizer: TableQuantizer, metric: str, norm: Any, seed: int, bounds: dict[str, int | None]
-    ) -> None:
+    def __init__(self, quantizer: TableQuantizer, metric: str, norm: Any, seed: int, bounds: dict[str, Any]) -> None:
         self.quantizer = quantizer
         self.bounds = bounds
         self.index = FlatIndex(quantizer, metric=metric, norm=norm)
@@ -81,8 +100,8 @@ class Code:
 def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> Code:
     """An untrained quantizer.
 
-    Options: ``nbits`` (at most, per codebook), ``norm``, ``beam``, and the bounds of training ``steps`` and
-    ``iterations``.
+    Options: ``nbits`` (at most, per codebook), ``norm``, ``beam``, and of training ``steps`` and ``effort`` (see
+    :func:`bounded`).
     """
     check_options(f"annvq.{name}", options, ("nbits", "norm", "beam", *_BOUNDS))
     needs_norm = pays_norm(name, budget.metric)
