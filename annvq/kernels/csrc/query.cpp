@@ -43,7 +43,11 @@ Query::Query(const QueryTables& tables, const BlockKernels& kernels, int64_t k)
               : labels ? &Query::score<false, true>
                        : &Query::score<false, false>;
     split_ = nibbles && kernels.nibbles;
-    filter_ = kernels.first_choice;
+    // More entries than the tables have would not be finer.
+    const bool small = !nibbles && layout_.norm() == NormKind::none;
+    while (finest_ + 1 < kernels.filter_count && (!small || kernels.filters[finest_].entries < t_.K))
+        finest_++;
+    filter_ = std::min(kernels.first_choice, finest_);
     // Until about k superblocks have been seen, a row in vain for every few superblocks decides nothing.
     next_check_ = std::max<int64_t>(32, k);
     least_.reserve(layout_.M() + 1);
@@ -267,7 +271,7 @@ void Query::reconsider_filter(int64_t first, int64_t last) {
     const auto price = [&](int f) { return costs.column[f] * columns_; };
     const int before = filter_, finer = before + 1, coarser = before - 1;
     int other = before;
-    if (finer < kernels_->filter_count && rows * row_ns() > filtered * (price(finer) - price(before)))
+    if (finer <= finest_ && rows * row_ns() > filtered * (price(finer) - price(before)))
         other = finer;
     else if (coarser >= 0 && price(coarser) < 0.9 * price(before))
         other = coarser;

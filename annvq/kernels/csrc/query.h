@@ -98,7 +98,7 @@ class Query {
 
     // The filter and its tables, once there is a threshold.
     bool everything_ = true;  // score all rows
-    int filter_ = 0;
+    int filter_ = 0, finest_ = 0;
     std::vector<Line> lines_;  // (columns, entries)
     double scaled_for_ = 0;    // the gap that the tables' 253 stands for
     uint8_t threshold_ = 254;
