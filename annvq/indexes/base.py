@@ -262,11 +262,19 @@ def load_index(path: str | os.PathLike[str], *, mmap: bool = False, verify: bool
     from annvq.indexes.files import MAPPED
 
     stored = storage.read(path, FORMAT, VERSIONS, mapped=MAPPED if mmap else (), verify=verify)
-    return _built(stored.config, stored.tensors, os.fspath(path), mapped=mmap and not verify)
+    return _built(stored.config, stored.tensors, os.fspath(path), mapped=mmap, verify=verify)
 
 
-def _built(config: dict[str, Any], tensors: Mapping[str, npt.NDArray[Any]], name: str, mapped: bool = False) -> Index:
+def _built(
+    config: dict[str, Any],
+    tensors: Mapping[str, npt.NDArray[Any]],
+    name: str,
+    *,
+    mapped: bool = False,
+    verify: bool = False,
+) -> Index:
     """The index of a file's header and tensors; FormatError, naming ``name``, where they do not fit together."""
+    from annvq.indexes.files import check_distinct
     from annvq.quantizers.base import from_stored
 
     prefix = "quantizer."
@@ -275,6 +283,8 @@ def _built(config: dict[str, Any], tensors: Mapping[str, npt.NDArray[Any]], name
     try:
         cls = _KINDS[config["kind"]]
         quantizer = from_stored(config["quantizer"], parts, name)
+        if verify and "ids" in own:
+            check_distinct(own["ids"])
         index = cls._from_stored(quantizer, config, own, mapped=mapped)
     except FormatError:
         raise

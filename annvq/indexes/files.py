@@ -93,20 +93,21 @@ def store_from_stored(
     if "ids" not in taken:
         first = positive_int(config["first_id"], "first_id", low=0, high=np.iinfo(np.int64).max - n)
     elif not mapped:
-        _check_ids(taken["ids"])
+        check_distinct(taken["ids"])
     if blocks:
         ids = taken["ids"] if first is None else first
         return empty.filled_from_blocks(taken["codes"], ids, counts, taken.get("relabel"), mapped=mapped)
     codes = unpack(taken["codes"], n, bits, empty.code_dtype)
     ids = np.arange(first, first + n, dtype=np.int64) if first is not None else np.array(taken["ids"])
-    _check_ids(ids)
+    check_distinct(ids)
     lists = np.repeat(np.arange(empty.lists, dtype=np.int32), counts) if empty.lists > 1 else None
     empty.append(codes, taken.get("norms") if empty.norm else None, ids, lists, known_new=True)
     return empty
 
 
-def _check_ids(ids: npt.NDArray[np.int64]) -> None:
-    ordered = np.sort(ids)
+def check_distinct(ids: npt.NDArray[Any]) -> None:
+    """Raise ValueError where a file's ids repeat or are negative."""
+    ordered = np.sort(ids, axis=None)
     if len(ordered) and ordered[0] < 0:
         raise ValueError(f"its ids must not be negative, got {ordered[0]}")
     if (ordered[1:] == ordered[:-1]).any():

@@ -143,7 +143,10 @@ def test_any_history(quantizers, tmp_path):
     History.choices, History.folder = quantizers, tmp_path
     from hypothesis.stateful import run_state_machine_as_test
 
-    run_state_machine_as_test(History, settings=settings(deadline=None, max_examples=25, stateful_step_count=12))
+    try:
+        run_state_machine_as_test(History, settings=settings(deadline=None, max_examples=25, stateful_step_count=12))
+    finally:
+        History.choices = []
 
 
 @pytest.mark.parametrize("choice", range(len(KINDS)))

@@ -13,17 +13,36 @@ from annvq.training import KMeans, Recipe
 
 
 def main(folder: Path) -> None:
-    """One index file of each quantizer, with what a search in it gives."""
+    """Index files of every layout, with what a search in each gives."""
     rng = np.random.default_rng(0)
     x = rng.integers(-20, 20, size=(60, 8)).astype(np.float32)
+    many = rng.integers(-20, 20, size=(700, 8)).astype(np.float32)
+    learn = Recipe((KMeans(5),))
+
+    def fitted(kind, nbits):
+        return annvq.make(kind, dim=8, M=2, nbits=nbits).fit(many if nbits == 8 else x, recipe=learn)
+
+    indexes = {name: annvq.FlatIndex(fitted(name, (3, 4))).add(x, np.arange(60) * 7) for name in KINDS}
+    indexes["nibbles"] = annvq.FlatIndex(fitted("additive", 4)).add(many, rng.permutation(2000)[:700])
+    indexes["bytes"] = annvq.FlatIndex(fitted("product", 8)).add(many)
+    indexes["bytes-norm"] = annvq.FlatIndex(fitted("residual", 8)).add(many, rng.permutation(2000)[:700])
+    indexes["float-norm"] = annvq.FlatIndex(fitted("residual", 5), norm="float32").add(x)
+    wide = annvq.make("product", dim=8, M=2, nbits=(9, 2)).fit(many, recipe=learn)
+    indexes["wide"] = annvq.FlatIndex(wide, metric="cosine").add(many)
+    lists = annvq.IVFIndex(annvq.make("residual", dim=8, M=2, nbits=4), nlist=4, nprobe=2)
+    indexes["lists"] = lists.fit(many, recipe=learn).add(many)
+    lists = annvq.IVFIndex(annvq.make("product", dim=8, M=2, nbits=8), nlist=3, nprobe=2, metric="ip")
+    again = annvq.RerankIndex(lists, "float16", shortlist=20)
+    indexes["reranked"] = again.fit(many, recipe=learn).add(many[:100], rng.permutation(2000)[:100])
+
     expected = {"queries": x[:5]}
-    for name in ("product", "residual", "additive"):
-        q = annvq.make(name, dim=8, M=2, nbits=(3, 4)).fit(x, recipe=Recipe((KMeans(5),)))
-        index = annvq.FlatIndex(q).add(x, np.arange(60) * 7)
+    for name, index in indexes.items():
         index.save(folder / f"{name}.annvq")
         expected[f"{name}.distances"], expected[f"{name}.ids"] = index.search(x[:5], 10)
     np.savez(folder / "expected.npz", **expected)
 
+
+KINDS = ("product", "residual", "additive")
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))

@@ -199,6 +199,25 @@ def test_unread_ids_of_a_map_are_refused_when_they_matter(built, tmp_path):
         loaded.search(x[:5], 10)
         with pytest.raises(ValueError, match="ids must"):
             loaded.remove(np.array([7]))
+        with pytest.raises(ValueError, match="ids must"):
+            loaded.add(x[:2])
+        with pytest.raises(FormatError, match="ids"):
+            annvq.load_index(tmp_path / "bad", mmap=True, verify=True)
+    index.save(tmp_path / "bad")
+    rewritten(tmp_path / "bad", set_config(next_id=int(index.ids[3])))
+    with pytest.raises(ValueError, match="ids must be new"):
+        annvq.load_index(tmp_path / "bad", mmap=True).add(x[:2])
+
+
+def test_a_verified_map_is_still_a_map(built, tmp_path):
+    index, _ = built("bytes")
+    index.save(tmp_path / "i")
+    for verify in (False, True):
+        loaded = annvq.load_index(tmp_path / "i", mmap=True, verify=verify)
+        before = loaded._store.nbytes
+        loaded._store.compact()
+        loaded.remove(index.ids[:400])
+        assert loaded._store.nbytes >= before  # pages of the map are not copied behind the caller's back
 
 
 def archive(header, data=b""):

@@ -10,13 +10,15 @@ import annvq
 FILES = sorted((Path(__file__).parents[1] / "golden").glob("v*/*.annvq"))
 
 
+@pytest.mark.parametrize("mmap", [False, True])
 @pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}-{p.stem}")
-def test_golden(path):
+def test_golden(path, mmap):
     expected = np.load(path.parent / "expected.npz")
-    distances, ids = annvq.load_index(path).search(expected["queries"], 10)
+    distances, ids = annvq.load_index(path, mmap=mmap).search(expected["queries"], 10)
     np.testing.assert_array_equal(ids, expected[f"{path.stem}.ids"])
     np.testing.assert_array_equal(distances, expected[f"{path.stem}.distances"])
 
 
 def test_there_are_golden_files():
-    assert len(FILES) >= 3
+    assert {p.parent.name for p in FILES} == {"v1", "v2"}
+    assert len(FILES) >= 13

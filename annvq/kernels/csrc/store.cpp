@@ -225,6 +225,7 @@ void CodeStore::append_to_list(List& list, const Rows& rows, const int64_t* pick
 int64_t CodeStore::append(const Rows& rows, Fresh fresh) {
     if (rows.n == 0) return 0;
     std::lock_guard<std::mutex> lock(writing_);
+    if (fresh == Fresh::known && !ids_read_) fresh = Fresh::checked;  // nobody can know what is in a map
     if (fresh != Fresh::known) {
         const auto twice = repeated(rows.ids, rows.n);
         if (!twice.empty()) refuse("ids must be new and differ from one another; repeated: " + listed(twice));
@@ -311,15 +312,18 @@ void CodeStore::prepare_lookup() {
         bool up = shape_.lists == 1;
         int64_t last = -1;
         for (const auto& list : s.lists)
-            for (const Piece& piece : list->pieces)
-                for (int64_t r = 0; r < piece.n && up; r++) {
+            for (const Piece& piece : list->pieces) {
+                const int64_t step = piece.chunk->ids ? 1 : std::max<int64_t>(1, piece.n - 1);
+                for (int64_t r = 0; r < piece.n && up; r += step) {
                     up = piece.id(r) > last;
                     last = piece.id(r);
                 }
+            }
         ascending_ = up;
         last_id_ = last;
         ascending_known_ = true;
     }
+    ids_read_ = ids_read_ || ascending_;
     if (ascending_ || mapped_) return;
     IdMap map;
     map.reserve(s.live);
@@ -335,7 +339,7 @@ void CodeStore::prepare_lookup() {
             }
         }
     map_ = std::move(map);
-    mapped_ = true;
+    mapped_ = ids_read_ = true;
 }
 
 bool CodeStore::find_ascending(const List& list, int64_t id, int64_t* piece, int64_t* row) const {
@@ -535,8 +539,7 @@ void CodeStore::adopt(int32_t number, const uint8_t* codes, const int64_t* ids, 
     }
     list.rows += n;
     draft.live += n;
-    mapped_ = false;
-    ascending_known_ = false;
+    mapped_ = ascending_known_ = ids_read_ = false;
     publish(draft);
 }
 

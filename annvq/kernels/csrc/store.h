@@ -171,6 +171,7 @@ class CodeStore {
     bool mapped_ = false;
     bool ascending_ = true;  // one list, ids in ascending order: found by bisection, no map
     bool ascending_known_ = true;
+    bool ids_read_ = true;  // false: adopted, and not known to differ from one another
     int64_t last_id_ = -1;
 };
 
