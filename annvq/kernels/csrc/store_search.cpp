@@ -13,7 +13,7 @@ namespace annvq {
 namespace {
 
 constexpr int64_t kGroup = 16;         // queries that share a pass over all lists
-constexpr int64_t kProbingGroup = 64;  // queries whose probed lists are put together
+constexpr int64_t kProbingGroup = 256;  // queries whose probed lists are put together: a list's codes serve several
 constexpr int64_t kPartBlocks = 16;    // superblocks that are worth a thread
 
 // A query's visit to a list.
