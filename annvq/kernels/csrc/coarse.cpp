@@ -19,24 +19,31 @@ struct Near {
     }
 };
 
-// The `count` lowest of (values[i], i), in order: candidates under a bound are gathered, and the bound is
-// lowered to the best `count` of them whenever there are twice as many.
+// A value that at least `count` of the n values do not exceed: the count-th of the minima of groups, where
+// there are groups enough; they are made side by side, sixteen lanes at a time.
+float bound_of(const float* values, int64_t n, int64_t count) {
+    constexpr int64_t kMost = 1024;
+    float least[kMost];
+    const int64_t groups = (2 * count + kLanes - 1) / kLanes * kLanes;
+    if (groups > kMost || n < 2 * groups) return std::numeric_limits<float>::infinity();
+    std::copy(values, values + groups, least);
+    int64_t from = groups;
+    for (; from + groups <= n; from += groups)
+        for (int64_t g = 0; g < groups; g++) least[g] = std::min(least[g], values[from + g]);
+    std::nth_element(least, least + (count - 1), least + groups);
+    return least[count - 1];
+}
+
+// The `count` lowest of (values[i], i), in order.
 void lowest(const float* values, int64_t n, int64_t count, std::vector<Near>& best) {
-    const int64_t room = std::min(n, std::max<int64_t>(2 * count, 64));
-    best.resize(room + 1);
+    const float bound = bound_of(values, n, count);
+    best.resize(n);
     int64_t held = 0;
-    float bound = std::numeric_limits<float>::infinity();
-    const auto keep_best = [&] {
-        std::nth_element(best.begin(), best.begin() + (count - 1), best.begin() + held);
-        bound = best[count - 1].score;  // later lists lose ties
-        held = count;
-    };
     for (int64_t i = 0; i < n; i++) {
         best[held] = {values[i], static_cast<int32_t>(i)};
-        held += values[i] < bound || i < room;
-        if (held == room && i + 1 < n) keep_best();
+        held += values[i] <= bound;
     }
-    if (held > count) keep_best();
+    if (held > count) std::nth_element(best.begin(), best.begin() + count, best.begin() + held);
     std::sort(best.begin(), best.begin() + count);
     best.resize(count);
 }
