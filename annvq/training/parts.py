@@ -51,19 +51,28 @@ class Refit:
 
 @dataclass(frozen=True)
 class Alternate:
-    """Learn additive codebooks anew, by local search and least squares in turn, perturbed and cooled; see
+    """Learn codebooks by local search and least squares in turn, perturbed and cooled; see
     :mod:`annvq.training.alternating`.
 
     Codebooks learned before are kept where the result is worse on the validation rows.
+
+    Args:
+        plan: how to alternate.
+        warm: start from the quantizer's codebooks and own codes, not from scratch. Codebooks that are graded from
+            coarse to fine stay so.
     """
 
     plan: Alternation = field(default_factory=Alternation)
+    warm: bool = False
 
     def __call__(self, quantizer: "SumQuantizer", data: TrainingData) -> None:
         before = quantizer.codebooks_copy()
         lowest = data.validation_error(quantizer) if bool(quantizer.fitted) else math.inf
         seed = data.seed(1 << 18) % (1 << 31)
-        entries, _ = train_additive(data.train, quantizer.sizes, self.plan, seed=seed, progress=data.progress)
+        codes = quantizer.encode(data.train) if self.warm else None
+        entries, _ = train_additive(
+            data.train, quantizer.sizes, self.plan, seed=seed, codes=codes, progress=data.progress
+        )
         _take(quantizer, entries)
         if data.validation_error(quantizer) > lowest:
             _take(quantizer, before)

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from annvq.arrays import Array, positive_int
 from annvq.quantizers.base import Quantizer
+from annvq.training.alternating import Alternation
 from annvq.training.data import TrainingData, prepare
 from annvq.training.kmeans import KMeans
 from annvq.training.parts import Alternate, BestOf, Refit
@@ -53,14 +54,17 @@ class Recipe:
         quantizer.train(was_training)
 
 
+WARM = Alternation(iterations=12, rounds=2, temperature=0.4)
+
+
 def default_recipe(quantizer: Quantizer) -> Recipe:
     """The recipe of ``fit``.
 
-    Product codebooks: k-means, then stochastic optimisation by NSVQ. Residual ones: residual k-means, joint refits in
-    closed form, then NSVQ. Additive ones: learned from scratch by local search and least squares under cooling noise,
-    or by residual k-means where that is better on held-out rows; joint refits, then NSVQ. Refits and NSVQ keep the
-    codebooks that are best on held-out rows, so they never make them worse on those. Behind a rotation, product
-    codebooks are learned together with it; behind any other transform, codebooks as if there were none.
+    Product codebooks: k-means, then stochastic optimisation by NSVQ. Residual ones: residual k-means, local search and
+    least squares in turn under a little noise, joint refits to their own search, then NSVQ. Additive ones: the same, or
+    local search and least squares from scratch under more noise, whichever is better on held-out rows. Refits and NSVQ
+    keep the codebooks that are best on held-out rows, so they never make them worse on those. Behind a rotation,
+    product codebooks are learned together with it; behind any other transform, codebooks as if there were none.
     """
     from annvq.quantizers.product import ProductVQ
     from annvq.quantizers.transform import Rotation, Transformed
@@ -72,9 +76,12 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
         inner = default_recipe(quantizer.quantizer)
         return replace(inner, parts=[Inside(part) for part in inner.parts])
     if quantizer.kind == "residual":
-        return Recipe((KMeans(10), Refit(), nsvq_part(steps=40)))
+        return Recipe((KMeans(10), Alternate(WARM, warm=True), Refit(3), nsvq_part(steps=40)))
     if quantizer.kind == "additive":
-        return Recipe((BestOf((KMeans(10), Alternate()), finish=Refit(3)), nsvq_part(steps=20)))
+        # A step costs the more the more entries there are: beyond 8x8 bits there are fewer.
+        scratch = Alternation(iterations=min(50, max(10, 50 * 2048 // sum(quantizer.sizes))))
+        starts = (KMeans(10), Alternate(WARM, warm=True), Alternate(scratch))
+        return Recipe((BestOf(starts, finish=Refit(3)), nsvq_part(steps=20)))
     return Recipe((KMeans(40), nsvq_part(steps=200)))
 
 
