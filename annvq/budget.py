@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import sqrt
+from statistics import fmean
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -301,10 +302,12 @@ class _Measuring:
         }
         self.points += points.values()
         self.watch.planned(self.points)
-        took = {}
+        took: dict[Candidate, float] = {}
         for c, point in points.items():
             begun = self.elapsed()
-            late = begun + expected[c] > self.seconds
+            # What nothing is known of will take about as long as those before.
+            needed = expected[c] or fmean(took.values() or [0.0])
+            late = begun + needed > self.seconds
             if late and any(r.stage != "planned" for r in self.result.values()):
                 self.points.remove(point)
                 self.watch.planned(self.points)

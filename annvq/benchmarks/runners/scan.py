@@ -68,6 +68,7 @@ class _Session:
     workers: dict[tuple[str, str | None], Scanner | str] = field(default_factory=dict)
     held: tuple[str, str, int] | None = None
     root: Path | None = None
+    nearest: dict[tuple[str, int], npt.NDArray[np.int64]] = field(default_factory=dict)
 
     def folder(self, key: tuple[str, str, int]) -> Path:
         """The codes of (data set, code, M), made when first asked for."""
@@ -101,6 +102,12 @@ class _Session:
             except RuntimeError:
                 continue
         return found or [self.worker("faiss", None)]
+
+    def neighbors(self, data: Vectors, n: int) -> npt.NDArray[np.int64]:
+        """The nearest of the first n base vectors to each query, (nq, 1)."""
+        if (data.name, n) not in self.nearest:
+            self.nearest[data.name, n] = exact_neighbors(data.base[:n], data.queries, 1)[0]
+        return self.nearest[data.name, n]
 
     def _forget(self) -> None:
         if self.root is not None:
@@ -224,7 +231,7 @@ def _found(
     data = session.real.get(cell["dataset"])
     if data is not None and not cell["filter"]:
         base, queries = data.base[: cell["n"]], data.queries[:nq]
-        nearest = exact_neighbors(base, queries, 1)[0]
+        nearest = session.neighbors(data, cell["n"])[:nq]
         for name, found in zip(("recall@1", "rival_recall@1"), ids, strict=True):
             out[name] = metrics.recalls(found, base, queries, nearest, "l2")["recall@1"]
     return out
