@@ -197,8 +197,8 @@ void encode_product(const EncoderBooks& b, const int32_t* offsets, const float* 
     });
 }
 
-void encode_beam(const EncoderBooks& b, const float* x, int64_t n, int32_t beam, bool any_order,
-                 int32_t keep, uint16_t* codes, int threads) {
+void encode_beam(const EncoderBooks& b, const float* x, int64_t n, int32_t beam, bool any_order, int32_t keep,
+                 uint16_t* codes, int threads) {
     const EncodeKernels& k = kernels();
     for_blocks(b, x, n, k.beam_scratch(b, kBlock, beam, any_order), threads,
                [&](const float* block, int64_t i, int64_t rows, float* scratch) {
@@ -317,7 +317,7 @@ void encode_iterated(const EncoderBooks& b, const PairTables& t, const float* x,
                      const IteratedPlan& plan, uint16_t* codes, int threads) {
     parallel_for((n + kInStep - 1) / kInStep, threads, [&](int64_t chunk) {
         const int64_t from = chunk * kInStep, rows = std::min(kInStep, n - from);
-        Scratch products(kBlock * b.padded), state(rows * (24 + 2 * b.M) / 4 + 1);
+        Scratch products(kBlock * b.padded), state(rows * (20 + 2 * b.M) / 4 + 1);
         const AlignedShorts unary(rows * t.first[t.M]);
         std::vector<float> shifted(rows * b.width), residual(b.width);
         for (int64_t r = 0; r < rows; r++)

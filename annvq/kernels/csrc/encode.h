@@ -124,7 +124,7 @@ struct EncodeKernels {
     int64_t (*local_search_scratch)(const EncoderBooks&, int64_t vectors, int32_t open, int32_t width);
     void (*local_search)(const EncoderBooks&, const float* x, int64_t vectors, const int32_t* schedule,
                          int32_t rounds, int32_t open, int32_t width, uint16_t* codes, float* scratch);
-    // unary (vectors, first[M]) int16; scratch: vectors * (24 + 2 * M) bytes on an 8-byte boundary.
+    // unary (vectors, first[M]) int16; scratch: vectors * (20 + 2 * M) bytes on an 8-byte boundary.
     void (*iterated)(const PairTables&, const int16_t* unary, int64_t vectors, const IteratedPlan&,
                      uint16_t* codes, unsigned char* scratch);
 };

@@ -45,8 +45,7 @@ struct IteratedSearch {
     const PairTables& tables;
     const int16_t* const unary;
     const int64_t vectors;
-    int32_t* score;   // of the trial codes, up to a constant of the vector
-    int32_t* best;    // of the codes kept
+    int32_t* best;    // score of the codes kept, up to a constant of the vector
     uint64_t* stale;  // bit m: codebook m has not been updated since another code changed
     uint64_t* salt;   // makes the vectors' perturbations differ
     uint16_t* trial;  // (vectors, M)
@@ -56,7 +55,7 @@ struct IteratedSearch {
         return unary + v * tables.first[tables.M] + tables.first[m];
     }
 
-    // Saturating sums in the order of lowest_sum.
+    // Score of codes, up to a constant of the vector.
     int32_t total(int64_t v, const uint16_t* codes) const {
         int32_t sum = 0;
         for (int m = 0; m < tables.M; m++) {
@@ -87,7 +86,6 @@ struct IteratedSearch {
         }
         stale[v] &= ~(uint64_t{1} << m);
         if (lowest_value >= present) return;
-        score[v] += lowest_value - present;
         codes[m] = static_cast<uint16_t>(found);
         stale[v] = all() & ~(uint64_t{1} << m);
     }
@@ -109,22 +107,25 @@ struct IteratedSearch {
                 trial[v * tables.M + m] = codes[v * tables.M + m];
                 salt[v] = mix(salt[v] + codes[v * tables.M + m] + 0x9E3779B97F4A7C15ull);
             }
-            best[v] = score[v] = total(v, trial + v * tables.M);
+            best[v] = total(v, trial + v * tables.M);
         }
+    }
+
+    bool differ(const uint16_t* a, const uint16_t* b) const {
+        for (int m = 0; m < tables.M; m++)
+            if (a[m] != b[m]) return true;
+        return false;
     }
 
     void keep_better(uint16_t* codes) {
         for (int64_t v = 0; v < vectors; v++) {
             uint16_t *kept = codes + v * tables.M, *found = trial + v * tables.M;
-            // A lower sum of saturated scores may still be a higher total: the total decides.
-            const int32_t value = score[v] < best[v] ? total(v, found) : best[v];
-            if (value < best[v]) {
-                best[v] = value;
-                for (int m = 0; m < tables.M; m++) kept[m] = found[m];
-            } else {
-                for (int m = 0; m < tables.M; m++) found[m] = kept[m];
-            }
-            score[v] = best[v];
+            if (!differ(kept, found)) continue;
+            const int32_t value = total(v, found);
+            const bool better = value < best[v];
+            if (better) best[v] = value;
+            uint16_t *to = better ? kept : found, *from = better ? found : kept;
+            for (int m = 0; m < tables.M; m++) to[m] = from[m];
         }
     }
 
@@ -138,7 +139,6 @@ struct IteratedSearch {
                 const uint64_t random = mix(salt[v] + mix(draw + i));
                 codes[m] = static_cast<uint16_t>((random >> 32) * tables.sizes[m] >> 32);
             }
-            score[v] = total(v, codes);
         }
     }
 
@@ -169,11 +169,10 @@ struct IteratedSearch {
 
 inline void iterated_search(const PairTables& tables, const int16_t* unary, int64_t vectors,
                             const IteratedPlan& plan, uint16_t* codes, unsigned char* scratch) {
-    auto* score = reinterpret_cast<int32_t*>(scratch);
-    auto* stale = reinterpret_cast<uint64_t*>(score + 2 * vectors);
+    auto* stale = reinterpret_cast<uint64_t*>(scratch);
+    auto* best = reinterpret_cast<int32_t*>(stale + 2 * vectors);
     IteratedSearch search{
-        tables,          unary, vectors,         score,
-        score + vectors, stale, stale + vectors, reinterpret_cast<uint16_t*>(stale + 2 * vectors)};
+        tables, unary, vectors, best, stale, stale + vectors, reinterpret_cast<uint16_t*>(best + vectors)};
     search.run(plan, codes);
 }
 
