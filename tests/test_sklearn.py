@@ -14,6 +14,16 @@ import annvq
 from annvq.arrays import host_array, to_numpy
 from annvq.sklearn import QuantizedKNeighborsTransformer
 
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Data this small are not worth a second thread."""
+    before = annvq.get_num_threads()
+    annvq.set_num_threads(1)
+    yield
+    annvq.set_num_threads(before)
+
+
 SMALL = {"bits": 24, "refine": 10, "random_state": 0}
 
 

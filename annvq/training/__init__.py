@@ -6,6 +6,7 @@ from annvq.training.kmeans import KMeans
 from annvq.training.parts import Alternate, BestOf, Refit
 from annvq.training.recipe import Recipe, default_recipe
 from annvq.training.replacement import Replacement
+from annvq.training.rotation import LearnLinearMap, LearnRotation
 from annvq.training.trainer import Trainer, TrainerPart
 
 __all__ = [
@@ -16,6 +17,8 @@ __all__ = [
     "Estimator",
     "History",
     "KMeans",
+    "LearnLinearMap",
+    "LearnRotation",
     "Recipe",
     "Refit",
     "Replacement",

@@ -68,11 +68,13 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
     """
     from annvq.quantizers.product import ProductVQ
     from annvq.quantizers.transform import Rotation, Transformed
-    from annvq.training.rotation import Inside, LearnRotation
+    from annvq.training.rotation import Inside, LearnLinearMap, LearnRotation
 
     if isinstance(quantizer, Transformed):
         if isinstance(quantizer.transform, Rotation) and isinstance(quantizer.quantizer, ProductVQ):
             return Recipe((LearnRotation(),))
+        if isinstance(quantizer.quantizer, ProductVQ):
+            return Recipe((LearnLinearMap(),))
         inner = default_recipe(quantizer.quantizer)
         return replace(inner, parts=[Inside(part) for part in inner.parts])
     if quantizer.kind == "residual":

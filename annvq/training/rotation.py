@@ -2,20 +2,20 @@
 
 import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy import linalg
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from annvq.arrays import F32, positive_int
 from annvq.kernels.encode import ProductEncoder
 from annvq.quantizers.base import TableQuantizer
 from annvq.quantizers.product import ProductVQ
-from annvq.quantizers.transform import Rotation, Transformed, row_products
+from annvq.quantizers.transform import LinearMap, Rotation, Transformed, row_products
 from annvq.training.data import TrainingData
 from annvq.training.kmeans import product_kmeans
 from annvq.training.least_squares import indicator
@@ -100,6 +100,59 @@ class LearnRotation:
         quantizer.transform.set_matrix(best.best[0])
         inner.set_codebooks(np.split(best.best[1], inner.offsets[1:-1]))
         quantizer.mark_fitted()
+
+
+@dataclass(frozen=True)
+class LearnLinearMap:
+    """A recipe part for product codebooks behind a :class:`LinearMap`: first a rotation, as :class:`LearnRotation`
+    finds it, then any map, by NSVQ over the whole quantizer (the gradient reaches the map through decoding).
+
+    The rotation stays where the freedom brings nothing on the validation rows.
+
+    Args:
+        rotation: how the rotation is learned.
+        steps: batches of the second stage.
+        batch_size: rows of a batch.
+        learning_rate: step size of map and codebooks, relative to the data's root-mean-square coordinate.
+    """
+
+    rotation: LearnRotation = field(default_factory=LearnRotation)
+    steps: int = 200
+    batch_size: int = 1024
+    learning_rate: float = 5e-4
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size"):
+            positive_int(getattr(self, name), name)
+
+    def __call__(self, quantizer: Transformed, data: TrainingData) -> None:
+        inner, mapping = quantizer.quantizer, quantizer.transform
+        if not isinstance(mapping, LinearMap) or not isinstance(inner, ProductVQ):
+            raise TypeError(f"LearnLinearMap learns a LinearMap before a ProductVQ, got {quantizer!r}")
+        rotated = Transformed(Rotation(quantizer.dim), inner)
+        self.rotation(rotated, data)
+        mapping.set_matrix(rotated.transform.matrix().detach().numpy())
+        quantizer.mark_fitted()
+        self._descend(quantizer, [mapping.weight, inner.weight], data)
+
+    def _descend(self, quantizer: Transformed, parameters: list[nn.Parameter], data: TrainingData) -> None:
+        rng = np.random.default_rng(data.seed(1 << 20))
+        batch = min(self.batch_size, len(data.train))
+        optimizer = torch.optim.Adam(parameters, lr=self.learning_rate, betas=(0.9, 0.99))
+        best, lowest = [p.detach().clone() for p in parameters], data.validation_error(quantizer)
+        for step in range(1, self.steps + 1):
+            optimizer.param_groups[0]["lr"] = self.learning_rate * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+            x = torch.from_numpy(data.train[rng.integers(0, len(data.train), batch)])
+            quantizer.train()
+            loss = (quantizer(x).xhat - x).square().sum(1).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if step % max(1, self.steps // 4) == 0 and (error := data.validation_error(quantizer)) < lowest:
+                best, lowest = [p.detach().clone() for p in parameters], error
+        with torch.no_grad():
+            for parameter, value in zip(parameters, best, strict=True):
+                parameter.copy_(value)
 
 
 def starts(x: F32, width: int) -> list[F32]:

@@ -54,3 +54,10 @@ def test_ivf_search(monkeypatch, tmp_path):
     results = run("ivf_search.py", monkeypatch, str(path), "--codebooks=2", f"--out={tmp_path / 'index'}")
     assert results["codes"] < results["re-ranked"]
     assert results["all lists, 500 re-ranked"] > 0.99
+
+
+def test_faiss_bridge(monkeypatch):
+    results = run("faiss_bridge.py", monkeypatch, "--base=2000", "--learn=1500")
+    assert results["same from FAISS"] > 0.95
+    assert results["same to FAISS"] > 0.95
+    assert results["learned rotation"] < 1.05 * results["FAISS OPQ"]

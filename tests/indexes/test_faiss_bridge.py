@@ -74,6 +74,16 @@ def test_additive_from_faiss_and_back(kind, search_type):
     assert len(more) == 700
 
 
+def test_norms_that_faiss_adds_up_itself():
+    x = vectors()
+    theirs = faiss.IndexResidualQuantizer(D, 3, 4, L2, AQ.ST_norm_from_LUT)
+    theirs.train(x)
+    theirs.add(x[:300])
+    ours = annvq.from_faiss(theirs)
+    assert ours.norm == "float32"
+    assert_same_search(theirs, ours, x[400:407])
+
+
 @pytest.mark.parametrize("kind", ADDITIVE)
 def test_additive_inner_product(kind):
     x = vectors()

@@ -5,7 +5,7 @@ import pytest
 
 import annvq
 from annvq.training import Recipe
-from annvq.training.rotation import LearnRotation, starts
+from annvq.training.rotation import LearnLinearMap, LearnRotation, starts
 
 BRISK = LearnRotation(steps=300, race=40, batch_size=256, alternations=3, polish=3)
 
@@ -65,5 +65,17 @@ def test_other_transforms_learn_their_codebooks():
             q = annvq.make("transformed", transform=transform, quantizer=inner, dim=8, M=2, nbits=4).fit(x)
             assert error(q, held) < 0.5 * float(np.square(held - held.mean(0)).sum(1).mean())
             assert q.has_norm_levels
+
+
+def test_a_linear_map_is_no_worse_than_a_rotation():
+    x, held = correlated(3000, 0), correlated(2000, 1)
+    rotated = annvq.RotatedProductVQ(8, 2, 4).fit(x, recipe=Recipe((BRISK,)))
+    freer = annvq.make("transformed", transform={"kind": "linear", "dim": 8, "shift": True}, dim=8, M=2, nbits=4)
+    freer.fit(x, recipe=Recipe((LearnLinearMap(BRISK, steps=100),)))
+    assert error(freer, held) < 1.01 * error(rotated, held)
+    np.testing.assert_allclose(freer.transform.shift, x.mean(0), atol=1e-3)
+    assert freer.has_norm_levels
+    with pytest.raises(TypeError, match="LearnLinearMap learns a LinearMap"):
+        rotated.fit(x, recipe=Recipe((LearnLinearMap(BRISK),)))
     with pytest.raises(TypeError, match="LearnRotation learns a Rotation"):
         annvq.make("transformed", dim=8, M=2, nbits=4).fit(x, recipe=Recipe((BRISK,)))
