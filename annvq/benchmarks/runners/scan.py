@@ -203,7 +203,7 @@ def _measure(session: _Session, cell: dict[str, Any]) -> dict[str, Any]:
     row["ns_per_vector"] = 1e9 / (row["qps"] * cell["n"])
     row["lookups_per_ns"] = row["qps"] * lookups / 1e9
     rival = next(side for side in theirs if side.worker.level == row["rival_simd"])
-    return row if cell["rival"] in OWN else {**row, **_found(session, cell, folder, ours, rival, row["rival_nq"])}
+    return row if cell["rival"] in OWN else {**row, **_found(session, cell, folder, ours, rival)}
 
 
 def _allowed(folder: Path, cell: dict[str, Any], seed: int) -> Path | None:
@@ -219,21 +219,18 @@ def _allowed(folder: Path, cell: dict[str, Any], seed: int) -> Path | None:
     return path
 
 
-def _found(
-    session: _Session, cell: dict[str, Any], folder: Path, ours: Side, rival: Side, nq: int
-) -> dict[str, float | None]:
+def _found(session: _Session, cell: dict[str, Any], folder: Path, ours: Side, rival: Side) -> dict[str, float | None]:
     """What both find: the share of equal ids, and recall@1 on real data where nothing is filtered."""
     ids: list[npt.NDArray[np.int64]] = []
     for side in (ours, rival):
-        side.search(nq, ids=folder / "found.npy")
+        side.search(cell["nq"], ids=folder / "found.npy")
         ids.append(np.load(folder / "found.npy"))
     out: dict[str, float | None] = {"same_ids": float((ids[0] == ids[1]).mean())}
     data = session.real.get(cell["dataset"])
     if data is not None and not cell["filter"]:
-        base, queries = data.base[: cell["n"]], data.queries[:nq]
-        nearest = session.neighbors(data, cell["n"])[:nq]
+        base, nearest = data.base[: cell["n"]], session.neighbors(data, cell["n"])
         for name, found in zip(("recall@1", "rival_recall@1"), ids, strict=True):
-            out[name] = metrics.recalls(found, base, queries, nearest, "l2")["recall@1"]
+            out[name] = metrics.recalls(found, base, data.queries, nearest, "l2")["recall@1"]
     return out
 
 
