@@ -131,6 +131,21 @@ def test_all_rows_alike(level, threads):
     assert np.unique(distances).size == 1
 
 
+@pytest.mark.parametrize("k", [1, 30])
+def test_a_query_shared_by_threads(level, k):
+    # So many bytes of codes that one query's superblocks are shared out and merged.
+    rng = np.random.default_rng(k)
+    codes = rng.integers(0, 256, (100_000, 64), dtype=np.uint8)
+    codes[50_000:] = codes[:50_000]  # ties across the parts
+    luts, bias = rng.random((1, 64, 256)).astype(np.float32), np.ones(1, np.float32)
+    expected = reference.scan(codes, luts, bias, k)
+    for threads in (1, 2, 3):
+        with mock.patch.object(kernels, "_threads", return_value=threads):
+            got = kernels.scan_blocks(kernels.pack_blocks(codes), luts, bias, k)
+        np.testing.assert_array_equal(got[1], expected[1])
+        np.testing.assert_array_equal(got[0].view(np.uint32), expected[0].view(np.uint32))
+
+
 @pytest.mark.parametrize("nbits", [1, 2, 3, 4])
 @pytest.mark.parametrize("M", [1, 2, 7, 16])
 def test_codes_two_to_a_byte(level, nbits, M):

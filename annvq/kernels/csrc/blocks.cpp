@@ -8,7 +8,8 @@
 namespace annvq {
 namespace {
 
-constexpr int64_t kGroup = 16;  // queries that share a pass
+constexpr int64_t kGroup = 16;           // queries that share a pass
+constexpr int64_t kPartBytes = 1 << 21;  // of codes that are worth starting a thread for
 
 std::vector<uint64_t> kept_words(const Blocks& blocks) {
     std::vector<uint64_t> words(superblocks(blocks.segment.n) * 8, 0);
@@ -31,7 +32,8 @@ void scan_blocks(const Blocks& blocks, const BlockKernels& kernels, const float*
     const int64_t share = std::max<int64_t>(1, std::min(kGroup, (nq + threads - 1) / threads));
     const int64_t groups = (nq + share - 1) / share;
     // With fewer queries than threads, each query's superblocks are shared out instead.
-    const int64_t parts = groups ? std::max<int64_t>(1, std::min<int64_t>(threads / groups, count / 16)) : 1;
+    const int64_t worth = blocks.layout.bytes(segment.n) / kPartBytes;
+    const int64_t parts = groups ? std::max<int64_t>(1, std::min<int64_t>(threads / groups, worth)) : 1;
     std::vector<std::vector<Query>> found(groups * parts);
     parallel_for(groups * parts, threads, [&](int64_t task) {
         const int64_t g = task / parts, part = task % parts, stop = std::min(nq, (g + 1) * share);

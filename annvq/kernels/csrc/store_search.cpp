@@ -12,9 +12,9 @@
 namespace annvq {
 namespace {
 
-constexpr int64_t kGroup = 16;          // queries that share a pass over all lists
-constexpr int64_t kProbingGroup = 256;  // queries whose probed lists are put together
-constexpr int64_t kPartBlocks = 16;     // superblocks that are worth a thread
+constexpr int64_t kGroup = 16;           // queries that share a pass over all lists
+constexpr int64_t kProbingGroup = 256;   // queries whose probed lists are put together
+constexpr int64_t kPartBytes = 1 << 21;  // of codes that are worth starting a thread for
 
 // A query's visit to a list.
 struct Visit {
@@ -34,7 +34,7 @@ class Search {
         share_ = std::clamp<int64_t>((a_.nq + a_.threads - 1) / a_.threads, 1, most);
         const int64_t groups = (a_.nq + share_ - 1) / share_;
         parts_ = groups
-                     ? std::clamp<int64_t>(a_.threads / groups, 1, std::max<int64_t>(1, work() / kPartBlocks))
+                     ? std::clamp<int64_t>(a_.threads / groups, 1, std::max<int64_t>(1, work() / kPartBytes))
                      : 1;
         std::vector<Group> done(groups * parts_);
         parallel_for(groups * parts_, a_.threads, [&](int64_t task) {
@@ -56,7 +56,7 @@ class Search {
   private:
     using Group = std::vector<Q>;
 
-    // Superblocks that one query scans, about.
+    // Bytes of codes that one query scans, about.
     int64_t work() const {
         int64_t blocks = 0;
         if (!a_.probes)
@@ -64,7 +64,8 @@ class Search {
         else
             for (int64_t p = 0; p < a_.P; p++)
                 if (a_.probes[p] >= 0) blocks += lists_[a_.probes[p]].blocks;
-        return blocks;
+        const int64_t bytes = store_.shape().wide ? 2 : 1;
+        return blocks * store_.layout().columns() * kBlock * bytes;
     }
 
     Q make(int64_t query) const {
