@@ -241,3 +241,12 @@ def test_memory_follows_the_rows():
     assert store.nbytes <= 1.4 * 750_000
     store.remove(np.arange(1, 300_000, 2))
     assert len(store) == store.nbytes == 0
+
+
+def test_memory_does_not_grow_with_replacements():
+    store, rng = CodeStore(4, [256] * 4, lists=2), np.random.default_rng(0)
+    for _ in range(60):
+        ids = rng.permutation(6000)[:4000]
+        store.replace(np.zeros((4000, 4), np.uint8), None, ids, (ids % 2).astype(np.int32))
+    assert len(store) == 6000
+    assert store.nbytes < 3 * 24_000

@@ -88,6 +88,17 @@ struct CodeStore::Draft {
     }
 };
 
+// Forgets the map, to be made anew, unless a change went through.
+struct CodeStore::MapGuard {
+    CodeStore* store;
+    bool done = false;
+    ~MapGuard() {
+        if (done) return;
+        store->mapped_ = false;
+        store->map_.clear();
+    }
+};
+
 CodeStore::CodeStore(StoreShape shape, const uint8_t* relabel)
     : shape_(std::move(shape)), layout_(shape_.M, shape_.norm, nibbles(shape_, relabel), relabel) {
     auto first = std::make_shared<Snapshot>();
@@ -231,17 +242,12 @@ int64_t CodeStore::append(const Rows& rows, Fresh fresh) {
         if (!twice.empty()) refuse("ids must be new and differ from one another; repeated: " + listed(twice));
     }
     if (fresh == Fresh::checked) require_new(rows.ids, rows.n);
+    if (fresh == Fresh::replaces) prepare_lookup();
 
     Draft draft(*current_);
-    std::vector<int64_t> replaced;
-    if (fresh == Fresh::replaces) {
-        prepare_lookup();
-        int32_t list;
-        int64_t piece, row;
-        for (int64_t i = 0; i < rows.n; i++)
-            if (locate(*current_, rows.ids[i], &list, &piece, &row)) replaced.push_back(rows.ids[i]);
-        kill(draft, replaced.data(), static_cast<int64_t>(replaced.size()));
-    }
+    MapGuard guard{this};
+    const int64_t replaced = fresh == Fresh::replaces ? kill(draft, rows.ids, rows.n) : 0;
+    rewrite_edited(draft);
     // Ids that go back end the ascending order; places are then kept in the map.
     bool ascending = ascending_;
     int64_t last = last_id_;
@@ -249,46 +255,43 @@ int64_t CodeStore::append(const Rows& rows, Fresh fresh) {
         ascending = rows.ids[i] > last;
         last = rows.ids[i];
     }
-    if (ascending_known_ && ascending_ && !ascending) mapped_ = false;
+    append_rows(draft, rows);
+    publish(draft);
+    ascending_ = ascending;
+    last_id_ = last;
+    guard.done = true;
+    return replaced;
+}
 
+// Appends rows to their lists, and to the map where there is one.
+void CodeStore::append_rows(Draft& draft, const Rows& rows) {
     std::vector<int64_t> order(rows.n);
     std::iota(order.begin(), order.end(), int64_t{0});
     const auto list_of = [&](int64_t i) { return rows.lists ? rows.lists[i] : 0; };
     if (rows.lists)
         std::stable_sort(order.begin(), order.end(),
                          [&](int64_t a, int64_t b) { return list_of(a) < list_of(b); });
-    struct Tail {
-        int32_t list;
-        int64_t piece, row;
-    };
-    std::vector<Tail> before;
+    draft.live += rows.n;
+    if (mapped_) map_.reserve(draft.live);
     for (int64_t i = 0, next; i < rows.n; i = next) {
         const int32_t number = list_of(order[i]);
         for (next = i; next < rows.n && list_of(order[next]) == number;) next++;
         List& list = draft.edit(number);
-        const int64_t pieces = static_cast<int64_t>(list.pieces.size());
-        before.push_back({number, std::max<int64_t>(0, pieces - 1), pieces ? list.pieces.back().n : 0});
+        const size_t last = list.pieces.empty() ? 0 : list.pieces.size() - 1;
+        const int64_t filled = list.pieces.empty() ? 0 : list.pieces.back().n;
         append_to_list(list, rows, order.data() + i, next - i);
+        if (mapped_) map_rows(list, last, filled);
     }
-    draft.live += rows.n;
-    if (mapped_) map_.reserve(draft.live);
-    // Nothing below can fail.
-    if (mapped_) {
-        for (int64_t id : replaced) map_.erase(id);
-        for (const Tail& t : before) {
-            const List& list = *draft.edited[t.list];
-            for (int64_t p = t.piece; p < static_cast<int64_t>(list.pieces.size()); p++) {
-                const Piece& piece = list.pieces[p];
-                const uint64_t serial = piece.chunk->serial;
-                for (int64_t r = p == t.piece ? t.row : 0; r < piece.n; r++)
-                    map_.set(piece.id(r), serial << kPlaceBits | static_cast<uint64_t>(r));
-            }
-        }
+}
+
+// Puts live rows of a list into the map, from a row of a piece on.
+void CodeStore::map_rows(const List& list, size_t piece, int64_t row) {
+    for (size_t p = piece; p < list.pieces.size(); p++, row = 0) {
+        const uint64_t serial = list.pieces[p].chunk->serial;
+        for (int64_t r = row; r < list.pieces[p].n; r++)
+            if (list.pieces[p].is_live(r))
+                map_.set(list.pieces[p].id(r), serial << kPlaceBits | static_cast<uint64_t>(r));
     }
-    ascending_ = ascending;
-    last_id_ = last;
-    publish(draft);
-    return static_cast<int64_t>(replaced.size());
 }
 
 // -- ids --
@@ -374,9 +377,10 @@ bool CodeStore::locate(const Snapshot& s, int64_t id, int32_t* list, int64_t* pi
     return true;
 }
 
-void CodeStore::kill(Draft& draft, const int64_t* ids, int64_t n) {
+// Marks the rows of those ids that are there as removed; returns how many.
+int64_t CodeStore::kill(Draft& draft, const int64_t* ids, int64_t n) {
     int32_t list;
-    int64_t piece, row;
+    int64_t piece, row, killed = 0;
     for (int64_t i = 0; i < n; i++) {
         if (!locate(*current_, ids[i], &list, &piece, &row)) continue;
         List& l = draft.edit(list);
@@ -385,7 +389,9 @@ void CodeStore::kill(Draft& draft, const int64_t* ids, int64_t n) {
         p.dead++;
         l.dead++;
         draft.live--;
+        killed++;
     }
+    return killed;
 }
 
 void CodeStore::remove(const int64_t* ids, int64_t n) {
@@ -401,13 +407,13 @@ void CodeStore::remove(const int64_t* ids, int64_t n) {
         if (!locate(*current_, ids[i], &list, &piece, &row)) missing.push_back(ids[i]);
     if (!missing.empty()) refuse("ids must be stored in the index; not there: " + listed(missing));
     Draft draft(*current_);
+    MapGuard guard{this};
     kill(draft, ids, n);
     if (mapped_)
         for (int64_t i = 0; i < n; i++) map_.erase(ids[i]);
-    std::vector<int32_t> touched;
-    for (const auto& [number, edited] : draft.edited) touched.push_back(number);
-    for (int32_t number : touched) rewrite(draft, number, false);
+    rewrite_edited(draft);
     publish(draft);
+    guard.done = true;
 }
 
 void CodeStore::contains(const int64_t* ids, int64_t n, uint8_t* out) {
@@ -483,19 +489,22 @@ void CodeStore::rewrite(Draft& draft, int32_t number, bool all) {
         }
     }
     flush();
-    if (!mapped_) return;
-    for (const Piece& piece : list.pieces) {
-        const uint64_t serial = piece.chunk->serial;
-        for (int64_t r = 0; r < piece.n; r++)
-            if (piece.is_live(r)) map_.set(piece.id(r), serial << kPlaceBits | static_cast<uint64_t>(r));
-    }
+    if (mapped_) map_rows(list, 0, 0);
+}
+
+void CodeStore::rewrite_edited(Draft& draft) {
+    std::vector<int32_t> numbers;
+    for (const auto& [number, edited] : draft.edited) numbers.push_back(number);
+    for (int32_t number : numbers) rewrite(draft, number, false);
 }
 
 void CodeStore::compact() {
     std::lock_guard<std::mutex> lock(writing_);
     Draft draft(*current_);
+    MapGuard guard{this};
     for (int32_t l = 0; l < shape_.lists; l++) rewrite(draft, l, true);
     publish(draft);
+    guard.done = true;
 }
 
 // -- whole stores --

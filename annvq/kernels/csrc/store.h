@@ -147,6 +147,7 @@ class CodeStore {
         int64_t piece = 0;
     };
     struct Draft;  // a snapshot being changed
+    struct MapGuard;
 
     std::shared_ptr<Chunk> make_chunk(int64_t blocks);
     void append_to_list(List& list, const Rows& rows, const int64_t* picked, int64_t n);
@@ -157,7 +158,10 @@ class CodeStore {
     void prepare_lookup();
     bool locate(const Snapshot& s, int64_t id, int32_t* list, int64_t* piece, int64_t* row);
     bool find_ascending(const List& list, int64_t id, int64_t* piece, int64_t* row) const;
-    void kill(Draft& draft, const int64_t* ids, int64_t n);
+    int64_t kill(Draft& draft, const int64_t* ids, int64_t n);
+    void append_rows(Draft& draft, const Rows& rows);
+    void map_rows(const List& list, size_t piece, int64_t row);
+    void rewrite_edited(Draft& draft);
     void rewrite(Draft& draft, int32_t list, bool all);
     std::shared_ptr<const Snapshot> name_rows(const Allowed& allowed, NamedRows* named);
 
