@@ -1,9 +1,14 @@
 #include "rerank.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <mutex>
+#include <new>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -21,6 +26,28 @@ const RerankKernels& rerank_kernels() {
     return kRerankGeneric;
 }
 
+namespace {
+
+constexpr size_t kHugePage = size_t{1} << 21;
+
+// Zeroed memory in huge pages where there are some: rows are read at random, and small pages cost as much as
+// the reads.
+uint8_t* large_memory(int64_t bytes) {
+    const size_t size = (static_cast<size_t>(bytes) + kHugePage - 1) / kHugePage * kHugePage;
+    auto* memory = static_cast<uint8_t*>(::operator new(size, std::align_val_t{kHugePage}));
+#if defined(MADV_HUGEPAGE)
+    madvise(memory, size, MADV_HUGEPAGE);
+#endif
+    std::memset(memory, 0, size);
+    return memory;
+}
+
+}  // namespace
+
+void RowStore::Free::operator()(uint8_t* memory) const {
+    ::operator delete(memory, std::align_val_t{kHugePage});
+}
+
 // -- rows ---------------------------------------------------------------------------------------------------
 
 int64_t RowStore::row_of(int64_t id) const {
@@ -29,7 +56,9 @@ int64_t RowStore::row_of(int64_t id) const {
         const uint64_t row = map_.find(id);
         return row == IdMap::kNone ? -1 : static_cast<int64_t>(row);
     }
-    return id < static_cast<int64_t>(ids_.size()) && ids_[id] == id ? id : -1;
+    const int64_t rows = static_cast<int64_t>(ids_.size());
+    // Without gaps the row numbers say it, and the ids need not be fetched.
+    return id < rows && (live_ == rows || ids_[id] == id) ? id : -1;
 }
 
 const uint8_t* RowStore::find(int64_t id) const {
@@ -43,7 +72,7 @@ const uint8_t* RowStore::find(int64_t id) const {
 uint8_t* RowStore::own_row(int64_t row) {
     const int64_t own = row - adopted_rows_, chunk = own / chunk_rows();
     while (static_cast<int64_t>(chunks_.size()) <= chunk)
-        chunks_.push_back(std::make_unique<uint8_t[]>(chunk_rows() * row_bytes_));
+        chunks_.emplace_back(large_memory(chunk_rows() * row_bytes_));
     return &chunks_[chunk][own % chunk_rows() * row_bytes_];
 }
 
@@ -152,7 +181,7 @@ void RowStore::export_rows(std::vector<int64_t>& ids, std::vector<uint8_t>& rows
 
 namespace {
 
-constexpr int64_t kAhead = 8;  // candidates whose rows are fetched before they are needed
+constexpr int64_t kAhead = 16;  // candidates whose rows are fetched before they are needed
 
 struct Ranked {
     float distance;

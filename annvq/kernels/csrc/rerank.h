@@ -63,7 +63,10 @@ class RowStore {
     std::shared_ptr<void> owner_;
     const uint8_t* adopted_ = nullptr;
     int64_t adopted_rows_ = 0;
-    std::vector<std::unique_ptr<uint8_t[]>> chunks_;
+    struct Free {
+        void operator()(uint8_t* memory) const;
+    };
+    std::vector<std::unique_ptr<uint8_t[], Free>> chunks_;
     std::vector<int64_t> ids_;   // by row, -1: free
     std::vector<int64_t> free_;  // rows of chunks_ to use again
     IdMap map_;                  // id -> row, once ids are not row numbers
