@@ -22,12 +22,12 @@ def written(tmp_path, text):
 
 
 def test_shipped_suites_plan():
-    assert {"quickstart", "toy"} <= set(suite_names())
-    for name in ("quickstart", "toy"):
+    assert set(suite_names()) == {"ablation", "codes", "index", "quickstart", "scan", "toy"}
+    for name in suite_names():
         suite = load_suite(name)
         assert suite.kind in runners.kinds()
     plan = runners.runner("toy").plan(load_suite("toy"), None)
-    assert len(plan.points) == 4 * 8 * 3
+    assert len(plan.points) == 4 * 6 * 3
     quick = runners.runner("toy").plan(load_suite("toy", quick=True), None)
     assert len(quick.points) < len(plan.points)
 
