@@ -14,8 +14,9 @@ from annvq.training.least_squares import least_squares_entries
 def fit_norm_byte(codes: npt.NDArray[Any], values: F32, sizes: Sequence[int], start: F32 | None = None) -> NormByte:
     """Learn how a byte and the code together stand for a per-vector value.
 
-    Offsets are the main effects of the entries, by regularised least squares. Levels are fitted to what other vectors
-    than those leave over (rows in turn go to one fit and to the other), so that they fit unseen vectors too.
+    Offsets are the main effects of the entries by regularised least squares, or ``start``, or none: whichever leaves
+    the byte the smallest error. Offsets learn from every other row; levels, and the choice, come from the rows between,
+    so that they suit unseen vectors.
 
     Args:
         codes: (n, M) integers, n at least 1.
@@ -23,17 +24,30 @@ def fit_norm_byte(codes: npt.NDArray[Any], values: F32, sizes: Sequence[int], st
         sizes: entries of each codebook.
         start: (ΣK,) offsets that rarely seen entries keep, such as ‖c‖²; default zero.
     """
-    offsets = np.zeros(sum(sizes), np.float32) if start is None else np.asarray(start, np.float32)
-    mean = np.float32(values.mean(dtype=np.float64))
+    none = np.zeros(sum(sizes), np.float32)
+    start = none if start is None else np.asarray(start, np.float32)
+    candidates = [none, start]
     if len(codes) > 1:
-        # The first codebook carries the mean, so that the regularisation does not shrink towards zero.
-        drawn = offsets.copy()
-        drawn[: sizes[0]] += mean - np.float32(NormByte(tuple(sizes), offsets, offsets).explained(codes).mean())
-        offsets = least_squares_entries(values[::2, None], codes[::2], drawn[:, None], sizes, regularisation=1.0)[:, 0]
-    without = NormByte(tuple(sizes), offsets, offsets)
+        candidates.append(_main_effects(codes[::2], values[::2], sizes, start))
     rows = slice(1, None, 2) if len(codes) > 1 else slice(None)
-    left = values[rows].astype(np.float64) - without.explained(codes[rows])
-    return NormByte(tuple(sizes), offsets, fit_levels(left.astype(np.float32), NORM_LEVELS))
+    fitted = [_with_levels(codes[rows], values[rows], sizes, offsets) for offsets in candidates]
+    return min(fitted, key=lambda one: one[0])[1]
+
+
+def _main_effects(codes: npt.NDArray[Any], values: F32, sizes: Sequence[int], start: F32) -> F32:
+    """Offsets (ΣK,) by least squares, drawn towards ``start``."""
+    # The first codebook carries the mean, so that the regularisation does not shrink towards zero.
+    drawn = start.copy()
+    drawn[: sizes[0]] += np.float32((values - NormByte(tuple(sizes), start, start).explained(codes)).mean())
+    return least_squares_entries(values[:, None], codes, drawn[:, None], sizes, regularisation=1.0)[:, 0]
+
+
+def _with_levels(codes: npt.NDArray[Any], values: F32, sizes: Sequence[int], offsets: F32) -> tuple[float, NormByte]:
+    """Mean squared error of the byte on these vectors, and the byte with levels fitted to them."""
+    left = values.astype(np.float64) - NormByte(tuple(sizes), offsets, offsets).explained(codes)
+    byte = NormByte(tuple(sizes), offsets, fit_levels(left.astype(np.float32), NORM_LEVELS))
+    error = byte.decode(codes, byte.encode(codes, values)).astype(np.float64) - values
+    return float(np.square(error).mean()), byte
 
 
 def fit_levels(values: F32, count: int, *, iterations: int = 50) -> F32:
