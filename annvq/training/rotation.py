@@ -72,7 +72,7 @@ class LearnRotation:
     steps: int = 1500
     race: int = 150
     batch_size: int = 1024
-    turn: float = 1e-2
+    turn: float = 2e-2
     learning_rate: float = 1e-2
     alternations: int = 5
     polish: int = 10

@@ -391,21 +391,39 @@ def test_import_does_not_load_faiss():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-@pytest.mark.skipif("ANNVQ_TEST_SIFT" not in os.environ, reason="ANNVQ_TEST_SIFT names no file of SIFT descriptors")
-@pytest.mark.parametrize("factory", ["OPQ8,PQ8x6np", "RQ4x6_Nqint8", "LSQ3x6_Nfloat", "PRQ2x2x6_Nqint8", "PQ16x4fs"])
-def test_real_descriptors(factory):
-    with h5py.File(os.environ["ANNVQ_TEST_SIFT"]) as f:
-        x = f["learn"][:6_000].astype(np.float32)
-    theirs = faiss.index_factory(128, factory)
-    theirs.train(x[:4_000])
-    theirs.add(x[:5_000])
+@pytest.fixture(scope="module")
+def real():
+    """Patches of photographs, or the SIFT descriptors of the file that ANNVQ_TEST_SIFT names."""
+    if path := os.environ.get("ANNVQ_TEST_SIFT"):
+        with h5py.File(path) as f:
+            return f["learn"][:5_000].astype(np.float32)
+    return annvq.datasets.load("patches").learn[:5_000].astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        "OPQ8,PQ8x6np",
+        "RQ3x6_Nqint8",
+        "LSQ2x5_Nfloat",
+        "PRQ2x2x6_Nqint8",
+        "PQ16x4fs",
+        "RR{d},IVF8,PQ8x6np",
+        "IVF8,RQ3x6_Nqint8",
+    ],
+)
+def test_real_vectors(factory, real):
+    theirs = faiss.index_factory(real.shape[1], factory.format(d=real.shape[1]))
+    theirs.train(real[:3_000])
+    theirs.add(real[:4_000])
+    if "IVF" in factory:
+        faiss.extract_index_ivf(theirs).nprobe = 3
     ours = annvq.from_faiss(theirs)
     if "fs" in factory:
         np.testing.assert_array_equal(ours.reconstruct(np.arange(500)), theirs.reconstruct_n(0, 500))
         return
-    again = annvq.to_faiss(ours)
-    for index in (theirs, again):
-        d, i = index.search(x[5_000:5_100], 20)
-        own_d, own_i = ours.search(x[5_000:5_100], 20)
-        np.testing.assert_allclose(d, own_d, rtol=1e-4, atol=2.0)
-        assert (i == own_i).mean() > 0.97
+    for index in (theirs, annvq.to_faiss(ours)):
+        d, i = index.search(real[4_000:4_100], 20)
+        own_d, own_i = ours.search(real[4_000:4_100], 20)
+        np.testing.assert_allclose(d, own_d, rtol=1e-4, atol=1e-5 * d.max())
+        assert (i == own_i).mean() > 0.95  # ties may fall either way
