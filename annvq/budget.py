@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from math import sqrt
-from statistics import fmean
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,6 +39,8 @@ _GRID: tuple[tuple[str, int, str], ...] = (
     ("product", 10, "auto"),
     ("residual", 10, "uint8"),
 )
+# How much longer a code takes than product codes, at least: better a little late than a kind unseen.
+_COST = {"product": 1.0, "rotated-product": 2.5, "residual": 2.5, "additive": 4.0}
 # Codebooks of more entries than the usual 256 are tried where each entry has this many learn vectors.
 _VECTORS_PER_ENTRY, _USUAL_ENTRIES = 20, 256
 
@@ -194,7 +195,8 @@ def choose(
         x: (n, d) vectors, NumPy (memory maps too) or torch.
         bits: bits per vector in all.
         metric: ``"l2"``, ``"ip"`` or ``"cosine"``.
-        seconds: to spend, beside reading the sample. At least one code is measured, whatever it takes.
+        seconds: to spend, beside reading the sample. At least one code is measured, whatever it takes, and a code that
+            has been begun is ended.
         sample: at most so many vectors are looked at.
         nq: queries held out, at most a tenth of the sample.
         seed: of the sample and of training.
@@ -305,8 +307,8 @@ class _Measuring:
         took: dict[Candidate, float] = {}
         for c, point in points.items():
             begun = self.elapsed()
-            # What nothing is known of will take about as long as those before.
-            needed = expected[c] or fmean(took.values() or [0.0])
+            # Of what nothing is known yet, others tell how fast this machine is.
+            needed = expected[c] or _COST[c.kind] * max((s / _COST[o.kind] for o, s in took.items()), default=0.0)
             late = begun + needed > self.seconds
             if late and any(r.stage != "planned" for r in self.result.values()):
                 self.points.remove(point)
