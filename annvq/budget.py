@@ -1,7 +1,8 @@
 """Choosing a code for a bit budget, by measuring: which quantizer, how many codebooks, which norm.
 
 Measuring is staged, as in successive halving: every code of the grid on a part of the sample with short training, the
-best of them again on all of it. Time is bounded: no code is begun that would not end within ``seconds``.
+best of them again on as much of it as time allows. Time is bounded: no code is begun that would not end within
+``seconds``.
 """
 
 from collections.abc import Sequence
@@ -63,6 +64,8 @@ class Stage:
 # Both at d = 128; vectors of more dimensions are screened on fewer.
 _SCREEN = Stage("screened", learn=4_000, base=6_000, effort=0.2)
 _MEASURE = Stage("measured", learn=1 << 62, base=1 << 62, effort=0.5)
+# Longer training makes a vector dearer when measured than when screened; less than so many times more says little more.
+_DEARER, _WORTHWHILE = 1.5, 2.0
 _FINALISTS = 3  # by recall, beside the best of each quantizer
 
 
@@ -70,8 +73,9 @@ _FINALISTS = 3  # by recall, beside the best of each quantizer
 class Candidate:
     """One code as measured.
 
-    ``stage`` is ``"measured"`` on the whole sample, ``"screened"`` on a part of it, or ``"planned"`` when time ran
-    out before. ``error`` says why a code could not be measured. Figures that do not exist are None.
+    ``stage`` is ``"measured"`` on as much of the sample as time allows, ``"screened"`` on a part of it, or
+    ``"planned"`` when time ran out before. ``error`` says why a code could not be measured. Figures that do not exist
+    are None.
     """
 
     kind: str
@@ -272,19 +276,31 @@ class _Measuring:
     def run(self, planned: Sequence[Candidate]) -> list[Candidate]:
         """Every candidate as its last stage left it, in the grid's order."""
         self.result = {c: c for c in planned}
-        finalists, expected = list(planned), dict.fromkeys(planned, 0.0)
         screen = self._screen(planned)
         # A small sample is measured at once: its parts would say nothing.
-        if 2 * screen.learn < len(self.data.learn) and 2 * screen.base < len(self.data.base):
-            part = _prepared(
-                self.data.metric, self.data.base[: screen.base], self.data.learn[: screen.learn], self.data.queries
-            )
-            took = self._stage(screen, part, finalists, expected)
-            finalists = _finalists(self.result)
-            more = (len(self.data.learn) + len(self.data.base)) / (screen.learn + screen.base)
-            expected = {c: more * took[c] for c in finalists}
-        self._stage(_MEASURE, self.data, finalists, expected)
+        if 2 * screen.learn >= len(self.data.learn) or 2 * screen.base >= len(self.data.base):
+            self._stage(_MEASURE, self.data, list(planned), dict.fromkeys(planned, 0.0))
+            return list(self.result.values())
+        part = self._part(screen.learn, screen.base)
+        took = self._stage(screen, part, list(planned), dict.fromkeys(planned, 0.0))
+        finalists = _finalists(self.result)
+        left = self.seconds - self.elapsed()
+        more = min(left / (_DEARER * sum(took[c] for c in finalists) or 1.0), len(self.data.learn) / screen.learn)
+        if more >= _WORTHWHILE:
+            self._again(part, finalists, {c: more * took[c] for c in finalists}, more)
         return list(self.result.values())
+
+    def _again(self, part: Any, finalists: list[Candidate], expected: dict[Candidate, float], more: float) -> None:
+        """Measure the finalists on ``more`` times as much. They are compared with one another, so if one of them could
+        not be measured in time, what screening found stands for all."""
+        screened, rows = dict(self.result), self.rows
+        data = self._part(round(more * len(part.learn)), round(more * len(part.base)))
+        if len(self._stage(_MEASURE, data, finalists, expected)) < len(finalists):
+            self.result, self.rows = screened, rows
+
+    def _part(self, learn: int, base: int) -> Any:
+        data = self.data
+        return _prepared(data.metric, data.base[:base], data.learn[:learn], data.queries)
 
     def _screen(self, planned: Sequence[Candidate]) -> Stage:
         share = min(1.0, 128 / self.data.base.shape[1])
