@@ -65,7 +65,7 @@ class Stage:
 _SCREEN = Stage("screened", learn=4_000, base=6_000, effort=0.2)
 _MEASURE = Stage("measured", learn=1 << 62, base=1 << 62, effort=0.5)
 # Longer training makes a vector dearer when measured than when screened; less than so many times more says little more.
-_DEARER, _WORTHWHILE = 1.5, 2.0
+_DEARER, _WORTHWHILE = 2.5, 1.5
 _FINALISTS = 3  # by recall, beside the best of each quantizer
 
 
