@@ -91,29 +91,6 @@ def squared_norms(x: F32) -> F32:
     return _native.squared_norms(x, _threads())
 
 
-def scan(
-    codes: npt.NDArray[Any],
-    luts: F32,
-    bias: F32,
-    k: int,
-    *,
-    norms: F32 | None = None,
-    ids: I64 | None = None,
-    keep: npt.NDArray[np.bool_] | None = None,
-) -> tuple[F32, I64]:
-    """The k lowest scores of each query: exact ADC, ordered by (distance, id), padded with +inf and −1.
-
-    Args:
-        codes: (n, M) uint8 or uint16.
-        luts, bias: tables of nq queries, (nq, M, K) and (nq,).
-        norms: (n,), added to every score after the tables.
-        ids: (n,), default the row numbers.
-        keep: (n,), rows to look at, default all.
-    """
-    native = _native.scan_u8 if codes.dtype == np.uint8 else _native.scan_u16
-    return native(codes, luts, bias, k, norms, ids, None if keep is None else keep.view(np.uint8), _threads())
-
-
 class Blocks(NamedTuple):
     """Codes laid out for the blocked scan, ``[superblock of 512 vectors][column][512]`` bytes (``csrc/layout.h``)."""
 
@@ -167,13 +144,16 @@ def scan_blocks(
     ids: I64 | None = None,
     keep: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[F32, I64]:
-    """:func:`scan` over packed codes: the same result bit for bit, most rows dismissed by a byte-wide lower bound.
+    """The k lowest scores of each query over packed codes: :func:`annvq.kernels.reference.scan`, bit for bit.
+
+    Most rows are dismissed by a byte-wide lower bound.
 
     Args:
         blocks: packed with byte norms if and only if ``norm_levels`` is given.
         luts, bias: tables of nq queries, (nq, M, K) and (nq,).
         norm_levels: at most 256 values that the norms' levels stand for.
-        ids, keep: as in :func:`scan`.
+        ids: (n,), default the row numbers.
+        keep: (n,), rows to look at, default all.
 
     Raises:
         ValueError: NaN or −inf in tables, shapes that disagree.

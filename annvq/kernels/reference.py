@@ -18,7 +18,17 @@ def scan(
     ids: I64 | None = None,
     keep: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[F32, I64]:
-    """As :func:`annvq.kernels.scan`: ((luts[0] + luts[1]) + …) + norm + bias in float32, ordered by (distance, id)."""
+    """The k lowest scores of each query, ordered by (distance, id), padded with +inf and −1.
+
+    A score is ((luts[0] + luts[1]) + …) + norm + bias, in float32 and in that order.
+
+    Args:
+        codes: (n, M) uint8 or uint16.
+        luts, bias: tables of nq queries, (nq, M, K) and (nq,).
+        norms: (n,), added to every score after the tables.
+        ids: (n,), default the row numbers.
+        keep: (n,), rows to look at, default all.
+    """
     nq, M = luts.shape[:2]
     rows = np.arange(len(codes)) if ids is None else ids
     distances, found = np.full((nq, k), np.inf, np.float32), np.full((nq, k), -1, np.int64)

@@ -1,4 +1,4 @@
-"""The scan equals its meaning in NumPy bit for bit, at every SIMD level."""
+"""A store's search equals its meaning in NumPy bit for bit, at every SIMD level, bytes and wider codes alike."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from annvq import kernels
 from annvq.kernels import reference
+from annvq.kernels.store import CodeStore
 
 
 @pytest.mark.parametrize("level", kernels.available_levels())
@@ -27,12 +28,16 @@ def test_scan(level, n, M, K, k, coarse, extras, seed):
     luts = np.round(luts) if coarse else luts  # many ties
     bias = rng.standard_normal(3).astype(np.float32)
     norms = rng.random(n, dtype=np.float32) if extras[0] else None
-    ids = rng.permutation(1000)[:n].astype(np.int64) if extras[1] else None
+    ids = rng.permutation(1000)[:n] if extras[1] else np.arange(n)
     keep = rng.random(n) < 0.5 if extras[2] else None
     before = kernels.simd_level()
     try:
         kernels.set_simd_level(level)
-        found = kernels.scan(codes, luts, bias, k, norms=norms, ids=ids, keep=keep)
+        norm = None if norms is None else "float32"
+        store = CodeStore(M, [K] * M, code_dtype=codes.dtype, norm=norm)
+        store.append(codes, norms, ids)
+        allowed = None if keep is None else np.sort(ids[keep])
+        found = store.search(luts, bias, k, allowed=allowed)
     finally:
         kernels.set_simd_level(before)
     expected = reference.scan(codes, luts, bias, k, norms=norms, ids=ids, keep=keep)
