@@ -163,4 +163,9 @@ void arrange(const uint8_t* bytes, const uint8_t* meaning, int entries, uint8_t*
     for (int j = 0; j < entries; j++) out[j] = j % 128 < 16 ? t[j] : t[j] ^ t[j - 16];
 }
 
+constexpr PooledFilter kFilters[] = {
+    {16, filter<16>}, {32, filter<32>}, {64, filter<64>}, {128, filter<128>}, {256, filter<256>}};
+constexpr BlockKernels kKernels{
+    least, quantize, arrange, kFilters, 5, 2, filter_nibbles<false>, filter_nibbles<true>};
+
 }  // namespace annvq::ANNVQ_ISA
