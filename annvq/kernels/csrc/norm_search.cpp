@@ -9,12 +9,25 @@ namespace {
 
 constexpr int32_t kTried = 16;  // entries of a pair's first codebook that are tried, best first
 
+// Memory that pairs use one after another.
+struct Scratch {
+    std::vector<float> with_a, with_b;  // Gram sums of entries with the other codes
+    std::vector<int32_t> order;
+};
+
 // Candidates for codebooks a and b of one vector, the other codes given.
 class Pair {
   public:
     Pair(const EncoderBooks& books, const NormModel& model, const float* unary, int32_t a, int32_t b,
-         const uint16_t* codes)
-        : books_(books), model_(model), unary_(unary), a_(books.first[a]), b_(books.first[b]) {
+         const uint16_t* codes, Scratch& scratch)
+        : books_(books),
+          model_(model),
+          unary_(unary),
+          a_(books.first[a]),
+          b_(books.first[b]),
+          with_a_(scratch.with_a),
+          with_b_(scratch.with_b),
+          order_(scratch.order) {
         rest_ = static_cast<float>(model.constant);
         with_a_.assign(books.sizes[a], 0.f);
         with_b_.assign(books.sizes[b], 0.f);
@@ -71,10 +84,10 @@ class Pair {
     const EncoderBooks& books_;
     const NormModel& model_;
     const float* unary_;
-    const int64_t a_, b_;                 // first entries
-    float rest_;                          // what the other codes add to the byte's value
-    std::vector<float> with_a_, with_b_;  // Gram sums of entries with the other codes
-    std::vector<int32_t> order_;
+    const int64_t a_, b_;  // first entries
+    float rest_;           // what the other codes add to the byte's value
+    std::vector<float>&with_a_, &with_b_;
+    std::vector<int32_t>& order_;
 };
 
 }  // namespace
@@ -100,9 +113,10 @@ NormModel norm_model(const EncoderBooks& books, const float* offsets, const floa
 
 void norm_search(const EncoderBooks& books, const NormModel& model, const float* unary, const int32_t* pairs,
                  int32_t rounds, uint16_t* codes) {
+    Scratch scratch;
     for (int32_t t = 0; t < rounds; t++) {
         const int32_t a = pairs[2 * t], b = pairs[2 * t + 1];
-        Pair(books, model, unary, a, b, codes).improve(&codes[a], &codes[b]);
+        Pair(books, model, unary, a, b, codes, scratch).improve(&codes[a], &codes[b]);
     }
 }
 
