@@ -262,6 +262,25 @@ def local_search(
     return unary + rounds * (sweeps * sweep + score)
 
 
+def norm_search(*, dim: int, M: int, nbits: int | Sequence[int] = 8, rounds: int, tried: int = 16) -> OperationCounts:
+    """Operations that fit one vector's code to its norm byte, beyond those of encoding it.
+
+    The vector's products with all entries once more, then ``rounds`` pairs of codebooks, each counted as a mean
+    pair: entries of both scored against the codes that stay, the ``tried`` best of the first set beside every entry
+    of the second. Looking the byte up is left out: it happens for the few candidates that may win. Tables between
+    codebooks belong to the batch, as in :func:`local_search`. With one codebook there is nothing to search.
+    """
+    sizes, _ = _checked("additive", dim, M, nbits, None)
+    _positive("rounds", rounds)
+    if M == 1:
+        return OperationCounts()
+    K = round(sum(sizes) / M)
+    kept = min(tried, K)
+    pair = OperationCounts(additions=2 * (M - 2) * K + 3 * kept * K) + partial_sort(K, kept)
+    unary = OperationCounts(additions=sum(sizes) * dim, multiplications=sum(sizes) * dim)
+    return unary + rounds * pair
+
+
 def linear_map(dim_in: int, dim_out: int) -> OperationCounts:
     """A matrix times one vector: what a rotation before a quantizer adds per vector and per query."""
     _positive("dim_in", dim_in)

@@ -143,7 +143,7 @@ class AdditiveEncoder:
             levels: ``(count,)`` ascending, what the byte can add.
             seed: of the order of the pairs.
         """
-        rounds = min(self._M * (self._M - 1), MAX_NORM_ROUNDS)
+        rounds = norm_rounds(self._M)
         schedule = open_schedule(self._M, 2, rounds, seed)
         start = np.ascontiguousarray(codes, dtype=np.uint16)
         found = self._native.norm_search(_float_rows(x, "x"), start, schedule, offsets, levels, get_num_threads())
@@ -173,6 +173,11 @@ class AdditiveEncoder:
             _float_rows(x, "x"), start, iterations, perturbed, sweeps, seed, get_num_threads()
         )
         return found.astype(self._dtype, copy=False)
+
+
+def norm_rounds(M: int) -> int:
+    """Pairs of M codebooks that :meth:`AdditiveEncoder.norm_search` codes anew."""
+    return min(M * (M - 1), MAX_NORM_ROUNDS)
 
 
 def open_schedule(M: int, open: int, rounds: int, seed: int) -> NDArray[np.int32]:

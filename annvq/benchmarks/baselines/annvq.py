@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.benchmarks.baselines.base import F32, Budget, check_options, split_bits
-from annvq.complexity import NORM_BITS
+from annvq.complexity import NORM_BITS, norm_search
 from annvq.indexes import FlatIndex
+from annvq.kernels.encode import norm_rounds
 from annvq.quantizers import Quantizer, TableQuantizer
 from annvq.quantizers import make as make_quantizer
 from annvq.quantizers.registry import pays_norm
@@ -94,7 +95,10 @@ class Code:
         return self.index.bits_per_vector
 
     def wmops(self) -> float | None:
-        return self.quantizer.costs().wmops()
+        q, counts = self.quantizer, self.quantizer.costs()
+        if self.index.norm == "uint8" and q.M > 1 and bool(q.weighs_norm):
+            counts += norm_search(dim=q.dim, M=q.M, nbits=q.bits_per_codebook, rounds=norm_rounds(q.M))
+        return counts.wmops()
 
 
 def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> Code:
