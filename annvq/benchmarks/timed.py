@@ -154,7 +154,7 @@ def _refit_sums(q: TableQuantizer, x: F32, codes: npt.NDArray[np.int64], rng: np
 
 def _refit_products(q: TableQuantizer, x: F32, codes: npt.NDArray[np.int64], rng: np.random.Generator) -> None:
     books = []
-    for m, (start, book) in enumerate(zip(q.starts, q.codebooks, strict=True)):
+    for m, start in enumerate(q.starts):
         part = x[:, start : start + q.width]
         members = indicator(codes[:, m : m + 1], q.sizes[m : m + 1])
         counts = np.asarray(members.sum(axis=0)).ravel()
@@ -162,7 +162,6 @@ def _refit_products(q: TableQuantizer, x: F32, codes: npt.NDArray[np.int64], rng
         unused = np.flatnonzero(counts == 0)
         means[unused] = part[rng.integers(len(part), size=len(unused))]
         books.append(means.astype(np.float32))
-        assert len(means) == len(book)
     q.set_codebooks(books)
 
 

@@ -71,6 +71,8 @@ def merge(index: Index, other: Index) -> Index:
     """
     if type(index) is not type(other):
         raise TypeError(f"other must be a {type(index).__name__}, as index is, got {type(other).__name__}")
+    if not isinstance(index, StoreIndex | RerankIndex):
+        raise TypeError(f"index must be a flat index, inverted lists or a re-ranking index, got {type(index).__name__}")
     if not same_training(index, other):
         raise ValueError("other must have the codebooks, centroids and settings of index")
     if isinstance(index, RerankIndex) and isinstance(other, RerankIndex):
