@@ -70,6 +70,9 @@ class StoreIndex(Index):
         norm = {None: 0, "uint8": self._store.code_dtype.itemsize, "float32": 5}[self.norm]
         return 8 * (self._store.code_dtype.itemsize * self.quantizer.M + norm)
 
+    def facts(self) -> dict[str, Any]:
+        return {**super().facts(), "id_bytes": self._store.id_nbytes}
+
     # -- vectors -------------------------------------------------------------------------------------------------
 
     @abstractmethod
