@@ -30,14 +30,6 @@ sweep = { ef = [50] }
 """
 
 
-@pytest.fixture
-def vectors(tmp_path, monkeypatch):
-    monkeypatch.setenv("ANNVQ_DATA", str(tmp_path / "cache"))
-    path = tmp_path / "mine.npy"
-    np.save(path, np.random.default_rng(0).standard_normal((1200, 16)).astype(np.float32))
-    return str(path)
-
-
 def suite_of(tmp_path, text):
     path = tmp_path / "small.toml"
     path.write_text(text)
