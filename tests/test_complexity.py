@@ -260,8 +260,8 @@ def test_bad_arguments_of_the_other_counts_are_named():
 
 
 def test_norm_search_by_hand():
-    # 3 codebooks of 4 entries, d = 5: products 12 x 5; a pair adds 1 x 4 twice, then 4 x 4 candidates, three additions each,
-    # after taking the 4 best of 4 (3 + 2 + 1 + 0 comparisons and moves).
+    # 3 codebooks of 4 entries, d = 5: products 12 x 5; a pair adds 1 x 4 twice, then 4 x 4 candidates
+    # of three additions, after taking the 4 best of 4 (3 + 2 + 1 + 0 comparisons and moves).
     counts = complexity.norm_search(dim=5, M=3, nbits=2, rounds=6)
     assert counts.multiplications == 60
     assert counts.additions == 60 + 6 * (8 + 48 + 6)
