@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import torch
+
 from annvq.arrays import Array, positive_int
 from annvq.quantizers.base import Quantizer
 from annvq.training.alternating import Alternation
@@ -47,8 +49,12 @@ class Recipe:
             progress=progress,
         )
         was_training = quantizer.training
-        for part in self.parts:
-            part(quantizer, data)
+        # Estimators and parts may draw from torch's own generator: from the seed here, and no caller's stream moves.
+        device = quantizer.fitted.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            for part in self.parts:
+                part(quantizer, data)
         data.restore(table)
         table.fit_norms(x, seed=seed)
         quantizer.train(was_training)

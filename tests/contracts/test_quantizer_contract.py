@@ -111,6 +111,20 @@ def test_files(kind, small, tmp_path):
             annvq.load_quantizer(tmp_path / "bad")
 
 
+def test_default_recipe_repeats_and_leaves_the_global_generator_alone(kind):
+    x = np.random.default_rng(4).normal(size=(400, 6)).astype(np.float32)
+    states = []
+    for stream in (1, 2):
+        q = annvq.make(kind, dim=6, M=2, nbits=3)
+        torch.manual_seed(stream)
+        before = torch.get_rng_state()
+        q.fit(x, seed=5)
+        assert torch.equal(torch.get_rng_state(), before)
+        states.append(q.state_dict())
+    for name, value in states[0].items():
+        np.testing.assert_array_equal(value.numpy(), states[1][name].numpy(), err_msg=name)
+
+
 def test_unfitted(kind, tmp_path):
     q = annvq.make(kind, dim=8, M=2, nbits=2)
     x = np.zeros((3, 8), np.float32)
