@@ -2,7 +2,7 @@
 
 from annvq.training.estimators import NSVQ, DiVeQ, Estimator, RotationTrick, StraightThrough
 from annvq.training.history import History
-from annvq.training.kmeans import KMeans
+from annvq.training.kmeans import KMeans, SubspaceKMeans
 from annvq.training.parts import Alternate, BestOf, Refit
 from annvq.training.recipe import Recipe, default_recipe
 from annvq.training.replacement import Replacement
@@ -24,6 +24,7 @@ __all__ = [
     "Replacement",
     "RotationTrick",
     "StraightThrough",
+    "SubspaceKMeans",
     "Trainer",
     "TrainerPart",
     "default_recipe",

@@ -1,5 +1,6 @@
 """Warm starts: k-means for product codebooks, residual k-means for residual and additive ones."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,28 @@ class KMeans:
             residual_kmeans(quantizer, data, self.iterations)
         else:
             product_kmeans(quantizer, data, self.iterations)
+
+
+@dataclass(frozen=True)
+class SubspaceKMeans:
+    """A recipe part for additive codebooks: those of a product code, zero outside their sub-space.
+
+    Additive codes contain product codes, so what is learned from here is never worse than a product code, not even on
+    data without structure, where beam search and local search find little to hold on to.
+    """
+
+    iterations: int = 25
+
+    def __call__(self, quantizer: TableQuantizer, data: TrainingData) -> None:
+        bounds = np.linspace(0, quantizer.dim, quantizer.M + 1).astype(int)
+        entries = np.zeros((sum(quantizer.sizes), quantizer.dim), np.float32)
+        books = np.split(entries, quantizer.offsets[1:-1])
+        for m, (start, stop) in enumerate(itertools.pairwise(bounds)):
+            if start < stop:  # more codebooks than dimensions leave some at zero
+                part = data.train[:, start:stop]
+                books[m][:, start:stop] = cluster(part, quantizer.sizes[m], self.iterations, data.seed(m))
+        with torch.no_grad():
+            quantizer.set_codebooks(books)
 
 
 def cluster(x: F32, count: int, iterations: int, seed: int) -> F32:

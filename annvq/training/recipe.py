@@ -10,7 +10,7 @@ from annvq.arrays import Array, positive_int
 from annvq.quantizers.base import Quantizer
 from annvq.training.alternating import Alternation
 from annvq.training.data import TrainingData, prepare
-from annvq.training.kmeans import KMeans
+from annvq.training.kmeans import KMeans, SubspaceKMeans
 from annvq.training.parts import Alternate, BestOf, Refit
 from annvq.training.replacement import Replacement
 from annvq.training.trainer import Trainer, TrainerPart
@@ -68,9 +68,10 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
 
     Product codebooks: k-means, then stochastic optimisation by NSVQ. Residual ones: residual k-means, local search and
     least squares in turn under a little noise, joint refits to their own search, then NSVQ. Additive ones: the same, or
-    local search and least squares from scratch under more noise, whichever is better on held-out rows. Refits and NSVQ
-    keep the codebooks that are best on held-out rows, so they never make them worse on those. Behind a rotation,
-    product codebooks are learned together with it; behind any other transform, codebooks as if there were none.
+    local search and least squares from scratch under more noise, or a product code, whichever is better on held-out
+    rows. Refits and NSVQ keep the codebooks that are best on held-out rows, so they never make them worse on those.
+    Behind a rotation, product codebooks are learned together with it; behind any other transform, codebooks as if
+    there were none.
     """
     from annvq.quantizers.product import ProductVQ
     from annvq.quantizers.transform import Rotation, Transformed
@@ -88,7 +89,7 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
     if quantizer.kind == "additive":
         # A step costs the more the more entries there are: beyond 8x8 bits there are fewer.
         scratch = Alternation(iterations=min(50, max(10, 50 * 2048 // sum(quantizer.sizes))))
-        starts = (KMeans(10), Alternate(WARM, warm=True), Alternate(scratch))
+        starts = (KMeans(10), Alternate(WARM, warm=True), Alternate(scratch), SubspaceKMeans(20))
         return Recipe((BestOf(starts, finish=Refit(3)), nsvq_part(steps=20)))
     return Recipe((KMeans(40), nsvq_part(steps=200)))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import annvq
-from annvq.training import Alternate, BestOf, KMeans, Recipe, Refit
+from annvq.training import Alternate, BestOf, KMeans, Recipe, Refit, SubspaceKMeans
 from annvq.training.alternating import Alternation
 
 
@@ -22,6 +22,22 @@ def test_additive_codes_are_no_worse_than_residual_ones(nbits):
     learn, held = correlated(0), correlated(1)
     additive, residual = (annvq.make(kind, dim=16, M=4, nbits=nbits).fit(learn) for kind in ("additive", "residual"))
     assert error(additive, held) <= error(residual, held) * 1.01
+
+
+@pytest.mark.parametrize("d", [16, 3])
+def test_subspace_kmeans_gives_additive_codebooks_the_codes_of_a_product_quantizer(d):
+    learn, held = correlated(0)[:, :d], correlated(1)[:, :d]
+    M = min(4, d)
+    product = annvq.ProductVQ(d, M, 4).fit(learn, recipe=Recipe((KMeans(10),)))
+    additive = annvq.AdditiveVQ(d, M, 4, rounds=0).fit(learn, recipe=Recipe((SubspaceKMeans(10),)))
+    np.testing.assert_array_equal(additive.encode(held), product.encode(held))
+    np.testing.assert_allclose(additive.decode(product.encode(held)), product.decode(product.encode(held)), rtol=1e-6)
+
+
+def test_more_codebooks_than_dimensions_leave_some_constant():
+    learn = correlated(0)[:, :2]
+    books = annvq.AdditiveVQ(2, 3, 4).fit(learn, recipe=Recipe((SubspaceKMeans(5),))).codebooks_copy().reshape(3, 16, 2)
+    assert sorted(len(np.unique(book, axis=0)) for book in books) == [1, 16, 16]
 
 
 def test_best_of_keeps_the_better_end():

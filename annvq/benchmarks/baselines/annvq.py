@@ -13,7 +13,7 @@ from annvq.kernels.encode import norm_rounds
 from annvq.quantizers import Quantizer, TableQuantizer
 from annvq.quantizers import make as make_quantizer
 from annvq.quantizers.registry import pays_norm
-from annvq.training.kmeans import KMeans
+from annvq.training.kmeans import KMeans, SubspaceKMeans
 from annvq.training.parts import Alternate, BestOf
 from annvq.training.recipe import Part, Recipe, default_recipe
 from annvq.training.rotation import LearnRotation
@@ -55,7 +55,7 @@ def _shortened(part: Part, effort: float) -> Part:
         return replace(part, steps=less(part.steps), race=less(part.race))
     if isinstance(part, Alternate):
         return replace(part, plan=replace(part.plan, iterations=less(part.plan.iterations)))
-    if isinstance(part, KMeans):
+    if isinstance(part, KMeans | SubspaceKMeans):
         return replace(part, iterations=less(part.iterations))
     if isinstance(part, BestOf):
         return replace(part, starts=[_shortened(start, effort) for start in part.starts])
