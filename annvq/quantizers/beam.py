@@ -9,6 +9,8 @@ import itertools
 import torch
 from torch import Tensor
 
+_CACHED_SCORES = 1 << 20  # of partial codes times entries
+
 
 class BeamTables:
     """What beam search looks up: entry norms, ⟨x, c⟩ for every vector and entry, and the Gram matrix."""
@@ -32,7 +34,7 @@ def residual_beam(x: Tensor, weight: Tensor, offsets: tuple[int, ...], beam: int
         change = tables.gains[:, None, a:b]
         for j in range(flat.shape[2]):
             change = change + tables.double_gram[flat[:, :, j], a:b]
-        total = (error[:, :, None] + change).reshape(n, -1)
+        total = (error[:, :, None] + change).flatten(1)
         error, picked = total.topk(min(beam, total.shape[1]), dim=1, largest=False)
         parent, entry = picked // (b - a), picked % (b - a) + a
         flat = torch.cat([flat.gather(1, parent[:, :, None].expand(-1, -1, flat.shape[2])), entry[:, :, None]], 2)
@@ -47,33 +49,50 @@ def additive_beam(x: Tensor, weight: Tensor, offsets: tuple[int, ...], beam: int
     set of entries reached in two orders counts once.
     """
     tables = BeamTables(x, weight)
-    n, M = len(x), len(offsets) - 1
     owner = torch.repeat_interleave(
-        torch.arange(M, device=x.device),
+        torch.arange(len(offsets) - 1, device=x.device),
         torch.as_tensor([b - a for a, b in itertools.pairwise(offsets)], device=x.device),
     )
-    # A set of entries is told from another by the sum of random 63-bit names of its members.
-    names = torch.randint(1 << 62, (len(weight),), generator=torch.Generator().manual_seed(0)).to(x.device)
-    change = tables.gains[:, None, :]  # (n, B, ΣK): error change when beam b takes entry e; inf if not allowed
-    error = x.new_zeros(n, 1)
-    codes = torch.full((n, 1, M), -1, dtype=torch.int64, device=x.device)
-    name = torch.zeros(n, 1, dtype=torch.int64, device=x.device)
-    for _ in range(M):
-        width = min(beam, change.shape[2])
+    # Taking an entry makes all of its codebook infinitely dear.
+    after = tables.double_gram.masked_fill_(owner[:, None] == owner[None, :], torch.inf)
+    # On a CPU, a few vectors at a time, whose scores stay in the cache.
+    together = max(1, _CACHED_SCORES // (beam * len(weight))) if x.device.type == "cpu" else max(1, len(x))
+    parts = [_any_order(gains, after, owner, beam) for gains in torch.split(tables.gains, together)]
+    return torch.cat(parts) - torch.as_tensor(offsets[:-1], device=x.device)
+
+
+def _any_order(gains: Tensor, after: Tensor, owner: Tensor, beam: int) -> Tensor:
+    """The best entries (n, M), as rows of weight.
+
+    Args:
+        gains: (n, ΣK), the error change from an empty code.
+        after: (ΣK, ΣK), what an entry taken adds to the change of another; inf where both are of one codebook.
+        owner: (ΣK,), the codebook of each entry.
+    """
+    (n, total), M, device = gains.shape, int(owner[-1]) + 1, gains.device
+    # A set of entries is told from another by the sum of random 62-bit names of its members.
+    names = torch.randint(1 << 62, (total,), generator=torch.Generator().manual_seed(0)).to(device)
+    first = torch.arange(n, device=device)[:, None]
+    change = gains[:, None, :]  # (n, B, ΣK): error change when beam b takes entry e; inf if not allowed
+    error = gains.new_zeros(n, 1)
+    codes = torch.full((n, 1, M), -1, dtype=torch.int64, device=device)
+    name = torch.zeros(n, 1, dtype=torch.int64, device=device)
+    for step in range(M):
+        width = min(beam, total)
         best, entry = change.topk(width, dim=2, largest=False)  # (n, B, width): the best extensions of each beam
-        total = (error[:, :, None] + best).reshape(n, -1)
-        extended = (name[:, :, None] + names[entry]).reshape(n, -1)
-        total = _mask_repeats(total, extended)
-        error, picked = total.topk(min(beam, total.shape[1]), dim=1, largest=False)
-        parent, taken = picked // width, entry.reshape(n, -1).gather(1, picked)
+        extended = (name[:, :, None] + names[entry]).flatten(1)
+        errors = _mask_repeats((error[:, :, None] + best).flatten(1), extended)
+        error, picked = errors.topk(min(beam, errors.shape[1]), dim=1, largest=False)
+        parent, taken = picked // width, entry.flatten(1).gather(1, picked)
         name = extended.gather(1, picked)
-        codes = codes.gather(1, parent[:, :, None].expand(-1, -1, M)).clone()
+        codes = codes.gather(1, parent[:, :, None].expand(-1, -1, M))
         codes.scatter_(2, owner[taken][:, :, None], taken[:, :, None])
-        change = change.gather(1, parent[:, :, None].expand(-1, -1, change.shape[2]))
-        change = change + tables.double_gram[taken]
-        change = change.masked_fill(owner[None, None, :] == owner[taken][:, :, None], torch.inf)
-    best_codes = codes[torch.arange(n, device=x.device), error.argmin(1)]
-    return best_codes - torch.as_tensor(offsets[:-1], device=x.device)
+        if step + 1 < M:
+            rows = parent + change.shape[1] * first
+            change = change.flatten(0, 1).index_select(0, rows.flatten())
+            change += after.index_select(0, taken.flatten())
+            change = change.view(n, taken.shape[1], total)
+    return codes[first[:, 0], error.argmin(1)]
 
 
 def _mask_repeats(total: Tensor, name: Tensor) -> Tensor:

@@ -1,14 +1,17 @@
-"""Native encoders against brute force in float64."""
+"""Encoders, native ones and beam search in torch, against brute force in float64."""
 
 from itertools import product as cartesian
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import annvq
+import annvq.quantizers.beam as beam_module
 from annvq.kernels import available_levels, encode, set_simd_level, simd_level
+from annvq.quantizers.beam import additive_beam, residual_beam
 
 SIZES = st.lists(st.sampled_from([1, 2, 3, 8, 16, 17, 40, 256, 300]), min_size=1, max_size=5)
 
@@ -120,6 +123,35 @@ def test_any_order_beam_search(sizes, beam, seed, gram):
     codes = encoder.additive(x, beam)
     want = reference_codes(x, entries, sizes, beam, True)
     np.testing.assert_allclose(errors(x, codes, entries, sizes), errors(x, want, entries, sizes), rtol=1e-3, atol=1e-3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.sampled_from([1, 2, 5, 16, 20]), min_size=1, max_size=4),
+    st.sampled_from([1, 3, 8]),
+    st.integers(0, 30),
+    st.integers(0, 2**31),
+    st.booleans(),
+)
+def test_beam_search_in_torch(sizes, beam, n, seed, any_order):
+    x, entries = problem(seed, n, 6, sizes)
+    means = [book.mean(0) for book in split(entries, sizes)]
+    centred = entries - np.repeat(means, sizes, axis=0)
+    offsets = (0, *np.cumsum(sizes).tolist())
+    search = additive_beam if any_order else residual_beam
+    found = search(torch.tensor(x - sum(means)).float(), torch.tensor(centred).float(), offsets, beam)
+    assert found.shape == (n, len(sizes))
+    if n == 0:
+        return
+    codes, want = found.numpy(), reference_codes(x, entries, sizes, beam, any_order)
+    np.testing.assert_allclose(errors(x, codes, entries, sizes), errors(x, want, entries, sizes), rtol=1e-3, atol=1e-3)
+
+
+def test_beam_search_in_torch_does_not_depend_on_what_is_searched_together(monkeypatch):
+    x, entries = problem(5, 40, 6, [16, 8, 20])
+    together = additive_beam(torch.tensor(x), torch.tensor(entries), (0, 16, 24, 44), 4)
+    monkeypatch.setattr(beam_module, "_CACHED_SCORES", 1)
+    assert torch.equal(additive_beam(torch.tensor(x), torch.tensor(entries), (0, 16, 24, 44), 4), together)
 
 
 def test_wide_beams_find_the_optimum(level):
