@@ -23,6 +23,20 @@ struct Visit {
     float bias;
 };
 
+// Lists ascending, visits to one in their order: by one digit after the other, the lowest first.
+void sort_by_list(std::vector<Visit>* visits, int32_t lists) {
+    constexpr int bits = 11;
+    std::vector<Visit> sorted(visits->size());
+    for (int shift = 0; shift < 31 && (lists - 1) >> shift; shift += bits) {
+        const auto digit = [=](const Visit& v) { return v.list >> shift & ((1 << bits) - 1); };
+        uint32_t starts[(1 << bits) + 1] = {};
+        for (const Visit& v : *visits) starts[digit(v) + 1]++;
+        for (int d = 1; d < 1 << bits; d++) starts[d] += starts[d - 1];
+        for (const Visit& v : *visits) sorted[starts[digit(v)]++] = v;
+        visits->swap(sorted);
+    }
+}
+
 template <class Q>
 class Search {
   public:
@@ -80,11 +94,17 @@ class Search {
     void scan_group(int64_t g, int64_t part, Group* group) const {
         const int64_t first = g * share_, last = std::min(a_.nq, first + share_);
         group->reserve(last - first);
-        for (int64_t q = first; q < last; q++) group->push_back(make(q));
         std::vector<Q*> queries;
-        for (Q& q : *group) queries.push_back(&q);
+        for (int64_t q = first; q < last; q++) {
+            if (a_.probes && q + 1 < last) prefetch_first(q + 1, part);
+            group->push_back(make(q));
+            queries.push_back(&group->back());
+            // The nearest list at once, while the tables are close: it holds most of what is near, and a low
+            // k-th best makes the rest cheap.
+            if (a_.probes) scan_first(q, part, queries.back());
+        }
         if (a_.probes)
-            scan_probed(first, part, queries);
+            scan_rest(first, part, queries);
         else
             scan_all(first, part, queries);
     }
@@ -104,26 +124,48 @@ class Search {
             }
     }
 
-    void scan_probed(int64_t first, int64_t part, const std::vector<Q*>& queries) const {
-        // Everybody's first list comes first: it holds most of what is near, and a low k-th best makes the
-        // rest cheap.
-        visit(first, 0, std::min<int64_t>(1, a_.P), part, queries);
-        visit(first, 1, a_.P, part, queries);
+    // The list of a query's p-th probe, or nullptr where there is nothing to scan.
+    const SegmentList* list_of(int64_t row, int64_t p) const {
+        const int32_t list = p < a_.P ? a_.probes[row * a_.P + p] : -1;
+        return list < 0 || lists_[list].segments.empty() ? nullptr : &lists_[list];
     }
 
-    void visit(int64_t first, int64_t from, int64_t to, int64_t part, const std::vector<Q*>& queries) const {
+    float bias_of(int64_t row, int64_t p) const {
+        return a_.probe_bias ? a_.probe_bias[row * a_.P + p] : a_.bias[row];
+    }
+
+    // Parts of a query's work are every parts_-th of its probes.
+    void prefetch_first(int64_t row, int64_t part) const {
+        if (const SegmentList* list = list_of(row, part)) prefetch(list->segments[0]);
+    }
+
+    void prefetch(const Segment& segment) const {
+        const int64_t bytes = store_.block_bytes();
+        for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(segment.codes + b);
+    }
+
+    void scan_first(int64_t row, int64_t part, Q* query) const {
+        const SegmentList* list = list_of(row, part);
+        if (!list) return;
+        const float bias = bias_of(row, part);
+        for (const Segment& segment : list->segments) query->scan(segment, bias, 0, superblocks(segment.n));
+    }
+
+    // The other probes of all queries, list by list.
+    void scan_rest(int64_t first, int64_t part, const std::vector<Q*>& queries) const {
         std::vector<Visit> visits;
+        visits.reserve(queries.size() * a_.P / parts_);
         for (size_t q = 0; q < queries.size(); q++) {
             const int64_t row = first + static_cast<int64_t>(q);
-            for (int64_t p = from; p < to; p++) {
-                const int32_t list = a_.probes[row * a_.P + p];
-                if (list < 0 || lists_[list].segments.empty() || p % parts_ != part) continue;
-                visits.push_back({list, static_cast<int32_t>(q),
-                                  a_.probe_bias ? a_.probe_bias[row * a_.P + p] : a_.bias[row]});
+            float least = std::numeric_limits<float>::infinity();
+            for (int64_t p = part + parts_; p < a_.P; p += parts_) {
+                if (!list_of(row, p)) continue;
+                visits.push_back({a_.probes[row * a_.P + p], static_cast<int32_t>(q), bias_of(row, p)});
+                least = std::min(least, visits.back().bias);
             }
+            queries[q]->expect(least);
         }
-        std::stable_sort(visits.begin(), visits.end(),
-                         [](const Visit& a, const Visit& b) { return a.list < b.list; });
+        sort_by_list(&visits, static_cast<int32_t>(lists_.size()));
         std::vector<Q*> together;
         std::vector<float> biases;
         for (size_t i = 0, next; i < visits.size(); i = next) {
@@ -132,6 +174,7 @@ class Search {
                 together.push_back(queries[visits[next].query]);
                 biases.push_back(visits[next].bias);
             }
+            if (next < visits.size()) prefetch(lists_[visits[next].list].segments[0]);
             for (const Segment& segment : lists_[visits[i].list].segments)
                 scan_together(together.data(), biases.data(), static_cast<int64_t>(together.size()), segment,
                               0, superblocks(segment.n));
@@ -139,6 +182,7 @@ class Search {
     }
 
     void write(int64_t g, Group* group, float* distances, int64_t* found) const {
+        for (Q& query : *group) query.finish();
         for (size_t q = 0; q < group->size(); q++) {
             const int64_t row = g * share_ + static_cast<int64_t>(q);
             (*group)[q].write(distances + row * a_.k, found + row * a_.k);
