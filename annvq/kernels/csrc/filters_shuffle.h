@@ -113,10 +113,9 @@ inline int64_t run(const uint8_t* blocks, int64_t first, int64_t last, int colum
 template <int entries>
 int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, int columns, const uint8_t* tables,
                uint8_t threshold, uint16_t* rows, int* found) {
-    return run(blocks, first, last, columns, threshold, rows, found,
-               [&](int c, const uint8_t* codes, Bytes* sum) {
-                   look_up<entries>(codes, tables + c * entries, sum);
-               });
+    return run(
+        blocks, first, last, columns, threshold, rows, found,
+        [&](int c, const uint8_t* codes, Bytes* sum) { look_up<entries>(codes, tables + c * entries, sum); });
 }
 
 // The last column holds bytes, all others two codes each.

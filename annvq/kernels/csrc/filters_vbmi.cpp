@@ -26,7 +26,8 @@ struct Table {
 
 // Out of line, so that the sums above stay in registers.
 template <int sets>
-__attribute__((noinline)) void append(uint64_t* masks, int64_t first, int64_t last, uint16_t* rows, int* found) {
+__attribute__((noinline)) void append(uint64_t* masks, int64_t first, int64_t last, uint16_t* rows,
+                                      int* found) {
     const int64_t valid = last - first;
     if (valid < 64 * sets) {
         for (int b = 0; b < sets; b++)

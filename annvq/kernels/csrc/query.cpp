@@ -12,10 +12,10 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr int64_t kTileBytes = 32768;
-constexpr int64_t kSample = 8;  // superblocks that filters are compared on
+constexpr int64_t kSample = 8;                    // superblocks that filters are compared on
 constexpr int64_t kRequantizeEvery = 4 * kBlock;  // rows
-constexpr int kFewRows = 8;      // scoring so few costs less than bounding a superblock
-constexpr int64_t kLiveRun = 8;  // superblocks filtered at once where some rows are not live
+constexpr int kFewRows = 8;                       // scoring so few costs less than bounding a superblock
+constexpr int64_t kLiveRun = 8;                   // superblocks filtered at once where some rows are not live
 
 constexpr int kPortion = 64;  // rows scored at a time until there is a threshold
 
@@ -289,7 +289,8 @@ void Query::reconsider_filter(int64_t first, int64_t last) {
     const auto price = [&](int f) { return costs.column[f] * columns_; };
     const int before = filter_, finer = before + 1, coarser = before - 1;
     int other = before;
-    if (finer <= finest_ && rows * row_ns() > filtered / static_cast<double>(kBlock) * (price(finer) - price(before)))
+    if (finer <= finest_ &&
+        rows * row_ns() > filtered / static_cast<double>(kBlock) * (price(finer) - price(before)))
         other = finer;
     else if (coarser >= 0 && price(coarser) < 0.9 * price(before))
         other = coarser;

@@ -12,8 +12,9 @@
 namespace annvq {
 namespace {
 
-constexpr int64_t kGroup = 16;           // queries that share a pass over all lists
-constexpr int64_t kProbingGroup = 256;   // queries whose probed lists are put together
+constexpr int64_t kGroup = 16;  // queries that share a pass over all lists
+constexpr int64_t kProbingTables =
+    1 << 17;                             // floats of tables of queries whose probed lists are put together
 constexpr int64_t kPartBytes = 1 << 21;  // of codes that are worth starting a thread for
 
 // A query's visit to a list.
@@ -41,15 +42,21 @@ template <class Q>
 class Search {
   public:
     Search(const CodeStore& store, const SearchArguments& a, const std::vector<SegmentList>& lists)
-        : store_(store), a_(a), lists_(lists) {}
+        : store_(store), a_(a), lists_(lists), luts_(a.luts) {}
 
     void run(float* distances, int64_t* found) {
-        const int64_t most = a_.probes ? kProbingGroup : kGroup;
+        const int64_t most = a_.probes ? std::clamp<int64_t>(kProbingTables / table_size(), 16, 256) : kGroup;
         share_ = std::clamp<int64_t>((a_.nq + a_.threads - 1) / a_.threads, 1, most);
         const int64_t groups = (a_.nq + share_ - 1) / share_;
         parts_ = groups
                      ? std::clamp<int64_t>(a_.threads / groups, 1, std::max<int64_t>(1, work() / kPartBytes))
                      : 1;
+        std::vector<float> built;
+        if (parts_ > 1 && !a_.luts) {  // each part would build them again
+            built.resize(a_.nq * table_size());
+            a_.unbuilt.build(0, a_.nq, built.data(), a_.threads);
+            luts_ = built.data();
+        }
         std::vector<Group> done(groups * parts_);
         parallel_for(groups * parts_, a_.threads, [&](int64_t task) {
             Group& group = done[task];
@@ -82,22 +89,33 @@ class Search {
         return blocks * store_.layout().columns() * kBlock * bytes;
     }
 
-    Q make(int64_t query) const {
+    // Floats of a query's tables.
+    int64_t table_size() const { return store_.shape().M * a_.K; }
+
+    Q make(const float* luts) const {
         const int32_t M = store_.shape().M;
-        const float* luts = a_.luts + query * M * a_.K;
         if constexpr (std::is_same_v<Q, Query>)
             return Query(QueryTables{store_.layout(), luts, a_.K, a_.norm_levels}, block_kernels(), a_.k);
         else
             return WideQuery(WideTables{luts, M, a_.K, a_.norm_levels}, a_.k);
     }
 
+    // Tables of a group, in memory that the thread's next group uses again: so they stay in the second cache.
+    const float* build(int64_t first, int64_t count) const {
+        static thread_local std::vector<float> memory;
+        memory.resize(std::max<size_t>(memory.size(), count * table_size()));
+        a_.unbuilt.build(first, count, memory.data(), 1);
+        return memory.data();
+    }
+
     void scan_group(int64_t g, int64_t part, Group* group) const {
         const int64_t first = g * share_, last = std::min(a_.nq, first + share_);
+        const float* luts = luts_ ? luts_ + first * table_size() : build(first, last - first);
         group->reserve(last - first);
         std::vector<Q*> queries;
         for (int64_t q = first; q < last; q++) {
             if (a_.probes && q + 1 < last) prefetch_first(q + 1, part);
-            group->push_back(make(q));
+            group->push_back(make(luts + (q - first) * table_size()));
             queries.push_back(&group->back());
             // The nearest list at once, while the tables are close: it holds most of what is near, and a low
             // k-th best makes the rest cheap.
@@ -192,6 +210,7 @@ class Search {
     const CodeStore& store_;
     const SearchArguments& a_;
     const std::vector<SegmentList>& lists_;
+    const float* luts_;  // of all queries, or nullptr: each group builds its own
     int64_t share_ = 1, parts_ = 1;
 };
 
