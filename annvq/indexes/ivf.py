@@ -20,8 +20,9 @@ from annvq.indexes.base import Filter, Norm, check_search, resolve_filter
 from annvq.indexes.coarse import I32, MAX_LISTS, ROWS_PER_LIST, Coarse, default_nlist, train_centroids
 from annvq.indexes.probing import check_share, nearest_lists, probes_for, reach_of, widened
 from annvq.indexes.stored import Encoded, StoreIndex
+from annvq.kernels import LazyTables
 from annvq.kernels.store import Rows
-from annvq.quantizers.base import Quantizer, Tables
+from annvq.quantizers.base import Quantizer
 from annvq.quantizers.norms import NORM_LEVELS, NormByte
 
 if TYPE_CHECKING:
@@ -313,15 +314,16 @@ class IVFIndex(StoreIndex):
             allowed=allowed,
         )
 
-    def _tables(self, queries: F32) -> Tables:
+    def _tables(self, queries: F32) -> tuple[LazyTables, F32]:
         """Tables that serve every list."""
         if not (self.residual and self.metric == "l2"):
             return super()._tables(queries)
-        luts, bias = self.quantizer.scan_view().tables(queries, "ip")
-        luts *= np.float32(2)  # −2⟨q, c⟩; doubling is exact
+        view = self.quantizer.scan_view()
+        luts, bias = view.lazy_tables(queries, "ip")
+        luts = luts.scaled(2)  # −2⟨q, c⟩; doubling is exact
         if self.norm == "uint8":
-            self._byte().fold(luts)
-        return Tables(luts, bias * np.float32(2))
+            luts = luts.plus(self._byte().table_offsets(max(view.sizes)))
+        return luts, bias * np.float32(2)
 
     def _norm_levels(self) -> F32 | None:
         return self._byte().levels if self.residual and self.norm == "uint8" else super()._norm_levels()

@@ -11,9 +11,10 @@ from typing_extensions import Self
 from annvq.arrays import F32, I64, Array, check_vectors, chunks, positive_int, rows_to_numpy
 from annvq.indexes.base import Index, Norm, check_ids
 from annvq.indexes.files import store_from_stored, store_to_stored
+from annvq.kernels import LazyTables
 from annvq.kernels.pooling import near_labels
 from annvq.kernels.store import I32, CodeStore, Rows
-from annvq.quantizers.base import Quantizer, Tables
+from annvq.quantizers.base import Quantizer
 
 
 class Encoded(NamedTuple):
@@ -148,13 +149,13 @@ class StoreIndex(Index):
         """A copy of the stored ids, ascending."""
         return np.sort(self._store.ids())
 
-    def _tables(self, queries: F32) -> Tables:
-        """Tables of checked queries, as the store's norms want them."""
+    def _tables(self, queries: F32) -> tuple[LazyTables, F32]:
+        """Tables and biases of checked queries, as the store's norms want them."""
         view = self.quantizer.scan_view()
-        tables = view.tables(queries, self.metric)
+        luts, bias = view.lazy_tables(queries, self.metric)
         if self.norm == "uint8":
-            view.norm_byte.fold(tables.luts)
-        return tables
+            luts = luts.plus(view.norm_byte.table_offsets(max(view.sizes)))
+        return luts, bias
 
     def _norm_levels(self) -> F32 | None:
         """The values that stored uint8 norms stand for, or None."""

@@ -6,6 +6,7 @@ The SIMD level is chosen at import: the best this machine has, or what the envir
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,8 +45,42 @@ def _threads() -> int:
     return get_num_threads()
 
 
+@dataclass(frozen=True)
+class LazyTables:
+    """Tables (nq, M, K) of queries, built when a scan wants them: few at a time, which stay close to the processor.
+
+    Entries are Σ (q − c)² where ``squared``, else ``scale`` · Σ q·c, each a float32 sum in dimension order without
+    fused multiply-add; then ``offsets`` (M, K) are added.
+    """
+
+    builder: _native.TableBuilder
+    queries: F32
+    squared: bool
+    scale: float
+    offsets: F32 | None = None
+
+    def scaled(self, factor: float) -> "LazyTables":
+        """The tables times ``factor``; not of squares, nor after offsets."""
+        if self.squared or self.offsets is not None:
+            raise ValueError("tables of squares, or with offsets, cannot be scaled")
+        return replace(self, scale=self.scale * factor)
+
+    def plus(self, offsets: F32) -> "LazyTables":
+        """The tables with ``offsets`` (M, K) added to those of every query; once."""
+        if self.offsets is not None:
+            raise ValueError("the tables have offsets already")
+        return replace(self, offsets=offsets)
+
+    def native(self) -> _native.UnbuiltTables:
+        return _native.UnbuiltTables(self.builder, self.queries, self.squared, self.scale, self.offsets)
+
+    def build(self) -> F32:
+        """The tables, padded with +inf where a codebook has fewer than K entries."""
+        return self.native().build(_threads())
+
+
 class TableCache:
-    """Builds tables of queries, keeping the codebooks as the kernels want them from one call to the next.
+    """Tables of queries, keeping the codebooks as the kernels want them from one call to the next.
 
     A copy (or unpickling) of one starts empty.
     """
@@ -56,7 +91,7 @@ class TableCache:
     def __reduce__(self) -> tuple[Any, ...]:
         return TableCache, ()
 
-    def build(
+    def tables(
         self,
         queries: F32,
         entries: F32,
@@ -65,25 +100,21 @@ class TableCache:
         *,
         squared: bool,
         scale: float = 1.0,
-    ) -> F32:
-        """Table entries of queries against codebooks, each a float32 sum in dimension order, without fused
-        multiply-add.
+    ) -> LazyTables:
+        """Tables of queries against codebooks, as they are now.
 
         Args:
             queries: (nq, d).
             entries: (ΣK, width), codebook after codebook; compared with the last call's, so they may change.
             sizes: K_m, entries of each of the M codebooks.
             starts: first query dimension that codebook m sees.
-            squared: Σ (q − c)² if true, else ``scale`` · Σ q·c.
-
-        Returns:
-            (nq, M, max K) float32, padded with +inf where K_m is smaller.
+            squared, scale: see :class:`LazyTables`.
         """
         shape, made = (tuple(sizes), tuple(starts)), self._made
         if made is None or made[0] != shape or not made[1].holds(entries):
             native = _native.TableBuilder(entries, np.asarray(sizes, np.int32), np.asarray(starts, np.int32))
             self._made = made = (shape, native)
-        return made[1].build(queries, squared, scale, _threads())
+        return LazyTables(made[1], queries, squared, scale)
 
 
 def squared_norms(x: F32) -> F32:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from typing_extensions import Self
 
 from annvq.arrays import F32, I64
-from annvq.kernels import _native
+from annvq.kernels import LazyTables, _native
 
 U8: TypeAlias = npt.NDArray[np.uint8]
 I32: TypeAlias = npt.NDArray[np.int32]
@@ -161,7 +161,7 @@ class CodeStore:
 
     def search(
         self,
-        luts: F32,
+        luts: "F32 | LazyTables",
         bias: F32,
         k: int,
         *,
@@ -173,7 +173,7 @@ class CodeStore:
         """The k lowest scores of each query, ordered by (distance, id), padded with +inf and −1.
 
         Args:
-            luts, bias: tables of nq queries, (nq, M, K) and (nq,).
+            luts, bias: tables of nq queries, (nq, M, K), built or not, and (nq,).
             norm_levels: at most 256 values that the levels of a uint8 norm stand for.
             probes: (nq, P), the lists to scan for each query, nearest first, −1 for none; default all.
             probe_bias: (nq, P), in place of ``bias``.
@@ -193,7 +193,8 @@ class CodeStore:
             bitmap = np.ascontiguousarray(allowed).view(np.uint8)
         elif allowed is not None:
             listed = np.ascontiguousarray(allowed)
-        return self._native.search(luts, bias, k, levels, probes, probe_bias, bitmap, listed, _threads())
+        built, unbuilt = (None, luts.native()) if isinstance(luts, LazyTables) else (luts, None)
+        return self._native.search(built, unbuilt, bias, k, levels, probes, probe_bias, bitmap, listed, _threads())
 
     # -- whole stores --------------------------------------------------------------------------------------------
 

@@ -500,6 +500,11 @@ class TableQuantizer(Quantizer):
             TypeError, ValueError: wrong kind, dtype, shape, NaN or infinity, an unknown metric, or a zero query
                 under cosine.
         """
+        luts, bias = self.lazy_tables(queries, metric)
+        return Tables(luts.build(), bias)
+
+    def lazy_tables(self, queries: Array, metric: str = "l2") -> "tuple[kernels.LazyTables, F32]":
+        """What :meth:`tables` gives, its entries not built yet: a scan builds them as it goes, which is faster."""
         self.require_fitted("tables")
         check_metric(metric)
         q = to_numpy(queries, self.dim, "queries", rows="nq")
@@ -510,8 +515,7 @@ class TableQuantizer(Quantizer):
         scale = -1.0
         if metric == "l2" and self.needs_norm:
             bias, scale = kernels.squared_norms(q), -2.0
-        luts = self._tables.build(q, self._entries(), self.sizes, self.starts, squared=l2, scale=scale)
-        return Tables(luts, bias)
+        return self._tables.tables(q, self._entries(), self.sizes, self.starts, squared=l2, scale=scale), bias
 
     def _entries(self) -> F32:
         """``weight`` as a NumPy array (no copy on the CPU)."""

@@ -49,10 +49,9 @@ class NormByte:
         """The values (n,) that codes and bytes stand for."""
         return (self.explained(codes) + self.levels[bytes]).astype(np.float32)
 
-    def fold(self, luts: F32) -> F32:
-        """Tables (nq, M, K) with the offsets added: ``luts`` itself, changed in place."""
-        padded = np.zeros(luts.shape[1:], np.float32)
+    def table_offsets(self, K: int) -> F32:
+        """The offsets, (M, K), for tables of K ≥ every codebook's size: what is added to them."""
+        padded = np.zeros((len(self.sizes), K), np.float32)
         for m, part in enumerate(np.split(self.offsets, np.cumsum(self.sizes[:-1]))):
             padded[m, : len(part)] = part
-        luts += padded
-        return luts
+        return padded

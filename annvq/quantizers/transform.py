@@ -16,8 +16,9 @@ from typing_extensions import Self
 
 from annvq import kernels
 from annvq.arrays import F32, Array, normalized, positive_int, to_numpy
+from annvq.kernels import LazyTables
 from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder
-from annvq.quantizers.base import Quantizer, TableQuantizer, Tables, check_metric
+from annvq.quantizers.base import Quantizer, TableQuantizer, check_metric
 from annvq.quantizers.product import ProductVQ
 from annvq.quantizers.registry import make, register
 
@@ -57,7 +58,7 @@ def _multiply(x: Tensor, rows: Tensor) -> Tensor:
 def row_products(x: npt.NDArray[Any], rows: npt.NDArray[Any]) -> F32:
     """``x @ rows.T`` in float32, the same for a row of x in every batch, with any number of threads."""
     x, rows = (np.ascontiguousarray(a, dtype=np.float32) for a in (x, rows))
-    return kernels.TableCache().build(x, rows, (len(rows),), (0,), squared=False)[:, 0]
+    return kernels.TableCache().tables(x, rows, (len(rows),), (0,), squared=False).build()[:, 0]
 
 
 class Transform(nn.Module, ABC):
@@ -412,7 +413,7 @@ class Transformed(TableQuantizer):
 
     # -- tables --------------------------------------------------------------------------------------------------
 
-    def tables(self, queries: Array, metric: str = "l2") -> Tables:
+    def lazy_tables(self, queries: Array, metric: str = "l2") -> tuple[LazyTables, F32]:
         self.require_fitted("tables")
         check_metric(metric)
         q = to_numpy(queries, self.dim, "queries", rows="nq")
@@ -420,17 +421,18 @@ class Transformed(TableQuantizer):
             q = normalized(q, "queries")
         with torch.no_grad():
             if metric == "l2" and not self.needs_norm:
-                return self.quantizer.tables(self.transform(torch.from_numpy(q).to(self.fitted.device)).cpu(), "l2")
+                turned = self.transform(torch.from_numpy(q).to(self.fitted.device)).cpu()
+                return self.quantizer.lazy_tables(turned, "l2")
             back = self.transform.inverse().cpu().numpy()
         # ⟨q, x̂⟩ = ⟨A⁻ᵀ q, ŷ⟩ + ⟨q, shift⟩
-        luts, bias = self.quantizer.tables(row_products(q, back.T), "ip")
+        luts, bias = self.quantizer.lazy_tables(row_products(q, back.T), "ip")
         constant = np.full(len(q), 1.0 if metric == "cosine" else 0.0)
         if self.transform.shift is not None:
             constant -= (2 if metric == "l2" else 1) * (q.astype(np.float64) @ self.transform.shift.cpu().numpy())
         if metric == "l2":
-            luts *= 2
+            luts = luts.scaled(2)
             constant += np.einsum("ij,ij->i", q, q, dtype=np.float64)
-        return Tables(luts, bias + constant.astype(np.float32))
+        return luts, bias + constant.astype(np.float32)
 
 
 @register("rotated-product")

@@ -42,8 +42,15 @@ def test_every_level_sums_in_order(seed, sizes, width, nq, squared, offset):
     try:
         for level in kernels.available_levels():
             kernels.set_simd_level(level)
-            got = kernels.TableCache().build(queries, np.concatenate(books), sizes, starts, squared=squared, scale=-2.0)
+            lazy = kernels.TableCache().tables(
+                queries, np.concatenate(books), sizes, starts, squared=squared, scale=-2.0
+            )
+            got = lazy.build()
             np.testing.assert_array_equal(got.view(np.uint32), expected.view(np.uint32), err_msg=level)
+            offsets = rng.standard_normal(got.shape[1:], np.float32)
+            np.testing.assert_array_equal(lazy.plus(offsets).build(), expected + offsets, err_msg=level)
+            if not squared:
+                np.testing.assert_array_equal(lazy.scaled(2).plus(offsets).build(), 2 * expected + offsets)
     finally:
         kernels.set_simd_level(before)
 
@@ -52,15 +59,15 @@ def test_a_cache_follows_codebooks_that_change_in_place():
     rng = np.random.default_rng(0)
     book, queries = rng.random((32, 4), np.float32), rng.random((3, 4), np.float32)
     cache = kernels.TableCache()
-    first = cache.build(queries, book, [32], [0], squared=True)
+    first = cache.tables(queries, book, [32], [0], squared=True).build()
     book[31, 3] += 1
     np.testing.assert_array_equal(
-        cache.build(queries, book, [32], [0], squared=True), _expected(queries, [book], [0], True, 1)
+        cache.tables(queries, book, [32], [0], squared=True).build(), _expected(queries, [book], [0], True, 1)
     )
-    halves = cache.build(queries, book, [16, 16], [0, 0], squared=True)
+    halves = cache.tables(queries, book, [16, 16], [0, 0], squared=True).build()
     np.testing.assert_array_equal(halves, _expected(queries, [book[:16], book[16:]], [0, 0], True, 1))
     for other in (copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))):
-        assert other.build(queries, book, [32], [0], squared=True)[0, 0, 0] == first[0, 0, 0]
+        assert other.tables(queries, book, [32], [0], squared=True).build()[0, 0, 0] == first[0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +82,17 @@ def test_a_cache_follows_codebooks_that_change_in_place():
 )
 def test_refuses_codebooks_that_do_not_fit(sizes, starts, message):
     with pytest.raises(ValueError, match=message):
-        kernels.TableCache().build(
+        kernels.TableCache().tables(
             np.zeros((1, 4), np.float32), np.zeros((32, 4), np.float32), sizes, starts, squared=True
-        )
+        ).native()
+
+
+def test_refuses_what_does_not_apply_to_tables():
+    queries, book, offsets = np.zeros((1, 4), np.float32), np.zeros((32, 4), np.float32), np.zeros((1, 32), np.float32)
+    squares = kernels.TableCache().tables(queries, book, [32], [0], squared=True)
+    with pytest.raises(ValueError, match="cannot be scaled"):
+        squares.scaled(2)
+    with pytest.raises(ValueError, match="offsets already"):
+        squares.plus(offsets).plus(offsets)
+    with pytest.raises(ValueError, match=r"offsets must have shape \(M, K\)"):
+        squares.plus(offsets[:, :31].copy()).build()

@@ -47,7 +47,7 @@ def test_encode_takes_the_nearest_level_and_fold_adds_the_offsets(seed, sizes):
     chosen = byte.encode(codes, values)
     np.testing.assert_allclose(distances[np.arange(20), chosen], distances.min(1))
     luts = rng.normal(size=(2, len(sizes), max(sizes))).astype(np.float32)
-    folded = byte.fold(luts.copy())
+    folded = luts + byte.table_offsets(luts.shape[2])
     for m, size in enumerate(sizes):
         part = offsets[first[m] : first[m + 1]]
         np.testing.assert_array_equal(folded[:, m, :size], luts[:, m, :size] + part)

@@ -10,6 +10,15 @@ namespace annvq {
 
 using Hit = std::pair<float, int64_t>;  // (distance, id)
 
+// Where an id is: itself (>= 0), or ~ of the address that holds it, to be read only when it matters, since
+// ids lie far apart.
+using IdPlace = int64_t;
+inline IdPlace place_of(const int64_t* id) { return ~static_cast<int64_t>(reinterpret_cast<intptr_t>(id)); }
+inline const int64_t* address_of(IdPlace place) {
+    return reinterpret_cast<const int64_t*>(static_cast<intptr_t>(~place));
+}
+inline int64_t id_at(IdPlace place) { return place >= 0 ? place : *address_of(place); }
+
 // Hits lie in unsorted buffers of twice k: adding is a store without a branch, and full buffers are cut to
 // about the k lowest. Between cuts the limit is the highest distance kept at the last one, so some hits are
 // kept that a heap would refuse; it costs less than sifting each.
@@ -20,9 +29,9 @@ class Best {
     // No hit at or above this matters. +inf itself is never kept.
     const Hit& limit() const { return limit_; }
 
-    // Hits (distances[i], id(i)) for i < count.
-    template <class Id>
-    void add(const float* distances, int64_t count, Id id) {
+    // Hits (distances[i], the id at place(i)) for i < count.
+    template <class Place>
+    void add(const float* distances, int64_t count, Place place) {
         for (int64_t i = 0; i < count;) {
             const int64_t end = std::min(count, i + capacity_ - size_);
             make_room(size_ + end - i);
@@ -30,17 +39,13 @@ class Best {
             int64_t to = size_;
             for (; i < end; i++) {
                 const float d = distances[i];
-                const int64_t own = id(i);
-                distances_[to] = d, ids_[to] = own;
-                to += (d < limit.first) | ((d == limit.first) & (own < limit.second));  // no branch: no guess
+                distances_[to] = d, places_[to] = place(i);
+                to += d < limit.first;  // no branch: no guess
+                if (d == limit.first) to += id_at(place(i)) < limit.second;
             }
             size_ = to;
             if (size_ == capacity_) cut();
         }
-    }
-
-    void push(float distance, int64_t id) {
-        add(&distance, 1, [=](int64_t) { return id; });
     }
 
     // Brings the limit up to date: counts distances in bins, and drops the bins beyond the k-th.
@@ -59,7 +64,7 @@ class Best {
         if (kept > (k_ + capacity_) / 2) return cut_exactly();
         int64_t to = 0;
         for (int64_t i = 0; i < size_; i++) {
-            distances_[to] = distances_[i], ids_[to] = ids_[i];
+            distances_[to] = distances_[i], places_[to] = places_[i];
             to += bins_[i] <= last;
         }
         size_ = to;
@@ -67,13 +72,21 @@ class Best {
     }
 
     void merge(const Best& other) {
-        add(other.distances_.data(), other.size_, [&](int64_t i) { return other.ids_[i]; });
+        add(other.distances_.data(), other.size_, [&](int64_t i) { return other.places_[i]; });
+    }
+
+    // Asks for the ids of what sorted() will read.
+    void prefetch() {
+        cut();
+        for (int64_t i = 0; i < size_; i++)
+            if (places_[i] < 0) __builtin_prefetch(address_of(places_[i]));
     }
 
     // The k lowest, ascending, or fewer where fewer were seen.
     std::vector<Hit> sorted() {
         cut();
-        std::vector<Hit> hits = pairs();
+        std::vector<Hit> hits(size_);
+        for (int64_t i = 0; i < size_; i++) hits[i] = {distances_[i], id_at(places_[i])};
         std::sort(hits.begin(), hits.end());
         if (size_ > k_) hits.resize(k_);
         return hits;
@@ -86,9 +99,9 @@ class Best {
 
     // One place more than `size`, so that a hit that is not kept can be written too.
     void make_room(int64_t size) {
-        if (size < static_cast<int64_t>(ids_.size())) return;
+        if (size < static_cast<int64_t>(places_.size())) return;
         const int64_t room = std::min(capacity_, std::max<int64_t>(2 * size, 64)) + 1;
-        distances_.resize(room), ids_.resize(room);
+        distances_.resize(room), places_.resize(room);
     }
 
     // The lowest and the highest distance; four at a time, so that the compiler may use lanes.
@@ -107,23 +120,18 @@ class Best {
         return {*std::min_element(low, low + 4), *std::max_element(high, high + 4)};
     }
 
-    std::vector<Hit> pairs() const {
-        std::vector<Hit> hits(size_);
-        for (int64_t i = 0; i < size_; i++) hits[i] = {distances_[i], ids_[i]};
-        return hits;
-    }
-
     void cut_exactly() {
-        std::vector<Hit> hits = pairs();
+        std::vector<std::pair<Hit, IdPlace>> hits(size_);
+        for (int64_t i = 0; i < size_; i++) hits[i] = {{distances_[i], id_at(places_[i])}, places_[i]};
         std::nth_element(hits.begin(), hits.begin() + (k_ - 1), hits.end());
         size_ = k_;
-        for (int64_t i = 0; i < size_; i++) distances_[i] = hits[i].first, ids_[i] = hits[i].second;
-        limit_ = hits[k_ - 1];
+        for (int64_t i = 0; i < size_; i++) distances_[i] = hits[i].first.first, places_[i] = hits[i].second;
+        limit_ = hits[k_ - 1].first;
     }
 
     int64_t k_, capacity_, size_ = 0;
-    std::vector<float> distances_;  // size_ of them, and of ids_
-    std::vector<int64_t> ids_;
+    std::vector<float> distances_;  // size_ of them, and of places_
+    std::vector<IdPlace> places_;
     std::vector<int32_t> bins_;
     Hit limit_{std::numeric_limits<float>::infinity(), std::numeric_limits<int64_t>::min()};
 };

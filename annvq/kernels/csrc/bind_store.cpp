@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "bind.h"
+#include "bind_tables.h"
 #include "store.h"
 
 namespace annvq {
@@ -121,17 +122,20 @@ class Store {
         return nb::make_tuple(out.codes, out.norms, numbers);
     }
 
-    std::pair<Out<float, 2>, Out<int64_t, 2>> search(In<float, 3> luts, Floats bias, int64_t k,
-                                                     Maybe<Floats> norm_levels, Maybe<In<int32_t, 2>> probes,
+    std::pair<Out<float, 2>, Out<int64_t, 2>> search(Maybe<In<float, 3>> luts, const Unbuilt* unbuilt,
+                                                     Floats bias, int64_t k, Maybe<Floats> norm_levels,
+                                                     Maybe<In<int32_t, 2>> probes,
                                                      Maybe<In<float, 2>> probe_bias, Maybe<Bytes> bitmap,
                                                      Maybe<Ids> allowed, int threads) {
         const StoreShape& s = store_.shape();
         SearchArguments a;
-        a.nq = luts.shape(0);
-        a.K = luts.shape(2);
+        require(luts.has_value() != (unbuilt != nullptr), "luts must be given, or how to build them");
+        a.nq = luts ? luts->shape(0) : unbuilt->queries.shape(0);
+        a.K = luts ? luts->shape(2) : unbuilt->builder->K();
         a.k = k;
         a.threads = std::max(1, threads);
-        require(static_cast<int32_t>(luts.shape(1)) == s.M, "luts must have shape (nq, M, K)");
+        require((luts ? static_cast<int64_t>(luts->shape(1)) : unbuilt->builder->M()) == s.M,
+                "luts must have shape (nq, M, K)");
         require(
             a.K >= *std::max_element(s.sizes.begin(), s.sizes.end()) && (s.wide || a.K <= 256),
             "codes reach beyond the tables: luts must have shape (nq, M, K), K the largest codebook's size");
@@ -145,7 +149,10 @@ class Store {
                 "probe_bias must have the shape of probes");
         require(!probes || static_cast<int64_t>(probes->shape(0)) == a.nq, "probes must have shape (nq, P)");
         require(!(bitmap && allowed), "allowed must be a bitmap or a list");
-        a.luts = luts.data();
+        if (luts)
+            a.luts = luts->data();
+        else
+            a.unbuilt = unbuilt->tables();
         a.bias = bias.data();
         a.norm_levels = norm_levels ? norm_levels->data() : nullptr;
         if (probes) {
@@ -160,8 +167,8 @@ class Store {
         if (allowed && !a.allowed.ids) a.allowed.ids = &none;
         float* d;
         int64_t* r;
-        auto distances = new_array<float, 2>({luts.shape(0), static_cast<size_t>(k)}, &d);
-        auto result = new_array<int64_t, 2>({luts.shape(0), static_cast<size_t>(k)}, &r);
+        auto distances = new_array<float, 2>({static_cast<size_t>(a.nq), static_cast<size_t>(k)}, &d);
+        auto result = new_array<int64_t, 2>({static_cast<size_t>(a.nq), static_cast<size_t>(k)}, &r);
         {
             nb::gil_scoped_release release;
             std::vector<int64_t> sorted;
@@ -314,9 +321,9 @@ void bind_store(nb::module_& m) {
         .def("remove", &Store::remove, arg("ids"))
         .def("contains", &Store::contains, arg("ids"))
         .def("rows", &Store::rows, arg("ids"))
-        .def("search", &Store::search, arg("luts"), arg("bias"), arg("k"), arg("norm_levels").none(),
-             arg("probes").none(), arg("probe_bias").none(), arg("bitmap").none(), arg("allowed").none(),
-             arg("threads"))
+        .def("search", &Store::search, arg("luts").none(), arg("unbuilt").none(), arg("bias"), arg("k"),
+             arg("norm_levels").none(), arg("probes").none(), arg("probe_bias").none(), arg("bitmap").none(),
+             arg("allowed").none(), arg("threads"))
         .def("ids", &Store::ids)
         .def("export_rows", &Store::export_rows)
         .def("has_blocks", &Store::has_blocks)

@@ -1,3 +1,9 @@
+#include "bind_tables.h"
+
+#include <nanobind/stl/optional.h>
+
+#include <optional>
+
 #include "bind.h"
 #include "tables.h"
 
@@ -22,16 +28,23 @@ bool holds(const TableBuilder& builder, In<float, 2> entries) {
            static_cast<int64_t>(entries.shape(1)) == builder.width() && builder.holds(entries.data());
 }
 
-Out<float, 3> build(const TableBuilder& builder, In<float, 2> queries, bool squared, float scale,
-                    int threads) {
-    const int64_t dim = queries.shape(1);
-    require(builder.least_dim() <= dim, "codebooks reach beyond the queries");
-    const size_t nq = queries.shape(0);
+Unbuilt* make_unbuilt(nb::object builder, In<float, 2> queries, bool squared, float scale,
+                      std::optional<In<float, 2>> offsets) {
+    const auto* b = nb::cast<const TableBuilder*>(builder);
+    require(b->least_dim() <= static_cast<int64_t>(queries.shape(1)), "codebooks reach beyond the queries");
+    require(!offsets || (static_cast<int64_t>(offsets->shape(0)) == b->M() &&
+                         static_cast<int64_t>(offsets->shape(1)) == b->K()),
+            "offsets must have shape (M, K)");
+    return new Unbuilt{std::move(builder), b, std::move(queries), squared, scale, std::move(offsets)};
+}
+
+Out<float, 3> build(const Unbuilt& unbuilt, int threads) {
+    const size_t nq = unbuilt.queries.shape(0), M = unbuilt.builder->M(), K = unbuilt.builder->K();
     float* data;
-    auto out =
-        new_array<float, 3>({nq, static_cast<size_t>(builder.M()), static_cast<size_t>(builder.K())}, &data);
+    auto out = new_array<float, 3>({nq, M, K}, &data);
+    const UnbuiltTables tables = unbuilt.tables();
     nb::gil_scoped_release release;
-    builder.build(queries.data(), nq, dim, squared, scale, data, threads);
+    tables.build(0, nq, data, threads);
     return out;
 }
 
@@ -41,8 +54,11 @@ void bind_tables(nb::module_& m) {
     using nb::arg;
     nb::class_<TableBuilder>(m, "TableBuilder")
         .def(nb::new_(&make_builder), arg("entries"), arg("sizes"), arg("starts"))
-        .def("holds", &holds, arg("entries"))
-        .def("build", &build, arg("queries"), arg("squared"), arg("scale"), arg("threads"));
+        .def("holds", &holds, arg("entries"));
+    nb::class_<Unbuilt>(m, "UnbuiltTables")
+        .def(nb::new_(&make_unbuilt), arg("builder"), arg("queries"), arg("squared"), arg("scale"),
+             arg("offsets").none())
+        .def("build", &build, arg("threads"));
     m.def(
         "squared_norms",
         [](In<float, 2> x, int threads) {

@@ -26,7 +26,8 @@ FilterCosts measure(const BlockKernels& kernels) {
             uint16_t rows[kRoom];
             int found = 0;
             const auto start = std::chrono::steady_clock::now();
-            kernels.filters[f].run(codes[0].bytes, count, columns, tables[0].bytes, 0, rows, &found);
+            kernels.filters[f].run(codes[0].bytes, 0, count * kBlock, columns, tables[0].bytes, 0, rows,
+                                   &found);
             const std::chrono::duration<double, std::nano> taken = std::chrono::steady_clock::now() - start;
             least = std::min(least, taken.count());
         }

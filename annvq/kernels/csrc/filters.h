@@ -13,14 +13,15 @@ using TableQuantize = void (*)(const float* table, int64_t size, float least, fl
 // A filter's table of `entries` bytes from 256: stored byte b stands for meaning[b] (nullptr: b), and
 // entry j is the least over stored bytes whose low bits are j. In whatever form the level's filters want.
 using TableArrange = void (*)(const uint8_t* bytes, const uint8_t* meaning, int entries, uint8_t* out);
-// Looks through superblocks for rows whose saturating sum over (columns, entries) tables is at most
-// threshold. Appends them, numbered from the first superblock's first, to rows[*found]; stops before `count`
-// superblocks once fewer than 512 of kRoom places are left. Returns the superblocks looked at; at most kRun
-// can be asked for.
-using Filter = int64_t (*)(const uint8_t* blocks, int64_t count, int columns, const uint8_t* tables,
-                           uint8_t threshold, uint16_t* rows, int* found);
+// Looks through rows [first, last) of superblocks for those whose saturating sum over (columns, entries)
+// tables is at most threshold, and appends them to rows[*found]; ends early, after a whole superblock, once
+// fewer than 512 of kRoom places are left. Returns the row that it came to. first is a multiple of
+// kFilterStep; last is at most kRun superblocks.
+using Filter = int64_t (*)(const uint8_t* blocks, int64_t first, int64_t last, int columns,
+                           const uint8_t* tables, uint8_t threshold, uint16_t* rows, int* found);
 constexpr int kRoom = 2048;
 constexpr int64_t kRun = 64;
+constexpr int64_t kFilterStep = 64;
 
 struct PooledFilter {
     int entries;

@@ -85,44 +85,50 @@ inline void look_up_nibbles(const uint8_t* codes, const uint8_t* table, Bytes* s
     }
 }
 
+// Bits of a word of kLanes rows from `at` on that lie in [first, last).
+inline uint64_t within(int64_t at, int64_t first, int64_t last) {
+    const uint64_t below = last - at >= 64 ? ~uint64_t{0} : last > at ? (uint64_t{1} << (last - at)) - 1 : 0;
+    return first <= at ? below : first - at >= 64 ? 0 : below >> (first - at) << (first - at);
+}
+
 // Runs `add(column, codes, sum)` over the columns of each superblock; see Filter.
 template <class Add>
-inline int64_t run(const uint8_t* blocks, int64_t count, int columns, uint8_t threshold, uint16_t* rows,
-                   int* found, Add add) {
+inline int64_t run(const uint8_t* blocks, int64_t first, int64_t last, int columns, uint8_t threshold,
+                   uint16_t* rows, int* found, Add add) {
+    constexpr int64_t step = kAtOnce * kLanes;
     const Bytes limit = splat(threshold);
-    int64_t i = 0;
-    for (; i < count && *found <= kRoom - kBlock; i++, blocks += columns * kBlock) {
-        for (int first = 0; first < kBlock; first += kAtOnce * kLanes) {
-            Bytes sum[kAtOnce];
-            for (auto& s : sum) s = splat(0);
-            for (int c = 0; c < columns; c++) add(c, blocks + c * kBlock + first, sum);
-            for (int b = 0; b < kAtOnce; b++)
-                for (uint64_t w = at_most(sum[b], limit); w; w &= w - 1)
-                    rows[(*found)++] =
-                        static_cast<uint16_t>(i * kBlock + first + b * kLanes + __builtin_ctzll(w));
-        }
+    int64_t at = first / step * step;
+    while (at < last && (at % kBlock || *found <= kRoom - kBlock)) {
+        const uint8_t* codes = blocks + at / kBlock * columns * kBlock + at % kBlock;
+        Bytes sum[kAtOnce];
+        for (auto& s : sum) s = splat(0);
+        for (int c = 0; c < columns; c++) add(c, codes + c * kBlock, sum);
+        for (int b = 0; b < kAtOnce; b++, at += kLanes)
+            for (uint64_t w = at_most(sum[b], limit) & within(at, first, last); w; w &= w - 1)
+                rows[(*found)++] = static_cast<uint16_t>(at + __builtin_ctzll(w));
     }
-    return i;
+    return at < last ? at : last;
 }
 
 template <int entries>
-int64_t filter(const uint8_t* blocks, int64_t count, int columns, const uint8_t* tables, uint8_t threshold,
-               uint16_t* rows, int* found) {
-    return run(blocks, count, columns, threshold, rows, found, [&](int c, const uint8_t* codes, Bytes* sum) {
-        look_up<entries>(codes, tables + c * entries, sum);
-    });
+int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, int columns, const uint8_t* tables,
+               uint8_t threshold, uint16_t* rows, int* found) {
+    return run(
+        blocks, first, last, columns, threshold, rows, found,
+        [&](int c, const uint8_t* codes, Bytes* sum) { look_up<entries>(codes, tables + c * entries, sum); });
 }
 
 // The last column holds bytes, all others two codes each.
 template <bool norm>
-int64_t filter_nibbles(const uint8_t* blocks, int64_t count, int columns, const uint8_t* tables,
+int64_t filter_nibbles(const uint8_t* blocks, int64_t first, int64_t last, int columns, const uint8_t* tables,
                        uint8_t threshold, uint16_t* rows, int* found) {
-    return run(blocks, count, columns, threshold, rows, found, [&](int c, const uint8_t* codes, Bytes* sum) {
-        if (norm && c == columns - 1)
-            look_up<32>(codes, tables + c * 32, sum);
-        else
-            look_up_nibbles(codes, tables + c * 32, sum);
-    });
+    return run(blocks, first, last, columns, threshold, rows, found,
+               [&](int c, const uint8_t* codes, Bytes* sum) {
+                   if (norm && c == columns - 1)
+                       look_up<32>(codes, tables + c * 32, sum);
+                   else
+                       look_up_nibbles(codes, tables + c * 32, sum);
+               });
 }
 
 float least(const float* table, int64_t size) {

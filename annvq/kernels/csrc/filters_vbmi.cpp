@@ -25,40 +25,72 @@ struct Table {
 };
 
 // Out of line, so that the sums above stay in registers.
-__attribute__((noinline)) void append(const uint64_t* masks, int64_t first, uint16_t* rows, int* found) {
+template <int sets>
+__attribute__((noinline)) void append(uint64_t* masks, int64_t first, int64_t last, uint16_t* rows,
+                                      int* found) {
+    const int64_t valid = last - first;
+    if (valid < 64 * sets) {
+        for (int b = 0; b < sets; b++)
+            if (64 * b >= valid)
+                masks[b] = 0;
+            else if (valid - 64 * b < 64)
+                masks[b] &= (uint64_t{1} << (valid - 64 * b)) - 1;
+    }
     int count = *found;
-    for (int b = 0; b < 8; b++)
+    for (int b = 0; b < sets; b++)
         for (uint64_t w = masks[b]; w; w &= w - 1)
             rows[count++] = static_cast<uint16_t>(first + 64 * b + __builtin_ctzll(w));
     *found = count;
 }
 
-template <int entries>
-int64_t filter(const uint8_t* blocks, int64_t count, int columns, const uint8_t* tables, uint8_t threshold,
-               uint16_t* rows, int* found) {
-    const __m512i limit = _mm512_set1_epi8(static_cast<char>(threshold));
-    int64_t i = 0;
-    for (; i < count && *found <= kRoom - kBlock; i++, blocks += columns * kBlock) {
-        __m512i sum[8];
+// The next 64 * sets rows, from `codes` on, in so many sums.
+template <int entries, int sets>
+inline void look_up(const uint8_t* codes, int64_t first, int64_t last, int columns, const uint8_t* tables,
+                    __m512i limit, uint16_t* rows, int* found) {
+    __m512i sum[sets];
 #pragma GCC unroll 8
-        for (int b = 0; b < 8; b++) sum[b] = _mm512_setzero_si512();
+    for (int b = 0; b < sets; b++) sum[b] = _mm512_setzero_si512();
 #pragma GCC unroll 4
-        for (int c = 0; c < columns; c++) {
-            const Table<entries> table(tables + c * entries);
+    for (int c = 0; c < columns; c++) {
+        const Table<entries> table(tables + c * entries);
 #pragma GCC unroll 8
-            for (int b = 0; b < 8; b++)
-                sum[b] = _mm512_adds_epu8(sum[b], table[_mm512_loadu_si512(blocks + c * kBlock + 64 * b)]);
-        }
-        const __m512i least = _mm512_min_epu8(
-            _mm512_min_epu8(_mm512_min_epu8(sum[0], sum[1]), _mm512_min_epu8(sum[2], sum[3])),
-            _mm512_min_epu8(_mm512_min_epu8(sum[4], sum[5]), _mm512_min_epu8(sum[6], sum[7])));
-        if (!_mm512_cmple_epu8_mask(least, limit)) continue;
-        uint64_t masks[8];
-#pragma GCC unroll 8
-        for (int b = 0; b < 8; b++) masks[b] = _mm512_cmple_epu8_mask(sum[b], limit);
-        append(masks, i * kBlock, rows, found);
+        for (int b = 0; b < sets; b++)
+            sum[b] = _mm512_adds_epu8(sum[b], table[_mm512_loadu_si512(codes + c * kBlock + 64 * b)]);
     }
-    return i;
+    __m512i least = sum[0];
+#pragma GCC unroll 8
+    for (int b = 1; b < sets; b++) least = _mm512_min_epu8(least, sum[b]);
+    if (!_mm512_cmple_epu8_mask(least, limit)) return;
+    uint64_t masks[sets];
+#pragma GCC unroll 8
+    for (int b = 0; b < sets; b++) masks[b] = _mm512_cmple_epu8_mask(sum[b], limit);
+    append<sets>(masks, first, last, rows, found);
+}
+
+template <int entries>
+int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, int columns, const uint8_t* tables,
+               uint8_t threshold, uint16_t* rows, int* found) {
+    const __m512i limit = _mm512_set1_epi8(static_cast<char>(threshold));
+    int64_t at = first;
+    while (at < last && *found <= kRoom - kBlock) {
+        const uint8_t* codes = blocks + at / kBlock * columns * kBlock + at % kBlock;
+        const int64_t block_end = (at / kBlock + 1) * kBlock;
+        const int64_t sets = ((last < block_end ? last : block_end) - at + 63) / 64;
+        if (sets == 8) {
+            look_up<entries, 8>(codes, at, last, columns, tables, limit, rows, found);
+            at += 512;
+        } else if (sets >= 4) {
+            look_up<entries, 4>(codes, at, last, columns, tables, limit, rows, found);
+            at += 256;
+        } else if (sets >= 2) {
+            look_up<entries, 2>(codes, at, last, columns, tables, limit, rows, found);
+            at += 128;
+        } else {
+            look_up<entries, 1>(codes, at, last, columns, tables, limit, rows, found);
+            at += 64;
+        }
+    }
+    return at < last ? at : last;
 }
 
 __mmask16 lanes(int64_t left) { return left >= 16 ? 0xffff : static_cast<__mmask16>((1u << left) - 1); }

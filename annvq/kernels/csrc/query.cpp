@@ -12,10 +12,10 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr int64_t kTileBytes = 32768;
-constexpr int64_t kSample = 8;  // superblocks that filters are compared on
-constexpr int64_t kRequantizeEvery = 4;
-constexpr int kFewRows = 8;      // scoring so few costs less than bounding a superblock
-constexpr int64_t kLiveRun = 8;  // superblocks filtered at once where some rows are not live
+constexpr int64_t kSample = 8;                    // superblocks that filters are compared on
+constexpr int64_t kRequantizeEvery = 4 * kBlock;  // rows
+constexpr int kFewRows = 8;                       // scoring so few costs less than bounding a superblock
+constexpr int64_t kLiveRun = 8;                   // superblocks filtered at once where some rows are not live
 
 constexpr int kPortion = 64;  // rows scored at a time until there is a threshold
 
@@ -49,7 +49,7 @@ Query::Query(const QueryTables& tables, const BlockKernels& kernels, int64_t k)
         finest_++;
     filter_ = std::min(kernels.first_choice, finest_);
     // Until about k superblocks have been seen, a row in vain for every few superblocks decides nothing.
-    next_check_ = std::max<int64_t>(32, k);
+    next_check_ = std::max<int64_t>(32, k) * kBlock;
     least_.reserve(layout_.M() + 1);
     const auto add = [&](const float* table, int64_t size) {
         const float least = kernels.least(table, size);
@@ -82,43 +82,57 @@ bool Query::enter(const Segment& segment, float bias) {
 
 void Query::scan(const Segment& segment, float bias, int64_t first, int64_t last) {
     if (!enter(segment, bias)) return;
-    const int64_t stride = columns_ * kBlock;
-    for (int64_t block = first; block < last && !closed_;) {
-        const uint8_t* codes = segment.codes + block * stride;
-        const bool few = segment.live && count_bits(segment.live + 8 * block, 8) <= kFewRows;
-        int from = few ? kBlock : 0;
-        if (few) offer_all(block, 0, kBlock);
-        for (; everything_ && !closed_ && from < kBlock; from += kPortion)
-            offer_all(block, from, from + kPortion);
-        if (from < kBlock && !closed_) {
-            uint16_t rows[kRoom];
-            int found = 0;
-            // The first superblocks lower the limit fast: let it be felt.
-            int64_t run = from ? 1 : std::min({last - block, seen_ / 2 + 1, segment.live ? kLiveRun : kRun});
-            for (int64_t r = 1; segment.live && r < run; r++)
-                if (count_bits(segment.live + 8 * (block + r), 8) <= kFewRows) run = r;
-            const int64_t done = filter()(codes, run, columns_, tables(), threshold_, rows, &found);
-            filtered_ += done;
-            const int skip = from ? static_cast<int>(std::lower_bound(rows, rows + found, from) - rows) : 0;
-            offer(block, rows + skip, found - skip);
-            block += done, seen_ += done;
-        } else {
-            block++, seen_++;
+    const int64_t end = std::min(last * kBlock, segment.n);
+    for (int64_t at = first * kBlock; at < end && !closed_;) {
+        const int64_t block = at / kBlock, start = block * kBlock;
+        const int64_t block_end = std::min(start + kBlock, end);
+        if (segment.live && count_bits(segment.live + 8 * block, 8) <= kFewRows) {
+            offer_all(at, block_end);
+            seen_ += block_end - at;
+            at = block_end;
+            continue;
         }
+        if (everything_) {
+            const int64_t to = std::min(at + kPortion, block_end);
+            offer_all(at, to);
+            seen_ += to - at;
+            at = to;
+            continue;
+        }
+        uint16_t rows[kRoom];
+        int found = 0;
+        const int64_t done = filter()(segment.codes + block * columns_ * kBlock, at - start,
+                                      run_end(at, end) - start, columns_, tables(), threshold_, rows, &found);
+        filtered_ += start + done - at;
+        seen_ += start + done - at;
+        at = start + done;
+        offer(block, rows, found);
     }
-    if (!everything_ && !closed_) reconsider_filter(first, last);
+    if (!everything_ && !closed_) reconsider_filter(first * kBlock, end);
 }
 
-void Query::offer_all(int64_t block, int from, int to) {
+// Where a run of the filter from row `at` on ends, `end` at the latest: the first rows lower the limit fast,
+// so runs are no longer than what has been seen. In a superblock whole steps, from a whole one on whole ones.
+int64_t Query::run_end(int64_t at, int64_t end) const {
+    const int64_t run = std::max(kFilterStep, seen_), block_end = (at / kBlock + 1) * kBlock;
+    if (at % kBlock || run < kBlock) return std::min({at + run / kFilterStep * kFilterStep, block_end, end});
+    int64_t blocks = std::min(run / kBlock, segment_->live ? kLiveRun : kRun);
+    for (int64_t b = 1; segment_->live && b < blocks && at + b * kBlock < end; b++)
+        if (count_bits(segment_->live + at / 64 + 8 * b, 8) <= kFewRows) blocks = b;
+    return std::min(at + blocks * kBlock, end);
+}
+
+// All rows [from, to) of a superblock.
+void Query::offer_all(int64_t from, int64_t to) {
     uint16_t rows[kBlock];
-    for (int i = from; i < to; i++) rows[i] = static_cast<uint16_t>(i);
-    offer(block, rows + from, to - from);
+    const int64_t block = from / kBlock;
+    for (int64_t i = from; i < to; i++) rows[i - from] = static_cast<uint16_t>(i - block * kBlock);
+    offer(block, rows, static_cast<int>(to - from));
 }
 
 // Scores ascending rows, numbered from a superblock's first, and keeps what may matter.
 void Query::offer(int64_t block, uint16_t* rows, int count) {
     const int64_t base = block * kBlock;
-    while (count && base + rows[count - 1] >= segment_->n) count--;
     if (segment_->live) {
         const uint64_t* live = segment_->live + 8 * block;
         int kept = 0;
@@ -134,7 +148,7 @@ void Query::offer(int64_t block, uint16_t* rows, int count) {
     (this->*scorer_)(block, rows, count, scores);
     const Hit before = best_.limit();
     if (segment_->ids)
-        best_.add(scores, count, [&](int64_t i) { return segment_->ids[base + rows[i]]; });
+        best_.add(scores, count, [&](int64_t i) { return place_of(segment_->ids + base + rows[i]); });
     else
         best_.add(scores, count, [&](int64_t i) { return segment_->first_id + base + rows[i]; });
     let_through_ += count;
@@ -173,6 +187,10 @@ void Query::score(int64_t block, const uint16_t* rows, int count, float* out) co
     }
 }
 
+void Query::prefetch() const {
+    for (const Line& line : lines_) __builtin_prefetch(&line);
+}
+
 void Query::merge(Query&& other) {
     best_.merge(other.best_);
     entered_ = false;  // the next scan fits the threshold anew
@@ -208,12 +226,12 @@ void Query::tighten() {
         everything_ = true;
         return;
     }
-    const double now = gap();
+    const double now = gap(), widest = now + std::max(0.0, static_cast<double>(bias_) - expected_bias_);
     closed_ = now < 0;
     if (closed_ || (!split_ && !kernels_->filter_count)) return;
-    const bool pays = filtered_ - quantized_at_ >= kRequantizeEvery || now < 0.5 * scaled_for_;
-    if (everything_ || now > scaled_for_ || (now < 0.85 * scaled_for_ && pays)) {
-        scaled_for_ = std::max(now, 1e-30);
+    const bool pays = filtered_ - quantized_at_ >= kRequantizeEvery || widest < 0.5 * scaled_for_;
+    if (everything_ || now > scaled_for_ || (widest < 0.85 * scaled_for_ && pays)) {
+        scaled_for_ = std::max(widest, 1e-30);
         everything_ = false;
         quantize();
     }
@@ -271,18 +289,19 @@ void Query::reconsider_filter(int64_t first, int64_t last) {
     const auto price = [&](int f) { return costs.column[f] * columns_; };
     const int before = filter_, finer = before + 1, coarser = before - 1;
     int other = before;
-    if (finer <= finest_ && rows * row_ns() > filtered * (price(finer) - price(before)))
+    if (finer <= finest_ &&
+        rows * row_ns() > filtered / static_cast<double>(kBlock) * (price(finer) - price(before)))
         other = finer;
     else if (coarser >= 0 && price(coarser) < 0.9 * price(before))
         other = coarser;
     if (other == before) return;
-    const int64_t count = std::min(kSample, last - first);
+    const int64_t sample = std::min(kSample * kBlock, last - first);
     const auto cost = [&](int f) {
         uint16_t found_rows[kRoom];
         int found = 0;
-        const int64_t done = filter()(segment_->codes + first * columns_ * kBlock, count, columns_, tables(),
+        const int64_t done = filter()(segment_->codes + first * columns_, 0, sample, columns_, tables(),
                                       threshold_, found_rows, &found);
-        return price(f) + row_ns() * found / static_cast<double>(done);
+        return (price(f) / kBlock * static_cast<double>(done) + row_ns() * found) / static_cast<double>(done);
     };
     const double present = cost(before);
     filter_ = other;
@@ -297,7 +316,10 @@ void scan_together(Query* const* queries, const float* biases, int64_t count, co
     // Superblocks that stay in the first cache while all queries look at them.
     const int64_t tile = std::max<int64_t>(1, kTileBytes / (queries[0]->columns() * kBlock));
     for (int64_t b = first; b < last; b += tile)
-        for (int64_t q = 0; q < count; q++) queries[q]->scan(segment, biases[q], b, std::min(last, b + tile));
+        for (int64_t q = 0; q < count; q++) {
+            if (q + 1 < count) queries[q + 1]->prefetch();
+            queries[q]->scan(segment, biases[q], b, std::min(last, b + tile));
+        }
 }
 
 }  // namespace annvq

@@ -5,6 +5,7 @@
 // order. Which of a level's filters does the bounding is chosen by what each lets through.
 #pragma once
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "best.h"
@@ -49,8 +50,14 @@ class Query {
     // Offers the live rows of superblocks [first, last) of a segment; bias is added to each score last.
     // std::invalid_argument on a bias of NaN or -inf.
     void scan(const Segment& segment, float bias, int64_t first, int64_t last);
+    // The least bias that further scans will bring: tables are made to last until then.
+    void expect(float bias) { expected_bias_ = bias; }
+    // Brings close what a scan will read.
+    void prefetch() const;
     // Takes what another Query over the same tables has found elsewhere.
     void merge(Query&& other);
+    // Brings close what write() will read.
+    void finish() { best_.prefetch(); }
     // (k,) each, ordered by (distance, id), padded with +inf and -1. Ends the query.
     void write(float* distances, int64_t* ids);
     int columns() const { return columns_; }
@@ -62,7 +69,8 @@ class Query {
     };
 
     bool enter(const Segment& segment, float bias);
-    void offer_all(int64_t block, int from, int to);
+    int64_t run_end(int64_t at, int64_t end) const;
+    void offer_all(int64_t from, int64_t to);
     void offer(int64_t block, uint16_t* rows, int count);
     template <bool nibbles, bool labels>
     void score(int64_t block, const uint16_t* rows, int count, float* out) const;
@@ -88,10 +96,11 @@ class Query {
     bool hopeless_ = false;  // a table of +inf only: no score is finite
     Best best_;
 
-    int64_t seen_ = 0;  // superblocks
+    int64_t seen_ = 0;  // rows
 
     // What the segment at hand makes of the tables.
     const Segment* segment_ = nullptr;
+    double expected_bias_ = std::numeric_limits<double>::infinity();
     float bias_ = 0, norm_low_ = 0, norm_step_ = 0;
     double least_sum_ = 0, magnitude_ = 0;
     bool entered_ = false, closed_ = false;  // closed: no row can enter any more
@@ -102,10 +111,10 @@ class Query {
     std::vector<Line> lines_;  // (columns, entries)
     double scaled_for_ = 0;    // the gap that the tables' 253 stands for
     uint8_t threshold_ = 254;
-    int64_t filtered_ = 0;      // superblocks since the last check of the filter
-    int64_t let_through_ = 0;   // rows since then
+    int64_t filtered_ = 0;      // rows since the last check of the filter
+    int64_t let_through_ = 0;   // and how many of them were scored
     int64_t quantized_at_ = 0;  // filtered_ when the tables were made
-    int64_t next_check_;        // superblocks seen by then
+    int64_t next_check_;        // rows seen by then
 };
 
 // Several queries (with a bias each) over superblocks [first, last) of a segment in one pass.

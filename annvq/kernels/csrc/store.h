@@ -14,6 +14,7 @@
 
 #include "id_map.h"
 #include "layout.h"
+#include "tables.h"
 
 namespace annvq {
 
@@ -85,7 +86,8 @@ struct Allowed {
 using NamedRows = std::vector<std::vector<std::vector<int64_t>>>;
 
 struct SearchArguments {
-    const float* luts = nullptr;  // (nq, M, K)
+    const float* luts = nullptr;  // (nq, M, K), or nullptr: as `unbuilt` says
+    UnbuiltTables unbuilt;
     int64_t nq = 0, K = 0;
     const float* bias = nullptr;         // (nq,)
     const float* norm_levels = nullptr;  // (256,)

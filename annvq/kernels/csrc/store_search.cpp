@@ -12,8 +12,9 @@
 namespace annvq {
 namespace {
 
-constexpr int64_t kGroup = 16;           // queries that share a pass over all lists
-constexpr int64_t kProbingGroup = 256;   // queries whose probed lists are put together
+constexpr int64_t kGroup = 16;  // queries that share a pass over all lists
+constexpr int64_t kProbingTables =
+    1 << 17;                             // floats of tables of queries whose probed lists are put together
 constexpr int64_t kPartBytes = 1 << 21;  // of codes that are worth starting a thread for
 
 // A query's visit to a list.
@@ -23,19 +24,39 @@ struct Visit {
     float bias;
 };
 
+// Lists ascending, visits to one in their order: by one digit after the other, the lowest first.
+void sort_by_list(std::vector<Visit>* visits, int32_t lists) {
+    constexpr int bits = 11;
+    std::vector<Visit> sorted(visits->size());
+    for (int shift = 0; shift < 31 && (lists - 1) >> shift; shift += bits) {
+        const auto digit = [=](const Visit& v) { return v.list >> shift & ((1 << bits) - 1); };
+        uint32_t starts[(1 << bits) + 1] = {};
+        for (const Visit& v : *visits) starts[digit(v) + 1]++;
+        for (int d = 1; d < 1 << bits; d++) starts[d] += starts[d - 1];
+        for (const Visit& v : *visits) sorted[starts[digit(v)]++] = v;
+        visits->swap(sorted);
+    }
+}
+
 template <class Q>
 class Search {
   public:
     Search(const CodeStore& store, const SearchArguments& a, const std::vector<SegmentList>& lists)
-        : store_(store), a_(a), lists_(lists) {}
+        : store_(store), a_(a), lists_(lists), luts_(a.luts) {}
 
     void run(float* distances, int64_t* found) {
-        const int64_t most = a_.probes ? kProbingGroup : kGroup;
+        const int64_t most = a_.probes ? std::clamp<int64_t>(kProbingTables / table_size(), 16, 256) : kGroup;
         share_ = std::clamp<int64_t>((a_.nq + a_.threads - 1) / a_.threads, 1, most);
         const int64_t groups = (a_.nq + share_ - 1) / share_;
         parts_ = groups
                      ? std::clamp<int64_t>(a_.threads / groups, 1, std::max<int64_t>(1, work() / kPartBytes))
                      : 1;
+        std::vector<float> built;
+        if (parts_ > 1 && !a_.luts) {  // each part would build them again
+            built.resize(a_.nq * table_size());
+            a_.unbuilt.build(0, a_.nq, built.data(), a_.threads);
+            luts_ = built.data();
+        }
         std::vector<Group> done(groups * parts_);
         parallel_for(groups * parts_, a_.threads, [&](int64_t task) {
             Group& group = done[task];
@@ -68,23 +89,40 @@ class Search {
         return blocks * store_.layout().columns() * kBlock * bytes;
     }
 
-    Q make(int64_t query) const {
+    // Floats of a query's tables.
+    int64_t table_size() const { return store_.shape().M * a_.K; }
+
+    Q make(const float* luts) const {
         const int32_t M = store_.shape().M;
-        const float* luts = a_.luts + query * M * a_.K;
         if constexpr (std::is_same_v<Q, Query>)
             return Query(QueryTables{store_.layout(), luts, a_.K, a_.norm_levels}, block_kernels(), a_.k);
         else
             return WideQuery(WideTables{luts, M, a_.K, a_.norm_levels}, a_.k);
     }
 
+    // Tables of a group, in memory that the thread's next group uses again: so they stay in the second cache.
+    const float* build(int64_t first, int64_t count) const {
+        static thread_local std::vector<float> memory;
+        memory.resize(std::max<size_t>(memory.size(), count * table_size()));
+        a_.unbuilt.build(first, count, memory.data(), 1);
+        return memory.data();
+    }
+
     void scan_group(int64_t g, int64_t part, Group* group) const {
         const int64_t first = g * share_, last = std::min(a_.nq, first + share_);
+        const float* luts = luts_ ? luts_ + first * table_size() : build(first, last - first);
         group->reserve(last - first);
-        for (int64_t q = first; q < last; q++) group->push_back(make(q));
         std::vector<Q*> queries;
-        for (Q& q : *group) queries.push_back(&q);
+        for (int64_t q = first; q < last; q++) {
+            if (a_.probes && q + 1 < last) prefetch_first(q + 1, part);
+            group->push_back(make(luts + (q - first) * table_size()));
+            queries.push_back(&group->back());
+            // The nearest list at once, while the tables are close: it holds most of what is near, and a low
+            // k-th best makes the rest cheap.
+            if (a_.probes) scan_first(q, part, queries.back());
+        }
         if (a_.probes)
-            scan_probed(first, part, queries);
+            scan_rest(first, part, queries);
         else
             scan_all(first, part, queries);
     }
@@ -104,26 +142,48 @@ class Search {
             }
     }
 
-    void scan_probed(int64_t first, int64_t part, const std::vector<Q*>& queries) const {
-        // Everybody's first list comes first: it holds most of what is near, and a low k-th best makes the
-        // rest cheap.
-        visit(first, 0, std::min<int64_t>(1, a_.P), part, queries);
-        visit(first, 1, a_.P, part, queries);
+    // The list of a query's p-th probe, or nullptr where there is nothing to scan.
+    const SegmentList* list_of(int64_t row, int64_t p) const {
+        const int32_t list = p < a_.P ? a_.probes[row * a_.P + p] : -1;
+        return list < 0 || lists_[list].segments.empty() ? nullptr : &lists_[list];
     }
 
-    void visit(int64_t first, int64_t from, int64_t to, int64_t part, const std::vector<Q*>& queries) const {
+    float bias_of(int64_t row, int64_t p) const {
+        return a_.probe_bias ? a_.probe_bias[row * a_.P + p] : a_.bias[row];
+    }
+
+    // Parts of a query's work are every parts_-th of its probes.
+    void prefetch_first(int64_t row, int64_t part) const {
+        if (const SegmentList* list = list_of(row, part)) prefetch(list->segments[0]);
+    }
+
+    void prefetch(const Segment& segment) const {
+        const int64_t bytes = store_.block_bytes();
+        for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(segment.codes + b);
+    }
+
+    void scan_first(int64_t row, int64_t part, Q* query) const {
+        const SegmentList* list = list_of(row, part);
+        if (!list) return;
+        const float bias = bias_of(row, part);
+        for (const Segment& segment : list->segments) query->scan(segment, bias, 0, superblocks(segment.n));
+    }
+
+    // The other probes of all queries, list by list.
+    void scan_rest(int64_t first, int64_t part, const std::vector<Q*>& queries) const {
         std::vector<Visit> visits;
+        visits.reserve(queries.size() * a_.P / parts_);
         for (size_t q = 0; q < queries.size(); q++) {
             const int64_t row = first + static_cast<int64_t>(q);
-            for (int64_t p = from; p < to; p++) {
-                const int32_t list = a_.probes[row * a_.P + p];
-                if (list < 0 || lists_[list].segments.empty() || p % parts_ != part) continue;
-                visits.push_back({list, static_cast<int32_t>(q),
-                                  a_.probe_bias ? a_.probe_bias[row * a_.P + p] : a_.bias[row]});
+            float least = std::numeric_limits<float>::infinity();
+            for (int64_t p = part + parts_; p < a_.P; p += parts_) {
+                if (!list_of(row, p)) continue;
+                visits.push_back({a_.probes[row * a_.P + p], static_cast<int32_t>(q), bias_of(row, p)});
+                least = std::min(least, visits.back().bias);
             }
+            queries[q]->expect(least);
         }
-        std::stable_sort(visits.begin(), visits.end(),
-                         [](const Visit& a, const Visit& b) { return a.list < b.list; });
+        sort_by_list(&visits, static_cast<int32_t>(lists_.size()));
         std::vector<Q*> together;
         std::vector<float> biases;
         for (size_t i = 0, next; i < visits.size(); i = next) {
@@ -132,6 +192,7 @@ class Search {
                 together.push_back(queries[visits[next].query]);
                 biases.push_back(visits[next].bias);
             }
+            if (next < visits.size()) prefetch(lists_[visits[next].list].segments[0]);
             for (const Segment& segment : lists_[visits[i].list].segments)
                 scan_together(together.data(), biases.data(), static_cast<int64_t>(together.size()), segment,
                               0, superblocks(segment.n));
@@ -139,6 +200,7 @@ class Search {
     }
 
     void write(int64_t g, Group* group, float* distances, int64_t* found) const {
+        for (Q& query : *group) query.finish();
         for (size_t q = 0; q < group->size(); q++) {
             const int64_t row = g * share_ + static_cast<int64_t>(q);
             (*group)[q].write(distances + row * a_.k, found + row * a_.k);
@@ -148,6 +210,7 @@ class Search {
     const CodeStore& store_;
     const SearchArguments& a_;
     const std::vector<SegmentList>& lists_;
+    const float* luts_;  // of all queries, or nullptr: each group builds its own
     int64_t share_ = 1, parts_ = 1;
 };
 

@@ -46,8 +46,8 @@ bool TableBuilder::holds(const float* entries) const {
     return std::memcmp(entries, entries_.data(), entries_.size() * sizeof(float)) == 0;
 }
 
-void TableBuilder::build(const float* queries, int64_t nq, int64_t dim, bool squared, float scale, float* out,
-                         int threads) const {
+void TableBuilder::build(const float* queries, int64_t nq, int64_t dim, bool squared, float scale,
+                         const float* offsets, float* out, int threads) const {
     const TableRows rows = table_rows();
     const int64_t M = this->M(), row = M * K_;
     // Queries that share a pass over the codebooks; one codebook of a few queries stays in the second cache.
@@ -62,6 +62,8 @@ void TableBuilder::build(const float* queries, int64_t nq, int64_t dim, bool squ
             for (int64_t i = 0; size < K_ && i < count; i++)
                 std::fill(o + i * row + size, o + i * row + K_, std::numeric_limits<float>::infinity());
         }
+        for (int64_t i = 0; offsets && i < count; i++)
+            for (int64_t j = 0; j < row; j++) out[(first + i) * row + j] += offsets[j];
     });
 }
 

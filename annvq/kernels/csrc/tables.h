@@ -41,15 +41,30 @@ class TableBuilder {
     int64_t total() const { return total_; }
     int64_t least_dim() const { return least_dim_; }
 
-    // squared: sum (q - c)^2; otherwise scale * sum q * c. out is (nq, M, K), +inf where sizes[m] < K.
-    void build(const float* queries, int64_t nq, int64_t dim, bool squared, float scale, float* out,
-               int threads) const;
+    // squared: sum (q - c)^2; otherwise scale * sum q * c. Then offsets (M, K) are added, unless nullptr. out
+    // is (nq, M, K), +inf where sizes[m] < K.
+    void build(const float* queries, int64_t nq, int64_t dim, bool squared, float scale, const float* offsets,
+               float* out, int threads) const;
 
   private:
     std::vector<float> entries_, transposed_;
     std::vector<int32_t> sizes_, starts_;
     std::vector<int64_t> offsets_;  // of each codebook in transposed_
     int64_t K_ = 0, width_, total_ = 0, least_dim_ = 0;
+};
+
+// The tables of some queries, to be built when they are wanted.
+struct UnbuiltTables {
+    const TableBuilder* builder = nullptr;
+    const float* queries = nullptr;  // (nq, dim)
+    int64_t dim = 0;
+    bool squared = false;
+    float scale = 1;
+    const float* offsets = nullptr;  // (M, K)
+
+    void build(int64_t first, int64_t count, float* out, int threads) const {
+        builder->build(queries + first * dim, count, dim, squared, scale, offsets, out, threads);
+    }
 };
 
 // ||x||^2 of each row, accumulated in double in dimension order, rounded once to float32.

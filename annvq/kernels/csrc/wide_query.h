@@ -32,6 +32,9 @@ class WideQuery {
 
     void merge(WideQuery&& other) { best_.merge(other.best_); }
 
+    void expect(float) {}
+    void finish() { best_.prefetch(); }
+
     void write(float* distances, int64_t* ids) {
         const std::vector<Hit> hits = best_.sorted();
         for (int64_t r = 0; r < k_; r++) {
@@ -66,16 +69,16 @@ class WideQuery {
         if (s.norms_f32)
             for (int64_t j = 0; j < rows; j++) scores[j] += s.norms_f32[start + j];
         int64_t count = 0;
-        int64_t ids[kBlock];
+        IdPlace places[kBlock];
         for (int64_t j = 0; j < rows; j++) {
             const float score = scores[j] + bias;
             // Written so that NaN, which +inf in a table and a norm that overflows may give, is refused.
             if (!(score <= best_.limit().first)) continue;
             if (live && !(live[j / 64] >> (j % 64) & 1)) continue;
             scores[count] = score;
-            ids[count++] = s.ids ? s.ids[start + j] : s.first_id + start + j;
+            places[count++] = s.ids ? place_of(s.ids + start + j) : s.first_id + start + j;
         }
-        best_.add(scores, count, [&](int64_t i) { return ids[i]; });
+        best_.add(scores, count, [&](int64_t i) { return places[i]; });
     }
 
     WideTables t_;
