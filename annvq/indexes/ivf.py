@@ -174,18 +174,21 @@ class IVFIndex(StoreIndex):
             view.fit_norms(targets, seed=seed)
         if self.residual and self.norm == "uint8" and self._norm_byte is None:
             some = np.random.default_rng(seed).permutation(len(rows))[:_NORM_ROWS]
-            self._norm_byte = self._learned_norm_byte(self.quantizer.encode(targets[some]), lists[some])
+            self._norm_byte = self._learned_norm_byte(targets[some], lists[some])
 
-    def _learned_norm_byte(self, codes: npt.NDArray[Any], lists: I32) -> NormByte:
+    def _learned_norm_byte(self, targets: F32, lists: I32) -> NormByte:
         from annvq.training.norms import fit_norm_byte
 
         coarse, view = self._trained("fit"), self.quantizer.scan_view()
+        codes = self.quantizer.encode(targets)
+        error = np.square(targets - self.quantizer.decode(codes), dtype=np.float64).sum(1)
         # Entries that hardly occur keep ‖c‖² + 2⟨C, c⟩ with C the mean centroid.
         mean = coarse.centroids[lists].mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
         cross = np.concatenate([t[:size] for t, size in zip(view.tables(mean, "ip").luts[0], view.sizes, strict=True)])
         entries = view.codebooks_copy().astype(np.float64)
         start = np.einsum("ij,ij->i", entries, entries) - 2.0 * cross
-        return fit_norm_byte(codes, self._terms(codes, lists), view.sizes, start=start.astype(np.float32))
+        values, start = self._terms(codes, lists), start.astype(np.float32)
+        return fit_norm_byte(codes, values, view.sizes, start=start, code_error=error)
 
     def set_centroids(self, centroids: Array) -> Self:
         """Take centroids (nlist, d) trained elsewhere; only while the index holds no vectors.
@@ -242,9 +245,12 @@ class IVFIndex(StoreIndex):
 
     def _encode_rows(self, rows: F32) -> Encoded:
         lists, targets = self.targets(rows)
-        if self.norm == "uint8" and not self.residual:
+        if self.norm != "uint8":
+            return self.encoded_as(self.quantizer.encode(targets), lists)
+        if not self.residual:
             return Encoded(*self.quantizer.encode_with_norm(targets), lists)
-        return self.encoded_as(self.quantizer.encode(targets), lists)
+        centres = self._trained("add").centroids[lists]
+        return self.encoded_as(self.quantizer.encode_for_byte(targets, self._byte(), centres), lists)
 
     def _norms_in_lists(self, codes: npt.NDArray[Any], lists: I32) -> npt.NDArray[Any] | None:
         """What codes in these lists add to their scores, in the form that is stored, or None."""
@@ -338,6 +344,7 @@ class IVFIndex(StoreIndex):
         if len(self._reach):
             tensors["reach"] = self._reach
         if self._norm_byte is not None:
+            config["weighs_norm"] = self._norm_byte.weighed
             tensors |= {"norm_levels": self._norm_byte.levels, "norm_offsets": self._norm_byte.offsets}
         return {**config, "recall_target": self.recall_target}, tensors
 
@@ -357,7 +364,10 @@ class IVFIndex(StoreIndex):
         if "norm_levels" in tensors:
             levels = _floats(tensors, "norm_levels", NORM_LEVELS)
             offsets = _floats(tensors, "norm_offsets", sum(quantizer.sizes))
-            index._norm_byte = NormByte(quantizer.sizes, offsets, levels)
+            weighed = config.get("weighs_norm", False)  # not in versions 1 and 2
+            if not isinstance(weighed, bool):
+                raise ValueError(f"its weighs_norm must be true or false, got {weighed!r}")
+            index._norm_byte = NormByte(quantizer.sizes, offsets, levels, weighed)
         index._restore(config, tensors, mapped=mapped)
         if len(index):
             index._trained("load")

@@ -130,7 +130,9 @@ class AdditiveEncoder:
         found = self._native.local_search(_float_rows(x, "x"), start, schedule, width, get_num_threads())
         return found.astype(self._dtype, copy=False)
 
-    def norm_search(self, x: F32, codes: Codes, offsets: F32, levels: F32, *, seed: int = 0) -> Codes:
+    def norm_search(
+        self, x: F32, codes: Codes, offsets: F32, levels: F32, *, centres: F32 | None = None, seed: int = 0
+    ) -> Codes:
         """Codes that a norm byte suits: pairs of codebooks are coded anew, each once in each order, wherever that
         lowers ``‖x − x̂‖² + |error of the byte|``, both of which are errors of a squared distance.
 
@@ -141,12 +143,16 @@ class AdditiveEncoder:
             codes: ``(n, M)`` codes to start from, M at least 2; they are not modified.
             offsets: ``(sum(sizes),)`` what the tables carry of ‖x̂‖², entry by entry.
             levels: ``(count,)`` ascending, what the byte can add.
+            centres: ``(n, d)``, where the byte holds norms about centres C, ‖C + x̂‖² − ‖C‖².
             seed: of the order of the pairs.
         """
         rounds = norm_rounds(self._M)
         schedule = open_schedule(self._M, 2, rounds, seed)
         start = np.ascontiguousarray(codes, dtype=np.uint16)
-        found = self._native.norm_search(_float_rows(x, "x"), start, schedule, offsets, levels, get_num_threads())
+        about = None if centres is None else _float_rows(centres, "centres")
+        found = self._native.norm_search(
+            _float_rows(x, "x"), start, schedule, offsets, levels, about, get_num_threads()
+        )
         return found.astype(self._dtype, copy=False)
 
     def iterated_search(

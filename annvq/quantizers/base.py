@@ -4,7 +4,7 @@ import itertools
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from annvq.arrays import (
     to_numpy,
 )
 from annvq.errors import FormatError, NotFittedError
+from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder
 from annvq.quantizers.norms import NORM_LEVELS, NormByte
 from annvq.quantizers.registry import quantizer_class
 
@@ -36,10 +37,11 @@ if TYPE_CHECKING:
     from annvq.training.recipe import Recipe
 
 METRICS = ("l2", "ip", "cosine")
+ByteRowEncoder: TypeAlias = Callable[..., npt.NDArray[Any]]
+"""Checked rows, and their centres where they have some, to codes."""
+
 FORMAT, VERSIONS = "annvq.quantizer", (1, 2)
 MAX_M = 1024
-NORM_MATTERS = 0.1
-"""Median error of the norm byte, as a share of the codes' own, from which codes are chosen with it in mind."""
 
 
 class Quantized(NamedTuple):
@@ -219,8 +221,21 @@ class Quantizer(nn.Module, ABC):
         check_vectors(x, self.dim, "x")
         view = self.scan_view()
         byte = view.norm_byte
-        codes = self._encode_chunks(x, self._byte_row_encoder(), progress)
+        codes = self._encode_chunks(x, self._byte_row_encoder(byte), progress)
         return like(codes, x), like(byte.encode(codes, view.norms(codes)), x)
+
+    def encode_for_byte(self, x: F32, byte: NormByte, centres: F32) -> npt.NDArray[Any]:
+        """Codes (n, M) of what vectors are beyond ``centres``, for scoring with ``byte`` as ‖C + x̂‖² − ‖C‖².
+
+        Args:
+            x: checked rows (n, d), relative to their centres.
+            byte: learned on such values; where it is ``weighed`` codes are chosen with its error in mind.
+            centres: (n, d).
+        """
+        encode, codes = self._byte_row_encoder(byte), np.empty((len(x), self.M), self.code_dtype)
+        for start, stop in chunks(len(x), self.dim, chunk_bytes=1 << 24):
+            codes[start:stop] = encode(x[start:stop], centres[start:stop])
+        return codes
 
     def _encode_chunks(self, x: Array, encode: Callable[[F32], npt.NDArray[Any]], progress: bool) -> npt.NDArray[Any]:
         n = int(x.shape[0])
@@ -242,9 +257,10 @@ class Quantizer(nn.Module, ABC):
         """
         return self._encode_in_torch
 
-    def _byte_row_encoder(self) -> Callable[[F32], npt.NDArray[Any]]:
-        """As :meth:`_row_encoder`, for codes that a norm byte goes with."""
-        return self._row_encoder()
+    def _byte_row_encoder(self, byte: NormByte) -> ByteRowEncoder:
+        """As :meth:`_row_encoder`, for codes that a norm byte goes with; the function takes the rows' centres too."""
+        encode = self._row_encoder()
+        return lambda x, centres=None: encode(x)
 
     @torch.no_grad()
     def _encode_in_torch(self, x: F32) -> npt.NDArray[Any]:
@@ -486,6 +502,26 @@ class TableQuantizer(Quantizer):
     def scan_view(self) -> "TableQuantizer":
         return self
 
+    def _byte_row_encoder(self, byte: NormByte) -> ByteRowEncoder:
+        plain = super()._byte_row_encoder(byte)
+        if not byte.weighed or not self._on_cpu or not 1 < self.M <= MAX_NATIVE_M:
+            return plain
+        # The norm is that of x̂, so codes are improved where x̂ is: among entries over all d dimensions.
+        encoder = AdditiveEncoder(self._whole_entries(), self.sizes)
+        if not encoder.has_gram:
+            return plain
+        return lambda x, centres=None: encoder.norm_search(x, plain(x), byte.offsets, byte.levels, centres=centres)
+
+    def _whole_entries(self) -> F32:
+        """Entries over all d dimensions, zero where a codebook has no part, (ΣK, d)."""
+        entries = self._entries()
+        if self.width == self.dim:
+            return entries
+        whole = np.zeros((len(entries), self.dim), np.float32)
+        for start, (first, last) in zip(self.starts, itertools.pairwise(self.offsets), strict=True):
+            whole[first:last, start : start + self.width] = entries[first:last]
+        return whole
+
     # -- tables --------------------------------------------------------------------------------------------------
 
     def tables(self, queries: Array, metric: str = "l2") -> Tables:
@@ -563,13 +599,11 @@ class TableQuantizer(Quantizer):
         entries = self._entries().astype(np.float64)
         own = np.einsum("ij,ij->i", entries, entries).astype(np.float32)
         norms = self.norms(codes)
-        learned = fit_norm_byte(codes, norms, self.sizes, start=own)
+        code_error = np.square(sample - self.decode(codes), dtype=np.float64).sum(1)
+        learned = fit_norm_byte(codes, norms, self.sizes, start=own, code_error=code_error)
         self.norm_levels.copy_(torch.from_numpy(learned.levels))
         self.norm_offsets.copy_(torch.from_numpy(learned.offsets))
-        # Both errors are errors of a squared distance. Where the byte's is the smaller by far, codes need not mind it.
-        code_error = np.square(sample - self.decode(codes), dtype=np.float64).sum(1)
-        byte_error = np.abs(learned.decode(codes, learned.encode(codes, norms)) - norms)
-        self.weighs_norm.fill_(bool(np.median(byte_error) > NORM_MATTERS * np.median(code_error)))
+        self.weighs_norm.fill_(learned.weighed)
         return self
 
     @property
@@ -581,4 +615,5 @@ class TableQuantizer(Quantizer):
         """
         if not self.has_norm_levels:
             raise NotFittedError('norm="uint8" needs learned norm levels: call fit(x) or fit_norms(x) first')
-        return NormByte(self.sizes, self.norm_offsets.cpu().numpy(), self.norm_levels.cpu().numpy())
+        weighed = bool(self.weighs_norm)
+        return NormByte(self.sizes, self.norm_offsets.cpu().numpy(), self.norm_levels.cpu().numpy(), weighed)

@@ -23,11 +23,14 @@ class NormByte:
         sizes: entries of each of the M codebooks.
         offsets: (ΣK,) float32, codebook after codebook.
         levels: (256,) float32, ascending.
+        weighed: whether codes are to be chosen with the byte's error in mind (see
+            :meth:`~annvq.quantizers.base.Quantizer.encode_for_byte`).
     """
 
     sizes: tuple[int, ...]
     offsets: F32
     levels: F32
+    weighed: bool = False
 
     def explained(self, codes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Σ_m offsets[m, code_m] of codes (n, M), (n,) float64."""

@@ -43,13 +43,6 @@ class SumQuantizer(TableQuantizer):
             return self._encode_in_torch
         return self._native_search(AdditiveEncoder(self._entries(), self.sizes))
 
-    def _byte_row_encoder(self) -> Callable[[F32], npt.NDArray[Any]]:
-        plain = not self._on_cpu or not 1 < self.M <= MAX_NATIVE_M
-        if plain or not self.weighs_norm or not (encoder := AdditiveEncoder(self._entries(), self.sizes)).has_gram:
-            return self._row_encoder()
-        search, byte = self._native_search(encoder), self.norm_byte
-        return lambda x: encoder.norm_search(x, search(x), byte.offsets, byte.levels)
-
     @abstractmethod
     def _native_search(self, encoder: AdditiveEncoder) -> Callable[[F32], npt.NDArray[Any]]:
         """The native form of :meth:`_search`."""

@@ -17,7 +17,6 @@ from typing_extensions import Self
 from annvq import kernels
 from annvq.arrays import F32, Array, normalized, positive_int, to_numpy
 from annvq.kernels import LazyTables
-from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder
 from annvq.quantizers.base import Quantizer, TableQuantizer, check_metric
 from annvq.quantizers.product import ProductVQ
 from annvq.quantizers.registry import make, register
@@ -394,15 +393,6 @@ class Transformed(TableQuantizer):
             matrix = self.transform.matrix().numpy()
             shift = None if self.transform.shift is None else self.transform.shift.numpy().copy()
         return lambda x: encode(row_products(x if shift is None else x - shift, matrix))
-
-    def _byte_row_encoder(self) -> "Callable[[F32], npt.NDArray[Any]]":
-        if not self._on_cpu or not 1 < self.M <= MAX_NATIVE_M or not self.weighs_norm:
-            return self._row_encoder()
-        # The norm is that of x̂, so codes are improved where x̂ is: among entries over all d dimensions.
-        encoder, search, byte = AdditiveEncoder(self._entries(), self.sizes), self._row_encoder(), self.norm_byte
-        if not encoder.has_gram:
-            return search
-        return lambda x: encoder.norm_search(x, search(x), byte.offsets, byte.levels)
 
     @torch.no_grad()
     def _encode(self, x: Tensor) -> Tensor:

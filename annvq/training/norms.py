@@ -1,6 +1,7 @@
 """Learning the one-byte norm: offsets by least squares, levels by k-means in one dimension."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,17 @@ from annvq.arrays import F32
 from annvq.quantizers.norms import NORM_LEVELS, NormByte
 from annvq.training.least_squares import least_squares_entries
 
+NORM_MATTERS = 0.1
+"""Median error of the norm byte, as a share of the codes' own, from which codes are chosen with it in mind."""
 
-def fit_norm_byte(codes: npt.NDArray[Any], values: F32, sizes: Sequence[int], start: F32 | None = None) -> NormByte:
+
+def fit_norm_byte(
+    codes: npt.NDArray[Any],
+    values: F32,
+    sizes: Sequence[int],
+    start: F32 | None = None,
+    code_error: npt.NDArray[np.floating] | None = None,
+) -> NormByte:
     """Learn how a byte and the code together stand for a per-vector value.
 
     Offsets are the main effects of the entries by regularised least squares, or ``start``, or none: whichever leaves
@@ -23,6 +33,8 @@ def fit_norm_byte(codes: npt.NDArray[Any], values: F32, sizes: Sequence[int], st
         values: (n,) finite float32, such as ‖x̂‖².
         sizes: entries of each codebook.
         start: (ΣK,) offsets that rarely seen entries keep, such as ‖c‖²; default zero.
+        code_error: (n,) squared errors of the codes. Both are errors of a squared distance: where the byte's is the
+            smaller by far, codes need not mind it (``weighed``).
     """
     none = np.zeros(sum(sizes), np.float32)
     start = none if start is None else np.asarray(start, np.float32)
@@ -31,7 +43,11 @@ def fit_norm_byte(codes: npt.NDArray[Any], values: F32, sizes: Sequence[int], st
         candidates.append(_main_effects(codes[::2], values[::2], sizes, start))
     rows = slice(1, None, 2) if len(codes) > 1 else slice(None)
     fitted = [_with_levels(codes[rows], values[rows], sizes, offsets) for offsets in candidates]
-    return min(fitted, key=lambda one: one[0])[1]
+    byte = min(fitted, key=lambda one: one[0])[1]
+    if code_error is None:
+        return byte
+    byte_error = np.abs(byte.decode(codes, byte.encode(codes, values)) - values)
+    return replace(byte, weighed=bool(np.median(byte_error) > NORM_MATTERS * np.median(code_error)))
 
 
 def _main_effects(codes: npt.NDArray[Any], values: F32, sizes: Sequence[int], start: F32) -> F32:

@@ -1,6 +1,6 @@
 """Writes golden files of the current format version; run once per version, then never again for it.
 
-python tests/golden/make.py tests/golden/v2
+python tests/golden/make.py tests/golden/v3
 """
 
 import sys
@@ -31,6 +31,10 @@ def main(folder: Path) -> None:
     indexes["wide"] = annvq.FlatIndex(wide, metric="cosine").add(many)
     lists = annvq.IVFIndex(annvq.make("residual", dim=8, M=2, nbits=4), nlist=4, nprobe=2)
     indexes["lists"] = lists.fit(many, recipe=learn).add(many)
+    # Norms so uneven that codes are chosen with their byte in mind.
+    uneven = many * (1 + np.arange(700, dtype=np.float32)[:, None] % 90)
+    lists = annvq.IVFIndex(annvq.make("residual", dim=8, M=2, nbits=4), nlist=4, nprobe=2)
+    indexes["lists-uneven"] = lists.fit(uneven, recipe=learn).add(uneven)
     lists = annvq.IVFIndex(annvq.make("product", dim=8, M=2, nbits=8), nlist=3, nprobe=2, metric="ip")
     again = annvq.RerankIndex(lists, "float16", shortlist=20)
     indexes["reranked"] = again.fit(many, recipe=learn).add(many[:100], rng.permutation(2000)[:100])

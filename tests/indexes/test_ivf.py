@@ -1,6 +1,7 @@
 """The inverted file: exact at full probe with and without residuals, and sensible everywhere below."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -245,6 +246,33 @@ def test_files(kind, norm):
         np.testing.assert_array_equal(a, b)
     loaded.add(x[333:])
     assert len(loaded) == len(x) - 20
+
+
+@pytest.mark.parametrize("kind", ["product", "residual", "additive"])
+def test_codes_of_uneven_vectors_are_chosen_with_their_byte_in_mind(kind):
+    x = vectors(900)
+    x += np.random.default_rng(3).gamma(1.0, 300.0, size=(len(x), 1)).astype(np.float32)
+    index = IVFIndex(annvq.make(kind, dim=12, M=3, nbits=4), 5, residual=True).fit(x, recipe=QUICK)
+    assert index._norm_byte.weighed or kind == "product"
+    index._norm_byte = byte = replace(index._norm_byte, weighed=True)
+    lists, targets = index.targets(x)
+
+    def objective(codes):
+        rest = index.quantizer.decode(codes).astype(np.float64)
+        value = (rest * (rest + 2 * index.centroids[lists])).sum(1).astype(np.float32)
+        off = byte.decode(codes, byte.encode(codes, value)).astype(np.float64) - value
+        return np.square(targets - rest).sum(1) + np.abs(off)
+
+    index.add(x)
+    codes, bytes, _ = index._store.rows(np.arange(len(x)))
+    plain, chosen = objective(index.quantizer.encode(targets)), objective(codes)
+    assert (chosen <= plain * (1 + 1e-4) + 0.05).all()
+    assert np.median(chosen) < np.median(plain)
+    np.testing.assert_array_equal(bytes, index._norms_in_lists(codes, lists))
+    loaded = annvq.load_index(save(index, "i"))
+    assert loaded._norm_byte.weighed
+    for a, b in zip(loaded.add(x, np.arange(900, 1800)).search(x[:9], 8), index.add(x).search(x[:9], 8), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_untrained_index_survives_a_file():

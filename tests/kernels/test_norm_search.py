@@ -13,10 +13,10 @@ from annvq.quantizers.norms import NormByte
 from annvq.training import KMeans, Recipe
 
 
-def objective(x, codes, books, byte):
-    """‖x − x̂‖² + |error of the byte|, float64."""
+def objective(x, codes, books, byte, centres=0.0):
+    """‖x − x̂‖² + |error of the byte|, which holds ‖C + x̂‖² − ‖C‖²; float64."""
     decoded = sum(b[codes[:, m]].astype(np.float64) for m, b in enumerate(books))
-    left = np.square(decoded).sum(1) - byte.explained(codes)
+    left = np.square(decoded).sum(1) + 2 * (decoded * centres).sum(1) - byte.explained(codes)
     return np.square(x - decoded).sum(1) + np.abs(left[:, None] - byte.levels.astype(np.float64)).min(1)
 
 
@@ -29,27 +29,31 @@ def problem(seed, sizes, far=0.0):
     return x, books, byte, encoder
 
 
-@given(st.integers(0, 2**31), st.integers(1, 16), st.integers(1, 40))
-def test_of_two_codebooks_the_best_pair_is_found(seed, first, second):
+@given(st.integers(0, 2**31), st.integers(1, 16), st.integers(1, 40), st.booleans())
+def test_of_two_codebooks_the_best_pair_is_found(seed, first, second, centred):
     x, books, byte, encoder = problem(seed, (first, second))
+    centres = np.random.default_rng(seed).normal(size=x.shape).astype(np.float32) if centred else None
     start = encoder.residual(x, 1)
     # Either codebook may come first, and of the first 16 entries are tried: one order tries all pairs.
-    found = encoder.norm_search(x, start, byte.offsets, byte.levels)
+    found = encoder.norm_search(x, start, byte.offsets, byte.levels, centres=centres)
     every = np.array(list(itertools.product(range(first), range(second))))
-    best = np.array([objective(np.repeat(row[None], len(every), 0), every, books, byte).min() for row in x])
-    np.testing.assert_allclose(objective(x, found, books, byte), best, rtol=1e-4, atol=1e-4)
+    about = centres if centred else np.zeros_like(x)
+    best = [objective(row, every, books, byte, c).min() for row, c in zip(x, about, strict=True)]
+    np.testing.assert_allclose(objective(x, found, books, byte, about), best, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("about", [None, 0.0, 10.0])
 @pytest.mark.parametrize("far", [0.0, 30.0])
 @pytest.mark.parametrize("sizes", [(4, 32, 256), (17, 3, 8, 2)])
-def test_it_lowers_what_it_minimises_and_gives_valid_codes(sizes, far):
+def test_it_lowers_what_it_minimises_and_gives_valid_codes(sizes, far, about):
     x, books, byte, encoder = problem(7, sizes, far)
+    centres = None if about is None else (np.random.default_rng(1).normal(size=x.shape) + about).astype(np.float32)
     start = encoder.residual(x, 4)
     kept = start.copy()
-    found = encoder.norm_search(x, start, byte.offsets, byte.levels)
+    found = encoder.norm_search(x, start, byte.offsets, byte.levels, centres=centres)
     np.testing.assert_array_equal(start, kept)
     assert (found < np.array(sizes)).all()
-    before, after = (objective(x, c, books, byte) for c in (start, found))
+    before, after = (objective(x, c, books, byte, 0.0 if centres is None else centres) for c in (start, found))
     assert (after <= before * (1 + 1e-5) + 0.05).all()
     assert after.sum() < before.sum()
 
@@ -62,6 +66,8 @@ def test_bad_arguments_are_refused():
             encoder.norm_search(x, codes, offsets, levels)
     with pytest.raises(ValueError):
         encoder.norm_search(x, codes + 4, byte.offsets, byte.levels)
+    with pytest.raises(ValueError, match="centres"):
+        encoder.norm_search(x, codes, byte.offsets, byte.levels, centres=x[:-1])
 
 
 def test_codes_weigh_the_norm_only_where_the_byte_is_coarse():

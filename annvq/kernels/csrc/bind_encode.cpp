@@ -1,3 +1,5 @@
+#include <nanobind/stl/optional.h>
+
 #include <mutex>
 #include <optional>
 
@@ -81,8 +83,11 @@ class AdditiveEncoder {
         return out;
     }
     Out<uint16_t, 2> norm_search(In<float, 2> x, In<uint16_t, 2> start, In<int32_t, 2> pairs,
-                                 In<float, 1> offsets, In<float, 1> levels, int threads) const {
+                                 In<float, 1> offsets, In<float, 1> levels,
+                                 std::optional<In<float, 2>> centres, int threads) const {
         check(x);
+        require(!centres || (centres->shape(0) == x.shape(0) && centres->shape(1) == x.shape(1)),
+                "centres must have the shape of x");
         check_schedule(pairs);
         require(has_gram(), "the codebooks' Gram matrix is beyond its limit");
         require(pairs.shape(1) == 2, "pairs must have shape (rounds, 2)");
@@ -96,7 +101,8 @@ class AdditiveEncoder {
         const int32_t rounds = static_cast<int32_t>(pairs.shape(0));
         nb::gil_scoped_release release;
         const NormModel model = norm_model(books_, offsets.data(), levels.data(), levels.shape(0));
-        encode_norm_search(books_, model, x.data(), n, pairs.data(), rounds, codes, threads);
+        encode_norm_search(books_, model, x.data(), centres ? centres->data() : nullptr, n, pairs.data(),
+                           rounds, codes, threads);
         return out;
     }
     Out<uint16_t, 2> iterated(In<float, 2> x, In<uint16_t, 2> start, int32_t iterations, int32_t perturbed,
@@ -163,7 +169,7 @@ void bind_encode(nb::module_& m) {
         .def("iterated", &AdditiveEncoder::iterated, arg("x"), arg("codes"), arg("iterations"),
              arg("perturbed"), arg("sweeps"), arg("seed"), arg("threads"))
         .def("norm_search", &AdditiveEncoder::norm_search, arg("x"), arg("codes"), arg("pairs"),
-             arg("offsets"), arg("levels"), arg("threads"))
+             arg("offsets"), arg("levels"), arg("centres").none(), arg("threads"))
         .def_prop_ro("has_gram", &AdditiveEncoder::has_gram);
 }
 

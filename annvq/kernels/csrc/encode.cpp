@@ -215,15 +215,26 @@ void encode_local_search(const EncoderBooks& b, const float* x, int64_t n, const
                });
 }
 
-void encode_norm_search(const EncoderBooks& b, const NormModel& model, const float* x, int64_t n,
-                        const int32_t* pairs, int32_t rounds, uint16_t* codes, int threads) {
-    for_blocks(b, x, n, kBlock * b.padded, threads,
+void encode_norm_search(const EncoderBooks& b, const NormModel& model, const float* x, const float* centres,
+                        int64_t n, const int32_t* pairs, int32_t rounds, uint16_t* codes, int threads) {
+    const auto products = [&](const float* rows, int64_t count, float* out) {
+        kernels().products(b, 0, b.panel_from[b.M], rows, b.width, count, false, out, b.padded);
+    };
+    for_blocks(b, x, n, 2 * kBlock * b.padded, threads,
                [&](const float* block, int64_t i, int64_t rows, float* unary) {
-                   kernels().products(b, 0, b.panel_from[b.M], block, b.width, rows, false, unary, b.padded);
+                   float* weights = unary + kBlock * b.padded;
+                   products(block, rows, unary);
+                   if (centres) products(centres + i * b.width, rows, weights);
                    for (int64_t r = 0; r < rows; r++) {
-                       float* u = unary + r * b.padded;
+                       float *u = unary + r * b.padded, *w = weights + r * b.padded;
                        for (int64_t e = 0; e < b.padded; e++) u[e] = b.norms[e] - (u[e] + u[e]);
-                       norm_search(b, model, u, pairs, rounds, codes + (i + r) * b.M);
+                       double constant = model.constant;
+                       for (int64_t e = 0; centres && e < b.padded; e++)
+                           w[e] = model.weights[e] + (w[e] + w[e]);
+                       for (int32_t j = 0; centres && j < b.width; j++)
+                           constant += 2.0 * centres[(i + r) * b.width + j] * b.shift[j];
+                       norm_search(b, model, centres ? w : model.weights.data(), constant, u, pairs, rounds,
+                                   codes + (i + r) * b.M);
                    }
                });
 }

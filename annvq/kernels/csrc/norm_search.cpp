@@ -18,17 +18,18 @@ struct Scratch {
 // Candidates for codebooks a and b of one vector, the other codes given.
 class Pair {
   public:
-    Pair(const EncoderBooks& books, const NormModel& model, const float* unary, int32_t a, int32_t b,
-         const uint16_t* codes, Scratch& scratch)
+    Pair(const EncoderBooks& books, const NormModel& model, const float* weights, double constant,
+         const float* unary, int32_t a, int32_t b, const uint16_t* codes, Scratch& scratch)
         : books_(books),
           model_(model),
+          weights_(weights),
           unary_(unary),
           a_(books.first[a]),
           b_(books.first[b]),
           with_a_(scratch.with_a),
           with_b_(scratch.with_b),
           order_(scratch.order) {
-        rest_ = static_cast<float>(model.constant);
+        rest_ = static_cast<float>(constant);
         with_a_.assign(books.sizes[a], 0.f);
         with_b_.assign(books.sizes[b], 0.f);
         for (int32_t o = 0; o < books.M; o++) {
@@ -37,7 +38,7 @@ class Pair {
             const float* gram = &books.gram[e * books.padded];
             for (size_t i = 0; i < with_a_.size(); i++) with_a_[i] += gram[a_ + i];
             for (size_t j = 0; j < with_b_.size(); j++) with_b_[j] += gram[b_ + j];
-            rest_ += model.weights[e];
+            rest_ += weights_[e];
             for (int32_t p = 0; p < o; p++)
                 if (p != a && p != b) rest_ += gram[books.first[p] + codes[p]];
         }
@@ -76,13 +77,14 @@ class Pair {
 
     float objective(int32_t i, int32_t j) const {
         const float pairs = (with_a_[i] + with_b_[j]) + gram(i, j);
-        const float rest = rest_ + ((model_.weights[a_ + i] + model_.weights[b_ + j]) + pairs);
+        const float rest = rest_ + ((weights_[a_ + i] + weights_[b_ + j]) + pairs);
         const auto at = std::lower_bound(model_.middles.begin(), model_.middles.end(), rest);
         return error(i, j) + std::fabs(rest - model_.levels[at - model_.middles.begin()]);
     }
 
     const EncoderBooks& books_;
     const NormModel& model_;
+    const float* weights_;
     const float* unary_;
     const int64_t a_, b_;  // first entries
     float rest_;           // what the other codes add to the byte's value
@@ -111,12 +113,12 @@ NormModel norm_model(const EncoderBooks& books, const float* offsets, const floa
     return model;
 }
 
-void norm_search(const EncoderBooks& books, const NormModel& model, const float* unary, const int32_t* pairs,
-                 int32_t rounds, uint16_t* codes) {
+void norm_search(const EncoderBooks& books, const NormModel& model, const float* weights, double constant,
+                 const float* unary, const int32_t* pairs, int32_t rounds, uint16_t* codes) {
     Scratch scratch;
     for (int32_t t = 0; t < rounds; t++) {
         const int32_t a = pairs[2 * t], b = pairs[2 * t + 1];
-        Pair(books, model, unary, a, b, codes, scratch).improve(&codes[a], &codes[b]);
+        Pair(books, model, weights, constant, unary, a, b, codes, scratch).improve(&codes[a], &codes[b]);
     }
 }
 

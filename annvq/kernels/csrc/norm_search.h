@@ -9,6 +9,7 @@
 namespace annvq {
 
 // What a byte has to hold of ||x^||^2: constant + sum of weights + sum of Gram entries over a code's pairs.
+// Of ||C + x^||^2 - ||C||^2, the norm about a centre C: 2<C, shift> and 2<C, c> of each entry more.
 struct NormModel {
     double constant;
     std::vector<float> weights;  // (padded,)
@@ -20,12 +21,15 @@ struct NormModel {
 NormModel norm_model(const EncoderBooks& books, const float* offsets, const float* levels, int64_t count);
 
 // Re-codes pairs of codebooks, in the order of `pairs` (rounds, 2), wherever that lowers
-// ||x - x^||^2 + |error of the norm byte|. `unary` (padded,) holds ||c||^2 - 2<x, c> of the centred entries.
-void norm_search(const EncoderBooks& books, const NormModel& model, const float* unary, const int32_t* pairs,
-                 int32_t rounds, uint16_t* codes);
+// ||x - x^||^2 + |error of the norm byte|. `unary` (padded,) holds ||c||^2 - 2<x, c> of the centred entries;
+// `weights` and `constant` are the model's, or those about the vector's centre.
+void norm_search(const EncoderBooks& books, const NormModel& model, const float* weights, double constant,
+                 const float* unary, const int32_t* pairs, int32_t rounds, uint16_t* codes);
 
-// The same for n vectors, from the codes given (with the Gram matrix only).
-void encode_norm_search(const EncoderBooks& books, const NormModel& model, const float* x, int64_t n,
-                        const int32_t* pairs, int32_t rounds, uint16_t* codes, int threads);
+// The same for n vectors, from the codes given (with the Gram matrix only). `centres` (n, width): what each
+// vector's norm is about; nullptr: the origin.
+void encode_norm_search(const EncoderBooks& books, const NormModel& model, const float* x,
+                        const float* centres, int64_t n, const int32_t* pairs, int32_t rounds,
+                        uint16_t* codes, int threads);
 
 }  // namespace annvq
