@@ -36,10 +36,24 @@ __attribute__((noinline)) void append(uint64_t* masks, int64_t first, int64_t la
             else if (valid - 64 * b < 64)
                 masks[b] &= (uint64_t{1} << (valid - 64 * b)) - 1;
     }
+    // Numbers of a word's set bits side by side, without a branch to guess; what is written past them is
+    // overwritten.
+    alignas(64) static constexpr uint8_t kNumbers[64] = {
+        0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+        22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+        44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+    const __m512i numbers = _mm512_load_si512(kNumbers);
     int count = *found;
-    for (int b = 0; b < sets; b++)
-        for (uint64_t w = masks[b]; w; w &= w - 1)
-            rows[count++] = static_cast<uint16_t>(first + 64 * b + __builtin_ctzll(w));
+    for (int b = 0; b < sets; b++) {
+        const __m512i set = _mm512_maskz_compress_epi8(masks[b], numbers);
+        const __m512i start = _mm512_set1_epi16(static_cast<int16_t>(first + 64 * b));
+        uint16_t* to = rows + count;
+        _mm512_storeu_si512(to, _mm512_add_epi16(start, _mm512_cvtepu8_epi16(_mm512_castsi512_si256(set))));
+        count += __builtin_popcountll(masks[b]);
+        if (count > to - rows + 32)
+            _mm512_storeu_si512(
+                to + 32, _mm512_add_epi16(start, _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(set, 1))));
+    }
     *found = count;
 }
 
