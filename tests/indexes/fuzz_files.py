@@ -187,11 +187,11 @@ def answers_as_its_contents(
 ) -> None:
     codes, norms, stored, _ = index._store.export()
     assert len(index) == len(codes)
-    luts, bias = index._tables(queries)
+    tables, bias = index._tables(queries)
     levels = index._norm_levels()
     values = norms if levels is None or norms is None else levels[norms]
     with np.errstate(all="ignore"):
-        expected = reference.scan(codes, luts, bias, 9, norms=values, ids=stored)
+        expected = reference.scan(codes, tables.build(), bias, 9, norms=values, ids=stored)
     np.testing.assert_array_equal(ids, expected[1])
     np.testing.assert_array_equal(distances, expected[0])
 
