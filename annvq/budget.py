@@ -25,6 +25,7 @@ CRITERION = "10-recall@10"
 _SAME_TIME = 1.1
 _LEARN_SHARE = 0.4
 
+NORM_FREE = "none: it follows from the code"
 # (method of the harness, at most so many bits per codebook, norm), the most promising of each kind first; the norm is
 # charged to the budget.
 _GRID: tuple[tuple[str, int, str], ...] = (
@@ -32,6 +33,8 @@ _GRID: tuple[tuple[str, int, str], ...] = (
     ("rotated-product", 8, "auto"),
     ("residual", 8, "uint8"),
     ("additive", 8, "uint8"),
+    ("additive", 8, NORM_FREE),
+    ("residual", 8, NORM_FREE),
     ("product", 4, "auto"),
     ("residual", 6, "uint8"),
     ("additive", 6, "uint8"),
@@ -93,12 +96,14 @@ class Candidate:
     wmops: float | None = None
     error: str | None = None
     stage: Literal["planned", "screened", "measured"] = "planned"
+    norm_free: bool = False
 
     @property
     def label(self) -> str:
         """Kind, codebooks and norm in one phrase."""
         books = f"{len(self.nbits)}x{self.nbits[0]}" if len(set(self.nbits)) == 1 else "+".join(map(str, self.nbits))
-        return f"{self.kind} {books}" + (f" + {self.norm} norm" if self.norm else "")
+        norm = f" + {self.norm} norm" if self.norm else ", norm-free" if self.norm_free else ""
+        return f"{self.kind} {books}{norm}"
 
     def code_line(self) -> str:
         """The Python that makes this index."""
@@ -106,7 +111,10 @@ class Candidate:
 
         nbits = self.nbits[0] if len(set(self.nbits)) == 1 else self.nbits
         norm = f', norm="{self.norm}"' if self.norm else ""
-        quantizer = f"annvq.{quantizer_class(self.kind).__name__}(dim={self.dim}, M={len(self.nbits)}, nbits={nbits})"
+        free = ", norm_free=True" if self.norm_free else ""
+        quantizer = (
+            f"annvq.{quantizer_class(self.kind).__name__}(dim={self.dim}, M={len(self.nbits)}, nbits={nbits}{free})"
+        )
         return f'annvq.FlatIndex({quantizer}.fit(x), metric="{self.metric}"{norm})'
 
 
@@ -357,6 +365,7 @@ def _measure_one(c: Candidate, data: Any, bits: int, seed: int, stage: Stage) ->
     from annvq.benchmarks.runners.codes import Timing, measure
 
     options = {"nbits": max(c.nbits), "norm": c.norm if c.norm else "auto", "effort": stage.effort}
+    options |= {"norm_free": True} if c.norm_free else {}
     return measure(make(f"annvq.{c.kind}", Budget(c.dim, bits, c.metric), options, seed), data, Timing(5, 3, 1.0))
 
 
@@ -368,7 +377,10 @@ def _candidates(bits: int, dim: int, metric: str, n_learn: int) -> Sequence[Cand
 
     found: dict[tuple[Any, ...], Candidate] = {}
     for kind, most, wanted in _GRID:
-        norm = wanted if pays_norm(kind, metric) else None
+        pays, free = pays_norm(kind, metric), wanted == NORM_FREE
+        norm = wanted if pays and not free else None
+        if free and not pays:
+            continue
         left = bits - NORM_BITS[norm]
         if left < 1:
             continue
@@ -377,7 +389,7 @@ def _candidates(bits: int, dim: int, metric: str, n_learn: int) -> Sequence[Cand
         enough = entries * (_VECTORS_PER_ENTRY if entries > _USUAL_ENTRIES else 1)
         if (kind.endswith("product") and dim % len(nbits)) or enough > n_learn:
             continue
-        found.setdefault((kind, nbits, norm), Candidate(kind, nbits, norm, metric, dim))
+        found.setdefault((kind, nbits, norm), Candidate(kind, nbits, norm, metric, dim, norm_free=free))
     if not found:
         raise ValueError(f"bits={bits}: no code of the grid fits dimension {dim} and {n_learn} learn vectors")
     return list(found.values())

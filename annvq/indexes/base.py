@@ -36,8 +36,8 @@ def registered() -> "dict[str, type[Index]]":
 def resolve_norm(norm: Norm, quantizer: TableQuantizer, metric: str, *, residual: bool = False) -> Norm:
     """The norm that is stored: ``"uint8"``, ``"float32"`` or None.
 
-    ``"auto"`` stores none where none is needed (product codes, ip, cosine) and one byte otherwise. Codes of
-    ``residual``s, what coarse centroids leave over, need one under l2 whatever they are.
+    ``"auto"`` stores none where none is needed (product and norm-free codes, ip, cosine) and one byte otherwise. Codes
+    of ``residual``s, what coarse centroids leave over, need one under l2 whatever they are.
 
     Raises:
         ValueError: an unknown norm; None for L2 on codes that need one; a norm where none is used.
@@ -50,7 +50,8 @@ def resolve_norm(norm: Norm, quantizer: TableQuantizer, metric: str, *, residual
     if needed and norm is None:
         raise ValueError(
             f"norm must not be None for metric 'l2' on {type(quantizer).__name__} codes: "
-            f"squared distance needs ‖x̂‖² ('uint8' stores it in one byte)"
+            f"squared distance needs ‖x̂‖² ('uint8' stores it in one byte; codes of a quantizer made with "
+            f"norm_free=True need none)"
         )
     if not needed and norm is not None:
         raise ValueError(

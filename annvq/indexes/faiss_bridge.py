@@ -21,6 +21,7 @@ from annvq.quantizers.importing import load_faiss, quantizer_from_faiss, transfo
 from annvq.quantizers.norms import NORM_LEVELS
 from annvq.quantizers.product import ProductVQ
 from annvq.quantizers.residual import ResidualVQ
+from annvq.quantizers.sums import SumQuantizer
 from annvq.quantizers.transform import Transform, Transformed
 
 
@@ -272,7 +273,7 @@ def to_faiss(index: Index, *, fastscan: bool = False) -> Any:
 
     The one-byte norm of residual and additive codes stands for more in annvq than FAISS can express in a byte, so it
     is stored as a float there (``ST_norm_float``): 24 bits more per vector and the same distances. Levels that came
-    from FAISS stay a byte.
+    from FAISS stay a byte. What norm-free codes have in place of ‖x̂‖² becomes such a float too.
 
     Args:
         index: a trained index, with vectors or without; it is not changed and shares no memory with the result.
@@ -396,7 +397,7 @@ def _additive_index(quantizer: TableQuantizer, index: Index, rows: Rows, fastsca
     levels = plain_levels(index)
     if levels is not None:
         search_type, norms = kinds.ST_norm_cqint8, rows.norms
-    elif index.norm is not None:
+    elif index.norm is not None or (index.metric == "l2" and not quantizer.needs_norm):
         search_type, norms = kinds.ST_norm_float, norm_values(index, rows.codes, rows.norms)
     else:
         search_type, norms = kinds.ST_LUT_nonorm, None
@@ -419,10 +420,14 @@ def plain_levels(index: Index) -> F32 | None:
 
 def norm_values(index: Index, codes: npt.NDArray[Any], norms: npt.NDArray[Any] | None) -> F32:
     """Stored norms as annvq's distances have them, (n,) float32."""
-    assert norms is not None
+    view = index.quantizer.scan_view()
+    if norms is None:
+        own = view.quantizer if isinstance(view, Transformed) else view
+        assert isinstance(own, SumQuantizer)
+        return own.offset_norms(codes)
     if index.norm == "float32":
         return norms.astype(np.float32)
-    return index.quantizer.scan_view().norm_byte.decode(codes, norms)
+    return view.norm_byte.decode(codes, norms)
 
 
 def packed_additive(

@@ -190,7 +190,7 @@ def _additive_lists(
 ) -> tuple[Any, Any]:
     faiss = load_faiss()
     kinds, levels = faiss.AdditiveQuantizer, None
-    if index.norm is None:
+    if index.norm is None and (index.metric != "l2" or quantizer.needs_norm):
         search_type, stored = kinds.ST_LUT_nonorm, None
     elif index.residual:
         search_type, stored = kinds.ST_norm_float, _residual_norms(index, codes, norms, lists)

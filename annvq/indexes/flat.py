@@ -22,7 +22,8 @@ class FlatIndex(StoreIndex):
         metric: ``"l2"`` (squared Euclidean distance), ``"ip"`` (−⟨q, x̂⟩) or ``"cosine"`` (1 − cos; vectors are
             normalised in fit, add and search).
         norm: how ‖x̂‖² is stored where L2 needs it: ``"uint8"`` (one byte, learned levels), ``"float32"``, or
-            ``"auto"``: one byte where needed, else nothing.
+            ``"auto"``: one byte where needed, else nothing. None, nothing stored, is for what needs no norm: product
+            codes, norm-free ones, ip and cosine.
     """
 
     kind = "flat"

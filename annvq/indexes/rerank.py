@@ -421,7 +421,8 @@ def _refinement(
 def _check_head(head: Any, whole: Any) -> None:
     """ValueError unless ``head`` is the first codebooks of ``whole`` (or may become them)."""
     bits = whole.bits_per_codebook
-    if head.kind != whole.kind or not whole.needs_norm or head.bits_per_codebook != bits[: head.M] or head.M >= whole.M:
+    of_sums = head.needs_norm and whole.needs_norm  # codes of norm-free sums do not begin with codes of their heads
+    if head.kind != whole.kind or not of_sums or head.bits_per_codebook != bits[: head.M] or head.M >= whole.M:
         raise ValueError(
             f"refines='stages' needs a residual or additive quantizer that begins with index.quantizer's codebooks: "
             f"got {whole.kind} {bits} after {head.kind} {head.bits_per_codebook}"

@@ -146,12 +146,38 @@ class AdditiveEncoder:
             centres: ``(n, d)``, where the byte holds norms about centres C, ‖C + x̂‖² − ‖C‖².
             seed: of the order of the pairs.
         """
-        rounds = norm_rounds(self._M)
+        return self._norm_search(x, codes, offsets, levels, -1.0, norm_rounds(self._M), seed, centres)
+
+    def norm_free_search(
+        self, x: F32, codes: Codes, offsets: F32, weight: float, *, rounds: int | None = None, seed: int = 0
+    ) -> Codes:
+        """Codes whose entries' offsets alone tell their norm: pairs of codebooks are coded anew wherever that lowers
+        ``‖x − x̂‖² + weight · (‖x̂‖² − Σ offsets)²``.
+
+        Args:
+            offsets: ``(sum(sizes),)`` in place of ‖x̂‖², entry by entry.
+            weight: per unit of squared distance.
+            rounds: pairs coded anew; default :func:`norm_rounds`. The rest is as for :meth:`norm_search`.
+        """
+        none = np.empty(0, np.float32)
+        return self._norm_search(x, codes, offsets, none, weight, rounds or norm_rounds(self._M), seed)
+
+    def _norm_search(
+        self,
+        x: F32,
+        codes: Codes,
+        offsets: F32,
+        levels: F32,
+        weight: float,
+        rounds: int,
+        seed: int,
+        centres: F32 | None = None,
+    ) -> Codes:
         schedule = open_schedule(self._M, 2, rounds, seed)
         start = np.ascontiguousarray(codes, dtype=np.uint16)
         about = None if centres is None else _float_rows(centres, "centres")
         found = self._native.norm_search(
-            _float_rows(x, "x"), start, schedule, offsets, levels, about, get_num_threads()
+            _float_rows(x, "x"), start, schedule, offsets, levels, weight, about, get_num_threads()
         )
         return found.astype(self._dtype, copy=False)
 

@@ -37,6 +37,8 @@ class AdditiveVQ(SumQuantizer):
         rounds: iterations of local search after the beam search (LSQ, Martinez et al., ECCV 2016), on the CPU; a GPU
             gives the codes of the beam search alone. 0 is beam search alone; 128 finds codes with a few per cent
             less error than the default, in three times the time.
+        norm_free: choose codes so that their norm follows from them: an index then stores none (see
+            :class:`~annvq.quantizers.sums.SumQuantizer`).
         estimator: how gradients pass in training mode; default NSVQ.
     """
 
@@ -48,19 +50,20 @@ class AdditiveVQ(SumQuantizer):
         *,
         beam: int = 8,
         rounds: int = 32,
+        norm_free: bool = False,
         estimator: "Estimator | None" = None,
     ) -> None:
-        super().__init__(dim, M, nbits, beam, estimator)
+        super().__init__(dim, M, nbits, beam, norm_free, estimator)
         self.rounds = positive_int(rounds, "rounds", low=0, high=1 << 12)
 
     @property
     def config(self) -> dict[str, Any]:
         return {**super().config, "rounds": self.rounds}
 
-    def costs(self) -> "OperationCounts":
+    def _search_costs(self) -> "OperationCounts":
         from annvq.complexity import local_search
 
-        beam = super().costs()
+        beam = super()._search_costs()
         if self.rounds == 0 or self.M == 1:
             return beam
         return beam + local_search(

@@ -42,6 +42,7 @@ ByteRowEncoder: TypeAlias = Callable[..., npt.NDArray[Any]]
 
 FORMAT, VERSIONS = "annvq.quantizer", (1, 2)
 MAX_M = 1024
+NORM_ROWS = 100_000  # vectors that are enough to learn how a norm is kept
 
 
 class Quantized(NamedTuple):
@@ -415,6 +416,9 @@ class TableQuantizer(Quantizer):
     codebooks over the whole vector, d/M for product codebooks; ``starts[m]`` is the first dimension of codebook m.
     """
 
+    sums: ClassVar[bool] = False
+    """Whether x̂ is the sum of entries over all dimensions; else each codebook has dimensions of its own."""
+
     needs_norm: bool
     """Whether squared Euclidean distance needs ‖x̂‖² beside the tables."""
 
@@ -445,13 +449,13 @@ class TableQuantizer(Quantizer):
         """Random normal codebooks, whose sums have about unit variance; for training from scratch."""
         if self.weight.is_meta:  # random numbers there would import a second of PyTorch's internals for nothing
             return
-        self.weight.normal_(0.0, self.M**-0.5 if self.needs_norm else 1.0)
+        self.weight.normal_(0.0, self.M**-0.5 if self.sums else 1.0)
         self.fitted.fill_(False)
 
     @property
     def starts(self) -> tuple[int, ...]:
         """First dimension of the vector that each codebook covers."""
-        step = 0 if self.needs_norm else self.width
+        step = 0 if self.sums else self.width
         return tuple(m * step for m in range(self.M))
 
     @property
@@ -489,7 +493,7 @@ class TableQuantizer(Quantizer):
     def move(self, mean: F32, scale: float) -> None:
         """Bring codebooks learned on ``(x − mean) / scale`` to x's own offset (d,) and scale."""
         books = [b.detach().cpu().numpy() * np.float32(scale) for b in self.codebooks]
-        if self.needs_norm:
+        if self.sums:
             books[0] = books[0] + mean
         else:
             books = [b + mean[s : s + self.width] for b, s in zip(books, self.starts, strict=True)]
@@ -547,9 +551,9 @@ class TableQuantizer(Quantizer):
         if metric == "cosine":
             q = normalized(q, "queries")
         bias = np.full(len(q), 1.0 if metric == "cosine" else 0.0, dtype=np.float32)
-        l2 = metric == "l2" and not self.needs_norm
+        l2 = metric == "l2" and not self.sums
         scale = -1.0
-        if metric == "l2" and self.needs_norm:
+        if metric == "l2" and self.sums:
             bias, scale = kernels.squared_norms(q), -2.0
         return self._tables.tables(q, self._entries(), self.sizes, self.starts, squared=l2, scale=scale), bias
 
@@ -593,7 +597,7 @@ class TableQuantizer(Quantizer):
         n = int(x.shape[0])
         if n == 0:
             raise ValueError("x must have at least one row to learn norm levels from, got none")
-        rows = np.sort(np.random.default_rng(seed).permutation(n)[:100_000])
+        rows = np.sort(np.random.default_rng(seed).permutation(n)[:NORM_ROWS])
         sample = to_numpy(x if len(rows) == n else x[rows], self.dim)
         codes = self.encode(sample)
         entries = self._entries().astype(np.float64)

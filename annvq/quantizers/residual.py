@@ -28,6 +28,8 @@ class ResidualVQ(SumQuantizer):
         M: codebooks.
         nbits: bits per codebook, 1..16, or a sequence of M of them.
         beam: partial codes kept at each step; 1 is greedy.
+        norm_free: choose codes so that their norm follows from them: an index then stores none (see
+            :class:`~annvq.quantizers.sums.SumQuantizer`).
         estimator: how gradients pass in training mode; default NSVQ.
     """
 
@@ -38,9 +40,10 @@ class ResidualVQ(SumQuantizer):
         nbits: int | Sequence[int] = 8,
         *,
         beam: int = 16,
+        norm_free: bool = False,
         estimator: "Estimator | None" = None,
     ) -> None:
-        super().__init__(dim, M, nbits, beam, estimator)
+        super().__init__(dim, M, nbits, beam, norm_free, estimator)
 
     def _native_search(self, encoder: AdditiveEncoder) -> Callable[[F32], npt.NDArray[Any]]:
         return lambda x: encoder.residual(x, self.beam)

@@ -4,14 +4,19 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
+from typing_extensions import Self
 
-from annvq.arrays import F32, positive_int
+from annvq.arrays import F32, Array, check_vectors, positive_int, to_numpy
+from annvq.errors import NotFittedError
+from annvq.kernels import LazyTables
 from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder
-from annvq.quantizers.base import TableQuantizer
+from annvq.quantizers.base import NORM_ROWS, TableQuantizer
+from annvq.quantizers.norms import NormByte
 
 if TYPE_CHECKING:
     from annvq.complexity import OperationCounts
@@ -21,27 +26,85 @@ WORKSPACE_BYTES = 1 << 27
 
 
 class SumQuantizer(TableQuantizer):
-    """x̂ = c₀ + … + c_{M−1}, each c_m an entry of codebook m over all d dimensions."""
+    """x̂ = c₀ + … + c_{M−1}, each c_m an entry of codebook m over all d dimensions.
 
+    Squared distance to such codes needs ‖x̂‖². An index stores it beside the code, unless the quantizer is
+    ``norm_free``: then codes are chosen so that ‖x̂‖² follows from them, as a sum of one learned offset per entry, which
+    the tables carry. That takes no bits. Distances then are those to x̂ but for what the offsets miss of ‖x̂‖².
+    """
+
+    sums = True
     needs_norm = True
+    norm_offsets: Tensor
+    norm_weight: Tensor
+    """What the offsets' squared error costs beside ‖x − x̂‖² when codes are chosen; 0 until ``fit_norms``."""
 
-    def __init__(self, dim: int, M: int, nbits: int | Sequence[int], beam: int, estimator: "Estimator | None") -> None:
+    def __init__(
+        self,
+        dim: int,
+        M: int,
+        nbits: int | Sequence[int],
+        beam: int,
+        norm_free: bool,
+        estimator: "Estimator | None",
+    ) -> None:
+        if not isinstance(norm_free, bool):
+            raise TypeError(f"norm_free must be True or False, got {norm_free!r}")
+        self.norm_free, self.needs_norm = norm_free, not norm_free
         super().__init__(dim, M, nbits, estimator, width=dim)
         self.beam = positive_int(beam, "beam", high=1 << 12)
+        if norm_free:
+            self.register_buffer("norm_offsets", torch.zeros(self.offsets[-1]))
+            self.register_buffer("norm_weight", torch.zeros(()))
 
     @property
     def config(self) -> dict[str, Any]:
-        return {**super().config, "beam": self.beam}
+        own = {"norm_free": True} if self.norm_free else {}
+        return {**super().config, "beam": self.beam, **own}
+
+    def with_norm(self) -> Self:
+        """An unfitted twin whose codes need their norm stored."""
+        config = {name: value for name, value in self.config.items() if name != "norm_free"}
+        return type(self)(**config, estimator=self.estimator)
 
     def costs(self) -> "OperationCounts":
+        from annvq.complexity import norm_search
+        from annvq.kernels import LazyTables
+from annvq.kernels.encode import norm_rounds
+
+        counts = self._search_costs()
+        if self.norm_free and self.M > 1:
+            rounds = norm_rounds(self.M)
+            counts += norm_search(dim=self.dim, M=self.M, nbits=self.bits_per_codebook, rounds=rounds)
+        return counts
+
+    def _search_costs(self) -> "OperationCounts":
+        """Operations of the search for a code, whatever becomes of its norm."""
         from annvq.complexity import encode_counts
 
         return encode_counts(self.kind, dim=self.dim, M=self.M, nbits=self.bits_per_codebook, beam=self.beam)
 
-    def _row_encoder(self) -> Callable[[F32], npt.NDArray[Any]]:
+    # -- codes ---------------------------------------------------------------------------------------------------
+
+    def encode(self, x: Array, *, progress: bool = False) -> Any:
+        self._require_offsets("encode")
+        return super().encode(x, progress=progress)
+
+    def plain_row_encoder(self) -> Callable[[F32], npt.NDArray[Any]]:
+        """A function that encodes checked rows as if norms did not matter."""
         if not self._on_cpu or self.M > MAX_NATIVE_M:
             return self._encode_in_torch
         return self._native_search(AdditiveEncoder(self._entries(), self.sizes))
+
+    def _row_encoder(self) -> Callable[[F32], npt.NDArray[Any]]:
+        plain = self.plain_row_encoder()
+        if not self.norm_free or not float(self.norm_weight) > 0 or not self._on_cpu or not 1 < self.M <= MAX_NATIVE_M:
+            return plain
+        encoder = AdditiveEncoder(self._entries(), self.sizes)
+        if not encoder.has_gram:
+            return plain
+        search, offsets, weight = self._native_search(encoder), self.norm_offsets.numpy(), float(self.norm_weight)
+        return lambda x: encoder.norm_free_search(x, search(x), offsets, weight)
 
     @abstractmethod
     def _native_search(self, encoder: AdditiveEncoder) -> Callable[[F32], npt.NDArray[Any]]:
@@ -72,3 +135,50 @@ class SumQuantizer(TableQuantizer):
         for m in range(1, self.M):
             total = total + embedding(codes[:, m], books[m])
         return total
+
+    # -- norms that follow from codes ----------------------------------------------------------------------------
+
+    def lazy_tables(self, queries: Array, metric: str = "l2") -> tuple[LazyTables, F32]:
+        luts, bias = super().lazy_tables(queries, metric)
+        if self.norm_free and metric == "l2":
+            self._require_offsets("tables")
+            luts = luts.plus(self._offset_sums.table_offsets(max(self.sizes)))
+        return luts, bias
+
+    def offset_norms(self, codes: Array) -> F32:
+        """What stands for ‖x̂‖² in the tables of norm-free codes, (n,)."""
+        self._require_offsets("offset_norms")
+        return self._offset_sums.explained(self.check_codes(codes)).astype(np.float32)
+
+    @property
+    def _offset_sums(self) -> NormByte:
+        return NormByte(self.sizes, self.norm_offsets.cpu().numpy(), np.zeros(1, np.float32))
+
+    def forget_norms(self) -> None:
+        super().forget_norms()
+        if self.norm_free:
+            self.norm_offsets.zero_()
+            self.norm_weight.zero_()
+
+    def fit_norms(self, x: Array, *, seed: int = 0) -> Self:
+        if not self.norm_free:
+            return super().fit_norms(x, seed=seed)
+        from annvq.training.norms import NormFree
+
+        self.require_fitted("fit_norms")
+        check_vectors(x, self.dim, "x")
+        n = int(x.shape[0])
+        if n == 0:
+            raise ValueError("x must have at least one row to learn norms from, got none")
+        rows = np.sort(np.random.default_rng(seed).permutation(n)[: NORM_ROWS // 2])
+        sample = to_numpy(x if len(rows) == n else x[rows], self.dim)
+        learned = NormFree.of(sample, self.plain_row_encoder()(sample), self._entries(), self.sizes)
+        learned.settle(rounds=3)
+        self.norm_offsets.copy_(torch.from_numpy(learned.offsets))
+        self.norm_weight.fill_(learned.weight)
+        return self
+
+    def _require_offsets(self, what: str) -> None:
+        self.require_fitted(what)
+        if self.norm_free and not float(self.norm_weight) > 0:
+            raise NotFittedError(f"{what} of norm-free codes needs learned offsets: call fit(x) or fit_norms(x) first")

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from annvq import kernels
-from annvq.arrays import F32, Array, normalized, positive_int, to_numpy
+from annvq.arrays import F32, Array, check_vectors, normalized, positive_int, to_numpy
 from annvq.kernels import LazyTables
-from annvq.quantizers.base import Quantizer, TableQuantizer, check_metric
+from annvq.quantizers.base import NORM_ROWS, Quantizer, TableQuantizer, check_metric
 from annvq.quantizers.product import ProductVQ
 from annvq.quantizers.registry import make, register
+from annvq.quantizers.sums import SumQuantizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -284,6 +285,7 @@ class Transformed(TableQuantizer):
         TypeError, ValueError: parts of another kind, or of different dimensions.
     """
 
+    sums = True
     needs_norm = True
 
     def __init__(
@@ -297,6 +299,8 @@ class Transformed(TableQuantizer):
             )
         if transform.dim != quantizer.dim:
             raise ValueError(f"transform must have the quantizer's dim={quantizer.dim}, got dim={transform.dim}")
+        if isinstance(quantizer, SumQuantizer) and quantizer.norm_free and not transform.orthogonal:
+            raise ValueError("quantizer must not be norm_free behind a transform that changes norms; use a Rotation")
         # Not TableQuantizer's own: the codebooks are the inner quantizer's.
         Quantizer.__init__(self, quantizer.dim, quantizer.M, list(quantizer.bits_per_codebook), estimator)
         self.transform, self.quantizer = transform, quantizer
@@ -400,6 +404,17 @@ class Transformed(TableQuantizer):
 
     def _decode(self, codes: Tensor) -> Tensor:
         return self.transform.invert(self.quantizer._decode(codes))
+
+    def fit_norms(self, x: Array, *, seed: int = 0) -> Self:
+        if self.needs_norm or not self.quantizer.sums:
+            return super().fit_norms(x, seed=seed)
+        self.require_fitted("fit_norms")
+        check_vectors(x, self.dim, "x")
+        rows = np.sort(np.random.default_rng(seed).permutation(int(x.shape[0]))[:NORM_ROWS])
+        with torch.no_grad():
+            inner = self.transform(torch.from_numpy(to_numpy(x[rows], self.dim)).to(self.fitted.device)).cpu()
+        self.quantizer.fit_norms(inner, seed=seed)
+        return self
 
     # -- tables --------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ class KMeans:
         from annvq.training.rotation import in_own_coordinates
 
         quantizer, data = in_own_coordinates(quantizer, data)
-        if quantizer.needs_norm:
+        if quantizer.sums:
             residual_kmeans(quantizer, data, self.iterations)
         else:
             product_kmeans(quantizer, data, self.iterations)

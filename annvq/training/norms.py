@@ -1,15 +1,19 @@
-"""Learning the one-byte norm: offsets by least squares, levels by k-means in one dimension."""
+"""Learning how a norm is kept: offsets of entries by least squares, a byte's levels by k-means in one dimension."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from annvq.arrays import F32
+from annvq.kernels.encode import AdditiveEncoder, decode_additive
 from annvq.quantizers.norms import NORM_LEVELS, NormByte
-from annvq.training.least_squares import least_squares_entries
+from annvq.training.least_squares import least_squares_entries, revive_unused
+
+NORM_FREE_WEIGHT = 3.0
+"""What a norm's error costs where none is stored: its square, so many times over the codes' median squared error."""
 
 NORM_MATTERS = 0.1
 """Median error of the norm byte, as a share of the codes' own, from which codes are chosen with it in mind."""
@@ -95,3 +99,71 @@ def fit_levels(values: F32, count: int, *, iterations: int = 50) -> F32:
             break
         levels = np.sort(moved)
     return levels.astype(np.float32)
+
+
+@dataclass
+class NormFree:
+    """Codebooks, and offsets of their entries that alone stand for ‖x̂‖² (see
+    :class:`~annvq.quantizers.sums.SumQuantizer`), as they are learned from vectors.
+
+    Args:
+        x: (n, d) vectors.
+        plain: their codes (n, M) found without regard to norms.
+        entries: (ΣK, d); sizes: entries of each codebook.
+        offsets: (ΣK,); weight: of their squared error.
+    """
+
+    x: F32
+    plain: npt.NDArray[Any]
+    entries: F32
+    sizes: Sequence[int]
+    offsets: F32
+    weight: float
+
+    @classmethod
+    def of(cls, x: F32, plain: npt.NDArray[Any], entries: F32, sizes: Sequence[int]) -> "NormFree":
+        """From codebooks learned for their own sake and codes by them."""
+        own = np.einsum("ij,ij->i", entries, entries, dtype=np.float64).astype(np.float32)
+        error = np.square(x - decode_additive(plain, entries, sizes)).sum(1)
+        # Codes with hardly any error would have their norms decide everything.
+        least = 0.01 * float(np.square(x - x.mean(0)).sum(1, dtype=np.float64).mean())
+        scale = max(float(np.median(error)), least) or 1.0
+        return cls(x, plain, entries, sizes, own, NORM_FREE_WEIGHT / scale)
+
+    def settle(self, rounds: int) -> None:
+        """Learn the offsets, ``rounds`` times with codes chosen by those before; codebooks stay."""
+        codes, encoder = self.plain, self._encoder()
+        for _ in range(rounds):
+            self._refit_offsets(codes)
+            if encoder is None:
+                return
+            codes = encoder.norm_free_search(self.x, self.plain, self.offsets, self.weight)
+        self._refit_offsets(codes)
+
+    def alternate(self, rounds: int, pairs: int, encode: Callable[[F32], npt.NDArray[Any]], seed: int) -> None:
+        """Learn codebooks with the offsets: codes, offsets and least squares in turn.
+
+        Codes are carried along, ``pairs`` pairs of codebooks coded anew in a round. In the end vectors are encoded from
+        scratch, as a user's will be: ``encode(entries)`` gives their plain codes.
+        """
+        codes, rng = self.plain, np.random.default_rng(seed)
+        for t in range(rounds):
+            if (encoder := self._encoder()) is None:
+                return
+            self._refit_offsets(codes)
+            if t == rounds - 1:
+                codes, pairs = encode(self.entries), 0
+            codes = encoder.norm_free_search(
+                self.x, codes, self.offsets, self.weight, rounds=pairs or None, seed=seed + t
+            )
+            self.entries = least_squares_entries(self.x, codes, self.entries, self.sizes)
+            self.entries, _ = revive_unused(self.x, codes, self.entries, self.sizes, rng)
+
+    def _encoder(self) -> AdditiveEncoder | None:
+        encoder = AdditiveEncoder(self.entries, self.sizes)
+        return encoder if encoder.has_gram and len(self.sizes) > 1 else None
+
+    def _refit_offsets(self, codes: npt.NDArray[Any]) -> None:
+        decoded = decode_additive(codes, self.entries, self.sizes)
+        norms = np.einsum("ij,ij->i", decoded, decoded, dtype=np.float64).astype(np.float32)
+        self.offsets = _main_effects(codes, norms, self.sizes, self.offsets)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from annvq.arrays import F32
+from annvq.kernels.encode import Codes
 from annvq.training.alternating import Alternation, train_additive
 from annvq.training.data import TrainingData
 from annvq.training.least_squares import least_squares_entries, revive_unused
+from annvq.training.norms import NormFree
 
 if TYPE_CHECKING:
     from annvq.quantizers.sums import SumQuantizer
@@ -108,3 +110,32 @@ class BestOf:
             self.finish(quantizer, data)
             ended.append((data.validation_error(quantizer), quantizer.codebooks_copy()))
         _take(quantizer, min(ended, key=lambda one: one[0])[1])
+
+
+@dataclass(frozen=True)
+class FreeNorm:
+    """Codebooks of norm-free codes: parts as for codes whose norm is stored, then codebooks and offsets in turn.
+
+    Args:
+        parts: done on a twin of the quantizer that is not norm-free.
+        rounds: of codes, offsets and least squares.
+        pairs: of codebooks coded anew in a round.
+    """
+
+    parts: Sequence["Part"]
+    rounds: int = 8
+    pairs: int = 16
+
+    def __call__(self, quantizer: "SumQuantizer", data: TrainingData) -> None:
+        twin = quantizer.with_norm()
+        for part in self.parts:
+            part(twin, data)
+
+        def encode(entries: F32) -> Codes:
+            _take(twin, entries)
+            codes: Codes = twin.encode(data.train)
+            return codes
+
+        learned = NormFree.of(data.train, twin.encode(data.train), twin.codebooks_copy(), twin.sizes)
+        learned.alternate(self.rounds, self.pairs, encode, data.seed(1 << 20) % (1 << 31))
+        _take(quantizer, learned.entries)

@@ -11,7 +11,7 @@ from annvq.quantizers.base import Quantizer
 from annvq.training.alternating import Alternation
 from annvq.training.data import TrainingData, prepare
 from annvq.training.kmeans import KMeans, SubspaceKMeans
-from annvq.training.parts import Alternate, BestOf, Refit
+from annvq.training.parts import Alternate, BestOf, FreeNorm, Refit
 from annvq.training.replacement import Replacement
 from annvq.training.trainer import Trainer, TrainerPart
 
@@ -70,10 +70,11 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
     least squares in turn under a little noise, joint refits to their own search, then NSVQ. Additive ones: the same, or
     local search and least squares from scratch under more noise, or a product code, whichever is better on held-out
     rows. Refits and NSVQ keep the codebooks that are best on held-out rows, so they never make them worse on those.
-    Behind a rotation, product codebooks are learned together with it; behind any other transform, codebooks as if
-    there were none.
+    Codebooks of norm-free codes are learned like others first, then together with their offsets. Behind a rotation,
+    product codebooks are learned together with it; behind any other transform, codebooks as if there were none.
     """
     from annvq.quantizers.product import ProductVQ
+    from annvq.quantizers.sums import SumQuantizer
     from annvq.quantizers.transform import Rotation, Transformed
     from annvq.training.rotation import Inside, LearnLinearMap, LearnRotation
 
@@ -84,6 +85,8 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
             return Recipe((LearnLinearMap(),))
         inner = default_recipe(quantizer.quantizer)
         return replace(inner, parts=[Inside(part) for part in inner.parts])
+    if isinstance(quantizer, SumQuantizer) and quantizer.norm_free:
+        return Recipe((FreeNorm(default_recipe(quantizer.with_norm()).parts),))
     if quantizer.kind == "residual":
         return Recipe((KMeans(10), Alternate(WARM, warm=True), Refit(3), nsvq_part(steps=40)))
     if quantizer.kind == "additive":

@@ -14,13 +14,14 @@ from annvq.quantizers import Quantizer, TableQuantizer
 from annvq.quantizers import make as make_quantizer
 from annvq.quantizers.registry import pays_norm
 from annvq.training.kmeans import KMeans, SubspaceKMeans
-from annvq.training.parts import Alternate, BestOf
+from annvq.training.parts import Alternate, BestOf, FreeNorm
 from annvq.training.recipe import Part, Recipe, default_recipe
 from annvq.training.rotation import LearnRotation
 from annvq.training.trainer import TrainerPart
 
 NAMES = ("product", "rotated-product", "residual", "additive")
 _BOUNDS = ("steps", "effort")
+_PASSED = ("norm_free", "beam", "rounds")  # to the quantizer
 
 
 def bounded(quantizer: Quantizer, *, steps: int | None = None, effort: float | None = None) -> Recipe:
@@ -42,6 +43,8 @@ def _stepped(part: Part, steps: int) -> Part:
         return replace(part, steps=steps, race=min(part.race, steps))
     if isinstance(part, BestOf):
         return replace(part, starts=[_stepped(start, steps) for start in part.starts])
+    if isinstance(part, FreeNorm):
+        return replace(part, parts=[_stepped(one, steps) for one in part.parts])
     return part
 
 
@@ -59,6 +62,8 @@ def _shortened(part: Part, effort: float) -> Part:
         return replace(part, iterations=less(part.iterations))
     if isinstance(part, BestOf):
         return replace(part, starts=[_shortened(start, effort) for start in part.starts])
+    if isinstance(part, FreeNorm):
+        return replace(part, parts=[_shortened(one, effort) for one in part.parts], rounds=less(part.rounds))
     return part
 
 
@@ -104,15 +109,15 @@ class Code:
 def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> Code:
     """An untrained quantizer.
 
-    Options: ``nbits`` (at most, per codebook), ``norm``, ``beam``, and of training ``steps`` and ``effort`` (see
-    :func:`bounded`).
+    Options: ``nbits`` (at most, per codebook), ``norm``, ``norm_free``, ``beam``, ``rounds``, and of training
+    ``steps`` and ``effort`` (see :func:`bounded`).
     """
-    check_options(f"annvq.{name}", options, ("nbits", "norm", "beam", *_BOUNDS))
-    needs_norm = pays_norm(name, budget.metric)
+    check_options(f"annvq.{name}", options, ("nbits", "norm", *_PASSED, *_BOUNDS))
+    needs_norm = pays_norm(name, budget.metric) and not options.get("norm_free", False)
     norm = options.get("norm", "auto")
     charged = NORM_BITS["uint8" if needs_norm else None] if norm == "auto" else NORM_BITS[norm]
     nbits = split_bits(budget.bits - charged, options.get("nbits", 8))
-    extra = {"beam": options["beam"]} if "beam" in options else {}
+    extra = {option: options[option] for option in _PASSED if option in options}
     quantizer = make_quantizer(
         name, dim=budget.dim, M=len(nbits), nbits=nbits[0] if len(set(nbits)) == 1 else nbits, **extra
     )

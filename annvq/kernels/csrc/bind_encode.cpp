@@ -83,7 +83,7 @@ class AdditiveEncoder {
         return out;
     }
     Out<uint16_t, 2> norm_search(In<float, 2> x, In<uint16_t, 2> start, In<int32_t, 2> pairs,
-                                 In<float, 1> offsets, In<float, 1> levels,
+                                 In<float, 1> offsets, In<float, 1> levels, float weight,
                                  std::optional<In<float, 2>> centres, int threads) const {
         check(x);
         require(!centres || (centres->shape(0) == x.shape(0) && centres->shape(1) == x.shape(1)),
@@ -94,13 +94,14 @@ class AdditiveEncoder {
         int64_t entries = 0;
         for (int32_t size : books_.sizes) entries += size;
         require(static_cast<int64_t>(offsets.shape(0)) == entries, "offsets must have shape (sum(sizes),)");
-        require(levels.shape(0) >= 1, "levels must have at least one value");
+        require(levels.shape(0) >= 1 || weight >= 0, "levels must have at least one value");
         uint16_t* codes;
         auto out = started(x, start, &codes);
         const int64_t n = x.shape(0);
         const int32_t rounds = static_cast<int32_t>(pairs.shape(0));
         nb::gil_scoped_release release;
-        const NormModel model = norm_model(books_, offsets.data(), levels.data(), levels.shape(0));
+        const NormModel model =
+            norm_model(books_, offsets.data(), levels.data(), levels.shape(0), weight);
         encode_norm_search(books_, model, x.data(), centres ? centres->data() : nullptr, n, pairs.data(),
                            rounds, codes, threads);
         return out;
@@ -169,7 +170,7 @@ void bind_encode(nb::module_& m) {
         .def("iterated", &AdditiveEncoder::iterated, arg("x"), arg("codes"), arg("iterations"),
              arg("perturbed"), arg("sweeps"), arg("seed"), arg("threads"))
         .def("norm_search", &AdditiveEncoder::norm_search, arg("x"), arg("codes"), arg("pairs"),
-             arg("offsets"), arg("levels"), arg("centres").none(), arg("threads"))
+             arg("offsets"), arg("levels"), arg("weight"), arg("centres").none(), arg("threads"))
         .def_prop_ro("has_gram", &AdditiveEncoder::has_gram);
 }
 

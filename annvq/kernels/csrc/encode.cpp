@@ -217,25 +217,11 @@ void encode_local_search(const EncoderBooks& b, const float* x, int64_t n, const
 
 void encode_norm_search(const EncoderBooks& b, const NormModel& model, const float* x, const float* centres,
                         int64_t n, const int32_t* pairs, int32_t rounds, uint16_t* codes, int threads) {
-    const auto products = [&](const float* rows, int64_t count, float* out) {
-        kernels().products(b, 0, b.panel_from[b.M], rows, b.width, count, false, out, b.padded);
-    };
-    for_blocks(b, x, n, 2 * kBlock * b.padded, threads,
-               [&](const float* block, int64_t i, int64_t rows, float* unary) {
-                   float* weights = unary + kBlock * b.padded;
-                   products(block, rows, unary);
-                   if (centres) products(centres + i * b.width, rows, weights);
-                   for (int64_t r = 0; r < rows; r++) {
-                       float *u = unary + r * b.padded, *w = weights + r * b.padded;
-                       for (int64_t e = 0; e < b.padded; e++) u[e] = b.norms[e] - (u[e] + u[e]);
-                       double constant = model.constant;
-                       for (int64_t e = 0; centres && e < b.padded; e++)
-                           w[e] = model.weights[e] + (w[e] + w[e]);
-                       for (int32_t j = 0; centres && j < b.width; j++)
-                           constant += 2.0 * centres[(i + r) * b.width + j] * b.shift[j];
-                       norm_search(b, model, centres ? w : model.weights.data(), constant, u, pairs, rounds,
-                                   codes + (i + r) * b.M);
-                   }
+    const EncodeKernels& k = kernels();
+    for_blocks(b, x, n, k.norm_search_scratch(b, kBlock), threads,
+               [&](const float* block, int64_t i, int64_t rows, float* scratch) {
+                   k.norm_search(b, model, block, centres ? centres + i * b.width : nullptr, rows, pairs,
+                                 rounds, codes + i * b.M, scratch);
                });
 }
 
@@ -275,16 +261,22 @@ inline int16_t to_short(float v) {
     return static_cast<int16_t>(std::lrint(v));
 }
 
-// Scores of single entries, float (rows, padded) to int16 (rows, first[M]); padding gets the upper limit.
-void to_shorts(const EncoderBooks& b, const PairTables& t, const float* products, int64_t rows,
-               int16_t* out) {
-    for (int64_t r = 0; r < rows; r++, products += b.padded, out += t.first[t.M])
+// Scores of single entries of vectors from `row` on, float (rows, padded), to int16, strip after strip of
+// (vectors, width); padding gets the upper limit.
+void to_shorts(const EncoderBooks& b, const PairTables& t, const float* products, int64_t row, int64_t rows,
+               int64_t vectors, int16_t* out) {
+    for (int64_t r = row; r < row + rows; r++, products += b.padded)
         for (int m = 0; m < b.M; m++) {
-            const float* from = products + b.first[m];
+            const float* ips = products + b.first[m];
             const float* norms = &b.norms[b.first[m]];
-            int16_t* to = out + t.first[m];
-            for (int32_t k = 0; k < b.sizes[m]; k++) to[k] = to_short((norms[k] - 2 * from[k]) * t.scale);
-            std::fill(to + b.sizes[m], out + t.first[m + 1], int16_t{32767});
+            const int64_t padded = t.first[m + 1] - t.first[m], size = b.sizes[m];
+            for (int64_t from = 0; from < padded;) {
+                const int64_t width = t.strip_width(m, from), to = std::min(from + width, size);
+                int16_t* o = out + vectors * (t.first[m] + from) + r * width;
+                for (int64_t k = from; k < to; k++) *o++ = to_short((norms[k] - 2 * ips[k]) * t.scale);
+                for (int64_t k = std::max(from, to); k < from + width; k++) *o++ = 32767;
+                from += width;
+            }
         }
 }
 
@@ -318,8 +310,8 @@ PairTables pair_tables(const EncoderBooks& b) {
         for (int64_t a = 0; a < b.sizes[o]; a++)
             for (int m = 0; m < b.M; m++) {
                 const float* from = &b.gram[(b.first[o] + a) * b.padded + b.first[m]];
-                int16_t* to = t.pairs.data() + (t.row(m, t.first[o] + a) - t.pairs.data());
-                for (int32_t k = 0; k < b.sizes[m]; k++) to[k] = to_short(from[k] * t.scale);
+                for (int64_t k = 0; k < b.sizes[m]; k++)
+                    t.pairs.data()[t.place(m, t.first[o] + a, k)] = to_short(from[k] * t.scale);
             }
     return t;
 }
@@ -328,7 +320,7 @@ void encode_iterated(const EncoderBooks& b, const PairTables& t, const float* x,
                      const IteratedPlan& plan, uint16_t* codes, int threads) {
     parallel_for((n + kInStep - 1) / kInStep, threads, [&](int64_t chunk) {
         const int64_t from = chunk * kInStep, rows = std::min(kInStep, n - from);
-        Scratch products(kBlock * b.padded), state(rows * (20 + 2 * b.M) / 4 + 1);
+        Scratch products(kBlock * b.padded), state(rows * (32 + 2 * b.M) / 4 + 1);
         const AlignedShorts unary(rows * t.first[t.M]);
         std::vector<float> shifted(rows * b.width), residual(b.width);
         for (int64_t r = 0; r < rows; r++)
@@ -338,7 +330,7 @@ void encode_iterated(const EncoderBooks& b, const PairTables& t, const float* x,
             const int64_t some = std::min(kBlock, rows - r);
             kernels().products(b, 0, b.panel_from[b.M], &shifted[r * b.width], b.width, some, false,
                                products.data, b.padded);
-            to_shorts(b, t, products.data, some, unary.data() + r * t.first[t.M]);
+            to_shorts(b, t, products.data, r, some, rows, unary.data());
         }
         std::vector<uint16_t> found(codes + from * b.M, codes + (from + rows) * b.M);
         kernels().iterated(t, unary.data(), rows, plan, found.data(),

@@ -18,6 +18,7 @@ namespace annvq {
 
 constexpr int kLanes = 16;
 constexpr int kMaxAdditiveCodebooks = 64;
+constexpr int64_t kStripEntries = 256;  // entries of a codebook whose pairs lie together
 
 // 16-bit integers on a large-page boundary, zero at first.
 class AlignedShorts {
@@ -91,15 +92,32 @@ struct PairTables {
     std::vector<int32_t> sizes;  // (M,) entries
     std::vector<int64_t> first;  // (M + 1,) number of each codebook's first entry, padded to 32 a codebook
     std::vector<int64_t> table;  // (M,) where the pairs with codebook m's entries start
-    AlignedShorts pairs;         // table m: (first[M], padded size of m): 2<c_a, c_k> * scale
+    AlignedShorts pairs;         // table m, strip after strip: (first[M], width) 2<c_a, c_k> * scale
 
-    const int16_t* row(int m, int64_t a) const {
-        return pairs.data() + table[m] + a * (first[m + 1] - first[m]);
+    // Entries of codebook m's strip from `from` on: all that a strip holds, or 32.
+    int64_t strip_width(int m, int64_t from) const {
+        return from + kStripEntries <= first[m + 1] - first[m] ? kStripEntries : 32;
+    }
+    const int16_t* row(int m, int64_t a, int64_t from, int64_t width) const {
+        return pairs.data() + table[m] + from * first[M] + a * width;
+    }
+    // Where the pair of entry a, as numbered, with codebook m's entry k lies.
+    int64_t place(int m, int64_t a, int64_t k) const {
+        const int64_t from = strip_of(m, k);
+        return table[m] + from * first[M] + a * strip_width(m, from) + k - from;
+    }
+    int16_t at(int m, int64_t a, int64_t k) const { return pairs.data()[place(m, a, k)]; }
+    // Where the strip that holds codebook m's entry k starts.
+    int64_t strip_of(int m, int64_t k) const {
+        const int64_t from = k / kStripEntries * kStripEntries;
+        return strip_width(m, from) == kStripEntries ? from : k / 32 * 32;
     }
 };
 
 // Needs the Gram matrix of the books.
 PairTables pair_tables(const EncoderBooks& books);
+
+struct NormModel;  // norm_search.h
 
 struct IteratedPlan {
     int32_t iterations, perturbed, sweeps;
@@ -124,7 +142,11 @@ struct EncodeKernels {
     int64_t (*local_search_scratch)(const EncoderBooks&, int64_t vectors, int32_t open, int32_t width);
     void (*local_search)(const EncoderBooks&, const float* x, int64_t vectors, const int32_t* schedule,
                          int32_t rounds, int32_t open, int32_t width, uint16_t* codes, float* scratch);
-    // unary (vectors, first[M]) int16; scratch: vectors * (20 + 2 * M) bytes on an 8-byte boundary.
+    int64_t (*norm_search_scratch)(const EncoderBooks&, int64_t vectors);
+    void (*norm_search)(const EncoderBooks&, const NormModel&, const float* x, const float* centres,
+                        int64_t vectors, const int32_t* pairs, int32_t rounds, uint16_t* codes, float* scratch);
+    // unary int16, strip after strip: (vectors, width); scratch: vectors * (32 + 2 * M) bytes on an 8-byte
+    // boundary.
     void (*iterated)(const PairTables&, const int16_t* unary, int64_t vectors, const IteratedPlan&,
                      uint16_t* codes, unsigned char* scratch);
 };

@@ -568,7 +568,20 @@ void encode_local_search(const EncoderBooks& books, const float* x, int64_t vect
     search.run(x, vectors, schedule, rounds, codes);
 }
 
-constexpr EncodeKernels kKernels{
-    products, argmin, beam_scratch, encode_beam, local_search_scratch, encode_local_search, iterated_search};
+}  // namespace annvq::ANNVQ_ISA
+
+#include "encode_norm.h"
+
+namespace annvq::ANNVQ_ISA {
+
+constexpr EncodeKernels kKernels{products,
+                                 argmin,
+                                 beam_scratch,
+                                 encode_beam,
+                                 local_search_scratch,
+                                 encode_local_search,
+                                 norm_search_scratch,
+                                 encode_norm_search,
+                                 iterated_search};
 
 }  // namespace annvq::ANNVQ_ISA

@@ -1,9 +1,9 @@
 // Iterated local search over 16-bit scores, compiled once per instruction set (see encode_core.h).
 //
-// The vectors of a block go in step: all of them update the same codebook, so that its table of pairs (1 MiB
-// at 8x8 bits) stays near the core, then all turn to the next. A codebook is passed over for a vector none of
-// whose other codes has changed since. Every vector goes its own way all the same: nothing depends on the
-// block.
+// The vectors of a block go in step: all of them update the same codebook, a strip of its entries at a time, so
+// that the strip's part of the table of pairs stays in the core's own cache; then all turn to the next. A
+// codebook is passed over for a vector none of whose other codes has changed since. Every vector goes its own
+// way all the same: nothing depends on the block.
 #pragma once
 #include <cstdint>
 
@@ -12,7 +12,7 @@
 
 namespace annvq::ANNVQ_ISA {
 
-constexpr int kShorts = 32, kStrip = 8;  // lanes, and groups of lanes kept in registers
+constexpr int kShorts = 32, kStrip = kStripEntries / kShorts;  // lanes, and groups of lanes of a strip
 
 inline uint64_t mix(uint64_t x) {  // splitmix64
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9ull;
@@ -20,26 +20,32 @@ inline uint64_t mix(uint64_t x) {  // splitmix64
     return x ^ (x >> 31);
 }
 
-// Adds `rows` to `unary` over G groups; returns the lowest sum and where it is first seen.
+// Adds `rows` to `unary` over G groups; returns the lowest sum.
 template <int G>
-inline int16_t lowest_sum(const int16_t* unary, const int16_t* const* rows, int count, int64_t from,
-                          int16_t* sums, int32_t& where) {
+inline int16_t lowest_sum(const int16_t* unary, const int16_t* const* rows, int count, int16_t* sums) {
     Shorts sum[G];
-    for (int g = 0; g < G; g++) sum[g] = load(unary + from + g * kShorts);
+    for (int g = 0; g < G; g++) sum[g] = load(unary + g * kShorts);
     for (int r = 0; r < count; r++)
-        for (int g = 0; g < G; g++) sum[g] = add(sum[g], load(rows[r] + from + g * kShorts));
+        for (int g = 0; g < G; g++) sum[g] = add(sum[g], load(rows[r] + g * kShorts));
     for (int g = 0; g < G; g++) store(sums + g * kShorts, sum[g]);
     Shorts least = sum[0];
     for (int g = 1; g < G; g++) least = lower(least, sum[g]);
-    const int16_t value = lowest(least);
-    for (int g = 0; g < G; g++) {
-        if (const uint32_t hits = equal(sum[g], value)) {
-            where = static_cast<int32_t>(from) + g * kShorts + __builtin_ctz(hits);
-            break;
-        }
-    }
-    return value;
+    return lowest(least);
 }
+
+// Where `value` first stands among `groups` groups of sums that hold it.
+inline int32_t first_equal(const int16_t* sums, int groups, int16_t value) {
+    for (int g = 0; g < groups; g++)
+        if (const uint32_t hits = equal(load(sums + g * kShorts), value))
+            return g * kShorts + __builtin_ctz(hits);
+    return 0;
+}
+
+// What is known of a vector's update of a codebook, strip by strip.
+struct Update {
+    int32_t vector, found;
+    int16_t lowest, present;
+};
 
 struct IteratedSearch {
     const PairTables& tables;
@@ -50,53 +56,75 @@ struct IteratedSearch {
     uint64_t* salt;   // makes the vectors' perturbations differ
     uint16_t* trial;  // (vectors, M)
 
+    Update* updates;  // (vectors,)
+
     int64_t padded(int m) const { return tables.first[m + 1] - tables.first[m]; }
-    const int16_t* unary_of(int64_t v, int m) const {
-        return unary + v * tables.first[tables.M] + tables.first[m];
+    // Scores of a strip of codebook m's entries, `width` of them from `from` on.
+    const int16_t* unary_of(int64_t v, int m, int64_t from, int64_t width) const {
+        return unary + vectors * (tables.first[m] + from) + v * width;
+    }
+    int16_t unary_at(int64_t v, int m, int64_t k) const {
+        const int64_t from = tables.strip_of(m, k);
+        return unary_of(v, m, from, tables.strip_width(m, from))[k - from];
     }
 
     // Score of codes, up to a constant of the vector.
     int32_t total(int64_t v, const uint16_t* codes) const {
         int32_t sum = 0;
         for (int m = 0; m < tables.M; m++) {
-            sum += unary_of(v, m)[codes[m]];
-            for (int o = 0; o < m; o++) sum += tables.row(m, tables.first[o] + codes[o])[codes[m]];
+            sum += unary_at(v, m, codes[m]);
+            for (int o = 0; o < m; o++) sum += tables.at(m, tables.first[o] + codes[o], codes[m]);
         }
         return sum;
     }
 
-    void update(int64_t v, int m) {
-        uint16_t* codes = trial + v * tables.M;
+    template <int G>
+    void strip(Update& u, int m, int64_t from) {
+        const uint16_t* codes = trial + u.vector * tables.M;
         const int16_t* rows[kMaxAdditiveCodebooks];
         int count = 0;
         for (int o = 0; o < tables.M; o++)
-            if (o != m) rows[count++] = tables.row(m, tables.first[o] + codes[o]);
-        const int64_t size = padded(m), strip = kStrip * kShorts;
-        alignas(64) int16_t sums[kStrip * kShorts];
-        int16_t lowest_value = 32767, present = 32767;
-        int32_t found = codes[m], where = 0;
-        for (int64_t from = 0; from < size;) {
-            const bool full = from + strip <= size;
-            const int16_t value = full ? lowest_sum<kStrip>(unary_of(v, m), rows, count, from, sums, where)
-                                       : lowest_sum<1>(unary_of(v, m), rows, count, from, sums, where);
-            const int64_t next = from + (full ? strip : kShorts);
-            if (codes[m] >= from && codes[m] < next) present = sums[codes[m] - from];
-            if (value < lowest_value) lowest_value = value, found = where;
-            from = next;
+            if (o != m) rows[count++] = tables.row(m, tables.first[o] + codes[o], from, G * kShorts);
+        alignas(64) int16_t sums[G * kShorts];
+        const int16_t value = lowest_sum<G>(unary_of(u.vector, m, from, G * kShorts), rows, count, sums);
+        const int64_t own = codes[m] - from;
+        const bool here = own >= 0 && own < G * kShorts;
+        if (here) u.present = sums[own];
+        if (value >= u.lowest) return;
+        u.lowest = value;
+        // Where the present code is as good as any, which is most often, there is nothing to look for.
+        if (!here || value < u.present) u.found = static_cast<int32_t>(from) + first_equal(sums, G, value);
+    }
+
+    // Updates codebook m of all vectors for which it is stale.
+    void update(int m) {
+        int64_t count = 0;
+        const uint64_t bit = uint64_t{1} << m;
+        for (int64_t v = 0; v < vectors; v++)
+            if (stale[v] & bit)
+                updates[count++] = {static_cast<int32_t>(v), 0, 32767, 32767};
+        for (int64_t from = 0; from < padded(m);) {
+            const int64_t width = tables.strip_width(m, from);
+            if (width == kStripEntries)
+                for (int64_t i = 0; i < count; i++) strip<kStrip>(updates[i], m, from);
+            else
+                for (int64_t i = 0; i < count; i++) strip<1>(updates[i], m, from);
+            from += width;
         }
-        stale[v] &= ~(uint64_t{1} << m);
-        if (lowest_value >= present) return;
-        codes[m] = static_cast<uint16_t>(found);
-        stale[v] = all() & ~(uint64_t{1} << m);
+        for (int64_t i = 0; i < count; i++) {
+            const Update& u = updates[i];
+            stale[u.vector] &= ~bit;
+            if (u.lowest >= u.present) continue;
+            trial[u.vector * tables.M + m] = static_cast<uint16_t>(u.found);
+            stale[u.vector] = all() & ~bit;
+        }
     }
 
     uint64_t all() const { return ~uint64_t{0} >> (64 - tables.M); }
 
     void sweep(const int32_t* order, int32_t sweeps) {
         for (int32_t s = 0; s < sweeps; s++)
-            for (int i = 0; i < tables.M; i++)
-                for (int64_t v = 0; v < vectors; v++)
-                    if (stale[v] >> order[i] & 1) update(v, order[i]);
+            for (int i = 0; i < tables.M; i++) update(order[i]);
     }
 
     void start(uint16_t* codes) {
@@ -170,9 +198,10 @@ struct IteratedSearch {
 inline void iterated_search(const PairTables& tables, const int16_t* unary, int64_t vectors,
                             const IteratedPlan& plan, uint16_t* codes, unsigned char* scratch) {
     auto* stale = reinterpret_cast<uint64_t*>(scratch);
-    auto* best = reinterpret_cast<int32_t*>(stale + 2 * vectors);
-    IteratedSearch search{
-        tables, unary, vectors, best, stale, stale + vectors, reinterpret_cast<uint16_t*>(best + vectors)};
+    auto* updates = reinterpret_cast<Update*>(stale + 2 * vectors);
+    auto* best = reinterpret_cast<int32_t*>(updates + vectors);
+    IteratedSearch search{tables, unary,   vectors, best, stale, stale + vectors,
+                          reinterpret_cast<uint16_t*>(best + vectors), updates};
     search.run(plan, codes);
 }
 

@@ -1,0 +1,153 @@
+"""Codes whose norm follows from them: no bits for it, and distances near those to the decoded vectors."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import annvq
+from annvq.errors import NotFittedError
+from annvq.kernels.encode import AdditiveEncoder
+from annvq.quantizers import LinearMap, Rotation, Transformed
+from annvq.training import KMeans, Recipe
+from annvq.training.norms import NormFree
+from annvq.training.parts import FreeNorm
+
+KINDS = ("residual", "additive")
+QUICK = Recipe((FreeNorm((KMeans(5),), rounds=3),))
+
+
+def uneven(n, d=12, seed=0):
+    """Vectors whose norms vary much."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, d)) * rng.gamma(2.0, 2.0, size=(n, 1)) + 3
+    return x.astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def fitted(request):
+    return annvq.make(request.param, dim=12, M=3, nbits=5, norm_free=True).fit(uneven(3000), recipe=QUICK)
+
+
+def squared(a):
+    return np.square(a.astype(np.float64)).sum(-1)
+
+
+def objective(x, codes, books, offsets, weight):
+    """‖x − x̂‖² + weight · (‖x̂‖² − Σ offsets)², float64."""
+    first = np.cumsum([0] + [len(b) for b in books])
+    decoded = sum(b[codes[:, m]].astype(np.float64) for m, b in enumerate(books))
+    told = sum(offsets[first[m] + codes[:, m].astype(int)].astype(np.float64) for m in range(len(books)))
+    return squared(x - decoded) + weight * np.square(squared(decoded) - told)
+
+
+@given(st.integers(0, 2**31), st.integers(1, 16), st.integers(1, 40), st.sampled_from([0.0, 0.05, 2.0]))
+def test_of_two_codebooks_the_best_pair_is_found(seed, first, second, weight):
+    rng = np.random.default_rng(seed)
+    books = [rng.normal(size=(s, 5)).astype(np.float32) + 1 for s in (first, second)]
+    offsets = rng.normal(size=first + second).astype(np.float32)
+    x = rng.normal(size=(12, 5)).astype(np.float32) * 2
+    encoder = AdditiveEncoder(np.concatenate(books), (first, second))
+    found = encoder.norm_free_search(x, encoder.residual(x, 1), offsets, weight)
+    every = np.array(list(itertools.product(range(first), range(second))))
+    best = [objective(np.repeat(row[None], len(every), 0), every, books, offsets, weight).min() for row in x]
+    np.testing.assert_allclose(objective(x, found, books, offsets, weight), best, rtol=1e-3, atol=1e-3)
+
+
+def test_codes_are_chosen_by_what_they_are_scored_with(fitted):
+    x = uneven(500, seed=1)
+    codes, plain = fitted.encode(x), fitted.plain_row_encoder()(x)
+    books = [b.detach().numpy() for b in fitted.codebooks]
+    offsets, weight = fitted.norm_offsets.numpy(), float(fitted.norm_weight)
+    chosen, before = (objective(x, c, books, offsets, weight) for c in (codes, plain))
+    assert (chosen <= before * (1 + 1e-4) + 1e-3).all()
+    assert chosen.sum() < 0.9 * before.sum()
+    told = fitted.offset_norms(codes)
+    error = np.abs(told - squared(fitted.decode(codes)))
+    assert np.median(error) < 0.25 * np.median(np.abs(fitted.offset_norms(plain) - squared(fitted.decode(plain))))
+
+
+def test_an_index_stores_no_norm_and_scores_by_offsets(fitted, tmp_path):
+    x, queries = uneven(400, seed=2), uneven(9, seed=3)
+    index = annvq.FlatIndex(fitted).add(x)
+    assert index.norm is None
+    assert index.bits_per_vector == 15
+    distances, ids = index.search(queries, 400)
+    codes = fitted.encode(x)
+    decoded, told = fitted.decode(codes).astype(np.float64), fitted.offset_norms(codes)
+    expected = squared(queries)[:, None] - 2 * queries.astype(np.float64) @ decoded.T + told
+    np.testing.assert_allclose(distances, np.take_along_axis(expected, ids, 1), rtol=1e-4, atol=0.05)
+    index.save(tmp_path / "index")
+    loaded = annvq.load_index(tmp_path / "index", mmap=True)
+    assert loaded.quantizer.norm_free
+    for a, b in zip(loaded.search(queries, 20), index.search(queries, 20), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(loaded.quantizer.encode(x), codes)
+
+
+def test_recall_does_not_collapse_without_stored_norms(fitted):
+    x, queries = uneven(1500, seed=4), uneven(100, seed=5)
+    true = (squared(queries)[:, None] - 2 * queries @ x.T + squared(x)).argsort(1)[:, :10]
+    plain = fitted.with_norm().set_codebooks([b.detach() for b in fitted.codebooks])
+    found = {}
+    for name, index in (("free", annvq.FlatIndex(fitted)), ("stored", annvq.FlatIndex(plain, norm="float32"))):
+        ids = index.add(x).search(queries, 10)[1]
+        found[name] = np.mean([len(set(a) & set(b)) for a, b in zip(ids, true, strict=True)]) / 10
+    assert found["free"] > 0.6 * found["stored"]
+
+
+def test_where_there_is_nothing_to_choose_offsets_are_exact():
+    x = uneven(600)
+    q = annvq.ResidualVQ(12, 1, 6, norm_free=True).fit(x)
+    codes = q.encode(x)
+    np.testing.assert_allclose(q.offset_norms(codes), squared(q.decode(codes)), rtol=1e-3)
+
+
+def test_behind_a_rotation_codes_stay_norm_free_and_behind_other_maps_they_may_not_be():
+    x = uneven(1500)
+    inner = annvq.ResidualVQ(12, 3, 4, norm_free=True)
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(12, 12)))[0].astype(np.float32)
+    q = Transformed(Rotation.from_matrix(rotation), inner).fit(x)
+    assert annvq.FlatIndex(q).bits_per_vector == 12
+    index = annvq.FlatIndex(q).add(x)
+    distances, ids = index.search(x[:20], 1)
+    assert np.median(np.abs(distances[:, 0] - squared(x[:20] - index.reconstruct(ids[:, 0])))) < 0.2 * squared(x).mean()
+    with pytest.raises(ValueError, match="norm_free"):
+        Transformed(LinearMap(12), annvq.ResidualVQ(12, 3, 4, norm_free=True))
+
+
+def test_errors_name_what_is_missing():
+    plain, free = annvq.ResidualVQ(12, 2, 3), annvq.ResidualVQ(12, 2, 3, norm_free=True)
+    with pytest.raises(ValueError, match="norm_free=True"):
+        annvq.FlatIndex(plain, norm=None)
+    with pytest.raises(ValueError, match="never be read"):
+        annvq.FlatIndex(free, norm="uint8")
+    with pytest.raises(TypeError, match="norm_free must be"):
+        annvq.AdditiveVQ(12, 2, 3, norm_free=1)
+    x = uneven(200)
+    free.set_codebooks([x[:8], x[8:16]])
+    for call in (free.encode, free.tables):
+        with pytest.raises(NotFittedError, match="fit_norms"):
+            call(x)
+    free.fit_norms(x)
+    assert free.encode(x).shape == (200, 2)
+    with pytest.raises(ValueError, match="at least one row"):
+        free.fit_norms(x[:0])
+
+
+def test_exact_codes_and_large_units_keep_weights_finite():
+    x = np.repeat(uneven(8), 30, 0)
+    for factor in (2.0**-30, 2.0**20):
+        q = annvq.ResidualVQ(12, 2, 3, norm_free=True).fit(x * np.float32(factor), recipe=QUICK)
+        assert 0 < float(q.norm_weight) < np.inf
+        np.testing.assert_allclose(q.decode(q.encode(x * np.float32(factor))), x * np.float32(factor), rtol=0.05)
+
+
+def test_codebooks_too_large_for_a_gram_matrix_fall_back(monkeypatch):
+    monkeypatch.setattr(AdditiveEncoder, "has_gram", property(lambda self: False))
+    x = uneven(300)
+    learned = NormFree.of(x, np.zeros((300, 2), np.uint8), x[:8], (4, 4))
+    learned.settle(3)
+    assert np.isfinite(learned.offsets).all()
