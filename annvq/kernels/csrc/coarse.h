@@ -1,11 +1,14 @@
 // Coarse search: the centroids nearest to each query, by comparing all of them.
 //
-// Each comparison is one float32 sum in dimension order without fused multiply-add, sixteen lanes across
-// centroids at every SIMD level: which lists are probed, and their scores, never depend on batch, threads or
-// SIMD level.
+// A score is one float32 sum in dimension order without fused multiply-add, sixteen lanes across centroids at
+// every SIMD level: which lists are probed, and their scores, never depend on batch, threads or SIMD level.
+// Where few of many are wanted and the machine multiplies bytes, squared distances are first bounded so, and
+// only lists that may be among the nearest are compared by that sum: the result is the same.
 #pragma once
 #include <cstdint>
+#include <vector>
 
+#include "coarse_bytes.h"
 #include "encode.h"
 
 namespace annvq {
@@ -22,7 +25,18 @@ class CoarseSearch {
                int threads) const;
 
   private:
+    struct Scratch;
+
+    template <class Write>
+    void probe_floats(const float* queries, const std::vector<int64_t>& rows, int64_t nprobe, bool squared,
+                      Scratch& s, Write&& write) const;
+    template <class Write>
+    void probe_bytes(const float* queries, std::vector<int64_t>& rows, int64_t nprobe, Scratch& s,
+                     Write&& write) const;
+
     EncoderBooks books_;
+    ByteCentroids bytes_;
+    bool has_bytes_ = false;
 };
 
 }  // namespace annvq
