@@ -48,7 +48,15 @@ class AdditiveEncoder:
         self, x: F32, codes: Any, iterations: int, perturbed: int, sweeps: int, seed: int, threads: int
     ) -> Any: ...
     def norm_search(
-        self, x: F32, codes: Any, pairs: Any, offsets: F32, levels: F32, weight: float, centres: F32 | None, threads: int
+        self,
+        x: F32,
+        codes: Any,
+        pairs: Any,
+        offsets: F32,
+        levels: F32,
+        weight: float,
+        centres: F32 | None,
+        threads: int,
     ) -> Any: ...
 
 class CodeStore:

@@ -69,8 +69,7 @@ class SumQuantizer(TableQuantizer):
 
     def costs(self) -> "OperationCounts":
         from annvq.complexity import norm_search
-        from annvq.kernels import LazyTables
-from annvq.kernels.encode import norm_rounds
+        from annvq.kernels.encode import norm_rounds
 
         counts = self._search_costs()
         if self.norm_free and self.M > 1:

@@ -144,7 +144,8 @@ struct EncodeKernels {
                          int32_t rounds, int32_t open, int32_t width, uint16_t* codes, float* scratch);
     int64_t (*norm_search_scratch)(const EncoderBooks&, int64_t vectors);
     void (*norm_search)(const EncoderBooks&, const NormModel&, const float* x, const float* centres,
-                        int64_t vectors, const int32_t* pairs, int32_t rounds, uint16_t* codes, float* scratch);
+                        int64_t vectors, const int32_t* pairs, int32_t rounds, uint16_t* codes,
+                        float* scratch);
     // unary int16, strip after strip: (vectors, width); scratch: vectors * (32 + 2 * M) bytes on an 8-byte
     // boundary.
     void (*iterated)(const PairTables&, const int16_t* unary, int64_t vectors, const IteratedPlan&,
