@@ -100,8 +100,7 @@ class AdditiveEncoder {
         const int64_t n = x.shape(0);
         const int32_t rounds = static_cast<int32_t>(pairs.shape(0));
         nb::gil_scoped_release release;
-        const NormModel model =
-            norm_model(books_, offsets.data(), levels.data(), levels.shape(0), weight);
+        const NormModel model = norm_model(books_, offsets.data(), levels.data(), levels.shape(0), weight);
         encode_norm_search(books_, model, x.data(), centres ? centres->data() : nullptr, n, pairs.data(),
                            rounds, codes, threads);
         return out;

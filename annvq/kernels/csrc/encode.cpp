@@ -132,22 +132,26 @@ void for_blocks(const EncoderBooks& b, const float* x, int64_t n, int64_t scratc
 
 }  // namespace
 
-AlignedShorts::AlignedShorts(size_t count) {
+void* large_pages(size_t bytes) {
     constexpr size_t kLargePage = 1 << 21;
-    const size_t bytes = std::max<size_t>(count, 1) * sizeof(int16_t);
-    const size_t boundary = bytes >= kLargePage ? kLargePage : 64,
-                 rounded = (bytes + boundary - 1) / boundary * boundary;
+    const size_t boundary = bytes >= kLargePage ? kLargePage : 64;
+    const size_t rounded = (std::max<size_t>(bytes, 1) + boundary - 1) / boundary * boundary;
     void* p = std::aligned_alloc(boundary, rounded);
     if (p == nullptr) throw std::bad_alloc();
 #if defined(__linux__)
-    // Rows are read at random: with 4 KiB pages every one of them would cost a walk through page tables.
     if (boundary == kLargePage) madvise(p, rounded, MADV_HUGEPAGE);
 #endif
-    std::memset(p, 0, rounded);
-    data_.reset(static_cast<int16_t*>(p));
+    return p;
 }
 
-void AlignedShorts::Free::operator()(int16_t* p) const { std::free(p); }
+void free_large_pages(void* p) { std::free(p); }
+
+AlignedShorts::AlignedShorts(size_t count) {
+    data_.reset(static_cast<int16_t*>(large_pages(count * sizeof(int16_t))));
+    std::memset(data_.get(), 0, count * sizeof(int16_t));
+}
+
+void AlignedShorts::Free::operator()(int16_t* p) const { free_large_pages(p); }
 
 EncoderBooks product_books(const float* entries, const int32_t* sizes, int32_t M, int32_t width) {
     EncoderBooks b;

@@ -34,6 +34,29 @@ class AlignedShorts {
     std::unique_ptr<int16_t, Free> data_;
 };
 
+// Memory on a large-page boundary where it is large: rows that are read at random would else cost a walk
+// through page tables each.
+void* large_pages(size_t bytes);
+void free_large_pages(void* p);
+
+template <class T>
+struct LargePages {
+    using value_type = T;
+    LargePages() = default;
+    template <class U>
+    LargePages(const LargePages<U>&) {}
+    T* allocate(size_t count) { return static_cast<T*>(large_pages(count * sizeof(T))); }
+    void deallocate(T* p, size_t) { free_large_pages(p); }
+    template <class U>
+    bool operator==(const LargePages<U>&) const {
+        return true;
+    }
+    template <class U>
+    bool operator!=(const LargePages<U>&) const {
+        return false;
+    }
+};
+
 // A strip of up to four groups of sixteen entries, transposed: values[j][lane] for dimension j.
 struct Panel {
     int64_t first;   // padded number of its first entry
@@ -54,7 +77,8 @@ struct EncoderBooks {
     std::vector<float> entries;  // (padded, width), row-major; centred for the additive family
     std::vector<float> norms;    // (padded,) squared norms, +inf in the padding
     std::vector<float> shift;    // (width,) sum of the codebooks' means, taken off vectors before encoding
-    std::vector<float> gram;     // (padded, padded) 2<c_e, c_f>, 0 within a codebook; empty when too large
+    std::vector<float, LargePages<float>>
+        gram;  // (padded, padded) 2<c_e, c_f>, 0 within a codebook; empty when too large
 };
 
 // Entries as given: for product codes, where each codebook sees its own dimensions.
@@ -144,7 +168,8 @@ struct EncodeKernels {
                          int32_t rounds, int32_t open, int32_t width, uint16_t* codes, float* scratch);
     int64_t (*norm_search_scratch)(const EncoderBooks&, int64_t vectors);
     void (*norm_search)(const EncoderBooks&, const NormModel&, const float* x, const float* centres,
-                        int64_t vectors, const int32_t* pairs, int32_t rounds, uint16_t* codes, float* scratch);
+                        int64_t vectors, const int32_t* pairs, int32_t rounds, uint16_t* codes,
+                        float* scratch);
     // unary int16, strip after strip: (vectors, width); scratch: vectors * (32 + 2 * M) bytes on an 8-byte
     // boundary.
     void (*iterated)(const PairTables&, const int16_t* unary, int64_t vectors, const IteratedPlan&,

@@ -215,32 +215,38 @@ struct BeamSearch {
     const int64_t state_size;
     Generation now, next;
     Best best;
-    float* rows;   // direct: (beam, widest) products of the residuals with one codebook
-    float* unary;  // Gram: (vectors, padded) scores of single entries
+    float* rows;                   // direct: (beam, widest) products of the residuals with one codebook
+    float* unary;                  // Gram: (vectors, padded) scores of single entries
+    const float* start = nullptr;  // those of the vector at hand, or the vector
 
     BeamSearch(Bump& bump, const EncoderBooks& b, int64_t vectors, int32_t beam_, bool any_order_)
         : books(b),
           beam(beam_),
           any_order(any_order_),
           direct(b.gram.empty()),
-          state_size(direct ? b.width : b.padded),
+          state_size(direct       ? b.width
+                     : any_order_ ? b.padded
+                                  : 0),
           now(bump, beam_, b.M, state_size),
           next(bump, beam_, b.M, state_size),
           best{bump.take<float>(beam_), bump.take<int64_t>(beam_), bump.take<uint64_t>(beam_), beam_},
           rows(bump.take<float>(direct ? beam_ * widest(b) : 0)),
           unary(bump.take<float>(direct ? 0 : vectors * b.padded)) {}
 
-    // Offer every entry of codebook m as a continuation of partial sum `parent`.
+    // Offer every entry of codebook m as a continuation of partial sum `parent`: scores are those in `row`,
+    // plus `count` rows.
     template <bool Direct>
-    void scan(int32_t parent, int m, const float* row) {
+    void scan(int32_t parent, int m, const float* row, const float* const* rows, int count) {
         const int64_t first = books.first[m], groups = codebook_padded(books, m) / kLanes;
         const float* norms = &books.norms[first];
         const Lanes base = splat(now.score[parent]);
+        Lanes limit = splat(best.limit());
         for (int64_t g = 0; g < groups; g++) {
             Lanes v = load(row + g * kLanes);
             if (Direct) v = load(norms + g * kLanes) - (v + v);
+            for (int r = 0; r < count; r++) v = v + load(rows[r] + g * kLanes);
             v = base + v;
-            uint32_t hits = bits(v <= splat(best.limit()));
+            uint32_t hits = bits(v <= limit);
             if (!hits) continue;
             float values[kLanes];
             store(values, v);
@@ -250,7 +256,17 @@ struct BeamSearch {
                 best.offer(values[lane], static_cast<int64_t>(parent) << 32 | e,
                            now.set[parent] + (any_order ? entry_hash(e) : 0), any_order);
             }
+            limit = splat(best.limit());
         }
+    }
+
+    // In codebook order no state is kept: the Gram rows of the entries so far are added as they are needed.
+    void scan_in_order(int32_t parent, int m) {
+        const float* pairs[kMaxAdditiveCodebooks];
+        for (int o = 0; o < m; o++)
+            pairs[o] = &books.gram[(books.first[o] + now.codes[parent * books.M + o]) * books.padded +
+                                   books.first[m]];
+        scan<false>(parent, m, start + books.first[m], pairs, m);
     }
 
     bool is_open(int32_t b, int m, int step) const { return any_order ? !(now.used[b] >> m & 1) : m == step; }
@@ -264,9 +280,11 @@ struct BeamSearch {
             for (int32_t b = 0; b < now.count; b++) {
                 if (!is_open(b, m, step)) continue;
                 if (direct)
-                    scan<true>(b, m, rows + b * codebook_padded(books, m));
+                    scan<true>(b, m, rows + b * codebook_padded(books, m), nullptr, 0);
+                else if (!any_order)
+                    scan_in_order(b, m);
                 else
-                    scan<false>(b, m, now.state + b * state_size + books.first[m]);
+                    scan<false>(b, m, now.state + b * state_size + books.first[m], nullptr, 0);
             }
         }
         if (best.size > 0) return;
@@ -276,7 +294,7 @@ struct BeamSearch {
         best.offer(FLT_MAX, books.first[m], 0, false);
     }
 
-    void extend_state(int32_t child, int32_t parent, int64_t e, int m) {
+    void extend_state(int32_t child, int32_t parent, int64_t e) {
         const float* from = now.state + parent * state_size;
         float* to = next.state + child * state_size;
         if (direct) {
@@ -284,9 +302,10 @@ struct BeamSearch {
             for (int j = 0; j < books.width; j++) to[j] = from[j] - entry[j];
             return;
         }
+        if (!any_order) return;
         const float* gram = &books.gram[e * books.padded];
-        for (int o = any_order ? 0 : m + 1; o < books.M; o++) {
-            if (any_order && next.used[child] >> o & 1) continue;
+        for (int o = 0; o < books.M; o++) {
+            if (next.used[child] >> o & 1) continue;
             for (int64_t i = books.first[o]; i < books.first[o + 1]; i += kLanes)
                 store(to + i, load(from + i) + load(gram + i));
         }
@@ -304,7 +323,7 @@ struct BeamSearch {
             next.used[c] = now.used[parent] | uint64_t{1} << m;
             for (int o = 0; o < books.M; o++) next.codes[c * books.M + o] = now.codes[parent * books.M + o];
             next.codes[c * books.M + m] = static_cast<uint16_t>(e - books.first[m]);
-            if (!last) extend_state(c, parent, e, m);
+            if (!last) extend_state(c, parent, e);
         }
         const Generation swapped = now;
         now = next;
@@ -312,7 +331,8 @@ struct BeamSearch {
     }
 
     // Writes the `keep` best codes, best first; the best again where there are fewer.
-    void one(const float* start, int32_t keep, uint16_t* codes) {
+    void one(const float* given, int32_t keep, uint16_t* codes) {
+        start = given;
         now.count = 1;
         now.score[0] = 0;
         now.set[0] = now.used[0] = 0;

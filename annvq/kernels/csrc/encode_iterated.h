@@ -1,7 +1,7 @@
 // Iterated local search over 16-bit scores, compiled once per instruction set (see encode_core.h).
 //
-// The vectors of a block go in step: all of them update the same codebook, a strip of its entries at a time, so
-// that the strip's part of the table of pairs stays in the core's own cache; then all turn to the next. A
+// The vectors of a block go in step: all of them update the same codebook, a strip of its entries at a time,
+// so that the strip's part of the table of pairs stays in the core's own cache; then all turn to the next. A
 // codebook is passed over for a vector none of whose other codes has changed since. Every vector goes its own
 // way all the same: nothing depends on the block.
 #pragma once
@@ -101,8 +101,7 @@ struct IteratedSearch {
         int64_t count = 0;
         const uint64_t bit = uint64_t{1} << m;
         for (int64_t v = 0; v < vectors; v++)
-            if (stale[v] & bit)
-                updates[count++] = {static_cast<int32_t>(v), 0, 32767, 32767};
+            if (stale[v] & bit) updates[count++] = {static_cast<int32_t>(v), 0, 32767, 32767};
         for (int64_t from = 0; from < padded(m);) {
             const int64_t width = tables.strip_width(m, from);
             if (width == kStripEntries)
@@ -200,8 +199,9 @@ inline void iterated_search(const PairTables& tables, const int16_t* unary, int6
     auto* stale = reinterpret_cast<uint64_t*>(scratch);
     auto* updates = reinterpret_cast<Update*>(stale + 2 * vectors);
     auto* best = reinterpret_cast<int32_t*>(updates + vectors);
-    IteratedSearch search{tables, unary,   vectors, best, stale, stale + vectors,
-                          reinterpret_cast<uint16_t*>(best + vectors), updates};
+    IteratedSearch search{
+        tables, unary, vectors, best, stale, stale + vectors, reinterpret_cast<uint16_t*>(best + vectors),
+        updates};
     search.run(plan, codes);
 }
 

@@ -1,7 +1,7 @@
 // Codes fitted to how their norm is kept, compiled once per instruction set (see encode_core.h).
 //
-// Pairs of codebooks are coded anew, the other codes given. Of the first codebook the sixteen entries are tried
-// that are lowest on their lanes, and the present one, each beside every entry of the second.
+// Pairs of codebooks are coded anew, the other codes given. Of the first codebook the sixteen entries are
+// tried that are lowest on their lanes, and the present one, each beside every entry of the second.
 #pragma once
 #include <cfloat>
 #include <cmath>
@@ -17,7 +17,8 @@ struct NormSearch {
     const NormModel& model;
     float *error_a, *error_b;  // ||x - x^||^2 of entries, the other codes given, without what they share
     float *norm_a, *norm_b;    // what entries add to the part of ||x^||^2 that no offset holds
-    const float *unary = nullptr, *weights = nullptr;  // of one vector; NormModel's, or those about its centre
+    const float *unary = nullptr,
+                *weights = nullptr;  // of one vector; NormModel's, or those about its centre
     float constant = 0;
     float norm_rest = 0;  // what the other codes add
 
@@ -129,7 +130,8 @@ struct NormSearch {
             const float* gram = gram_row(a, i, b);
             const Lanes own = splat(error_a[i]), missed = splat(norm_rest + norm_a[i]);
             for (int32_t g = 0; g < groups; g++) {
-                const Lanes pair = load(gram + g * kLanes), miss = missed + (load(norm_b + g * kLanes) + pair);
+                const Lanes pair = load(gram + g * kLanes),
+                            miss = missed + (load(norm_b + g * kLanes) + pair);
                 const Lanes value = (own + (load(error_b + g * kLanes) + pair)) + weight * (miss * miss);
                 best.offer(value, t * groups + g);
                 if (t == 0 && g == codes[b] / kLanes) {
@@ -172,9 +174,9 @@ int64_t norm_search_scratch(const EncoderBooks& books, int64_t vectors) {
     return bump.used;
 }
 
-void encode_norm_search(const EncoderBooks& books, const NormModel& model, const float* x, const float* centres,
-                        int64_t vectors, const int32_t* pairs, int32_t rounds, uint16_t* codes,
-                        float* scratch) {
+void encode_norm_search(const EncoderBooks& books, const NormModel& model, const float* x,
+                        const float* centres, int64_t vectors, const int32_t* pairs, int32_t rounds,
+                        uint16_t* codes, float* scratch) {
     Bump bump{scratch};
     float* unary = bump.take<float>(2 * vectors * books.padded);
     float* about = unary + vectors * books.padded;
@@ -185,7 +187,8 @@ void encode_norm_search(const EncoderBooks& books, const NormModel& model, const
     for (int64_t v = 0; v < vectors; v++, unary += books.padded, about += books.padded) {
         products_to_scores(books.norms.data(), books.padded, unary);
         double constant = model.constant;
-        for (int64_t e = 0; centres && e < books.padded; e++) about[e] = model.weights[e] + (about[e] + about[e]);
+        for (int64_t e = 0; centres && e < books.padded; e++)
+            about[e] = model.weights[e] + (about[e] + about[e]);
         for (int j = 0; centres && j < books.width; j++)
             constant += 2.0 * centres[v * books.width + j] * books.shift[j];
         search.unary = unary;
