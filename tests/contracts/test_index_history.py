@@ -22,9 +22,9 @@ def quantizers(small):
 
 
 def brute_force(index, codes, norms, ids, queries, k):
-    luts, bias = index._tables(queries)
+    tables, bias = index._tables(queries)
     levels = index._norm_levels()
-    return reference.scan(codes, luts, bias, k, norms=norms if levels is None else levels[norms], ids=ids)
+    return reference.scan(codes, tables.build(), bias, k, norms=norms if levels is None else levels[norms], ids=ids)
 
 
 def require_equal(found, expected):
