@@ -187,10 +187,6 @@ void Query::score(int64_t block, const uint16_t* rows, int count, float* out) co
     }
 }
 
-void Query::prefetch() const {
-    for (const Line& line : lines_) __builtin_prefetch(&line);
-}
-
 void Query::merge(Query&& other) {
     best_.merge(other.best_);
     entered_ = false;  // the next scan fits the threshold anew
@@ -316,10 +312,7 @@ void scan_together(Query* const* queries, const float* biases, int64_t count, co
     // Superblocks that stay in the first cache while all queries look at them.
     const int64_t tile = std::max<int64_t>(1, kTileBytes / (queries[0]->columns() * kBlock));
     for (int64_t b = first; b < last; b += tile)
-        for (int64_t q = 0; q < count; q++) {
-            if (q + 1 < count) queries[q + 1]->prefetch();
-            queries[q]->scan(segment, biases[q], b, std::min(last, b + tile));
-        }
+        for (int64_t q = 0; q < count; q++) queries[q]->scan(segment, biases[q], b, std::min(last, b + tile));
 }
 
 }  // namespace annvq

@@ -52,8 +52,6 @@ class Query {
     void scan(const Segment& segment, float bias, int64_t first, int64_t last);
     // The least bias that further scans will bring: tables are made to last until then.
     void expect(float bias) { expected_bias_ = bias; }
-    // Brings close what a scan will read.
-    void prefetch() const;
     // Takes what another Query over the same tables has found elsewhere.
     void merge(Query&& other);
     // Brings close what write() will read.

@@ -114,7 +114,6 @@ class Search {
         group->reserve(last - first);
         std::vector<Q*> queries;
         for (int64_t q = first; q < last; q++) {
-            if (a_.probes && q + 1 < last) prefetch_first(q + 1, part);
             group->push_back(make(luts + (q - first) * table_size()));
             queries.push_back(&group->back());
             // The nearest list at once, while the tables are close: it holds most of what is near, and a low
@@ -153,15 +152,6 @@ class Search {
     }
 
     // Parts of a query's work are every parts_-th of its probes.
-    void prefetch_first(int64_t row, int64_t part) const {
-        if (const SegmentList* list = list_of(row, part)) prefetch(list->segments[0]);
-    }
-
-    void prefetch(const Segment& segment) const {
-        const int64_t bytes = store_.block_bytes();
-        for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(segment.codes + b);
-    }
-
     void scan_first(int64_t row, int64_t part, Q* query) const {
         const SegmentList* list = list_of(row, part);
         if (!list) return;
@@ -192,7 +182,6 @@ class Search {
                 together.push_back(queries[visits[next].query]);
                 biases.push_back(visits[next].bias);
             }
-            if (next < visits.size()) prefetch(lists_[visits[next].list].segments[0]);
             for (const Segment& segment : lists_[visits[i].list].segments)
                 scan_together(together.data(), biases.data(), static_cast<int64_t>(together.size()), segment,
                               0, superblocks(segment.n));
