@@ -86,8 +86,8 @@ void Query::scan(const Segment& segment, float bias, int64_t first, int64_t last
     for (int64_t at = first * kBlock; at < end && !closed_;) {
         const int64_t block = at / kBlock, start = block * kBlock;
         const int64_t block_end = std::min(start + kBlock, end);
-        if (segment.live && count_bits(segment.live + 8 * block, 8) <= kFewRows) {
-            offer_all(at, block_end);
+        if (segment.sparse && count_bits(segment.live + 8 * block, 8) <= kFewRows) {
+            offer_live(block);
             seen_ += block_end - at;
             at = block_end;
             continue;
@@ -116,8 +116,8 @@ void Query::scan(const Segment& segment, float bias, int64_t first, int64_t last
 int64_t Query::run_end(int64_t at, int64_t end) const {
     const int64_t run = std::max(kFilterStep, seen_), block_end = (at / kBlock + 1) * kBlock;
     if (at % kBlock || run < kBlock) return std::min({at + run / kFilterStep * kFilterStep, block_end, end});
-    int64_t blocks = std::min(run / kBlock, segment_->live ? kLiveRun : kRun);
-    for (int64_t b = 1; segment_->live && b < blocks && at + b * kBlock < end; b++)
+    int64_t blocks = std::min(run / kBlock, segment_->sparse ? kLiveRun : kRun);
+    for (int64_t b = 1; segment_->sparse && b < blocks && at + b * kBlock < end; b++)
         if (count_bits(segment_->live + at / 64 + 8 * b, 8) <= kFewRows) blocks = b;
     return std::min(at + blocks * kBlock, end);
 }
@@ -130,19 +130,21 @@ void Query::offer_all(int64_t from, int64_t to) {
     offer(block, rows, static_cast<int>(to - from));
 }
 
+// The live rows of a superblock.
+void Query::offer_live(int64_t block) {
+    uint16_t rows[kBlock];
+    int count = 0;
+    for (int w = 0; w < 8; w++)
+        for (uint64_t bits = segment_->live[8 * block + w]; bits; bits &= bits - 1)
+            rows[count++] = static_cast<uint16_t>(64 * w + __builtin_ctzll(bits));
+    while (count && block * kBlock + rows[count - 1] >= segment_->n) count--;
+    offer(block, rows, count);
+}
+
 // Scores ascending rows, numbered from a superblock's first, and keeps what may matter.
 void Query::offer(int64_t block, uint16_t* rows, int count) {
     const int64_t base = block * kBlock;
-    if (segment_->live) {
-        const uint64_t* live = segment_->live + 8 * block;
-        int kept = 0;
-        for (int i = 0; i < count; i++) {
-            const uint16_t row = rows[i];
-            rows[kept] = row;
-            kept += live[row / 64] >> (row % 64) & 1;
-        }
-        count = kept;
-    }
+    count = keep_allowed(base, rows, count);
     if (!count) return;
     float scores[kRoom];
     (this->*scorer_)(block, rows, count, scores);
@@ -153,6 +155,28 @@ void Query::offer(int64_t block, uint16_t* rows, int count) {
         best_.add(scores, count, [&](int64_t i) { return segment_->first_id + base + rows[i]; });
     let_through_ += count;
     if (best_.limit() < before) tighten();
+}
+
+// Drops rows that may not be returned.
+int Query::keep_allowed(int64_t base, uint16_t* rows, int count) const {
+    const Segment& s = *segment_;
+    if (const uint64_t* live = s.live ? s.live + base / 64 : nullptr) {
+        int kept = 0;
+        for (int i = 0; i < count; i++) {
+            const uint16_t row = rows[i];
+            rows[kept] = row;
+            kept += live[row / 64] >> (row % 64) & 1;
+        }
+        count = kept;
+    }
+    if (!s.allowed) return count;
+    int kept = 0;
+    for (int i = 0; i < count; i++) {
+        const int64_t row = base + rows[i], id = s.ids ? s.ids[row] : s.first_id + row;
+        rows[kept] = rows[i];
+        kept += id >= 0 && id < s.allowed_size && s.allowed[id];
+    }
+    return kept;
 }
 
 template <bool nibbles, bool labels>

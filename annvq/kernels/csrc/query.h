@@ -21,6 +21,10 @@ struct Segment {
     const int64_t* ids = nullptr;  // (n,), or nullptr: first_id + row
     int64_t first_id = 0;
     const uint64_t* live = nullptr;  // 8 words a superblock: bit set = may be returned; nullptr: all n rows
+    bool sparse = false;             // so few are live that whole superblocks hold next to none
+    // Unless nullptr, an id may be returned where it is below allowed_size and allowed[id] is not 0.
+    const uint8_t* allowed = nullptr;
+    int64_t allowed_size = 0;
     // Float norms (n,): the norm column then holds bytes b with norm_low + norm_step * b <= norms_f32[i].
     const float* norms_f32 = nullptr;
     float norm_low = 0, norm_step = 0;
@@ -69,6 +73,8 @@ class Query {
     bool enter(const Segment& segment, float bias);
     int64_t run_end(int64_t at, int64_t end) const;
     void offer_all(int64_t from, int64_t to);
+    void offer_live(int64_t block);
+    int keep_allowed(int64_t base, uint16_t* rows, int count) const;
     void offer(int64_t block, uint16_t* rows, int count);
     template <bool nibbles, bool labels>
     void score(int64_t block, const uint16_t* rows, int count, float* out) const;

@@ -13,6 +13,9 @@
 namespace annvq {
 namespace {
 
+constexpr int64_t kFewLive = 8;     // rows of a superblock
+constexpr int64_t kFewQueries = 4;  // that do not make up for reading a whole bitmap
+
 Segment segment_of(const Piece& piece) {
     const Chunk& c = *piece.chunk;
     Segment s;
@@ -92,9 +95,21 @@ Segment copy_rows(const Segment& from, const CodeStore& store, const uint64_t* w
     s.n = count;
     s.ids = ids->data();
     s.live = nullptr;
+    s.sparse = false;
     if (from.norms_f32) s.norms_f32 = norms->data();
     out->memory.insert(out->memory.end(), {codes, ids, norms});
     return s;
+}
+
+// Whether a bitmap allows so much of a piece that asking it about single rows costs less than reading it.
+bool allows_much(const Piece& piece, const Allowed& allowed) {
+    constexpr int64_t samples = 32;
+    int64_t yes = 0;
+    for (int64_t i = 0; i < samples; i++) {
+        const int64_t id = piece.id(static_cast<int64_t>((2 * i + 1) * piece.n / (2 * samples)));
+        yes += id >= 0 && id < allowed.bitmap_size && allowed.bitmap[id];
+    }
+    return 16 * yes > samples;
 }
 
 void add_filtered(const Piece& piece, const CodeStore& store, const Allowed& allowed,
@@ -109,6 +124,7 @@ void add_filtered(const Piece& piece, const CodeStore& store, const Allowed& all
     for (int64_t w = 0; s.live && w < blocks * 8; w++) (*words)[w] &= s.live[w];
     const int64_t count = count_bits(words->data(), blocks * 8);
     if (!count) return;
+    s.sparse = count < 4 * kFewLive * blocks;
     if (static_cast<double>(count) < share * static_cast<double>(s.n)) {
         out->segments.push_back(copy_rows(s, store, words->data(), count, out));
         return;
@@ -137,6 +153,14 @@ std::vector<SegmentList> segments_of(const Snapshot& s, const CodeStore& store,
     std::vector<SegmentList> parts(tasks.size());
     parallel_for(static_cast<int64_t>(tasks.size()), threads, [&](int64_t t) {
         const auto [l, p] = tasks[t];
+        if (allowed.bitmap && asked[l] <= kFewQueries && !store.shape().wide &&
+            allows_much(s.lists[l]->pieces[p], allowed)) {
+            Segment segment = segment_of(s.lists[l]->pieces[p]);
+            segment.allowed = allowed.bitmap;
+            segment.allowed_size = allowed.bitmap_size;
+            parts[t].segments.push_back(segment);
+            return;
+        }
         const double share = static_cast<double>(asked[l]) / (copy_cost + static_cast<double>(asked[l]));
         add_filtered(s.lists[l]->pieces[p], store, allowed, named ? &(*named)[l][p] : nullptr, share,
                      &parts[t]);

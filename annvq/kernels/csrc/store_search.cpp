@@ -12,10 +12,10 @@
 namespace annvq {
 namespace {
 
-constexpr int64_t kGroup = 16;  // queries that share a pass over all lists
-constexpr int64_t kProbingTables =
-    1 << 17;                             // floats of tables of queries whose probed lists are put together
+constexpr int64_t kGroup = 16;           // queries that share a pass over all lists
 constexpr int64_t kPartBytes = 1 << 21;  // of codes that are worth starting a thread for
+// Floats of the tables of queries whose probed lists are put together.
+constexpr int64_t kProbingTables = 1 << 19;
 
 // A query's visit to a list.
 struct Visit {
@@ -209,6 +209,21 @@ void require_finite_biases(const float* bias, int64_t n) {
             throw std::invalid_argument("bias must hold no NaN and no -inf");
 }
 
+// Rows of a piece with ascending ids that [from, end) names; where the ids beyond the piece's begin.
+const int64_t* name_ascending(const Piece& piece, const int64_t* from, const int64_t* end,
+                              std::vector<int64_t>* rows) {
+    if (!piece.n) return from;
+    from = std::lower_bound(from, end, piece.id(0));
+    const int64_t* beyond = std::upper_bound(from, end, piece.id(piece.n - 1));
+    rows->reserve(beyond - from);
+    const int64_t* ids = piece.chunk->ids;
+    for (int64_t row = 0; from < beyond; from++) {
+        row = ids ? std::lower_bound(ids + row, ids + piece.n, *from) - ids : *from - piece.chunk->first_id;
+        if (piece.id(row) == *from && piece.is_live(row)) rows->push_back(row);
+    }
+    return beyond;
+}
+
 // How many queries scan each list. std::invalid_argument on lists that do not exist or come twice.
 std::vector<int64_t> asked_of(const SearchArguments& a, int32_t lists) {
     std::vector<int64_t> asked(lists, a.probes ? 0 : a.nq), last(a.probes ? lists : 0, -1);
@@ -234,6 +249,12 @@ std::shared_ptr<const Snapshot> CodeStore::name_rows(const Allowed& allowed, Nam
     const auto s = current_;
     named->resize(s->lists.size());
     for (size_t l = 0; l < s->lists.size(); l++) (*named)[l].resize(s->lists[l]->pieces.size());
+    if (ascending_) {  // two ascending sequences: no id is looked up by itself
+        const int64_t *from = allowed.ids, *end = allowed.ids + allowed.count;
+        for (size_t p = 0; p < s->lists[0]->pieces.size(); p++)
+            from = name_ascending(s->lists[0]->pieces[p], from, end, &(*named)[0][p]);
+        return s;
+    }
     int32_t list;
     int64_t piece, row;
     for (int64_t i = 0; i < allowed.count; i++)
