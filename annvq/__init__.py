@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from annvq import complexity, datasets, training
     from annvq.config import get_num_threads, set_num_threads, show_config
-    from annvq.indexes import FlatIndex, IVFIndex, RerankIndex, from_faiss, load_index, to_faiss
+    from annvq.indexes import FlatIndex, IVFIndex, PreparedFilter, RerankIndex, from_faiss, load_index, to_faiss
     from annvq.quantizers import (
         AdditiveVQ,
         LinearMap,
@@ -43,6 +43,7 @@ _HOME = {
     "make": "quantizers",
     "FlatIndex": "indexes",
     "IVFIndex": "indexes",
+    "PreparedFilter": "indexes",
     "RerankIndex": "indexes",
     "load_index": "indexes",
     "from_faiss": "indexes",
@@ -56,6 +57,7 @@ __all__ = [
     "FlatIndex",
     "IVFIndex",
     "LinearMap",
+    "PreparedFilter",
     "ProductVQ",
     "RerankIndex",
     "ResidualVQ",

@@ -1,10 +1,20 @@
 """Indexes: codes that can be searched."""
 
-from annvq.indexes.base import Index, load_index
+from annvq.indexes.base import Index, PreparedFilter, load_index
 from annvq.indexes.coarse import default_nlist
 from annvq.indexes.faiss_bridge import from_faiss, to_faiss
 from annvq.indexes.flat import FlatIndex
 from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.rerank import RerankIndex
 
-__all__ = ["FlatIndex", "IVFIndex", "Index", "RerankIndex", "default_nlist", "from_faiss", "load_index", "to_faiss"]
+__all__ = [
+    "FlatIndex",
+    "IVFIndex",
+    "Index",
+    "PreparedFilter",
+    "RerankIndex",
+    "default_nlist",
+    "from_faiss",
+    "load_index",
+    "to_faiss",
+]

@@ -12,6 +12,7 @@ from typing_extensions import Self
 from annvq import storage
 from annvq.arrays import F32, I64, Array, check_vectors, normalized, positive_int, to_numpy
 from annvq.errors import FormatError, NotFittedError
+from annvq.kernels.store import PreparedAllowed
 from annvq.quantizers.base import Quantizer, TableQuantizer, check_metric
 
 if TYPE_CHECKING:
@@ -21,9 +22,10 @@ FORMAT, VERSIONS = "annvq.index", (1, 2, 3)
 
 Norm: TypeAlias = Literal["auto", "uint8", "float32"] | None
 
-Filter: TypeAlias = Array | Callable[[I64], Any] | None
+Filter: TypeAlias = "Array | Callable[[I64], Any] | PreparedFilter | None"
 """Which ids a search may return: a bitmap (bool, ``filter[id]``; ids beyond its end are not allowed), a list of allowed
-ids, or a function that is called once with the stored ids (n,) and returns which are allowed, bool (n,)."""
+ids, or a function that is called once with the stored ids (n,) and returns which are allowed, bool (n,). One that is
+used again and again is best made a :class:`PreparedFilter`."""
 
 _KINDS: "dict[str, type[Index]]" = {}
 
@@ -303,7 +305,25 @@ def check_search(index: Index, queries: Array, k: int) -> tuple[F32, int]:
     return index.prepared(queries, "queries"), count
 
 
-def resolve_filter(filter: Filter, ids: Callable[[], I64]) -> npt.NDArray[np.bool_] | I64 | None:
+class PreparedFilter(PreparedAllowed):
+    """A filter for many searches: which rows it allows is found by the first, and again after an index has changed.
+
+    One query at a time that allows one id in a hundred of a million is then answered many times as fast.
+
+    Args:
+        filter: a bitmap or a list of ids, see :data:`Filter`; copied.
+
+    Raises:
+        TypeError, ValueError: not such a filter.
+    """
+
+    def __init__(self, filter: Array) -> None:
+        if filter is None or callable(filter) or isinstance(filter, PreparedAllowed):
+            raise TypeError(f"filter must be a bitmap or an array of ids, got {type(filter).__name__}")
+        super().__init__(_allowed(filter))
+
+
+def resolve_filter(filter: Filter, ids: Callable[[], I64]) -> npt.NDArray[np.bool_] | I64 | PreparedAllowed | None:
     """A filter as a bitmap over ids or an array of ids; None for all.
 
     Args:
@@ -313,8 +333,8 @@ def resolve_filter(filter: Filter, ids: Callable[[], I64]) -> npt.NDArray[np.boo
     Raises:
         TypeError, ValueError: not such a filter.
     """
-    if filter is None:
-        return None
+    if filter is None or isinstance(filter, PreparedAllowed):
+        return filter
     if callable(filter):
         stored = ids()
         answer = np.asarray(filter(stored))
@@ -322,6 +342,10 @@ def resolve_filter(filter: Filter, ids: Callable[[], I64]) -> npt.NDArray[np.boo
             found = f"{answer.dtype} {answer.shape}"
             raise ValueError(f"filter must return bool of shape ({len(stored)},) for as many ids, got {found}")
         return stored[answer]
+    return _allowed(filter)
+
+
+def _allowed(filter: Array) -> npt.NDArray[np.bool_] | I64:
     array = np.asarray(filter.cpu() if hasattr(filter, "cpu") else filter)
     if array.dtype != np.bool_:
         return check_ids(array, None, "filter")

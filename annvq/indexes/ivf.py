@@ -21,7 +21,7 @@ from annvq.indexes.coarse import I32, MAX_LISTS, ROWS_PER_LIST, Coarse, default_
 from annvq.indexes.probing import check_share, nearest_lists, probes_for, reach_of, widened
 from annvq.indexes.stored import Encoded, StoreIndex
 from annvq.kernels import LazyTables
-from annvq.kernels.store import Rows
+from annvq.kernels.store import PreparedAllowed, Rows
 from annvq.quantizers.base import Quantizer
 from annvq.quantizers.norms import NORM_LEVELS, NormByte
 
@@ -307,7 +307,9 @@ class IVFIndex(StoreIndex):
             distances[start:stop], ids[start:stop] = found
         return like(distances, queries), like(ids, queries)
 
-    def _search(self, q: F32, k: int, probes: int, allowed: npt.NDArray[Any] | None) -> tuple[F32, I64]:
+    def _search(
+        self, q: F32, k: int, probes: int, allowed: npt.NDArray[Any] | PreparedAllowed | None
+    ) -> tuple[F32, I64]:
         lists, scores = self._trained("search").probe(q, probes)
         luts, bias = self._tables(q)
         return self._store.search(
@@ -383,10 +385,12 @@ def _floats(tensors: dict[str, npt.NDArray[Any]], name: str, size: int) -> F32:
     return found
 
 
-def _count(allowed: npt.NDArray[Any] | None, n: int) -> int:
+def _count(allowed: npt.NDArray[Any] | PreparedAllowed | None, n: int) -> int:
     """How many of ``n`` stored vectors a filter allows at most; listed ids that are not stored count too."""
     if allowed is None:
         return n
+    if isinstance(allowed, PreparedAllowed):
+        allowed = allowed.allowed
     return min(n, int(np.count_nonzero(allowed)) if allowed.dtype == np.bool_ else len(allowed))
 
 

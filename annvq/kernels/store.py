@@ -36,6 +36,28 @@ class Exported(NamedTuple):
     list_sizes: I64  # (lists,)
 
 
+class PreparedAllowed:
+    """A bitmap or a list of allowed ids, as :meth:`CodeStore.search` takes it, whose rows are found once for many
+    searches, and anew after the store has changed.
+
+    It holds a copy of the rows where it allows few, and the store's memory as it was when last searched.
+    """
+
+    def __init__(self, allowed: Allowed) -> None:
+        self.allowed = allowed.copy()
+        self.allowed.flags.writeable = False
+        self.native = _native.PreparedFilter(*_split(self.allowed))
+
+
+def _split(allowed: "Allowed | None") -> tuple[U8 | None, I64 | None]:
+    """A bitmap or a list, the other one None."""
+    if allowed is None:
+        return None, None
+    if allowed.dtype == np.bool_:
+        return np.ascontiguousarray(allowed).view(np.uint8), None
+    return None, np.ascontiguousarray(allowed)
+
+
 class CodeStore:
     """Codes in lists, searched by exact ADC.
 
@@ -168,7 +190,7 @@ class CodeStore:
         norm_levels: F32 | None = None,
         probes: I32 | None = None,
         probe_bias: F32 | None = None,
-        allowed: Allowed | None = None,
+        allowed: Allowed | PreparedAllowed | None = None,
     ) -> tuple[F32, I64]:
         """The k lowest scores of each query, ordered by (distance, id), padded with +inf and −1.
 
@@ -177,7 +199,8 @@ class CodeStore:
             norm_levels: at most 256 values that the levels of a uint8 norm stand for.
             probes: (nq, P), the lists to scan for each query, nearest first, −1 for none; default all.
             probe_bias: (nq, P), in place of ``bias``.
-            allowed: a bitmap ``allowed[id]``, beyond whose end nothing is allowed, or a list of ids in any order.
+            allowed: a bitmap ``allowed[id]``, beyond whose end nothing is allowed, or a list of ids in any order, or
+                either one prepared.
 
         Raises:
             ValueError: NaN or −inf in tables or biases, or shapes that disagree.
@@ -188,13 +211,12 @@ class CodeStore:
         if norm_levels is not None:
             levels = np.full(256, np.inf, np.float32)
             levels[: len(norm_levels)] = norm_levels
-        bitmap, listed = None, None
-        if allowed is not None and allowed.dtype == np.bool_:
-            bitmap = np.ascontiguousarray(allowed).view(np.uint8)
-        elif allowed is not None:
-            listed = np.ascontiguousarray(allowed)
+        prepared = allowed.native if isinstance(allowed, PreparedAllowed) else None
+        bitmap, listed = _split(None if isinstance(allowed, PreparedAllowed) else allowed)
         built, unbuilt = (None, luts.native()) if isinstance(luts, LazyTables) else (luts, None)
-        return self._native.search(built, unbuilt, bias, k, levels, probes, probe_bias, bitmap, listed, _threads())
+        return self._native.search(
+            built, unbuilt, bias, k, levels, probes, probe_bias, bitmap, listed, prepared, _threads()
+        )
 
     # -- whole stores --------------------------------------------------------------------------------------------
 

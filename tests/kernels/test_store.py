@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from annvq import kernels, set_num_threads
 from annvq.config import get_num_threads
 from annvq.kernels import reference
-from annvq.kernels.store import CodeStore
+from annvq.kernels.store import CodeStore, PreparedAllowed
 
 
 class Model:
@@ -163,6 +163,11 @@ def _check(store, model, rng):
             same(found, model.search(luts, bias, k, levels, keep=lambda i: i in keep))
             found = store.search(luts, bias, k, norm_levels=stored, allowed=bitmap)
             same(found, model.search(luts, bias, k, levels, keep=lambda i: i < len(bitmap) and bitmap[i]))
+            for filter, keeps in ((allowed, keep), (bitmap, set(np.flatnonzero(bitmap).tolist()))):
+                prepared = PreparedAllowed(filter)
+                for _ in range(2):
+                    found = store.search(luts, bias, k, norm_levels=stored, allowed=prepared)
+                    same(found, model.search(luts, bias, k, levels, keep=lambda i, keeps=keeps: i in keeps))
             P = int(rng.integers(1, model.lists + 1))
             probes = np.stack([rng.permutation(model.lists)[:P] for _ in range(nq)]).astype(np.int32)
             probes[rng.random(probes.shape) < 0.1] = -1
@@ -250,3 +255,24 @@ def test_memory_does_not_grow_with_replacements():
         store.replace(np.zeros((4000, 4), np.uint8), None, ids, (ids % 2).astype(np.int32))
     assert len(store) == 6000
     assert store.nbytes < 3 * 24_000
+
+
+def test_a_prepared_filter_follows_the_store():
+    rng = np.random.default_rng(0)
+    store, other = CodeStore(2, [256, 256]), CodeStore(2, [256, 256])
+    codes = rng.integers(0, 256, (3000, 2)).astype(np.uint8)
+    luts, bias = rng.random((1, 2, 256), np.float32), np.zeros(1, np.float32)
+    allowed = PreparedAllowed(np.arange(0, 3000, 30))
+    assert (store.search(luts, bias, 5, allowed=allowed)[1] == -1).all()
+    store.append(codes[:2000], None, np.arange(2000))
+    for step in range(4):
+        same(
+            store.search(luts, bias, 99, allowed=allowed), store.search(luts, bias, 99, allowed=np.arange(0, 3000, 30))
+        )
+        if step == 0:
+            store.append(codes[2000:], None, np.arange(2000, 3000))
+        elif step == 1:
+            store.remove(store.search(luts, bias, 3, allowed=allowed)[1][0])
+        elif step == 2:
+            other.append(codes[::-1].copy(), None, np.arange(3000))
+            same(other.search(luts, bias, 99, allowed=allowed), other.search(luts, bias, 99, allowed=every))

@@ -30,6 +30,23 @@ std::shared_ptr<void> keep(nb::object object) {
     });
 }
 
+bool ascending(const int64_t* ids, int64_t n) {
+    return std::adjacent_find(ids, ids + n, std::greater_equal<int64_t>()) == ids + n;
+}
+
+std::vector<int64_t> sorted_set(const int64_t* ids, int64_t n) {
+    std::vector<int64_t> out(ids, ids + n);
+    std::sort(out.begin(), out.end());
+    out.erase(std::unique(out.begin(), out.end()), out.end());
+    return out;
+}
+
+PreparedFilter* prepare_filter(Maybe<Bytes> bitmap, Maybe<Ids> ids) {
+    require(bitmap.has_value() != ids.has_value(), "a filter must be a bitmap or a list");
+    if (ids) return new PreparedFilter({}, sorted_set(ids->data(), ids->shape(0)), true);
+    return new PreparedFilter({bitmap->data(), bitmap->data() + bitmap->shape(0)}, {}, false);
+}
+
 class Store {
   public:
     Store(int32_t M, std::vector<int32_t> sizes, bool wide, const std::string& norm, int32_t lists,
@@ -126,7 +143,8 @@ class Store {
                                                      Floats bias, int64_t k, Maybe<Floats> norm_levels,
                                                      Maybe<In<int32_t, 2>> probes,
                                                      Maybe<In<float, 2>> probe_bias, Maybe<Bytes> bitmap,
-                                                     Maybe<Ids> allowed, int threads) {
+                                                     Maybe<Ids> allowed, PreparedFilter* prepared,
+                                                     int threads) {
         const StoreShape& s = store_.shape();
         SearchArguments a;
         require(luts.has_value() != (unbuilt != nullptr), "luts must be given, or how to build them");
@@ -148,7 +166,9 @@ class Store {
                                 probe_bias->shape(1) == probes->shape(1)),
                 "probe_bias must have the shape of probes");
         require(!probes || static_cast<int64_t>(probes->shape(0)) == a.nq, "probes must have shape (nq, P)");
-        require(!(bitmap && allowed), "allowed must be a bitmap or a list");
+        require(bitmap.has_value() + allowed.has_value() + (prepared != nullptr) <= 1,
+                "allowed must be a bitmap, a list, or prepared");
+        a.prepared = prepared;
         if (luts)
             a.luts = luts->data();
         else
@@ -172,12 +192,8 @@ class Store {
         {
             nb::gil_scoped_release release;
             std::vector<int64_t> sorted;
-            if (a.allowed.ids &&
-                std::adjacent_find(a.allowed.ids, a.allowed.ids + a.allowed.count,
-                                   std::greater_equal<int64_t>()) != a.allowed.ids + a.allowed.count) {
-                sorted.assign(a.allowed.ids, a.allowed.ids + a.allowed.count);
-                std::sort(sorted.begin(), sorted.end());
-                sorted.erase(std::unique(sorted.begin(), sorted.end()), sorted.end());
+            if (a.allowed.ids && !ascending(a.allowed.ids, a.allowed.count)) {
+                sorted = sorted_set(a.allowed.ids, a.allowed.count);
                 a.allowed.ids = sorted.data();
                 a.allowed.count = static_cast<int64_t>(sorted.size());
             }
@@ -208,7 +224,6 @@ class Store {
     }
 
     nb::tuple export_blocks() {
-        const StoreShape& shape = store_.shape();
         require(has_blocks(), "only byte codes without float norms lie in blocks");
         const auto s = store_.snapshot();
         uint8_t* block;
@@ -308,6 +323,8 @@ class Store {
 
 void bind_store(nb::module_& m) {
     using nb::arg;
+    nb::class_<PreparedFilter>(m, "PreparedFilter")
+        .def(nb::new_(&prepare_filter), arg("bitmap").none(), arg("ids").none());
     nb::class_<Store>(m, "CodeStore")
         .def(nb::init<int32_t, std::vector<int32_t>, bool, const std::string&, int32_t,
                       Maybe<In<uint8_t, 2>>>(),
@@ -323,7 +340,7 @@ void bind_store(nb::module_& m) {
         .def("rows", &Store::rows, arg("ids"))
         .def("search", &Store::search, arg("luts").none(), arg("unbuilt").none(), arg("bias"), arg("k"),
              arg("norm_levels").none(), arg("probes").none(), arg("probe_bias").none(), arg("bitmap").none(),
-             arg("allowed").none(), arg("threads"))
+             arg("allowed").none(), arg("prepared").none(), arg("threads"))
         .def("ids", &Store::ids)
         .def("export_rows", &Store::export_rows)
         .def("has_blocks", &Store::has_blocks)

@@ -85,6 +85,28 @@ struct Allowed {
 // Which rows of each piece an allow-list names: [list][piece] -> rows.
 using NamedRows = std::vector<std::vector<std::vector<int64_t>>>;
 
+struct SegmentList;
+
+// A filter whose rows are found once, and anew only after the store has changed. It keeps the snapshot that
+// it was last used with, and copies of rows where it allows few.
+class PreparedFilter {
+  public:
+    // A bitmap (bits by id), or allowed ids, ascending.
+    PreparedFilter(std::vector<uint8_t> bitmap, std::vector<int64_t> ids, bool listed)
+        : bitmap_(std::move(bitmap)), ids_(std::move(ids)), listed_(listed) {}
+
+  private:
+    friend class CodeStore;
+    Allowed allowed() const;
+
+    std::vector<uint8_t> bitmap_;
+    std::vector<int64_t> ids_;
+    bool listed_;
+    std::mutex resolving_;
+    std::shared_ptr<const Snapshot> seen_;
+    std::shared_ptr<const std::vector<SegmentList>> lists_;
+};
+
 struct SearchArguments {
     const float* luts = nullptr;  // (nq, M, K), or nullptr: as `unbuilt` says
     UnbuiltTables unbuilt;
@@ -95,6 +117,7 @@ struct SearchArguments {
     const float* probe_bias = nullptr;   // (nq, P), instead of bias
     int64_t P = 0;
     Allowed allowed;
+    PreparedFilter* prepared = nullptr;  // instead of allowed
     int64_t k = 1;
     int threads = 1;
 };
@@ -165,6 +188,9 @@ class CodeStore {
     void map_rows(const List& list, size_t piece, int64_t row);
     void rewrite_edited(Draft& draft);
     void rewrite(Draft& draft, int32_t list, bool all);
+    std::shared_ptr<const Snapshot> resolve(const Allowed& allowed, const std::vector<int64_t>& asked,
+                                            int threads, std::vector<SegmentList>* lists);
+    std::shared_ptr<const std::vector<SegmentList>> resolve(PreparedFilter& filter, int threads);
     std::shared_ptr<const Snapshot> name_rows(const Allowed& allowed, NamedRows* named);
 
     StoreShape shape_;

@@ -138,7 +138,7 @@ void add_filtered(const Piece& piece, const CodeStore& store, const Allowed& all
 
 std::vector<SegmentList> segments_of(const Snapshot& s, const CodeStore& store,
                                      const std::vector<int64_t>& asked, const Allowed& allowed,
-                                     const NamedRows* named, double copy_cost, int threads) {
+                                     const NamedRows* named, double copy_cost, bool lasting, int threads) {
     std::vector<SegmentList> lists(s.lists.size());
     std::vector<std::pair<size_t, size_t>> tasks;  // list, piece
     for (size_t l = 0; l < lists.size(); l++)
@@ -153,7 +153,7 @@ std::vector<SegmentList> segments_of(const Snapshot& s, const CodeStore& store,
     std::vector<SegmentList> parts(tasks.size());
     parallel_for(static_cast<int64_t>(tasks.size()), threads, [&](int64_t t) {
         const auto [l, p] = tasks[t];
-        if (allowed.bitmap && asked[l] <= kFewQueries && !store.shape().wide &&
+        if (lasting && allowed.bitmap && asked[l] <= kFewQueries && !store.shape().wide &&
             allows_much(s.lists[l]->pieces[p], allowed)) {
             Segment segment = segment_of(s.lists[l]->pieces[p]);
             segment.allowed = allowed.bitmap;

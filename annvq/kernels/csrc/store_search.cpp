@@ -262,12 +262,12 @@ std::shared_ptr<const Snapshot> CodeStore::name_rows(const Allowed& allowed, Nam
     return s;
 }
 
-void CodeStore::search(const SearchArguments& a, float* distances, int64_t* found) {
-    require_finite_biases(a.bias, a.nq);
-    if (a.probe_bias) require_finite_biases(a.probe_bias, a.nq * a.P);
-    const std::vector<int64_t> asked = asked_of(a, shape_.lists);
+// The segments that a filter leaves of the snapshot that is current now; returns the snapshot, which holds
+// their memory.
+std::shared_ptr<const Snapshot> CodeStore::resolve(const Allowed& filter, const std::vector<int64_t>& asked,
+                                                   int threads, std::vector<SegmentList>* lists) {
     auto s = snapshot();
-    Allowed allowed = a.allowed;
+    Allowed allowed = filter;
     std::vector<uint8_t> bitmap;
     NamedRows named;
     if (allowed.ids) {
@@ -283,12 +283,49 @@ void CodeStore::search(const SearchArguments& a, float* distances, int64_t* foun
     }
     // A row costs about as much to copy as fifty do to filter; wide codes are scored row by row.
     const double copy_cost = shape_.wide ? 1 : 50;
-    const auto lists =
-        segments_of(*s, *this, asked, allowed, allowed.ids ? &named : nullptr, copy_cost, a.threads);
+    const bool lasting = allowed.bitmap == filter.bitmap;  // else the bitmap ends with this call
+    *lists =
+        segments_of(*s, *this, asked, allowed, allowed.ids ? &named : nullptr, copy_cost, lasting, threads);
+    return s;
+}
+
+Allowed PreparedFilter::allowed() const {
+    static const int64_t none = 0;
+    if (listed_) return {nullptr, 0, ids_.empty() ? &none : ids_.data(), static_cast<int64_t>(ids_.size())};
+    const auto* bits = bitmap_.empty() ? reinterpret_cast<const uint8_t*>(&none) : bitmap_.data();
+    return {bits, static_cast<int64_t>(bitmap_.size()), nullptr, 0};
+}
+
+// Rows are found in all lists, as for queries enough to make up for it.
+std::shared_ptr<const std::vector<SegmentList>> CodeStore::resolve(PreparedFilter& filter, int threads) {
+    constexpr int64_t queries = 10;  // so rows are copied where at most a sixth are allowed
+    std::lock_guard<std::mutex> lock(filter.resolving_);
+    if (filter.seen_ != snapshot()) {
+        auto lists = std::make_shared<std::vector<SegmentList>>();
+        filter.seen_ =
+            resolve(filter.allowed(), std::vector<int64_t>(shape_.lists, queries), threads, lists.get());
+        filter.lists_ = lists;
+    }
+    return filter.lists_;
+}
+
+void CodeStore::search(const SearchArguments& a, float* distances, int64_t* found) {
+    require_finite_biases(a.bias, a.nq);
+    if (a.probe_bias) require_finite_biases(a.probe_bias, a.nq * a.P);
+    const std::vector<int64_t> asked = asked_of(a, shape_.lists);
+    std::shared_ptr<const Snapshot> s;
+    std::shared_ptr<const std::vector<SegmentList>> lists;
+    if (a.prepared) {
+        lists = resolve(*a.prepared, a.threads);
+    } else {
+        auto own = std::make_shared<std::vector<SegmentList>>();
+        s = resolve(a.allowed, asked, a.threads, own.get());
+        lists = own;
+    }
     if (shape_.wide)
-        Search<WideQuery>(*this, a, lists).run(distances, found);
+        Search<WideQuery>(*this, a, *lists).run(distances, found);
     else
-        Search<Query>(*this, a, lists).run(distances, found);
+        Search<Query>(*this, a, *lists).run(distances, found);
 }
 
 }  // namespace annvq

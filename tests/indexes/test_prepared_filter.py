@@ -1,0 +1,47 @@
+"""A filter that is resolved once and used with several indexes."""
+
+import numpy as np
+import pytest
+import torch
+
+import annvq
+from annvq.kernels.store import CodeStore
+
+
+@pytest.fixture(scope="module")
+def indexes():
+    x = np.random.default_rng(0).normal(size=(2000, 8)).astype(np.float32)
+    flat = annvq.FlatIndex(annvq.ProductVQ(8, 2, 4)).fit(x).add(x)
+    lists = annvq.IVFIndex(annvq.ProductVQ(8, 2, 4), 16, nprobe=4).fit(x).add(x)
+    return x, [flat, lists, annvq.RerankIndex(annvq.FlatIndex(flat.quantizer)).fit(x).add(x)]
+
+
+def test_finds_what_the_filter_itself_finds(indexes):
+    x, all_indexes = indexes
+    bitmap = np.random.default_rng(1).random(2000) < 0.05
+    for filter in (bitmap, np.flatnonzero(bitmap)[::-1], torch.from_numpy(bitmap), np.empty(0, np.int64)):
+        prepared = annvq.PreparedFilter(filter)
+        for index in all_indexes:
+            for queries in (x[:1], x[:40]):
+                expected = index.search(queries, 7, filter=filter)
+                for _ in range(2):
+                    for a, b in zip(index.search(queries, 7, filter=prepared), expected, strict=True):
+                        np.testing.assert_array_equal(a, b)
+
+
+def test_keeps_what_it_was_given():
+    bitmap = np.ones(3, bool)
+    prepared = annvq.PreparedFilter(bitmap)
+    bitmap[:] = False
+    store = CodeStore(1, [4])
+    store.append(np.zeros((3, 1), np.uint8), None, np.arange(3))
+    found = store.search(np.zeros((1, 1, 4), np.float32), np.zeros(1, np.float32), 3, allowed=prepared)[1]
+    np.testing.assert_array_equal(found, [[0, 1, 2]])
+
+
+@pytest.mark.parametrize(
+    ("filter", "error"), [(None, TypeError), (lambda ids: ids > 1, TypeError), (np.array([-1]), ValueError)]
+)
+def test_refuses_what_cannot_be_prepared(filter, error):
+    with pytest.raises(error, match="filter must"):
+        annvq.PreparedFilter(filter)
