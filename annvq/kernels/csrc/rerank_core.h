@@ -6,9 +6,15 @@
 
 #include "rerank.h"
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 namespace annvq::ANNVQ_ISA {
 
 typedef float V16 __attribute__((vector_size(64)));
+typedef float V8 __attribute__((vector_size(32)));
+typedef float V4 __attribute__((vector_size(16)));
 typedef uint32_t U16 __attribute__((vector_size(64)));
 
 template <RowType T>
@@ -20,24 +26,48 @@ struct Row<RowType::f32> {
     static void load(const float* p, V16* out) { std::memcpy(out, p, sizeof(V16)); }
 };
 
+// Sixteen integers as floats.
 template <class Integer>
-struct IntegerRow {
-    using Item = Integer;
-    static void load(const Integer* p, V16* out) {
-        float v[16];
-        for (int i = 0; i < 16; i++) v[i] = static_cast<float>(p[i]);
-        std::memcpy(out, v, sizeof v);
+V16 widened(const Integer* p) {
+    V16 out;
+#if defined(__AVX512F__)
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    const __m512 v =
+        _mm512_cvtepi32_ps(Integer(-1) < 0 ? _mm512_cvtepi8_epi32(bytes) : _mm512_cvtepu8_epi32(bytes));
+    std::memcpy(&out, &v, sizeof v);
+#elif defined(__AVX2__)
+    for (int half = 0; half < 2; half++) {
+        const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + 8 * half));
+        const __m256 v =
+            _mm256_cvtepi32_ps(Integer(-1) < 0 ? _mm256_cvtepi8_epi32(bytes) : _mm256_cvtepu8_epi32(bytes));
+        std::memcpy(reinterpret_cast<char*>(&out) + half * sizeof v, &v, sizeof v);
     }
+#else
+    float v[16];
+    for (int i = 0; i < 16; i++) v[i] = static_cast<float>(p[i]);
+    std::memcpy(&out, v, sizeof v);
+#endif
+    return out;
+}
+template <>
+struct Row<RowType::u8> {
+    using Item = uint8_t;
+    static void load(const uint8_t* p, V16* out) { *out = widened(p); }
 };
 template <>
-struct Row<RowType::u8> : IntegerRow<uint8_t> {};
-template <>
-struct Row<RowType::i8> : IntegerRow<int8_t> {};
+struct Row<RowType::i8> {
+    using Item = int8_t;
+    static void load(const int8_t* p, V16* out) { *out = widened(p); }
+};
 
 template <>
 struct Row<RowType::f16> {
     using Item = uint16_t;
     static void load(const uint16_t* p, V16* out) {
+#if defined(__AVX512F__)
+        const __m512 v = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+        std::memcpy(out, &v, sizeof v);
+#else
         uint32_t bits[16];
         for (int i = 0; i < 16; i++) bits[i] = p[i];
         U16 h;
@@ -51,15 +81,20 @@ struct Row<RowType::f16> {
         std::memcpy(&scaled, &v, sizeof scaled);
         scaled |= sign;
         std::memcpy(out, &scaled, sizeof scaled);
+#endif
     }
 };
 
 inline float total(const V16& sums) {
-    float s[16];
-    std::memcpy(s, &sums, sizeof s);
-    for (int half = 8; half >= 1; half /= 2)
-        for (int i = 0; i < half; i++) s[i] += s[i + half];
-    return s[0];
+    V8 a, b;
+    std::memcpy(&a, &sums, sizeof a);
+    std::memcpy(&b, reinterpret_cast<const char*>(&sums) + sizeof a, sizeof b);
+    a += b;
+    V4 c, d;
+    std::memcpy(&c, &a, sizeof c);
+    std::memcpy(&d, reinterpret_cast<const char*>(&a) + sizeof c, sizeof d);
+    c += d;
+    return (c[0] + c[2]) + (c[1] + c[3]);
 }
 
 template <RowType T, RowMetric M>
