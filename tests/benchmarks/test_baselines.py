@@ -79,6 +79,34 @@ def test_split_bits(bits, nbits, expected):
     assert sum(expected) == bits
 
 
+@pytest.mark.parametrize(
+    ("bits", "nbits", "dim", "expected"),
+    [
+        (100, 8, 128, (7,) * 4 + (6,) * 12),
+        (72, 8, 96, (6,) * 12),
+        (48, 8, 64, (6,) * 8),
+        (64, 8, 128, (8,) * 8),
+        (72, 8, 7, (8,) * 9),  # no number of codebooks fits: refused when the quantizer is made
+    ],
+)
+def test_codebooks_that_divide_the_dimensions(bits, nbits, dim, expected):
+    assert split_bits(bits, nbits, dim) == expected
+
+
+@pytest.mark.parametrize("bits", [48, 72, 100])
+@pytest.mark.parametrize("free", [None, True])
+@pytest.mark.parametrize("name", ["product", "rotated-product", "residual", "additive"])
+def test_budgets_that_bytes_do_not_fill(name, bits, free):
+    if free and name.endswith("product"):
+        pytest.skip("product codes need no norm")
+    options = {"nbits": 6, "effort": 0.1, "steps": 2, **({"norm_free": True} if free else {})}
+    method = make(f"annvq.{name}", Budget(16, bits // 2), options, 0)
+    method.fit(LEARN)
+    method.add(BASE)
+    assert method.bits_per_vector() == bits // 2
+    assert (method.search(BASE[:20], 10)[:, :10] == np.arange(20)[:, None]).any(1).mean() > 0.8
+
+
 @pytest.mark.parametrize("kind", ["product", "residual", "additive"])
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
 def test_annvq_codes_take_the_budget(kind, metric):
