@@ -4,13 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from annvq.kernels.encode import AdditiveEncoder, Codes, code_dtype, decode_additive
 from annvq.training.least_squares import F32, least_squares_entries, revive_unused
 
-PER_ENTRY = 8  # vectors for each entry that early steps learn from, at least
-SPREAD_BEAM, SPREAD_ROUNDS = 4, 8  # of the search for codes of vectors that early steps did without
 WATCHED = 10_000  # vectors from whose errors noise is set and history written
 
 
@@ -24,16 +21,12 @@ class Alternation:
         temperature: noise at the start: the standard deviation of a sum of M entries' noise, as a share of what
             quantization leaves over. It falls as ``(1 − t / iterations) ** 0.5``. 0 turns it off.
         regularisation: of the least squares.
-        early: share of the steps that a sample of the vectors is enough for, while noise is large; then all of them.
-        part: least share of the vectors in that sample, which has at least :data:`PER_ENTRY` for each entry.
     """
 
     iterations: int = 50
     rounds: int = 3
     temperature: float = 0.8
     regularisation: float = 1e-2
-    early: float = 0.6
-    part: float = 0.25
 
 
 @dataclass
@@ -84,18 +77,10 @@ def train_additive(
     plan = plan or Alternation()
     rng = np.random.default_rng(seed)
     history = AlternationHistory()
-    whole, rows = (x, codes), np.arange(len(x))
-    sample = max(PER_ENTRY * sum(sizes), int(plan.part * len(x)))
-    early = int(plan.early * plan.iterations) if sample < len(x) else 0
-    if early:
-        rows = rng.permutation(len(x))[:sample]
-        x, codes = x[rows], None if codes is None else codes[rows]
     if codes is None:
         codes = np.stack([rng.integers(0, K, len(x)) for K in sizes], axis=1).astype(code_dtype(sizes))
     entries = np.zeros((sum(sizes), x.shape[1]), dtype=np.float32)
     for t in _steps(plan.iterations, progress):
-        if t == early and early:
-            x, codes = whole[0], _spread(whole, rows, codes, entries, sizes, seed)
         entries = least_squares_entries(x, codes, entries, sizes, regularisation=plan.regularisation)
         entries, revived = revive_unused(x, codes, entries, sizes, rng)
         heat = plan.temperature * (1 - (t + 1) / plan.iterations) ** 0.5
@@ -107,25 +92,6 @@ def train_additive(
         history.mse.append(mean_squared_error(x[:WATCHED], codes[:WATCHED], entries, sizes))
         history.revived.append(revived)
     return least_squares_entries(x, codes, entries, sizes, regularisation=plan.regularisation), history
-
-
-def _spread(
-    whole: tuple[F32, Codes | None],
-    rows: NDArray[np.int64],
-    codes: Codes,
-    entries: F32,
-    sizes: Sequence[int],
-    seed: int,
-) -> Codes:
-    """Codes of all vectors, given those of ``rows``; the others' are found by search, from theirs if they have some."""
-    x, before = whole
-    encoder = AdditiveEncoder(entries, sizes)
-    others = np.setdiff1d(np.arange(len(x)), rows)
-    start = encoder.additive(x[others], SPREAD_BEAM) if before is None else before[others]
-    all_codes = np.empty((len(x), codes.shape[1]), codes.dtype)
-    all_codes[rows] = codes
-    all_codes[others] = encoder.iterated_search(x[others], start, iterations=SPREAD_ROUNDS, seed=seed)
-    return all_codes
 
 
 def _steps(count: int, progress: bool) -> Iterable[int]:

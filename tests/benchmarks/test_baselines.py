@@ -54,7 +54,7 @@ def test_residual_codes_in_sub_spaces_take_the_budget(bits, M, nbits):
         ("faiss.prq", Budget(16, 64), {"nsplits": 3}, "do not share out"),
         ("faiss.pq", Budget(16, 32), {"beam": 2}, "unknown option 'beam'"),
         ("faiss.hnsw", Budget(16, 32), {}, "unknown method 'faiss.hnsw'"),
-        ("annvq.product", Budget(10, 32), {}, "dim must be"),
+        ("annvq.product", Budget(3, 32), {}, "dim must be"),
         ("annvq.residual", Budget(16, 8), {}, "nothing is left for the code"),
         ("annvq.residual", Budget(16, 32), {"bean": 1}, "unknown option 'bean'"),
     ],
@@ -94,12 +94,16 @@ def test_codebooks_that_divide_the_dimensions(bits, nbits, dim, expected):
 
 
 @pytest.mark.parametrize("bits", [48, 72, 100])
-@pytest.mark.parametrize("free", [None, True])
-@pytest.mark.parametrize("name", ["product", "rotated-product", "residual", "additive"])
-def test_budgets_that_bytes_do_not_fill(name, bits, free):
-    if free and name.endswith("product"):
-        pytest.skip("product codes need no norm")
-    options = {"nbits": 6, "effort": 0.1, "steps": 2, **({"norm_free": True} if free else {})}
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("product", {}),
+        ("rotated-product", {}),
+        *((name, own) for name in ("residual", "additive") for own in ({}, {"norm_free": True})),
+    ],
+)
+def test_budgets_that_bytes_do_not_fill(name, own, bits):
+    options = {"nbits": 6, "effort": 0.1, "steps": 2, **own}
     method = make(f"annvq.{name}", Budget(16, bits // 2), options, 0)
     method.fit(LEARN)
     method.add(BASE)
