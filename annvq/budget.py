@@ -384,7 +384,7 @@ def _candidates(bits: int, dim: int, metric: str, n_learn: int) -> Sequence[Cand
         left = bits - NORM_BITS[norm]
         if left < 1:
             continue
-        nbits = split_bits(left, most)
+        nbits = split_bits(left, most, dim if kind.endswith("product") else 1)
         entries = 2 ** max(nbits)
         enough = entries * (_VECTORS_PER_ENTRY if entries > _USUAL_ENTRIES else 1)
         if (kind.endswith("product") and dim % len(nbits)) or enough > n_learn:

@@ -69,7 +69,7 @@ def complexity(
     for kind in counts.KINDS:
         row: dict[str, Any] = {"kind": kind}
         try:
-            per_codebook = split_bits(bits - (8 if kind != "product" else 0), nbits)
+            per_codebook = split_bits(bits - (8 if kind != "product" else 0), nbits, dim if kind == "product" else 1)
             shape: dict[str, Any] = {"dim": dim, "M": len(per_codebook), "nbits": per_codebook}
             greedy = kind == "product" or (kind == "residual" and convention == "published")
             shape_and_beam = {**shape, "beam": None if greedy else beam}

@@ -42,7 +42,7 @@ def _make(kind: str, dim: int, bits: int, nbits: int, norm_bits: int, beam: int 
     from annvq.quantizers import make
     from annvq.quantizers.registry import quantizer_class
 
-    per_codebook = split_bits(bits - norm_bits, nbits)
+    per_codebook = split_bits(bits - norm_bits, nbits, dim if kind.endswith("product") else 1)
     equal = len(set(per_codebook)) == 1
     extra = {"beam": beam} if beam is not None and "beam" in inspect.signature(quantizer_class(kind)).parameters else {}
     return make(kind, dim=dim, M=len(per_codebook), nbits=per_codebook[0] if equal else per_codebook, **extra)

@@ -39,7 +39,7 @@ class ResidualVQ(SumQuantizer):
         M: int,
         nbits: int | Sequence[int] = 8,
         *,
-        beam: int = 16,
+        beam: int = 7,
         norm_free: bool = False,
         estimator: "Estimator | None" = None,
     ) -> None:

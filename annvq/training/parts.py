@@ -51,6 +51,12 @@ class Refit:
         _take(quantizer, best)
 
 
+def grading(quantizer: "SumQuantizer") -> float:
+    """Energy of the codebook with the most over that of the one with the least; infinite where one has none."""
+    energies = [float(book.detach().var(0, unbiased=False).sum()) for book in quantizer.codebooks]
+    return max(energies) / min(energies) if min(energies) > 0 else math.inf
+
+
 @dataclass(frozen=True)
 class Alternate:
     """Learn codebooks by local search and least squares in turn, perturbed and cooled; see
@@ -62,12 +68,17 @@ class Alternate:
         plan: how to alternate.
         warm: start from the quantizer's codebooks and own codes, not from scratch. Codebooks that are graded from
             coarse to fine stay so.
+        graded: nothing is done where codebooks learned before are graded by more than this: the largest energy of one,
+            over the least.
     """
 
     plan: Alternation = field(default_factory=Alternation)
     warm: bool = False
+    graded: float = math.inf
 
     def __call__(self, quantizer: "SumQuantizer", data: TrainingData) -> None:
+        if bool(quantizer.fitted) and grading(quantizer) > self.graded:
+            return
         before = quantizer.codebooks_copy()
         lowest = data.validation_error(quantizer) if bool(quantizer.fitted) else math.inf
         seed = data.seed(1 << 18) % (1 << 31)

@@ -54,7 +54,7 @@ def test_residual_codes_in_sub_spaces_take_the_budget(bits, M, nbits):
         ("faiss.prq", Budget(16, 64), {"nsplits": 3}, "do not share out"),
         ("faiss.pq", Budget(16, 32), {"beam": 2}, "unknown option 'beam'"),
         ("faiss.hnsw", Budget(16, 32), {}, "unknown method 'faiss.hnsw'"),
-        ("annvq.product", Budget(10, 32), {}, "dim must be"),
+        ("annvq.product", Budget(3, 32), {}, "dim must be"),
         ("annvq.residual", Budget(16, 8), {}, "nothing is left for the code"),
         ("annvq.residual", Budget(16, 32), {"bean": 1}, "unknown option 'bean'"),
     ],
@@ -77,6 +77,38 @@ def test_what_cannot_be_is_refused(use, budget, options, message):
 def test_split_bits(bits, nbits, expected):
     assert split_bits(bits, nbits) == expected
     assert sum(expected) == bits
+
+
+@pytest.mark.parametrize(
+    ("bits", "nbits", "dim", "expected"),
+    [
+        (100, 8, 128, (7,) * 4 + (6,) * 12),
+        (72, 8, 96, (6,) * 12),
+        (48, 8, 64, (6,) * 8),
+        (64, 8, 128, (8,) * 8),
+        (72, 8, 7, (8,) * 9),  # no number of codebooks fits: refused when the quantizer is made
+    ],
+)
+def test_codebooks_that_divide_the_dimensions(bits, nbits, dim, expected):
+    assert split_bits(bits, nbits, dim) == expected
+
+
+@pytest.mark.parametrize("bits", [48, 72, 100])
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("product", {}),
+        ("rotated-product", {}),
+        *((name, own) for name in ("residual", "additive") for own in ({}, {"norm_free": True})),
+    ],
+)
+def test_budgets_that_bytes_do_not_fill(name, own, bits):
+    options = {"nbits": 6, "effort": 0.1, "steps": 2, **own}
+    method = make(f"annvq.{name}", Budget(16, bits // 2), options, 0)
+    method.fit(LEARN)
+    method.add(BASE)
+    assert method.bits_per_vector() == bits // 2
+    assert (method.search(BASE[:20], 10)[:, :10] == np.arange(20)[:, None]).any(1).mean() > 0.8
 
 
 @pytest.mark.parametrize("kind", ["product", "residual", "additive"])

@@ -116,7 +116,8 @@ def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> Code:
     needs_norm = pays_norm(name, budget.metric) and not options.get("norm_free", False)
     norm = options.get("norm", "auto")
     charged = NORM_BITS["uint8" if needs_norm else None] if norm == "auto" else NORM_BITS[norm]
-    nbits = split_bits(budget.bits - charged, options.get("nbits", 8))
+    whole = budget.dim if name.endswith("product") else 1
+    nbits = split_bits(budget.bits - charged, options.get("nbits", 8), whole)
     extra = {option: options[option] for option in _PASSED if option in options}
     quantizer = make_quantizer(
         name, dim=budget.dim, M=len(nbits), nbits=nbits[0] if len(set(nbits)) == 1 else nbits, **extra

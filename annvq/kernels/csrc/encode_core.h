@@ -339,6 +339,7 @@ struct BeamSearch {
         for (int m = 0; m < books.M; m++) now.codes[m] = 0;
         for (int64_t i = 0; i < state_size; i++) now.state[i] = start[i];
         for (int step = 0; step < books.M; step++) {
+            best.capacity = step == books.M - 1 ? keep : beam;  // nothing goes on from the last ones
             candidates(step);
             advance(step == books.M - 1);
         }
