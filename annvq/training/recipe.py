@@ -1,6 +1,7 @@
 """Recipes: how a quantizer learns, as a sequence of parts that can be recombined."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -14,6 +15,12 @@ from annvq.training.kmeans import KMeans, SubspaceKMeans
 from annvq.training.parts import Alternate, BestOf, FreeNorm, Refit
 from annvq.training.replacement import Replacement
 from annvq.training.trainer import Trainer, TrainerPart
+
+
+SMALL_DIM = 512
+"""Up to so many dimensions PyTorch works on one thread while a recipe runs: its operations on a batch are so short that
+threads spend more time waiting for one another, ten times as much where other processes want the cores too. What takes
+long, k-means, encoding and least squares, has its own threads."""
 
 
 class Part(Protocol):
@@ -51,7 +58,8 @@ class Recipe:
         was_training = quantizer.training
         # Estimators and parts may draw from torch's own generator: from the seed here, and no caller's stream moves.
         device = quantizer.fitted.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+        with generators, _torch_threads(1 if quantizer.dim <= SMALL_DIM else torch.get_num_threads()):
             torch.manual_seed(seed)
             for part in self.parts:
                 part(quantizer, data)
@@ -63,6 +71,16 @@ class Recipe:
 GRADED = 20.0
 """Where residual codebooks are graded more than this from coarse to fine, additive ones from scratch are hopeless: on
 image patches (70 and more). On SIFT descriptors (3) and correlated normal vectors (5) they are better, or may be."""
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 WARM = Alternation(iterations=12, rounds=2, temperature=0.4)
 
 
