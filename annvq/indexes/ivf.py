@@ -389,9 +389,8 @@ def _count(allowed: npt.NDArray[Any] | PreparedAllowed | None, n: int) -> int:
     """How many of ``n`` stored vectors a filter allows at most; listed ids that are not stored count too."""
     if allowed is None:
         return n
-    if isinstance(allowed, PreparedAllowed):
-        allowed = allowed.allowed
-    return min(n, int(np.count_nonzero(allowed)) if allowed.dtype == np.bool_ else len(allowed))
+    named = allowed.allowed if isinstance(allowed, PreparedAllowed) else allowed
+    return min(n, int(np.count_nonzero(named)) if named.dtype == np.bool_ else len(named))
 
 
 def _resolve_residual(residual: Any, quantizer: Quantizer, metric: str) -> bool:

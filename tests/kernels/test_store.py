@@ -265,6 +265,7 @@ def test_a_prepared_filter_follows_the_store():
     allowed = PreparedAllowed(np.arange(0, 3000, 30))
     assert (store.search(luts, bias, 5, allowed=allowed)[1] == -1).all()
     store.append(codes[:2000], None, np.arange(2000))
+    every = np.arange(0, 3000, 30)
     for step in range(4):
         same(
             store.search(luts, bias, 99, allowed=allowed), store.search(luts, bias, 99, allowed=np.arange(0, 3000, 30))

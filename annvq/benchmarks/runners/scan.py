@@ -51,8 +51,8 @@ _GRID: dict[str, tuple[tuple[Any, ...], type]] = {
     "rivals": ((), str),
 }
 _COLUMNS = (
-    "qps", "rival_qps", "ratio", "cpu_ratio", "ns_per_vector", "lookups_per_ns", "own_simd", "rival_simd", "recall@1",
-    "rival_recall@1", "same_ids",
+    "qps", "rival_qps", "ratio", "cpu_ratio", "ns_per_vector", "lookups_per_ns", "ceiling_share", "own_simd",
+    "rival_simd", "recall@1", "rival_recall@1", "same_ids",
 )  # fmt: skip
 
 
@@ -202,6 +202,8 @@ def _measure(session: _Session, cell: dict[str, Any]) -> dict[str, Any]:
     lookups = cell["n"] * (cell["M"] + (cell["code"] == "residual"))
     row["ns_per_vector"] = 1e9 / (row["qps"] * cell["n"])
     row["lookups_per_ns"] = row["qps"] * lookups / 1e9
+    cost = mine.lookup_cost()
+    row["ceiling_share"] = None if cost is None or keep else row["lookups_per_ns"] * cost / cell["threads"]
     rival = next(side for side in theirs if side.worker.level == row["rival_simd"])
     return row if cell["rival"] in OWN else {**row, **_found(session, cell, folder, ours, rival)}
 

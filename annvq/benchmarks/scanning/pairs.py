@@ -24,6 +24,11 @@ class Scanner(Worker):
             self.ask(do="open", folder=str(folder), index=index, n=n)
             self.held = wanted
 
+    def lookup_cost(self) -> float | None:
+        """ns per look-up of a code where nothing else is done."""
+        cost = self.ask(do="lookup_cost")["ns"]
+        return None if cost is None else float(cost)
+
 
 @dataclass(frozen=True)
 class Side:

@@ -10,7 +10,7 @@ from annvq.benchmarks.suite import Suite
 
 COLUMNS = (
     "codes", "n", "k", "queries", "rival", "annvq QPS", "rival QPS", "level", "ratio", "by CPU", "ns/vector",
-    "look-ups/ns", "recall@1, rival's", "same ids",
+    "look-ups/ns", "of ceiling", "recall@1, rival's", "same ids",
 )  # fmt: skip
 LEFT = (0, 3, 4, 7)
 
@@ -42,6 +42,7 @@ def cells(row: Row) -> list[str]:
     # Threads that wait for one another spend processor time too: it says nothing of more than one.
     measured.append(f"{row['cpu_ratio']:.2f}×" if row["threads"] == 1 and row.get("cpu_ratio") else "–")
     measured += [f"{row['ns_per_vector']:.3g}", f"{row['lookups_per_ns']:.1f}"]
+    measured.append("–" if row.get("ceiling_share") is None else f"{row['ceiling_share']:.0%}")
     recalls = [row.get(name) for name in ("recall@1", "rival_recall@1")]
     measured.append("–" if None in recalls else ", ".join(f"{r:.3f}" for r in recalls))
     return [*shape, *measured, "–" if row.get("same_ids") is None else f"{row['same_ids']:.3f}"]
@@ -55,8 +56,9 @@ def markdown(suite: Suite, rows: Sequence[Row]) -> str:
     lines += [
         "QPS: median, and the widest distance of a pair from it. Level: SIMD level where FAISS was fastest. Ratio: "
         "median of the pairs' own ratios; by CPU: of processor time, on one thread. ns/vector and look-ups/ns are "
-        "annvq's, with all that a query costs (tables, heap, call). Same ids: share of results in which both agree; "
-        "FastScan scans other codes, and a norm byte is rounded differently.",
+        "annvq's, with all that a query costs (tables, heap, call); of ceiling: the share of it that the cheapest "
+        "look-ups alone would take, from the first cache, at the level in use. Same ids: share of results in which "
+        "both agree; FastScan scans other codes, and a norm byte is rounded differently.",
         "",
         "![](report.png)",
     ]

@@ -4,6 +4,8 @@ The requests of :mod:`annvq.benchmarks.processes` are
 
 ``{"do": "open", "folder": …, "index": …, "n": …}``
     the first n codes of a folder (see :mod:`annvq.benchmarks.scanning.codes`) as this kind of index.
+``{"do": "lookup_cost"}``
+    annvq's ``ns`` per look-up of a code, nothing else done, or null.
 ``{"do": "search", "k": …, "nq": …, "single": …, "threads": …, "calls": …, "keep": …, "ids": …}``
     search ``calls`` times for the first ``nq`` queries, all at once or one by one; ``keep`` is a file of allowed ids,
     ``ids`` one to write the found to. The answer has the ``seconds`` that all calls took, by the clock, and the
@@ -133,6 +135,10 @@ def answer(engine: Engine, asked: dict[str, Any]) -> dict[str, Any]:
     """What is sent back for one request."""
     if asked["do"] == "search":
         return _search(engine, asked)
+    if asked["do"] == "lookup_cost":
+        from annvq import kernels
+
+        return {"ns": kernels.lookup_cost()}
     folder = Path(asked["folder"])
     engine.open(folder, asked["index"], asked["n"])
     engine.queries = np.load(folder / "queries.npy")

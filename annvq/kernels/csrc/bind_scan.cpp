@@ -91,6 +91,14 @@ void bind_scan(nb::module_& m) {
           arg("relabel").none(), arg("luts"), arg("bias"), arg("k"), arg("norm_levels").none(),
           arg("norms").none(), arg("norm_low"), arg("norm_step"), arg("ids").none(), arg("keep").none(),
           arg("threads"));
+    m.def("lookup_cost", [] {
+        const BlockKernels& kernels = block_kernels();
+        const FilterCosts& costs = filter_costs(kernels);
+        double least = 0;
+        for (int f = 0; f < kernels.filter_count; f++)
+            least = f ? std::min(least, costs.column[f]) : costs.column[f];
+        return least / kBlock;
+    });
     m.def("norm_bytes", &norm_bytes, arg("norms"));
 }
 

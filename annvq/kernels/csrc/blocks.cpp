@@ -9,7 +9,7 @@ namespace annvq {
 namespace {
 
 constexpr int64_t kGroup = 16;           // queries that share a pass
-constexpr int64_t kPartBytes = 1 << 21;  // of codes that are worth starting a thread for
+constexpr int64_t kPartBytes = 1 << 18;  // of codes that are worth waking a thread for
 
 std::vector<uint64_t> kept_words(const Blocks& blocks) {
     std::vector<uint64_t> words(superblocks(blocks.segment.n) * 8, 0);

@@ -3,11 +3,14 @@
 #include <atomic>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <mutex>
-#include <thread>
-#include <vector>
 
 namespace annvq {
+
+// Runs work() in the caller's thread and, as far as they are free, in `helpers` others that wait for such
+// work all the time; returns when all are done. work must not throw.
+void run_together(int helpers, const std::function<void()>& work);
 
 template <class Fn>
 void parallel_for(int64_t n, int threads, Fn&& fn) {
@@ -19,7 +22,7 @@ void parallel_for(int64_t n, int threads, Fn&& fn) {
     std::atomic<int64_t> next{0};
     std::exception_ptr error;
     std::mutex error_mutex;
-    auto work = [&] {
+    run_together(threads - 1, [&] {
         try {
             for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) fn(i);
         } catch (...) {
@@ -27,12 +30,7 @@ void parallel_for(int64_t n, int threads, Fn&& fn) {
             if (!error) error = std::current_exception();
             next.store(n, std::memory_order_relaxed);
         }
-    };
-    std::vector<std::thread> pool;
-    pool.reserve(threads - 1);
-    for (int t = 1; t < threads; t++) pool.emplace_back(work);
-    work();
-    for (auto& t : pool) t.join();
+    });
     if (error) std::rethrow_exception(error);
 }
 
