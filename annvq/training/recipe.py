@@ -16,7 +16,6 @@ from annvq.training.parts import Alternate, BestOf, FreeNorm, Refit
 from annvq.training.replacement import Replacement
 from annvq.training.trainer import Trainer, TrainerPart
 
-
 SMALL_DIM = 512
 """Up to so many dimensions PyTorch works on one thread while a recipe runs: its operations on a batch are so short that
 threads spend more time waiting for one another, ten times as much where other processes want the cores too. What takes
@@ -71,6 +70,8 @@ class Recipe:
 GRADED = 20.0
 """Where residual codebooks are graded more than this from coarse to fine, additive ones from scratch are hopeless: on
 image patches (70 and more). On SIFT descriptors (3) and correlated normal vectors (5) they are better, or may be."""
+
+
 @contextmanager
 def _torch_threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
