@@ -87,6 +87,28 @@ def test_an_index_stores_no_norm_and_scores_by_offsets(fitted, tmp_path):
     np.testing.assert_array_equal(loaded.quantizer.encode(x), codes)
 
 
+def test_lists_of_vectors_store_no_norm_and_lists_of_residuals_do(fitted):
+    x, queries = uneven(600, seed=6), uneven(5, seed=7)
+    flat = annvq.FlatIndex(fitted).add(x).search(queries, 50)
+    lists = annvq.IVFIndex(fitted, nlist=4, residual=False).fit(x).add(x)
+    assert lists.bits_per_vector == 15
+    for a, b in zip(lists.search(queries, 50, nprobe=4), flat, strict=True):
+        np.testing.assert_array_equal(a, b)
+    residuals = annvq.IVFIndex(fitted, nlist=4, residual=True, norm="float32").fit(x).add(x)
+    distances, ids = residuals.search(queries, 10, nprobe=4)
+    rows = residuals.reconstruct(ids.ravel()).reshape(5, 10, -1)
+    np.testing.assert_allclose(distances, squared(queries[:, None] - rows), rtol=1e-3, atol=0.1)
+
+
+def test_faiss_gives_the_same_distances(fitted):
+    pytest.importorskip("faiss")
+    x, queries = uneven(300, seed=8), uneven(5, seed=9)
+    for index in (annvq.FlatIndex(fitted), annvq.IVFIndex(fitted, nlist=2, residual=False, nprobe=2).fit(x)):
+        index.add(x)
+        theirs, _ = annvq.to_faiss(index).search(queries, 10)
+        np.testing.assert_allclose(theirs, index.search(queries, 10)[0], rtol=1e-3, atol=0.1)
+
+
 def test_recall_does_not_collapse_without_stored_norms(fitted):
     x, queries = uneven(1500, seed=4), uneven(100, seed=5)
     true = (squared(queries)[:, None] - 2 * queries @ x.T + squared(x)).argsort(1)[:, :10]

@@ -113,12 +113,14 @@ def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> Code:
     ``steps`` and ``effort`` (see :func:`bounded`).
     """
     check_options(f"annvq.{name}", options, ("nbits", "norm", *_PASSED, *_BOUNDS))
-    needs_norm = pays_norm(name, budget.metric) and not options.get("norm_free", False)
+    pays = pays_norm(name, budget.metric)
+    needs_norm = pays and not options.get("norm_free", False)
     norm = options.get("norm", "auto")
     charged = NORM_BITS["uint8" if needs_norm else None] if norm == "auto" else NORM_BITS[norm]
     whole = budget.dim if name.endswith("product") else 1
     nbits = split_bits(budget.bits - charged, options.get("nbits", 8), whole)
-    extra = {option: options[option] for option in _PASSED if option in options}
+    # Where no code needs a norm there is none to be free of.
+    extra = {option: options[option] for option in _PASSED if option in options and (pays or option != "norm_free")}
     quantizer = make_quantizer(
         name, dim=budget.dim, M=len(nbits), nbits=nbits[0] if len(set(nbits)) == 1 else nbits, **extra
     )
