@@ -24,12 +24,14 @@ I64: TypeAlias = npt.NDArray[np.int64]
 T = TypeVar("T", np.ndarray, Tensor)
 
 VECTOR_DTYPES = ("float32", "float64", "float16", "uint8", "int8")
+_NAMES = {np.dtype(name): name for name in VECTOR_DTYPES}  # NumPy makes a name anew whenever it is asked for
 CHUNK_BYTES = 1 << 26
 
 
 def dtype_name(x: Array) -> str:
     """``"float32"`` for ``np.float32``, ``torch.float32`` and the float32 of other array libraries."""
-    return str(x.dtype).rpartition(".")[2]
+    known = _NAMES.get(x.dtype) if isinstance(x, np.ndarray) else None
+    return known or str(x.dtype).rpartition(".")[2]
 
 
 def host_array(x: Array) -> Any:
@@ -89,8 +91,9 @@ def rows_to_numpy(x: Array, start: int, stop: int, name: str = "x") -> F32:
         ValueError: NaN or infinity among them, or float64 values beyond float32.
     """
     part = host_array(x[start:stop, :])
-    with np.errstate(over="ignore"):
-        part = np.ascontiguousarray(part, dtype=np.float32)
+    if type(part) is not np.ndarray or part.dtype != np.float32 or not part.flags.c_contiguous:
+        with np.errstate(over="ignore"):
+            part = np.ascontiguousarray(part, dtype=np.float32)
     require_finite(part, name, start)
     return part
 
