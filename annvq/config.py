@@ -3,9 +3,14 @@
 import os
 import platform
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 
 _threads: int | None = None
+_lock = threading.Lock()
+_single, _torch_threads = 0, 1  # blocks of one_torch_thread under way; PyTorch's threads before the first
 
 _LIBRARIES = ("numpy", "torch", "faiss-cpu", "h5py", "scikit-learn", "safetensors", "tqdm")
 
@@ -35,6 +40,27 @@ def set_num_threads(n: int) -> None:
     import torch
 
     torch.set_num_threads(n)
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Let PyTorch use one thread for a while, in the whole process; blocks that overlap, in several threads, end with
+    the last of them."""
+    global _single, _torch_threads
+    import torch
+
+    with _lock:
+        if not _single:
+            _torch_threads = torch.get_num_threads()
+            torch.set_num_threads(1)
+        _single += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _single -= 1
+            if not _single:
+                torch.set_num_threads(_torch_threads)
 
 
 def cpu_name() -> str:

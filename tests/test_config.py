@@ -1,6 +1,7 @@
 """Facts of the installation, and the number of threads."""
 
 import pytest
+import torch
 
 import annvq
 from annvq import config
@@ -26,3 +27,19 @@ def test_bad_thread_counts_change_nothing(n):
     with pytest.raises(ValueError, match="n must be a positive integer"):
         config.set_num_threads(n)
     assert config.get_num_threads() == before
+
+
+def test_one_torch_thread_ends_with_the_last_of_the_blocks_that_overlap():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        first, second = config.one_torch_thread(), config.one_torch_thread()
+        first.__enter__()
+        second.__enter__()
+        assert torch.get_num_threads() == 1
+        first.__exit__(None, None, None)
+        assert torch.get_num_threads() == 1
+        second.__exit__(None, None, None)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

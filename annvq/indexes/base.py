@@ -308,7 +308,9 @@ def check_search(index: Index, queries: Array, k: int) -> tuple[F32, int]:
 class PreparedFilter(PreparedAllowed):
     """A filter for many searches: which rows it allows is found by the first, and again after an index has changed.
 
-    One query at a time that allows one id in a hundred of a million is then answered many times as fast.
+    One query at a time that allows one id in a hundred of a million is then answered many times as fast. Meant for one
+    index: used on several in turn, it finds the rows each time. It holds on to the index's memory as it was when last
+    searched, and may be used by several threads.
 
     Args:
         filter: a bitmap or a list of ids, see :data:`Filter`; copied.

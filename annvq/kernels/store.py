@@ -48,6 +48,9 @@ class PreparedAllowed:
         self.allowed.flags.writeable = False
         self.native = _native.PreparedFilter(*_split(self.allowed))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.allowed,)  # a copy finds the rows anew
+
 
 def _split(allowed: "Allowed | None") -> tuple[U8 | None, I64 | None]:
     """A bitmap or a list, the other one None."""

@@ -1,13 +1,14 @@
 """Recipes: how a quantizer learns, as a sequence of parts that can be recombined."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 
 from annvq.arrays import Array, positive_int
+from annvq.config import one_torch_thread
 from annvq.quantizers.base import Quantizer
 from annvq.training.alternating import Alternation
 from annvq.training.data import TrainingData, prepare
@@ -58,7 +59,7 @@ class Recipe:
         # Estimators and parts may draw from torch's own generator: from the seed here, and no caller's stream moves.
         device = quantizer.fitted.device
         generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-        with generators, _torch_threads(1 if quantizer.dim <= SMALL_DIM else torch.get_num_threads()):
+        with generators, one_torch_thread() if quantizer.dim <= SMALL_DIM else nullcontext():
             torch.manual_seed(seed)
             for part in self.parts:
                 part(quantizer, data)
@@ -70,16 +71,6 @@ class Recipe:
 GRADED = 20.0
 """Where residual codebooks are graded more than this from coarse to fine, additive ones from scratch are hopeless: on
 image patches (70 and more). On SIFT descriptors (3) and correlated normal vectors (5) they are better, or may be."""
-
-
-@contextmanager
-def _torch_threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 WARM = Alternation(iterations=12, rounds=2, temperature=0.4)

@@ -1,5 +1,10 @@
 """A filter that is resolved once and used with several indexes."""
 
+import copy
+import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -45,3 +50,31 @@ def test_keeps_what_it_was_given():
 def test_refuses_what_cannot_be_prepared(filter, error):
     with pytest.raises(error, match="filter must"):
         annvq.PreparedFilter(filter)
+
+
+def test_copies_allow_the_same(indexes):
+    x, (flat, *_) = indexes
+    prepared = annvq.PreparedFilter(np.arange(0, 2000, 3))
+    for twin in (copy.deepcopy(prepared), pickle.loads(pickle.dumps(prepared))):
+        assert type(twin) is annvq.PreparedFilter
+        np.testing.assert_array_equal(flat.search(x[:3], 5, filter=twin)[1], flat.search(x[:3], 5, filter=prepared)[1])
+
+
+def test_a_search_keeps_the_rows_that_it_began_with():
+    rng = np.random.default_rng(0)
+    quantizer = annvq.ProductVQ(8, 8, 8).set_codebooks(rng.normal(size=(8, 256, 1)).astype(np.float32))
+    n, queries = 400_000, rng.normal(size=(8000, 8)).astype(np.float32)
+    big = annvq.FlatIndex(quantizer).add(rng.normal(size=(n, 8)).astype(np.float32))
+    small = annvq.FlatIndex(quantizer).add(queries[:100])
+    prepared = annvq.PreparedFilter(np.arange(n) % 2 == 1)
+    expected = big.search(queries, 10, filter=prepared)
+    with ThreadPoolExecutor(1) as pool:
+        searching = pool.submit(big.search, queries, 10, filter=prepared)
+        time.sleep(0.02)
+        big.remove(np.arange(0, n, 2))  # what is left moves together
+        small.search(queries[:1], 3, filter=prepared)  # the filter looks at another index
+        overwritten = [np.full(n, 7, np.uint8) for _ in range(20)]
+        found = searching.result()
+    del overwritten
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -34,6 +34,7 @@ KINDS = {
     "close": lambda x, rng: 100 + x / 1000,
     "long": lambda x, rng: x * rng.lognormal(0, 4, size=(len(x), 1)),
     "huge": lambda x, rng: x * 1e17,
+    "tiny": lambda x, rng: x * 1e-21,  # squares underflow
     "equal": lambda x, rng: np.ones_like(x),
 }
 

@@ -124,7 +124,8 @@ CoarseSearch::CoarseSearch(const float* centroids, int32_t nlist, int32_t dim)
     : books_(product_books(centroids, &nlist, 1, dim)) {
     if (nlist < kLeastForBytes || dim > (1 << 16)) return;
     bytes_ = byte_centroids(centroids, nlist, dim);
-    has_bytes_ = bytes_.widest < 1e15;
+    // Bounds count relative roundings: squares must neither overflow nor be lost to underflow.
+    has_bytes_ = bytes_.widest > 1e-12 && bytes_.widest < 1e15;
 }
 
 void CoarseSearch::probe(const float* queries, int64_t nq, int64_t nprobe, bool squared, int32_t* lists,

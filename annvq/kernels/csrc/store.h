@@ -85,7 +85,7 @@ struct Allowed {
 // Which rows of each piece an allow-list names: [list][piece] -> rows.
 using NamedRows = std::vector<std::vector<std::vector<int64_t>>>;
 
-struct SegmentList;
+struct Resolved;  // what a filter leaves of a snapshot; store_filter.h
 
 // A filter whose rows are found once, and anew only after the store has changed. It keeps the snapshot that
 // it was last used with, and copies of rows where it allows few.
@@ -103,8 +103,7 @@ class PreparedFilter {
     std::vector<int64_t> ids_;
     bool listed_;
     std::mutex resolving_;
-    std::shared_ptr<const Snapshot> seen_;
-    std::shared_ptr<const std::vector<SegmentList>> lists_;
+    std::shared_ptr<const Resolved> found_;
 };
 
 struct SearchArguments {
@@ -188,9 +187,9 @@ class CodeStore {
     void map_rows(const List& list, size_t piece, int64_t row);
     void rewrite_edited(Draft& draft);
     void rewrite(Draft& draft, int32_t list, bool all);
-    std::shared_ptr<const Snapshot> resolve(const Allowed& allowed, const std::vector<int64_t>& asked,
-                                            int threads, std::vector<SegmentList>* lists);
-    std::shared_ptr<const std::vector<SegmentList>> resolve(PreparedFilter& filter, int threads);
+    std::shared_ptr<const Resolved> resolve(const Allowed& allowed, const std::vector<int64_t>& asked,
+                                            int threads);
+    std::shared_ptr<const Resolved> resolve(PreparedFilter& filter, int threads);
     std::shared_ptr<const Snapshot> name_rows(const Allowed& allowed, NamedRows* named);
 
     StoreShape shape_;

@@ -15,6 +15,12 @@ struct SegmentList {
     int64_t blocks = 0;
 };
 
+// What a filter leaves of a snapshot, and the snapshot, in whose memory the segments lie.
+struct Resolved {
+    std::shared_ptr<const Snapshot> snapshot;
+    std::vector<SegmentList> lists;
+};
+
 // Segments of the lists that `asked` queries each will scan (0: left empty). With a filter, masks; or, where
 // that costs less, copies of the few rows allowed. copy_cost: what copying a row costs, in scans of it.
 // lasting: the filter's bitmap outlives the segments, which may then refer to it.

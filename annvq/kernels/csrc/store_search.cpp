@@ -262,10 +262,9 @@ std::shared_ptr<const Snapshot> CodeStore::name_rows(const Allowed& allowed, Nam
     return s;
 }
 
-// The segments that a filter leaves of the snapshot that is current now; returns the snapshot, which holds
-// their memory.
-std::shared_ptr<const Snapshot> CodeStore::resolve(const Allowed& filter, const std::vector<int64_t>& asked,
-                                                   int threads, std::vector<SegmentList>* lists) {
+// What a filter leaves of the snapshot that is current now.
+std::shared_ptr<const Resolved> CodeStore::resolve(const Allowed& filter, const std::vector<int64_t>& asked,
+                                                   int threads) {
     auto s = snapshot();
     Allowed allowed = filter;
     std::vector<uint8_t> bitmap;
@@ -284,9 +283,9 @@ std::shared_ptr<const Snapshot> CodeStore::resolve(const Allowed& filter, const 
     // A row costs about as much to copy as fifty do to filter; wide codes are scored row by row.
     const double copy_cost = shape_.wide ? 1 : 50;
     const bool lasting = allowed.bitmap == filter.bitmap;  // else the bitmap ends with this call
-    *lists =
+    auto lists =
         segments_of(*s, *this, asked, allowed, allowed.ids ? &named : nullptr, copy_cost, lasting, threads);
-    return s;
+    return std::make_shared<const Resolved>(Resolved{std::move(s), std::move(lists)});
 }
 
 Allowed PreparedFilter::allowed() const {
@@ -296,36 +295,26 @@ Allowed PreparedFilter::allowed() const {
     return {bits, static_cast<int64_t>(bitmap_.size()), nullptr, 0};
 }
 
-// Rows are found in all lists, as for queries enough to make up for it.
-std::shared_ptr<const std::vector<SegmentList>> CodeStore::resolve(PreparedFilter& filter, int threads) {
+// Rows are found in all lists, as for queries enough to make up for it. Whoever searches holds what is
+// returned: another search may make the filter forget it.
+std::shared_ptr<const Resolved> CodeStore::resolve(PreparedFilter& filter, int threads) {
     constexpr int64_t queries = 10;  // so rows are copied where at most a sixth are allowed
     std::lock_guard<std::mutex> lock(filter.resolving_);
-    if (filter.seen_ != snapshot()) {
-        auto lists = std::make_shared<std::vector<SegmentList>>();
-        filter.seen_ =
-            resolve(filter.allowed(), std::vector<int64_t>(shape_.lists, queries), threads, lists.get());
-        filter.lists_ = lists;
-    }
-    return filter.lists_;
+    if (!filter.found_ || filter.found_->snapshot != snapshot())
+        filter.found_ = resolve(filter.allowed(), std::vector<int64_t>(shape_.lists, queries), threads);
+    return filter.found_;
 }
 
 void CodeStore::search(const SearchArguments& a, float* distances, int64_t* found) {
     require_finite_biases(a.bias, a.nq);
     if (a.probe_bias) require_finite_biases(a.probe_bias, a.nq * a.P);
     const std::vector<int64_t> asked = asked_of(a, shape_.lists);
-    std::shared_ptr<const Snapshot> s;
-    std::shared_ptr<const std::vector<SegmentList>> lists;
-    if (a.prepared) {
-        lists = resolve(*a.prepared, a.threads);
-    } else {
-        auto own = std::make_shared<std::vector<SegmentList>>();
-        s = resolve(a.allowed, asked, a.threads, own.get());
-        lists = own;
-    }
+    const auto found_rows =
+        a.prepared ? resolve(*a.prepared, a.threads) : resolve(a.allowed, asked, a.threads);
     if (shape_.wide)
-        Search<WideQuery>(*this, a, *lists).run(distances, found);
+        Search<WideQuery>(*this, a, found_rows->lists).run(distances, found);
     else
-        Search<Query>(*this, a, *lists).run(distances, found);
+        Search<Query>(*this, a, found_rows->lists).run(distances, found);
 }
 
 }  // namespace annvq
