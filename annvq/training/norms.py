@@ -128,7 +128,9 @@ class NormFree:
         # Codes with hardly any error would have their norms decide everything.
         least = 0.01 * float(np.square(x - x.mean(0)).sum(1, dtype=np.float64).mean())
         scale = max(float(np.median(error)), least) or 1.0
-        return cls(x, plain, entries, sizes, own, NORM_FREE_WEIGHT / scale)
+        # Quantizers keep it as float32, which it exceeds where vectors are tiny.
+        weight = min(NORM_FREE_WEIGHT / scale, float(np.finfo(np.float32).max))
+        return cls(x, plain, entries, sizes, own, weight)
 
     def settle(self, rounds: int) -> None:
         """Learn the offsets, ``rounds`` times with codes chosen by those before; codebooks stay."""

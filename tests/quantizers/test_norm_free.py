@@ -167,6 +167,18 @@ def test_exact_codes_and_large_units_keep_weights_finite():
         np.testing.assert_allclose(q.decode(q.encode(x * np.float32(factor))), x * np.float32(factor), rtol=0.05)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("factor", [1e-20, 1e15])
+def test_where_squares_leave_the_range_of_float32_codes_still_fit(kind, factor):
+    x = np.random.default_rng(0).standard_normal((500, 8)).astype(np.float32) * np.float32(factor)
+    q = annvq.make(kind, dim=8, M=2, nbits=4, norm_free=True).fit(x, recipe=QUICK)
+    assert 0 < float(q.norm_weight) < np.inf
+    assert np.isfinite(q.norm_offsets.numpy()).all()
+    codes = q.encode(x)
+    assert squared(q.decode(codes) - x).sum() < 0.6 * squared(x).sum()
+    assert np.isfinite(annvq.FlatIndex(q).add(x).search(x[:5], 3)[0]).all()
+
+
 def test_codebooks_too_large_for_a_gram_matrix_fall_back(monkeypatch):
     monkeypatch.setattr(AdditiveEncoder, "has_gram", property(lambda self: False))
     x = uneven(300)
