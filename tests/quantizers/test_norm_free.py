@@ -12,7 +12,7 @@ from annvq.errors import NotFittedError
 from annvq.kernels.encode import AdditiveEncoder
 from annvq.quantizers import LinearMap, Rotation, Transformed
 from annvq.training import KMeans, Recipe
-from annvq.training.norms import NormFree
+from annvq.training.norms import NormFree, expected_offsets
 from annvq.training.parts import FreeNorm
 
 KINDS = ("residual", "additive")
@@ -165,6 +165,34 @@ def test_exact_codes_and_large_units_keep_weights_finite():
         q = annvq.ResidualVQ(12, 2, 3, norm_free=True).fit(x * np.float32(factor), recipe=QUICK)
         assert 0 < float(q.norm_weight) < np.inf
         np.testing.assert_allclose(q.decode(q.encode(x * np.float32(factor))), x * np.float32(factor), rtol=0.05)
+
+
+def test_codes_do_not_depend_on_where_the_data_lie():
+    x = np.random.default_rng(0).standard_normal((2000, 8)).astype(np.float32)
+    books = annvq.ResidualVQ(8, 3, 4).fit(x, recipe=Recipe((KMeans(5),))).codebooks_copy().reshape(3, 16, 8)
+    found = []
+    for offset in (0, 64, 256):
+        moved = books + np.float32([offset, 0, 0])[:, None, None]
+        q = annvq.ResidualVQ(8, 3, 4, norm_free=True).set_codebooks(moved).fit_norms(x + np.float32(offset))
+        codes = q.encode(x + np.float32(offset))
+        missed = q.offset_norms(codes) - squared(q.decode(codes))
+        found.append((squared(q.decode(codes) - np.float32(offset) - x).mean(), np.abs(missed).mean()))
+    error, miss = np.array(found).T
+    np.testing.assert_allclose(error, error[0], rtol=0.02)
+    np.testing.assert_allclose(miss, miss[0], rtol=0.2)
+
+
+def test_offsets_start_at_what_independent_codebooks_lead_one_to_expect():
+    rng = np.random.default_rng(1)
+    sizes = (3, 5, 2)
+    entries = (rng.normal(size=(10, 4)) + 20).astype(np.float32)
+    every = np.array(list(itertools.product(*map(range, sizes))))  # each entry with all others: independent
+    decoded = entries[every[:, 0]] + entries[3 + every[:, 1]] + entries[8 + every[:, 2]]
+    norms, offsets, first = squared(decoded), expected_offsets(every, entries, sizes), (0, 3, 8)
+    for m, size in enumerate(sizes):
+        means = np.array([norms[every[:, m] == k].mean() for k in range(size)])
+        own = offsets[first[m] : first[m] + size]
+        np.testing.assert_allclose(own - own[0], means - means[0], rtol=1e-4, atol=0.01)
 
 
 @pytest.mark.parametrize("kind", KINDS)
