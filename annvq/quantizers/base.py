@@ -216,7 +216,7 @@ class Quantizer(nn.Module, ABC):
 
         Raises:
             NotFittedError: before ``fit``, or where no norm byte was learned.
-            TypeError, ValueError: as :meth:`encode`.
+            TypeError, ValueError: as :meth:`encode`; or these codes have no norm byte (product codes, norm-free codes).
         """
         self.require_fitted("encode_with_norm")
         check_vectors(x, self.dim, "x")
@@ -385,6 +385,9 @@ def from_stored(
         # Norm levels are NaN until they are learned; whoever needs them asks.
         if a.dtype.kind == "f" and name.split(".")[-1] != "norm_levels" and not np.isfinite(a).all():
             raise FormatError(f"{where} is corrupt: quantizer tensor {name} holds NaN or infinity")
+        # Zero is that of codes whose norms were never learned.
+        if name.split(".")[-1] == "norm_weight" and float(a) < 0:
+            raise FormatError(f"{where} is corrupt: quantizer tensor {name} is negative ({float(a):.3g})")
     quantizer.load_state_dict({k: torch.from_numpy(np.array(a)) for k, a in tensors.items()}, assign=True)
     return quantizer.eval()
 
@@ -615,8 +618,13 @@ class TableQuantizer(Quantizer):
         """How one byte stands for ‖x̂‖² (``norm="uint8"``).
 
         Raises:
+            ValueError: these codes have none, as they need no norm (product codes, norm-free codes).
             NotFittedError: it was never learned (``fit`` or ``fit_norms``).
         """
+        if not self.needs_norm:
+            raise ValueError(
+                "product codes and norm-free codes have no norm byte: use encode(x), and norm=None in indexes"
+            )
         if not self.has_norm_levels:
             raise NotFittedError('norm="uint8" needs learned norm levels: call fit(x) or fit_norms(x) first')
         weighed = bool(self.weighs_norm)

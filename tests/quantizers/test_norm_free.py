@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import annvq
-from annvq.errors import NotFittedError
+from annvq.errors import FormatError, NotFittedError
 from annvq.kernels.encode import AdditiveEncoder
 from annvq.quantizers import LinearMap, Rotation, Transformed
+from annvq.quantizers.base import from_stored
 from annvq.training import KMeans, Recipe
 from annvq.training.norms import NormFree, expected_offsets
 from annvq.training.parts import FreeNorm
@@ -157,6 +158,21 @@ def test_errors_name_what_is_missing():
     assert free.encode(x).shape == (200, 2)
     with pytest.raises(ValueError, match="at least one row"):
         free.fit_norms(x[:0])
+    for call in (free.encode_with_norm, lambda x: free.norm_byte):
+        with pytest.raises(ValueError, match="have no norm byte") as refused:
+            call(x)
+        assert not isinstance(refused.value, NotFittedError)
+    with pytest.raises(ValueError, match="norm_free=True"):
+        plain.fit(x).offset_norms(plain.encode(x))
+
+
+def test_a_file_with_a_negative_weight_is_refused_and_one_without_offsets_is_not(fitted):
+    config, tensors = fitted.to_stored()
+    with pytest.raises(FormatError, match="norm_weight is negative"):
+        from_stored(config, tensors | {"norm_weight": np.array(-1e-30, np.float32)})
+    unlearned = from_stored(config, tensors | {"norm_weight": np.array(0, np.float32)})
+    with pytest.raises(NotFittedError, match="fit_norms"):
+        unlearned.encode(uneven(5))
 
 
 def test_exact_codes_and_large_units_keep_weights_finite():
