@@ -591,7 +591,7 @@ class TableQuantizer(Quantizer):
         Args:
             x: (n, d) vectors, n at least 1; at most 100,000 of them are used, a seeded sample.
         """
-        from annvq.training.norms import fit_norm_byte
+        from annvq.training.norms import expected_offsets, fit_norm_byte
 
         self.require_fitted("fit_norms")
         check_vectors(x, self.dim, "x")
@@ -603,11 +603,10 @@ class TableQuantizer(Quantizer):
         rows = np.sort(np.random.default_rng(seed).permutation(n)[:NORM_ROWS])
         sample = to_numpy(x if len(rows) == n else x[rows], self.dim)
         codes = self.encode(sample)
-        entries = self._entries().astype(np.float64)
-        own = np.einsum("ij,ij->i", entries, entries).astype(np.float32)
+        start = expected_offsets(codes, self._whole_entries(), self.sizes)
         norms = self.norms(codes)
         code_error = np.square(sample - self.decode(codes), dtype=np.float64).sum(1)
-        learned = fit_norm_byte(codes, norms, self.sizes, start=own, code_error=code_error)
+        learned = fit_norm_byte(codes, norms, self.sizes, start=start, code_error=code_error)
         self.norm_levels.copy_(torch.from_numpy(learned.levels))
         self.norm_offsets.copy_(torch.from_numpy(learned.offsets))
         self.weighs_norm.fill_(learned.weighed)

@@ -36,7 +36,7 @@ def fit_norm_byte(
         codes: (n, M) integers, n at least 1.
         values: (n,) finite float32, such as ‖x̂‖².
         sizes: entries of each codebook.
-        start: (ΣK,) offsets that rarely seen entries keep, such as ‖c‖²; default zero.
+        start: (ΣK,) offsets that rarely seen entries keep, such as ``expected_offsets``; default zero.
         code_error: (n,) squared errors of the codes. Both are errors of a squared distance: where the byte's is the
             smaller by far, codes need not mind it (``weighed``).
     """
