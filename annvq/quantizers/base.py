@@ -216,7 +216,7 @@ class Quantizer(nn.Module, ABC):
 
         Raises:
             NotFittedError: before ``fit``, or where no norm byte was learned.
-            TypeError, ValueError: as :meth:`encode`.
+            TypeError, ValueError: as :meth:`encode`; or these codes have no norm byte (product codes, norm-free codes).
         """
         self.require_fitted("encode_with_norm")
         check_vectors(x, self.dim, "x")
@@ -385,6 +385,9 @@ def from_stored(
         # Norm levels are NaN until they are learned; whoever needs them asks.
         if a.dtype.kind == "f" and name.split(".")[-1] != "norm_levels" and not np.isfinite(a).all():
             raise FormatError(f"{where} is corrupt: quantizer tensor {name} holds NaN or infinity")
+        # Zero is that of codes whose norms were never learned.
+        if name.split(".")[-1] == "norm_weight" and float(a) < 0:
+            raise FormatError(f"{where} is corrupt: quantizer tensor {name} is negative ({float(a):.3g})")
     quantizer.load_state_dict({k: torch.from_numpy(np.array(a)) for k, a in tensors.items()}, assign=True)
     return quantizer.eval()
 
@@ -588,7 +591,7 @@ class TableQuantizer(Quantizer):
         Args:
             x: (n, d) vectors, n at least 1; at most 100,000 of them are used, a seeded sample.
         """
-        from annvq.training.norms import fit_norm_byte
+        from annvq.training.norms import expected_offsets, fit_norm_byte
 
         self.require_fitted("fit_norms")
         check_vectors(x, self.dim, "x")
@@ -600,11 +603,10 @@ class TableQuantizer(Quantizer):
         rows = np.sort(np.random.default_rng(seed).permutation(n)[:NORM_ROWS])
         sample = to_numpy(x if len(rows) == n else x[rows], self.dim)
         codes = self.encode(sample)
-        entries = self._entries().astype(np.float64)
-        own = np.einsum("ij,ij->i", entries, entries).astype(np.float32)
+        start = expected_offsets(codes, self._whole_entries(), self.sizes)
         norms = self.norms(codes)
         code_error = np.square(sample - self.decode(codes), dtype=np.float64).sum(1)
-        learned = fit_norm_byte(codes, norms, self.sizes, start=own, code_error=code_error)
+        learned = fit_norm_byte(codes, norms, self.sizes, start=start, code_error=code_error)
         self.norm_levels.copy_(torch.from_numpy(learned.levels))
         self.norm_offsets.copy_(torch.from_numpy(learned.offsets))
         self.weighs_norm.fill_(learned.weighed)
@@ -615,8 +617,13 @@ class TableQuantizer(Quantizer):
         """How one byte stands for ‖x̂‖² (``norm="uint8"``).
 
         Raises:
+            ValueError: these codes have none, as they need no norm (product codes, norm-free codes).
             NotFittedError: it was never learned (``fit`` or ``fit_norms``).
         """
+        if not self.needs_norm:
+            raise ValueError(
+                "product codes and norm-free codes have no norm byte: use encode(x), and norm=None in indexes"
+            )
         if not self.has_norm_levels:
             raise NotFittedError('norm="uint8" needs learned norm levels: call fit(x) or fit_norms(x) first')
         weighed = bool(self.weighs_norm)

@@ -63,7 +63,7 @@ class SumQuantizer(TableQuantizer):
         return {**super().config, "beam": self.beam, **own}
 
     def with_norm(self) -> Self:
-        """An unfitted twin whose codes need their norm stored."""
+        """A twin whose codes need their norm stored: unfitted, it does not get these codebooks."""
         config = {name: value for name, value in self.config.items() if name != "norm_free"}
         return type(self)(**config, estimator=self.estimator)
 
@@ -145,7 +145,15 @@ class SumQuantizer(TableQuantizer):
         return luts, bias
 
     def offset_norms(self, codes: Array) -> F32:
-        """What stands for ‖x̂‖² in the tables of norm-free codes, (n,)."""
+        """What stands for ‖x̂‖² in the tables of norm-free codes, (n,) float32.
+
+        Raises:
+            NotFittedError: before ``fit``, or offsets were never learned (``fit`` or ``fit_norms``).
+            ValueError: the quantizer is not ``norm_free``; codes of the wrong shape, or out of range.
+            TypeError: codes of the wrong kind or dtype.
+        """
+        if not self.norm_free:
+            raise ValueError("offset_norms is for norm_free=True; norms(codes) gives the norms of other codes")
         self._require_offsets("offset_norms")
         return self._offset_sums.explained(self.check_codes(codes)).astype(np.float32)
 

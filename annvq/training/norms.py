@@ -36,7 +36,7 @@ def fit_norm_byte(
         codes: (n, M) integers, n at least 1.
         values: (n,) finite float32, such as ‖x̂‖².
         sizes: entries of each codebook.
-        start: (ΣK,) offsets that rarely seen entries keep, such as ‖c‖²; default zero.
+        start: (ΣK,) offsets that rarely seen entries keep, such as ``expected_offsets``; default zero.
         code_error: (n,) squared errors of the codes. Both are errors of a squared distance: where the byte's is the
             smaller by far, codes need not mind it (``weighed``).
     """
@@ -60,6 +60,20 @@ def _main_effects(codes: npt.NDArray[Any], values: F32, sizes: Sequence[int], st
     drawn = start.copy()
     drawn[: sizes[0]] += np.float32((values - NormByte(tuple(sizes), start, start).explained(codes)).mean())
     return least_squares_entries(values[:, None], codes, drawn[:, None], sizes, regularisation=1.0)[:, 0]
+
+
+def expected_offsets(codes: npt.NDArray[Any], entries: F32, sizes: Sequence[int]) -> F32:
+    """Offsets (ΣK,) if codebooks were independent: ‖c‖² and twice ⟨c, the sum of the other codebooks' means⟩.
+
+    ‖c‖² alone would do at the origin, where means are zero. Up to a constant these are what it becomes when the data
+    are moved, so that what is drawn towards them does not depend on where the data lie.
+    """
+    books = np.split(entries.astype(np.float64), np.cumsum(sizes)[:-1])
+    used = [np.bincount(codes[:, m], minlength=size) / len(codes) for m, size in enumerate(sizes)]
+    means = [share @ book for share, book in zip(used, books, strict=True)]
+    total = np.sum(means, axis=0)
+    offsets = [np.square(book).sum(1) + 2 * book @ (total - mean) for book, mean in zip(books, means, strict=True)]
+    return np.concatenate(offsets).astype(np.float32)
 
 
 def _with_levels(codes: npt.NDArray[Any], values: F32, sizes: Sequence[int], offsets: F32) -> tuple[float, NormByte]:
@@ -123,12 +137,13 @@ class NormFree:
     @classmethod
     def of(cls, x: F32, plain: npt.NDArray[Any], entries: F32, sizes: Sequence[int]) -> "NormFree":
         """From codebooks learned for their own sake and codes by them."""
-        own = np.einsum("ij,ij->i", entries, entries, dtype=np.float64).astype(np.float32)
         error = np.square(x - decode_additive(plain, entries, sizes)).sum(1)
         # Codes with hardly any error would have their norms decide everything.
         least = 0.01 * float(np.square(x - x.mean(0)).sum(1, dtype=np.float64).mean())
         scale = max(float(np.median(error)), least) or 1.0
-        return cls(x, plain, entries, sizes, own, NORM_FREE_WEIGHT / scale)
+        # Quantizers keep it as float32, which it exceeds where vectors are tiny.
+        weight = min(NORM_FREE_WEIGHT / scale, float(np.finfo(np.float32).max))
+        return cls(x, plain, entries, sizes, expected_offsets(plain, entries, sizes), weight)
 
     def settle(self, rounds: int) -> None:
         """Learn the offsets, ``rounds`` times with codes chosen by those before; codebooks stay."""

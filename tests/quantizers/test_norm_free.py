@@ -8,11 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import annvq
-from annvq.errors import NotFittedError
+from annvq.errors import FormatError, NotFittedError
 from annvq.kernels.encode import AdditiveEncoder
 from annvq.quantizers import LinearMap, Rotation, Transformed
+from annvq.quantizers.base import from_stored
 from annvq.training import KMeans, Recipe
-from annvq.training.norms import NormFree
+from annvq.training.norms import NormFree, expected_offsets
 from annvq.training.parts import FreeNorm
 
 KINDS = ("residual", "additive")
@@ -157,6 +158,21 @@ def test_errors_name_what_is_missing():
     assert free.encode(x).shape == (200, 2)
     with pytest.raises(ValueError, match="at least one row"):
         free.fit_norms(x[:0])
+    for call in (free.encode_with_norm, lambda x: free.norm_byte):
+        with pytest.raises(ValueError, match="have no norm byte") as refused:
+            call(x)
+        assert not isinstance(refused.value, NotFittedError)
+    with pytest.raises(ValueError, match="norm_free=True"):
+        plain.fit(x).offset_norms(plain.encode(x))
+
+
+def test_a_file_with_a_negative_weight_is_refused_and_one_without_offsets_is_not(fitted):
+    config, tensors = fitted.to_stored()
+    with pytest.raises(FormatError, match="norm_weight is negative"):
+        from_stored(config, tensors | {"norm_weight": np.array(-1e-30, np.float32)})
+    unlearned = from_stored(config, tensors | {"norm_weight": np.array(0, np.float32)})
+    with pytest.raises(NotFittedError, match="fit_norms"):
+        unlearned.encode(uneven(5))
 
 
 def test_exact_codes_and_large_units_keep_weights_finite():
@@ -165,6 +181,46 @@ def test_exact_codes_and_large_units_keep_weights_finite():
         q = annvq.ResidualVQ(12, 2, 3, norm_free=True).fit(x * np.float32(factor), recipe=QUICK)
         assert 0 < float(q.norm_weight) < np.inf
         np.testing.assert_allclose(q.decode(q.encode(x * np.float32(factor))), x * np.float32(factor), rtol=0.05)
+
+
+def test_codes_do_not_depend_on_where_the_data_lie():
+    x = np.random.default_rng(0).standard_normal((2000, 8)).astype(np.float32)
+    books = annvq.ResidualVQ(8, 3, 4).fit(x, recipe=Recipe((KMeans(5),))).codebooks_copy().reshape(3, 16, 8)
+    found = []
+    for offset in (0, 64, 256):
+        moved = books + np.float32([offset, 0, 0])[:, None, None]
+        q = annvq.ResidualVQ(8, 3, 4, norm_free=True).set_codebooks(moved).fit_norms(x + np.float32(offset))
+        codes = q.encode(x + np.float32(offset))
+        missed = q.offset_norms(codes) - squared(q.decode(codes))
+        found.append((squared(q.decode(codes) - np.float32(offset) - x).mean(), np.abs(missed).mean()))
+    error, miss = np.array(found).T
+    np.testing.assert_allclose(error, error[0], rtol=0.02)
+    np.testing.assert_allclose(miss, miss[0], rtol=0.2)
+
+
+def test_offsets_start_at_what_independent_codebooks_lead_one_to_expect():
+    rng = np.random.default_rng(1)
+    sizes = (3, 5, 2)
+    entries = (rng.normal(size=(10, 4)) + 20).astype(np.float32)
+    every = np.array(list(itertools.product(*map(range, sizes))))  # each entry with all others: independent
+    decoded = entries[every[:, 0]] + entries[3 + every[:, 1]] + entries[8 + every[:, 2]]
+    norms, offsets, first = squared(decoded), expected_offsets(every, entries, sizes), (0, 3, 8)
+    for m, size in enumerate(sizes):
+        means = np.array([norms[every[:, m] == k].mean() for k in range(size)])
+        own = offsets[first[m] : first[m] + size]
+        np.testing.assert_allclose(own - own[0], means - means[0], rtol=1e-4, atol=0.01)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("factor", [1e-20, 1e15])
+def test_where_squares_leave_the_range_of_float32_codes_still_fit(kind, factor):
+    x = np.random.default_rng(0).standard_normal((500, 8)).astype(np.float32) * np.float32(factor)
+    q = annvq.make(kind, dim=8, M=2, nbits=4, norm_free=True).fit(x, recipe=QUICK)
+    assert 0 < float(q.norm_weight) < np.inf
+    assert np.isfinite(q.norm_offsets.numpy()).all()
+    codes = q.encode(x)
+    assert squared(q.decode(codes) - x).sum() < 0.6 * squared(x).sum()
+    assert np.isfinite(annvq.FlatIndex(q).add(x).search(x[:5], 3)[0]).all()
 
 
 def test_codebooks_too_large_for_a_gram_matrix_fall_back(monkeypatch):

@@ -61,3 +61,18 @@ def test_few_vectors_are_enough(n):
     byte = fit_norm_byte(codes, values, (2,))
     assert np.isfinite(byte.levels).all()
     assert np.isfinite(byte.offsets).all()
+
+
+def test_the_byte_is_as_fine_wherever_the_data_lie():
+    x = np.random.default_rng(0).normal(size=(2000, 8)).astype(np.float32) * np.float32(8)
+    books = annvq.ResidualVQ(8, 3, 5).fit(x, recipe=Recipe((KMeans(5),))).codebooks_copy().reshape(3, 32, 8)
+    errors = []
+    for offset in (0, 1024):
+        moved = books + np.float32([offset, 0, 0])[:, None, None]
+        q = annvq.ResidualVQ(8, 3, 5).set_codebooks(moved).fit_norms(x[:600] + np.float32(offset))
+        codes = q.encode(x[600:] + np.float32(offset))
+        norms = np.square(q.decode(codes).astype(np.float64)).sum(1)
+        byte = q.norm_byte
+        told = byte.explained(codes) + byte.levels[byte.encode(codes, norms)]
+        errors.append(np.abs(told - norms).mean())
+    assert errors[1] < 1.5 * errors[0] + 1
