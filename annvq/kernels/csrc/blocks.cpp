@@ -8,9 +8,6 @@
 namespace annvq {
 namespace {
 
-constexpr int64_t kGroup = 16;           // queries that share a pass
-constexpr int64_t kPartBytes = 1 << 18;  // of codes that are worth waking a thread for
-
 std::vector<uint64_t> kept_words(const Blocks& blocks) {
     std::vector<uint64_t> words(superblocks(blocks.segment.n) * 8, 0);
     for (int64_t i = 0; i < blocks.segment.n; i++)

@@ -146,13 +146,6 @@ void* large_pages(size_t bytes) {
 
 void free_large_pages(void* p) { std::free(p); }
 
-AlignedShorts::AlignedShorts(size_t count) {
-    data_.reset(static_cast<int16_t*>(large_pages(count * sizeof(int16_t))));
-    std::memset(data_.get(), 0, count * sizeof(int16_t));
-}
-
-void AlignedShorts::Free::operator()(int16_t* p) const { free_large_pages(p); }
-
 EncoderBooks product_books(const float* entries, const int32_t* sizes, int32_t M, int32_t width) {
     EncoderBooks b;
     b.M = M;
@@ -304,7 +297,7 @@ PairTables pair_tables(const EncoderBooks& b) {
     t.scale = power_of_two_scale(score_range(b));
     t.first.assign(1, 0);
     for (int m = 0; m < b.M; m++) t.first.push_back(t.first[m] + (b.sizes[m] + 31) / 32 * 32);
-    t.pairs = AlignedShorts(static_cast<size_t>(t.first[b.M]) * t.first[b.M]);
+    t.pairs.resize(static_cast<size_t>(t.first[b.M]) * t.first[b.M]);
     int64_t at = 0;
     for (int m = 0; m < b.M; m++) {
         t.table.push_back(at);
@@ -325,7 +318,7 @@ void encode_iterated(const EncoderBooks& b, const PairTables& t, const float* x,
     parallel_for((n + kInStep - 1) / kInStep, threads, [&](int64_t chunk) {
         const int64_t from = chunk * kInStep, rows = std::min(kInStep, n - from);
         Scratch products(kBlock * b.padded), state(rows * (32 + 2 * b.M) / 4 + 1);
-        const AlignedShorts unary(rows * t.first[t.M]);
+        LargeShorts unary(rows * t.first[t.M]);
         std::vector<float> shifted(rows * b.width), residual(b.width);
         for (int64_t r = 0; r < rows; r++)
             for (int j = 0; j < b.width; j++)

@@ -20,20 +20,6 @@ constexpr int kLanes = 16;
 constexpr int kMaxAdditiveCodebooks = 64;
 constexpr int64_t kStripEntries = 256;  // entries of a codebook whose pairs lie together
 
-// 16-bit integers on a large-page boundary, zero at first.
-class AlignedShorts {
-  public:
-    AlignedShorts() = default;
-    explicit AlignedShorts(size_t count);
-    int16_t* data() const { return data_.get(); }
-
-  private:
-    struct Free {
-        void operator()(int16_t* p) const;
-    };
-    std::unique_ptr<int16_t, Free> data_;
-};
-
 // Memory on a large-page boundary where it is large: rows that are read at random would else cost a walk
 // through page tables each.
 void* large_pages(size_t bytes);
@@ -56,6 +42,8 @@ struct LargePages {
         return false;
     }
 };
+
+using LargeShorts = std::vector<int16_t, LargePages<int16_t>>;
 
 // A strip of up to four groups of sixteen entries, transposed: values[j][lane] for dimension j.
 struct Panel {
@@ -116,7 +104,7 @@ struct PairTables {
     std::vector<int32_t> sizes;  // (M,) entries
     std::vector<int64_t> first;  // (M + 1,) number of each codebook's first entry, padded to 32 a codebook
     std::vector<int64_t> table;  // (M,) where the pairs with codebook m's entries start
-    AlignedShorts pairs;         // table m, strip after strip: (first[M], width) 2<c_a, c_k> * scale
+    LargeShorts pairs;           // table m, strip after strip: (first[M], width) 2<c_a, c_k> * scale
 
     // Entries of codebook m's strip from `from` on: all that a strip holds, or 32.
     int64_t strip_width(int m, int64_t from) const {

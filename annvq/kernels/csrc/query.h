@@ -14,6 +14,9 @@
 
 namespace annvq {
 
+constexpr int64_t kGroup = 16;           // queries that share a pass over codes
+constexpr int64_t kPartBytes = 1 << 18;  // of codes that are worth waking a thread for
+
 // Vectors that lie together, by one Layout. Codes must be below the tables' K.
 struct Segment {
     const uint8_t* codes;  // superblocks(n) superblocks

@@ -12,8 +12,6 @@
 namespace annvq {
 namespace {
 
-constexpr int64_t kGroup = 16;           // queries that share a pass over all lists
-constexpr int64_t kPartBytes = 1 << 18;  // of codes that are worth waking a thread for
 // Floats of the tables of queries whose probed lists are put together.
 constexpr int64_t kProbingTables = 1 << 19;
 
