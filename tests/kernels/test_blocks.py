@@ -1,6 +1,5 @@
 """The blocked scan equals the NumPy reference bit for bit, at every SIMD level."""
 
-import os
 from unittest import mock
 
 import numpy as np
@@ -11,20 +10,6 @@ from hypothesis import strategies as st
 from annvq import kernels
 from annvq.kernels import reference
 from annvq.kernels.pooling import near_labels
-
-LEVELS = kernels.available_levels()
-for _required in os.environ.get("ANNVQ_REQUIRE_SIMD", "").split(","):
-    if _required and _required not in LEVELS:
-        raise RuntimeError(f"ANNVQ_REQUIRE_SIMD asks for {_required}, which this machine lacks")
-
-
-@pytest.fixture(params=LEVELS)
-def level(request):
-    before = kernels.simd_level()
-    kernels.set_simd_level(request.param)
-    yield request.param
-    kernels.set_simd_level(before)
-
 
 SHAPES = ("normal", "constant", "offset", "heavy", "coarse", "huge", "infinite", "negative")
 

@@ -3,16 +3,7 @@
 import numpy as np
 import pytest
 
-from annvq.kernels import available_levels, set_simd_level, simd_level
 from annvq.kernels._native import CoarseSearch
-
-
-@pytest.fixture(params=available_levels())
-def level(request):
-    before = simd_level()
-    set_simd_level(request.param)
-    yield request.param
-    set_simd_level(before)
 
 
 def brute_force(centroids, queries, nprobe, squared):

@@ -59,14 +59,6 @@ def reference_codes(x, entries, sizes, beam, any_order):
     return np.array([beam_reference(v - sum(means), centred, beam, any_order) for v in x.astype(np.float64)])
 
 
-@pytest.fixture(params=available_levels())
-def level(request):
-    before = simd_level()
-    set_simd_level(request.param)
-    yield request.param
-    set_simd_level(before)
-
-
 @pytest.fixture
 def threads():
     before = annvq.get_num_threads()
