@@ -371,7 +371,7 @@ def _measure_one(c: Candidate, data: Any, bits: int, seed: int, stage: Stage) ->
 
 def _candidates(bits: int, dim: int, metric: str, n_learn: int) -> Sequence[Candidate]:
     """Codes of the grid that fit the budget, the dimension and the learn vectors, each once."""
-    from annvq.benchmarks.baselines import split_bits
+    from annvq.benchmarks.baselines import codebook_bits
     from annvq.complexity import NORM_BITS
     from annvq.quantizers.registry import pays_norm
 
@@ -384,7 +384,7 @@ def _candidates(bits: int, dim: int, metric: str, n_learn: int) -> Sequence[Cand
         left = bits - NORM_BITS[norm]
         if left < 1:
             continue
-        nbits = split_bits(left, most, dim if kind.endswith("product") else 1)
+        nbits = codebook_bits(kind, dim, left, most)
         entries = 2 ** max(nbits)
         enough = entries * (_VECTORS_PER_ENTRY if entries > _USUAL_ENTRIES else 1)
         if (kind.endswith("product") and dim % len(nbits)) or enough > n_learn:

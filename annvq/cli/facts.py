@@ -61,7 +61,7 @@ def complexity(
     convention of the ICASSP 2023 paper, which needs equal codebooks and counts greedy residual codes.
     """
     from annvq import complexity as counts
-    from annvq.benchmarks.baselines.base import split_bits
+    from annvq.benchmarks.baselines.base import codebook_bits
 
     if not 1 <= nbits <= 16:
         raise click.UsageError(f"--nbits must be between 1 and 16, got {nbits}")
@@ -69,7 +69,7 @@ def complexity(
     for kind in counts.KINDS:
         row: dict[str, Any] = {"kind": kind}
         try:
-            per_codebook = split_bits(bits - (8 if kind != "product" else 0), nbits, dim if kind == "product" else 1)
+            per_codebook = codebook_bits(kind, dim, bits - (8 if kind != "product" else 0), nbits)
             shape: dict[str, Any] = {"dim": dim, "M": len(per_codebook), "nbits": per_codebook}
             greedy = kind == "product" or (kind == "residual" and convention == "published")
             shape_and_beam = {**shape, "beam": None if greedy else beam}

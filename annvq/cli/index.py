@@ -38,11 +38,11 @@ def _vectors(data: str, part: str) -> Any:
 
 
 def _make(kind: str, dim: int, bits: int, nbits: int, norm_bits: int, beam: int | None) -> Any:
-    from annvq.benchmarks.baselines.base import split_bits
+    from annvq.benchmarks.baselines.base import codebook_bits
     from annvq.quantizers import make
     from annvq.quantizers.registry import quantizer_class
 
-    per_codebook = split_bits(bits - norm_bits, nbits, dim if kind.endswith("product") else 1)
+    per_codebook = codebook_bits(kind, dim, bits - norm_bits, nbits)
     equal = len(set(per_codebook)) == 1
     extra = {"beam": beam} if beam is not None and "beam" in inspect.signature(quantizer_class(kind)).parameters else {}
     return make(kind, dim=dim, M=len(per_codebook), nbits=per_codebook[0] if equal else per_codebook, **extra)

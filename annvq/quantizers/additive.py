@@ -80,7 +80,7 @@ class AdditiveVQ(SumQuantizer):
     def _graded(self) -> bool:
         """Whether the codebooks are coarse and fine ones, as a residual quantizer's are. An any-order beam search
         fills its beam with fine entries then, and misses the coarse ones; one in codebook order does not."""
-        energies = [float(book.detach().var(0, unbiased=False).sum()) for book in self.codebooks]
+        energies = self.energies()
         return max(energies) > GRADED * min(energies)
 
     def _search(self, x: Tensor, weight: Tensor) -> Tensor:

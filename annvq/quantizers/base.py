@@ -597,11 +597,7 @@ class TableQuantizer(Quantizer):
         check_vectors(x, self.dim, "x")
         if not self.needs_norm:
             return self
-        n = int(x.shape[0])
-        if n == 0:
-            raise ValueError("x must have at least one row to learn norm levels from, got none")
-        rows = np.sort(np.random.default_rng(seed).permutation(n)[:NORM_ROWS])
-        sample = to_numpy(x if len(rows) == n else x[rows], self.dim)
+        sample = self._norm_sample(x, NORM_ROWS, seed)
         codes = self.encode(sample)
         start = expected_offsets(codes, self._whole_entries(), self.sizes)
         norms = self.norms(codes)
@@ -611,6 +607,15 @@ class TableQuantizer(Quantizer):
         self.norm_offsets.copy_(torch.from_numpy(learned.offsets))
         self.weighs_norm.fill_(learned.weighed)
         return self
+
+    def _norm_sample(self, x: Array, count: int, seed: int) -> F32:
+        """At most ``count`` rows of ``x``, a seeded sample; ValueError where there are none."""
+        check_vectors(x, self.dim, "x")
+        n = int(x.shape[0])
+        if n == 0:
+            raise ValueError("x must have at least one row to learn norms from, got none")
+        rows = np.sort(np.random.default_rng(seed).permutation(n)[:count])
+        return to_numpy(x if len(rows) == n else x[rows], self.dim)
 
     @property
     def norm_byte(self) -> NormByte:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 from typing_extensions import Self
 
-from annvq.arrays import F32, Array, check_vectors, positive_int, to_numpy
+from annvq.arrays import F32, Array, positive_int
 from annvq.errors import NotFittedError
 from annvq.kernels import LazyTables
 from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder
@@ -66,6 +66,10 @@ class SumQuantizer(TableQuantizer):
         """A twin whose codes need their norm stored: unfitted, it does not get these codebooks."""
         config = {name: value for name, value in self.config.items() if name != "norm_free"}
         return type(self)(**config, estimator=self.estimator)
+
+    def energies(self) -> list[float]:
+        """Variance of each codebook's entries, summed over the dimensions."""
+        return [float(book.detach().var(0, unbiased=False).sum()) for book in self.codebooks]
 
     def costs(self) -> "OperationCounts":
         from annvq.complexity import norm_search
@@ -173,12 +177,7 @@ class SumQuantizer(TableQuantizer):
         from annvq.training.norms import NormFree
 
         self.require_fitted("fit_norms")
-        check_vectors(x, self.dim, "x")
-        n = int(x.shape[0])
-        if n == 0:
-            raise ValueError("x must have at least one row to learn norms from, got none")
-        rows = np.sort(np.random.default_rng(seed).permutation(n)[: NORM_ROWS // 2])
-        sample = to_numpy(x if len(rows) == n else x[rows], self.dim)
+        sample = self._norm_sample(x, NORM_ROWS // 2, seed)
         learned = NormFree.of(sample, self.plain_row_encoder()(sample), self._entries(), self.sizes)
         learned.settle(rounds=3)
         self.norm_offsets.copy_(torch.from_numpy(learned.offsets))

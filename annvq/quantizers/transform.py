@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from annvq import kernels
-from annvq.arrays import F32, Array, check_vectors, normalized, positive_int, to_numpy
+from annvq.arrays import F32, Array, normalized, positive_int, to_numpy
 from annvq.kernels import LazyTables
 from annvq.quantizers.base import NORM_ROWS, Quantizer, TableQuantizer, check_metric
 from annvq.quantizers.product import ProductVQ
@@ -409,10 +409,9 @@ class Transformed(TableQuantizer):
         if self.needs_norm or not self.quantizer.sums:
             return super().fit_norms(x, seed=seed)
         self.require_fitted("fit_norms")
-        check_vectors(x, self.dim, "x")
-        rows = np.sort(np.random.default_rng(seed).permutation(int(x.shape[0]))[:NORM_ROWS])
+        sample = torch.from_numpy(self._norm_sample(x, NORM_ROWS, seed)).to(self.fitted.device)
         with torch.no_grad():
-            inner = self.transform(torch.from_numpy(to_numpy(x[rows], self.dim)).to(self.fitted.device)).cpu()
+            inner = self.transform(sample).cpu()
         self.quantizer.fit_norms(inner, seed=seed)
         return self
 

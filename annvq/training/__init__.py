@@ -3,7 +3,7 @@
 from annvq.training.estimators import NSVQ, DiVeQ, Estimator, RotationTrick, StraightThrough
 from annvq.training.history import History
 from annvq.training.kmeans import KMeans, SubspaceKMeans
-from annvq.training.parts import Alternate, BestOf, Refit
+from annvq.training.parts import Alternate, BestOf, LearnNormFree, Refit
 from annvq.training.recipe import Recipe, default_recipe
 from annvq.training.replacement import Replacement
 from annvq.training.rotation import LearnLinearMap, LearnRotation
@@ -18,6 +18,7 @@ __all__ = [
     "History",
     "KMeans",
     "LearnLinearMap",
+    "LearnNormFree",
     "LearnRotation",
     "Recipe",
     "Refit",

@@ -53,7 +53,7 @@ class Refit:
 
 def grading(quantizer: "SumQuantizer") -> float:
     """Energy of the codebook with the most over that of the one with the least; infinite where one has none."""
-    energies = [float(book.detach().var(0, unbiased=False).sum()) for book in quantizer.codebooks]
+    energies = quantizer.energies()
     return max(energies) / min(energies) if min(energies) > 0 else math.inf
 
 
@@ -124,7 +124,7 @@ class BestOf:
 
 
 @dataclass(frozen=True)
-class FreeNorm:
+class LearnNormFree:
     """Codebooks of norm-free codes: parts as for codes whose norm is stored, then codebooks and offsets in turn.
 
     Args:

@@ -13,7 +13,7 @@ from annvq.quantizers.base import Quantizer
 from annvq.training.alternating import Alternation
 from annvq.training.data import TrainingData, prepare
 from annvq.training.kmeans import KMeans, SubspaceKMeans
-from annvq.training.parts import Alternate, BestOf, FreeNorm, Refit
+from annvq.training.parts import Alternate, BestOf, LearnNormFree, Refit
 from annvq.training.replacement import Replacement
 from annvq.training.trainer import Trainer, TrainerPart
 
@@ -99,7 +99,7 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
         inner = default_recipe(quantizer.quantizer)
         return replace(inner, parts=[Inside(part) for part in inner.parts])
     if isinstance(quantizer, SumQuantizer) and quantizer.norm_free:
-        return Recipe((FreeNorm(default_recipe(quantizer.with_norm()).parts),))
+        return Recipe((LearnNormFree(default_recipe(quantizer.with_norm()).parts),))
     if quantizer.kind == "residual":
         return Recipe((KMeans(10), Alternate(WARM, warm=True), Refit(3), nsvq_part(steps=40)))
     if quantizer.kind == "additive":

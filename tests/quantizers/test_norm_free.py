@@ -14,10 +14,10 @@ from annvq.quantizers import LinearMap, Rotation, Transformed
 from annvq.quantizers.base import from_stored
 from annvq.training import KMeans, Recipe
 from annvq.training.norms import NormFree, expected_offsets
-from annvq.training.parts import FreeNorm
+from annvq.training.parts import LearnNormFree
 
 KINDS = ("residual", "additive")
-QUICK = Recipe((FreeNorm((KMeans(5),), rounds=3),))
+QUICK = Recipe((LearnNormFree((KMeans(5),), rounds=3),))
 
 
 def uneven(n, d=12, seed=0):

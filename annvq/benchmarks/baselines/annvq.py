@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annvq.benchmarks.baselines.base import F32, Budget, check_options, split_bits
+from annvq.benchmarks.baselines.base import F32, Budget, check_options, codebook_bits
 from annvq.complexity import NORM_BITS, norm_search
 from annvq.indexes import FlatIndex
 from annvq.kernels.encode import norm_rounds
@@ -14,7 +14,7 @@ from annvq.quantizers import Quantizer, TableQuantizer
 from annvq.quantizers import make as make_quantizer
 from annvq.quantizers.registry import pays_norm
 from annvq.training.kmeans import KMeans, SubspaceKMeans
-from annvq.training.parts import Alternate, BestOf, FreeNorm
+from annvq.training.parts import Alternate, BestOf, LearnNormFree
 from annvq.training.recipe import Part, Recipe, default_recipe
 from annvq.training.rotation import LearnRotation
 from annvq.training.trainer import TrainerPart
@@ -43,7 +43,7 @@ def _stepped(part: Part, steps: int) -> Part:
         return replace(part, steps=steps, race=min(part.race, steps))
     if isinstance(part, BestOf):
         return replace(part, starts=[_stepped(start, steps) for start in part.starts])
-    if isinstance(part, FreeNorm):
+    if isinstance(part, LearnNormFree):
         return replace(part, parts=[_stepped(one, steps) for one in part.parts])
     return part
 
@@ -62,7 +62,7 @@ def _shortened(part: Part, effort: float) -> Part:
         return replace(part, iterations=less(part.iterations))
     if isinstance(part, BestOf):
         return replace(part, starts=[_shortened(start, effort) for start in part.starts])
-    if isinstance(part, FreeNorm):
+    if isinstance(part, LearnNormFree):
         return replace(part, parts=[_shortened(one, effort) for one in part.parts], rounds=less(part.rounds))
     return part
 
@@ -117,8 +117,7 @@ def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> Code:
     needs_norm = pays and not options.get("norm_free", False)
     norm = options.get("norm", "auto")
     charged = NORM_BITS["uint8" if needs_norm else None] if norm == "auto" else NORM_BITS[norm]
-    whole = budget.dim if name.endswith("product") else 1
-    nbits = split_bits(budget.bits - charged, options.get("nbits", 8), whole)
+    nbits = codebook_bits(name, budget.dim, budget.bits - charged, options.get("nbits", 8))
     # Where no code needs a norm there is none to be free of.
     extra = {option: options[option] for option in _PASSED if option in options and (pays or option != "norm_free")}
     quantizer = make_quantizer(

@@ -61,6 +61,11 @@ def split_bits(bits: int, nbits: int, dim: int = 1) -> tuple[int, ...]:
     return (low + 1,) * more + (low,) * (M - more)
 
 
+def codebook_bits(kind: str, dim: int, bits: int, nbits: int) -> tuple[int, ...]:
+    """:func:`split_bits` for annvq's quantizer of this kind, whose codebooks share out the dimensions or do not."""
+    return split_bits(bits, nbits, dim if kind.endswith("product") else 1)
+
+
 def check_options(name: str, options: dict[str, Any], known: tuple[str, ...]) -> None:
     """ValueError where an option is not among ``known``."""
     wrong = sorted(set(options) - set(known))

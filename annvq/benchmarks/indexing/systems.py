@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annvq.benchmarks.baselines.base import check_options, split_bits
+from annvq.benchmarks.baselines.base import check_options, codebook_bits
 
 F32 = npt.NDArray[np.float32]
 
@@ -90,7 +90,7 @@ class Annvq(System):
     def _quantizer(kind: str, dim: int, bits: int, most: int) -> Any:
         import annvq
 
-        nbits = split_bits(bits, most)
+        nbits = codebook_bits(kind, dim, bits, most)
         return annvq.make(kind, dim=dim, M=len(nbits), nbits=nbits[0] if len(set(nbits)) == 1 else nbits)
 
     def add(self, base: F32) -> None:
