@@ -1,10 +1,11 @@
 """Suites of kind ``toy``: the toy experiment of Vali and Bäckström (ICASSP 2023, figures 2 and 3).
 
 Product, residual and additive codes with ``M`` codebooks learn a normal distribution, and their mean
-squared error on other samples of it is compared at equal bits. As in the paper, residual codes are searched
-greedily and additive ones by a beam. The paper does not publish how its data was scaled or correlated, so the
-report compares orders, not values. Here ``uncorrelated`` data has independent components of variance 1;
-``correlated`` data is a random mixture of ``d / 4`` independent components, which ties all dimensions together.
+squared error on other samples of it is compared at equal bits. Additive codes are searched by a beam, as in the
+paper; residual ones greedily, as its operation counts say. The paper does not publish how its data was scaled or
+correlated, so the report compares orders, not values. Here ``uncorrelated`` data has independent components of
+variance 1; ``correlated`` data is a random mixture of ``d / 4`` independent components, which ties all dimensions
+together.
 Additive codes contain product codes, so a published product code ahead of them shows how far their training
 got, not what they can do.
 """
