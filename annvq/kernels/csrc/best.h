@@ -43,6 +43,7 @@ class Best {
                 to += d < limit.first;  // no branch: no guess
                 if (d == limit.first) to += id_at(place(i)) < limit.second;
             }
+            cut_ = cut_ && size_ == to;
             size_ = to;
             if (size_ == capacity_) cut();
         }
@@ -50,7 +51,8 @@ class Best {
 
     // Brings the limit up to date: counts distances in bins, and drops the bins beyond the k-th.
     void cut() {
-        if (size_ < k_) return;
+        if (size_ < k_ || cut_) return;
+        cut_ = true;
         const auto [low, high] = range();
         const float scale = (kBins - 0.5f) / (high - low);
         if (!(scale > 0 && scale < kHuge)) return cut_exactly();  // all alike, or too far apart for float
@@ -93,7 +95,7 @@ class Best {
     }
 
   private:
-    static constexpr int64_t kSlack = 12;
+    static constexpr int64_t kSlack = 60;
     static constexpr int kBins = 64;
     static constexpr float kHuge = 1e30f;
 
@@ -130,6 +132,7 @@ class Best {
     }
 
     int64_t k_, capacity_, size_ = 0;
+    bool cut_ = false;              // nothing was added since the last cut
     std::vector<float> distances_;  // size_ of them, and of places_
     std::vector<IdPlace> places_;
     std::vector<int32_t> bins_;

@@ -23,11 +23,9 @@ FilterCosts measure(const BlockKernels& kernels) {
     for (int f = 0; f < kernels.filter_count; f++) {
         double least = 1e9;
         for (int r = 0; r < repeats; r++) {
-            uint16_t rows[kRoom];
-            int found = 0;
+            Candidates found;
             const auto start = std::chrono::steady_clock::now();
-            kernels.filters[f].run(codes[0].bytes, 0, count * kBlock, columns, tables[0].bytes, 0, rows,
-                                   &found);
+            kernels.filters[f].run(codes[0].bytes, 0, count * kBlock, columns, tables[0].bytes, 0, &found);
             const std::chrono::duration<double, std::nano> taken = std::chrono::steady_clock::now() - start;
             least = std::min(least, taken.count());
         }

@@ -13,15 +13,24 @@ using TableQuantize = void (*)(const float* table, int64_t size, float least, fl
 // A filter's table of `entries` bytes from 256: stored byte b stands for meaning[b] (nullptr: b), and
 // entry j is the least over stored bytes whose low bits are j. In whatever form the level's filters want.
 using TableArrange = void (*)(const uint8_t* bytes, const uint8_t* meaning, int entries, uint8_t* out);
-// Looks through rows [first, last) of superblocks for those whose saturating sum over (columns, entries)
-// tables is at most threshold, and appends them to rows[*found]; ends early, after a whole superblock, once
-// fewer than 512 of kRoom places are left. Returns the row that it came to. first is a multiple of
-// kFilterStep; last is at most kRun superblocks.
-using Filter = int64_t (*)(const uint8_t* blocks, int64_t first, int64_t last, int columns,
-                           const uint8_t* tables, uint8_t threshold, uint16_t* rows, int* found);
 constexpr int kRoom = 2048;
 constexpr int64_t kRun = 64;
 constexpr int64_t kFilterStep = 64;
+// Rows, numbered from a superblock's first, that a filter let through, and their sums of bytes.
+struct Candidates {
+    uint16_t rows[kRoom];
+    uint8_t sums[kRoom];
+    int count = 0;
+};
+// Looks through rows [first, last) of superblocks for those whose saturating sum over (columns, entries)
+// tables is at most threshold, and appends them; ends early, after a whole superblock, once fewer than 512
+// places are left. Returns the row that it came to. first is a multiple of kFilterStep; last is at most kRun
+// superblocks.
+using Filter = int64_t (*)(const uint8_t* blocks, int64_t first, int64_t last, int columns,
+                           const uint8_t* tables, uint8_t threshold, Candidates* found);
+
+// How many of n bytes are at most limit.
+using CountAtMost = int (*)(const uint8_t* bytes, int n, uint8_t limit);
 
 struct PooledFilter {
     int entries;
@@ -32,6 +41,7 @@ struct BlockKernels {
     TableLeast least;
     TableQuantize quantize;
     TableArrange arrange;
+    CountAtMost count_at_most;
     const PooledFilter* filters;  // fewest entries first, the last has 256
     int filter_count;             // 0: this level scores everything in float
     int first_choice;             // the filter to begin with

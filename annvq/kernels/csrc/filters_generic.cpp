@@ -16,6 +16,6 @@ float least(const float* table, int64_t size) {
 
 }  // namespace
 
-const BlockKernels kBlocksGeneric{least, nullptr, nullptr, nullptr, 0, 0, nullptr, nullptr};
+const BlockKernels kBlocksGeneric{least, nullptr, nullptr, nullptr, nullptr, 0, 0, nullptr, nullptr};
 
 }  // namespace annvq

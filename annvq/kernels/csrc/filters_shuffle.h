@@ -16,6 +16,7 @@ namespace annvq::ANNVQ_ISA {
 using Bytes = __m512i;
 constexpr int kLanes = 64;
 inline Bytes load(const uint8_t* p) { return _mm512_loadu_si512(p); }
+inline void store(uint8_t* p, Bytes a) { _mm512_store_si512(p, a); }
 inline Bytes row(const uint8_t* p) {
     return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
@@ -34,6 +35,7 @@ inline uint64_t at_most(Bytes a, Bytes limit) { return _mm512_cmple_epu8_mask(a,
 using Bytes = __m256i;
 constexpr int kLanes = 32;
 inline Bytes load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline void store(uint8_t* p, Bytes a) { _mm256_store_si256(reinterpret_cast<__m256i*>(p), a); }
 inline Bytes row(const uint8_t* p) {
     return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
@@ -91,44 +93,54 @@ inline uint64_t within(int64_t at, int64_t first, int64_t last) {
     return first <= at ? below : first - at >= 64 ? 0 : below >> (first - at) << (first - at);
 }
 
+// Out of line, so that the sums stay in registers.
+__attribute__((noinline)) inline void append(Bytes sum, uint64_t set, int64_t at, Candidates* found) {
+    alignas(64) uint8_t sums[kLanes];
+    store(sums, sum);
+    for (; set; set &= set - 1, found->count++) {
+        const int lane = __builtin_ctzll(set);
+        found->rows[found->count] = static_cast<uint16_t>(at + lane);
+        found->sums[found->count] = sums[lane];
+    }
+}
+
 // Runs `add(column, codes, sum)` over the columns of each superblock; see Filter.
 template <class Add>
 inline int64_t run(const uint8_t* blocks, int64_t first, int64_t last, int columns, uint8_t threshold,
-                   uint16_t* rows, int* found, Add add) {
+                   Candidates* found, Add add) {
     constexpr int64_t step = kAtOnce * kLanes;
     const Bytes limit = splat(threshold);
     int64_t at = first / step * step;
-    while (at < last && (at % kBlock || *found <= kRoom - kBlock)) {
+    while (at < last && (at % kBlock || found->count <= kRoom - kBlock)) {
         const uint8_t* codes = blocks + at / kBlock * columns * kBlock + at % kBlock;
         Bytes sum[kAtOnce];
         for (auto& s : sum) s = splat(0);
         for (int c = 0; c < columns; c++) add(c, codes + c * kBlock, sum);
         for (int b = 0; b < kAtOnce; b++, at += kLanes)
-            for (uint64_t w = at_most(sum[b], limit) & within(at, first, last); w; w &= w - 1)
-                rows[(*found)++] = static_cast<uint16_t>(at + __builtin_ctzll(w));
+            if (const uint64_t w = at_most(sum[b], limit) & within(at, first, last))
+                append(sum[b], w, at, found);
     }
     return at < last ? at : last;
 }
 
 template <int entries>
 int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, int columns, const uint8_t* tables,
-               uint8_t threshold, uint16_t* rows, int* found) {
-    return run(
-        blocks, first, last, columns, threshold, rows, found,
-        [&](int c, const uint8_t* codes, Bytes* sum) { look_up<entries>(codes, tables + c * entries, sum); });
+               uint8_t threshold, Candidates* found) {
+    return run(blocks, first, last, columns, threshold, found, [&](int c, const uint8_t* codes, Bytes* sum) {
+        look_up<entries>(codes, tables + c * entries, sum);
+    });
 }
 
 // The last column holds bytes, all others two codes each.
 template <bool norm>
 int64_t filter_nibbles(const uint8_t* blocks, int64_t first, int64_t last, int columns, const uint8_t* tables,
-                       uint8_t threshold, uint16_t* rows, int* found) {
-    return run(blocks, first, last, columns, threshold, rows, found,
-               [&](int c, const uint8_t* codes, Bytes* sum) {
-                   if (norm && c == columns - 1)
-                       look_up<32>(codes, tables + c * 32, sum);
-                   else
-                       look_up_nibbles(codes, tables + c * 32, sum);
-               });
+                       uint8_t threshold, Candidates* found) {
+    return run(blocks, first, last, columns, threshold, found, [&](int c, const uint8_t* codes, Bytes* sum) {
+        if (norm && c == columns - 1)
+            look_up<32>(codes, tables + c * 32, sum);
+        else
+            look_up_nibbles(codes, tables + c * 32, sum);
+    });
 }
 
 float least(const float* table, int64_t size) {
@@ -169,9 +181,15 @@ void arrange(const uint8_t* bytes, const uint8_t* meaning, int entries, uint8_t*
     for (int j = 0; j < entries; j++) out[j] = j % 128 < 16 ? t[j] : t[j] ^ t[j - 16];
 }
 
+int count_at_most(const uint8_t* bytes, int n, uint8_t limit) {
+    int count = 0;
+    for (int i = 0; i < n; i++) count += bytes[i] <= limit;
+    return count;
+}
+
 constexpr PooledFilter kFilters[] = {
     {16, filter<16>}, {32, filter<32>}, {64, filter<64>}, {128, filter<128>}, {256, filter<256>}};
 constexpr BlockKernels kKernels{
-    least, quantize, arrange, kFilters, 5, 2, filter_nibbles<false>, filter_nibbles<true>};
+    least, quantize, arrange, count_at_most, kFilters, 5, 2, filter_nibbles<false>, filter_nibbles<true>};
 
 }  // namespace annvq::ANNVQ_ISA

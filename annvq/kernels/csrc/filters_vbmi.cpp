@@ -24,10 +24,16 @@ struct Table {
     }
 };
 
-// Out of line, so that the sums above stay in registers.
+// Out of line, so that the sums stay in registers where no row gets through.
 template <int sets>
-__attribute__((noinline)) void append(uint64_t* masks, int64_t first, int64_t last, uint16_t* rows,
-                                      int* found) {
+__attribute__((noinline)) void append(const uint8_t* sums, __m512i limit, int64_t first, int64_t last,
+                                      Candidates* found) {
+    __m512i sum[sets];
+    uint64_t masks[sets];
+    for (int b = 0; b < sets; b++) {
+        sum[b] = _mm512_load_si512(sums + 64 * b);
+        masks[b] = _mm512_cmple_epu8_mask(sum[b], limit);
+    }
     const int64_t valid = last - first;
     if (valid < 64 * sets) {
         for (int b = 0; b < sets; b++)
@@ -43,24 +49,25 @@ __attribute__((noinline)) void append(uint64_t* masks, int64_t first, int64_t la
         22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
         44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
     const __m512i numbers = _mm512_load_si512(kNumbers);
-    int count = *found;
+    int count = found->count;
     for (int b = 0; b < sets; b++) {
         const __m512i set = _mm512_maskz_compress_epi8(masks[b], numbers);
         const __m512i start = _mm512_set1_epi16(static_cast<int16_t>(first + 64 * b));
-        uint16_t* to = rows + count;
+        uint16_t* to = found->rows + count;
+        _mm512_storeu_si512(found->sums + count, _mm512_maskz_compress_epi8(masks[b], sum[b]));
         _mm512_storeu_si512(to, _mm512_add_epi16(start, _mm512_cvtepu8_epi16(_mm512_castsi512_si256(set))));
         count += __builtin_popcountll(masks[b]);
-        if (count > to - rows + 32)
+        if (count > to - found->rows + 32)
             _mm512_storeu_si512(
                 to + 32, _mm512_add_epi16(start, _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(set, 1))));
     }
-    *found = count;
+    found->count = count;
 }
 
 // The next 64 * sets rows, from `codes` on, in so many sums.
 template <int entries, int sets>
 inline void look_up(const uint8_t* codes, int64_t first, int64_t last, int columns, const uint8_t* tables,
-                    __m512i limit, uint16_t* rows, int* found) {
+                    __m512i limit, Candidates* found) {
     __m512i sum[sets];
 #pragma GCC unroll 8
     for (int b = 0; b < sets; b++) sum[b] = _mm512_setzero_si512();
@@ -75,32 +82,32 @@ inline void look_up(const uint8_t* codes, int64_t first, int64_t last, int colum
 #pragma GCC unroll 8
     for (int b = 1; b < sets; b++) least = _mm512_min_epu8(least, sum[b]);
     if (!_mm512_cmple_epu8_mask(least, limit)) return;
-    uint64_t masks[sets];
+    alignas(64) uint8_t sums[64 * sets];
 #pragma GCC unroll 8
-    for (int b = 0; b < sets; b++) masks[b] = _mm512_cmple_epu8_mask(sum[b], limit);
-    append<sets>(masks, first, last, rows, found);
+    for (int b = 0; b < sets; b++) _mm512_store_si512(sums + 64 * b, sum[b]);
+    append<sets>(sums, limit, first, last, found);
 }
 
 template <int entries>
 int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, int columns, const uint8_t* tables,
-               uint8_t threshold, uint16_t* rows, int* found) {
+               uint8_t threshold, Candidates* found) {
     const __m512i limit = _mm512_set1_epi8(static_cast<char>(threshold));
     int64_t at = first;
-    while (at < last && *found <= kRoom - kBlock) {
+    while (at < last && found->count <= kRoom - kBlock) {
         const uint8_t* codes = blocks + at / kBlock * columns * kBlock + at % kBlock;
         const int64_t block_end = (at / kBlock + 1) * kBlock;
         const int64_t sets = ((last < block_end ? last : block_end) - at + 63) / 64;
         if (sets == 8) {
-            look_up<entries, 8>(codes, at, last, columns, tables, limit, rows, found);
+            look_up<entries, 8>(codes, at, last, columns, tables, limit, found);
             at += 512;
         } else if (sets >= 4) {
-            look_up<entries, 4>(codes, at, last, columns, tables, limit, rows, found);
+            look_up<entries, 4>(codes, at, last, columns, tables, limit, found);
             at += 256;
         } else if (sets >= 2) {
-            look_up<entries, 2>(codes, at, last, columns, tables, limit, rows, found);
+            look_up<entries, 2>(codes, at, last, columns, tables, limit, found);
             at += 128;
         } else {
-            look_up<entries, 1>(codes, at, last, columns, tables, limit, rows, found);
+            look_up<entries, 1>(codes, at, last, columns, tables, limit, found);
             at += 64;
         }
     }
@@ -154,10 +161,20 @@ void arrange(const uint8_t* bytes, const uint8_t* meaning, int entries, uint8_t*
     for (int i = 0; i < entries / 64; i++) _mm512_store_si512(out + 64 * i, t[i]);
 }
 
+int count_at_most(const uint8_t* bytes, int n, uint8_t limit) {
+    const __m512i most = _mm512_set1_epi8(static_cast<char>(limit));
+    int count = 0, i = 0;
+    for (; i + 64 <= n; i += 64)
+        count += __builtin_popcountll(_mm512_cmple_epu8_mask(_mm512_loadu_si512(bytes + i), most));
+    const __mmask64 rest = (uint64_t{1} << (n - i)) - 1;
+    return count + __builtin_popcountll(
+                       _mm512_mask_cmple_epu8_mask(rest, _mm512_maskz_loadu_epi8(rest, bytes + i), most));
+}
+
 constexpr PooledFilter kFilters[] = {{64, filter<64>}, {128, filter<128>}, {256, filter<256>}};
 
 }  // namespace
 
-const BlockKernels kBlocksVbmi{least, quantize, arrange, kFilters, 3, 2, nullptr, nullptr};
+const BlockKernels kBlocksVbmi{least, quantize, arrange, count_at_most, kFilters, 3, 2, nullptr, nullptr};
 
 }  // namespace annvq

@@ -17,6 +17,7 @@ constexpr int64_t kRequantizeEvery = 4 * kBlock;  // rows
 constexpr int kFewRows = 8;                       // scoring so few costs less than bounding a superblock
 constexpr int64_t kLiveRun = 8;                   // superblocks filtered at once where some rows are not live
 
+constexpr int64_t kGrowth = 8;
 constexpr int kPortion = 64;  // rows scored at a time until there is a threshold
 
 }  // namespace
@@ -99,14 +100,13 @@ void Query::scan(const Segment& segment, float bias, int64_t first, int64_t last
             at = to;
             continue;
         }
-        uint16_t rows[kRoom];
-        int found = 0;
+        Candidates found;
         const int64_t done = filter()(segment.codes + block * columns_ * kBlock, at - start,
-                                      run_end(at, end) - start, columns_, tables(), threshold_, rows, &found);
+                                      run_end(at, end) - start, columns_, tables(), threshold_, &found);
         filtered_ += start + done - at;
         seen_ += start + done - at;
         at = start + done;
-        offer(block, rows, found);
+        offer(block, &found, true);
     }
     if (!everything_ && !closed_) reconsider_filter(first * kBlock, end);
 }
@@ -114,7 +114,8 @@ void Query::scan(const Segment& segment, float bias, int64_t first, int64_t last
 // Where a run of the filter from row `at` on ends, `end` at the latest: the first rows lower the limit fast,
 // so runs are no longer than what has been seen. In a superblock whole steps, from a whole one on whole ones.
 int64_t Query::run_end(int64_t at, int64_t end) const {
-    const int64_t run = std::max(kFilterStep, seen_), block_end = (at / kBlock + 1) * kBlock;
+    const int64_t run = std::max(kFilterStep, sums_bound_above() ? kGrowth * seen_ : seen_),
+                  block_end = (at / kBlock + 1) * kBlock;
     if (at % kBlock || run < kBlock) return std::min({at + run / kFilterStep * kFilterStep, block_end, end});
     int64_t blocks = std::min(run / kBlock, segment_->sparse ? kLiveRun : kRun);
     for (int64_t b = 1; segment_->sparse && b < blocks && at + b * kBlock < end; b++)
@@ -124,27 +125,30 @@ int64_t Query::run_end(int64_t at, int64_t end) const {
 
 // All rows [from, to) of a superblock.
 void Query::offer_all(int64_t from, int64_t to) {
-    uint16_t rows[kBlock];
+    Candidates all;
     const int64_t block = from / kBlock;
-    for (int64_t i = from; i < to; i++) rows[i - from] = static_cast<uint16_t>(i - block * kBlock);
-    offer(block, rows, static_cast<int>(to - from));
+    for (int64_t i = from; i < to; i++) all.rows[all.count++] = static_cast<uint16_t>(i - block * kBlock);
+    offer(block, &all, false);
 }
 
 // The live rows of a superblock.
 void Query::offer_live(int64_t block) {
-    uint16_t rows[kBlock];
-    int count = 0;
+    Candidates live;
     for (int w = 0; w < 8; w++)
         for (uint64_t bits = segment_->live[8 * block + w]; bits; bits &= bits - 1)
-            rows[count++] = static_cast<uint16_t>(64 * w + __builtin_ctzll(bits));
-    while (count && block * kBlock + rows[count - 1] >= segment_->n) count--;
-    offer(block, rows, count);
+            live.rows[live.count++] = static_cast<uint16_t>(64 * w + __builtin_ctzll(bits));
+    while (live.count && block * kBlock + live.rows[live.count - 1] >= segment_->n) live.count--;
+    offer(block, &live, false);
 }
 
-// Scores ascending rows, numbered from a superblock's first, and keeps what may matter.
-void Query::offer(int64_t block, uint16_t* rows, int count) {
+// Scores ascending rows, numbered from a superblock's first, and keeps what may matter. bounded: they come
+// with their sums of bytes.
+void Query::offer(int64_t block, Candidates* found, bool bounded) {
     const int64_t base = block * kBlock;
-    count = keep_allowed(base, rows, count);
+    keep_allowed(base, found);
+    if (bounded && found->count >= 2 * k_ + kFewRows) narrow(found);
+    const uint16_t* rows = found->rows;
+    const int count = found->count;
     if (!count) return;
     float scores[kRoom];
     (this->*scorer_)(block, rows, count, scores);
@@ -154,29 +158,57 @@ void Query::offer(int64_t block, uint16_t* rows, int count) {
     else
         best_.add(scores, count, [&](int64_t i) { return segment_->first_id + base + rows[i]; });
     let_through_ += count;
+    if (count >= k_) best_.cut();
     if (best_.limit() < before) tighten();
 }
 
 // Drops rows that may not be returned.
-int Query::keep_allowed(int64_t base, uint16_t* rows, int count) const {
+void Query::keep_allowed(int64_t base, Candidates* found) const {
     const Segment& s = *segment_;
+    uint16_t* rows = found->rows;
+    uint8_t* sums = found->sums;
     if (const uint64_t* live = s.live ? s.live + base / 64 : nullptr) {
         int kept = 0;
-        for (int i = 0; i < count; i++) {
+        for (int i = 0; i < found->count; i++) {
             const uint16_t row = rows[i];
-            rows[kept] = row;
+            rows[kept] = row, sums[kept] = sums[i];
             kept += live[row / 64] >> (row % 64) & 1;
         }
-        count = kept;
+        found->count = kept;
     }
-    if (!s.allowed) return count;
+    if (!s.allowed) return;
     int kept = 0;
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < found->count; i++) {
         const int64_t row = base + rows[i], id = s.ids ? s.ids[row] : s.first_id + row;
-        rows[kept] = rows[i];
+        rows[kept] = rows[i], sums[kept] = sums[i];
         kept += id >= 0 && id < s.allowed_size && s.allowed[id];
     }
-    return kept;
+    found->count = kept;
+}
+
+// Whether a byte sum bounds a score from above too: each entry is less than its byte plus one.
+bool Query::sums_bound_above() const {
+    return split_ ? layout_.norm() == NormKind::none : entries() == 256 && layout_.norm() != NormKind::floats;
+}
+
+// Of rows that a wide threshold let through, drops those that cannot be among the k best of them, going by
+// their sums alone.
+void Query::narrow(Candidates* found) const {
+    if (!sums_bound_above()) return;
+    int sum = 0;  // the k-th lowest
+    for (int bit = 128; bit; bit /= 2)
+        if (kernels_->count_at_most(found->sums, found->count, static_cast<uint8_t>(sum + bit - 1)) < k_)
+            sum += bit;
+    const int floors = layout_.M() + (layout_.norm() == NormKind::levels);
+    const double kth = (sum + floors) * scaled_for_ / 253 * (1 + 2e-5);
+    const uint8_t limit = byte_of(widened(widened(kth)));  // as scores of both may be off
+    int kept = 0;
+    for (int i = 0; i < found->count; i++) {
+        const uint8_t own = found->sums[i];
+        found->rows[kept] = found->rows[i], found->sums[kept] = own;
+        kept += own <= limit;
+    }
+    found->count = kept;
 }
 
 template <bool nibbles, bool labels>
@@ -225,12 +257,18 @@ void Query::write(float* distances, int64_t* ids) {
     }
 }
 
-// The distance from the sum of minima to the k-th best, widened by what float summation can err on scores
-// that low: (columns + 2) roundings of at most 2^-24 of the magnitudes summed, which are at most |minima| +
-// gap.
-double Query::gap() const {
-    const double raw = best_.limit().first - least_sum_;
+// A distance from the sum of minima, widened by what float summation can err on scores that low:
+// (columns + 2) roundings of at most 2^-24 of the magnitudes summed, which are at most |minima| + distance.
+double Query::widened(double raw) const {
     return raw + (columns_ + 3) * 6.1e-8 * (magnitude_ + std::max(raw, 0.0));
+}
+
+// To the k-th best.
+double Query::gap() const { return widened(best_.limit().first - least_sum_); }
+
+// The highest sum of bytes of rows within a gap.
+uint8_t Query::byte_of(double gap) const {
+    return static_cast<uint8_t>(std::min(254.0, std::floor(gap * 253.0 / scaled_for_ + 1e-3)));
 }
 
 // Follows the limit: closes the segment, makes tables for a gap much narrower than the last, sets the
@@ -255,7 +293,7 @@ void Query::tighten() {
         everything_ = false;
         quantize();
     }
-    threshold_ = static_cast<uint8_t>(std::min(254.0, std::floor(now * 253.0 / scaled_for_ + 1e-3)));
+    threshold_ = byte_of(now);
 }
 
 void Query::quantize() {
@@ -317,11 +355,11 @@ void Query::reconsider_filter(int64_t first, int64_t last) {
     if (other == before) return;
     const int64_t sample = std::min(kSample * kBlock, last - first);
     const auto cost = [&](int f) {
-        uint16_t found_rows[kRoom];
-        int found = 0;
-        const int64_t done = filter()(segment_->codes + first * columns_, 0, sample, columns_, tables(),
-                                      threshold_, found_rows, &found);
-        return (price(f) / kBlock * static_cast<double>(done) + row_ns() * found) / static_cast<double>(done);
+        Candidates found;
+        const int64_t done =
+            filter()(segment_->codes + first * columns_, 0, sample, columns_, tables(), threshold_, &found);
+        return (price(f) / kBlock * static_cast<double>(done) + row_ns() * found.count) /
+               static_cast<double>(done);
     };
     const double present = cost(before);
     filter_ = other;

@@ -77,12 +77,16 @@ class Query {
     int64_t run_end(int64_t at, int64_t end) const;
     void offer_all(int64_t from, int64_t to);
     void offer_live(int64_t block);
-    int keep_allowed(int64_t base, uint16_t* rows, int count) const;
-    void offer(int64_t block, uint16_t* rows, int count);
+    void keep_allowed(int64_t base, Candidates* found) const;
+    void narrow(Candidates* found) const;
+    void offer(int64_t block, Candidates* found, bool bounded);
     template <bool nibbles, bool labels>
     void score(int64_t block, const uint16_t* rows, int count, float* out) const;
     double row_ns() const { return 4 + layout_.M(); }  // to score a row
+    double widened(double raw) const;
     double gap() const;
+    uint8_t byte_of(double gap) const;
+    bool sums_bound_above() const;
     void tighten();
     void quantize();
     void quantize_column(int column, uint8_t* out) const;
