@@ -15,6 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from annvq.kernels import _native
+
 Array: TypeAlias = Any
 """A NumPy array, torch tensor, memory map or HDF5 data set."""
 
@@ -72,16 +74,19 @@ def check_vectors(x: Array, dim: int | None, name: str = "x", *, rows: str = "n"
         TypeError: not an array, or a dtype outside :data:`VECTOR_DTYPES`.
         ValueError: wrong shape.
     """
-    wanted = f"float32 of shape ({rows}, {'d' if dim is None else dim})"
-    if not all(hasattr(x, a) for a in ("shape", "dtype", "__getitem__")):
-        raise TypeError(f"{name} must be {wanted}, got {type(x).__name__}")
+    if not isinstance(x, np.ndarray) and not all(hasattr(x, a) for a in ("shape", "dtype", "__getitem__")):
+        raise TypeError(f"{name} must be {_wanted(dim, rows)}, got {type(x).__name__}")
     found = dtype_name(x)
     if found not in VECTOR_DTYPES:
-        raise TypeError(f"{name} must be {wanted} (or {', '.join(VECTOR_DTYPES[1:])}), got {found}")
+        raise TypeError(f"{name} must be {_wanted(dim, rows)} (or {', '.join(VECTOR_DTYPES[1:])}), got {found}")
     shape = tuple(x.shape)
     if len(shape) != 2 or (dim is not None and shape[1] != dim) or shape[1] < 1:
-        raise ValueError(f"{name} must be {wanted}, got {found} {shape}")
+        raise ValueError(f"{name} must be {_wanted(dim, rows)}, got {found} {shape}")
     return x
+
+
+def _wanted(dim: int | None, rows: str) -> str:
+    return f"float32 of shape ({rows}, {'d' if dim is None else dim})"
 
 
 def rows_to_numpy(x: Array, start: int, stop: int, name: str = "x") -> F32:
@@ -100,12 +105,9 @@ def rows_to_numpy(x: Array, start: int, stop: int, name: str = "x") -> F32:
 
 def require_finite(part: F32, name: str, start: int = 0) -> None:
     """Raise ValueError naming the first row with NaN or infinity."""
-    # One pass without a temporary for the usual case: a finite sum means finite terms, unless they overflow.
-    if not np.isfinite(part.sum(dtype=np.float64)):
-        bad = ~np.isfinite(part).all(axis=1)
-        if bad.any():
-            row = int(np.argmax(bad))
-            raise ValueError(f"{name} must be finite in float32; row {start + row} has NaN or infinity")
+    if not _native.all_finite(part):
+        row = int(np.argmin(np.isfinite(part).all(axis=1)))
+        raise ValueError(f"{name} must be finite in float32; row {start + row} has NaN or infinity")
 
 
 def chunks(n: int, dim: int, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[tuple[int, int]]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from typing_extensions import Self
 
 from annvq import storage
-from annvq.arrays import F32, I64, Array, check_vectors, normalized, positive_int, to_numpy
+from annvq.arrays import F32, I64, Array, normalized, positive_int, to_numpy
 from annvq.errors import FormatError, NotFittedError
 from annvq.kernels.store import PreparedAllowed
 from annvq.quantizers.base import Quantizer, TableQuantizer, check_metric
@@ -301,7 +301,6 @@ def _built(
 def check_search(index: Index, queries: Array, k: int) -> tuple[F32, int]:
     """Checked queries and k of a search."""
     count = positive_int(k, "k", high=1 << 24)
-    check_vectors(queries, index.dim, "queries", rows="nq")
     return index.prepared(queries, "queries"), count
 
 

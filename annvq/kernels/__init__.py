@@ -4,16 +4,20 @@ The SIMD level is chosen at import: the best this machine has, or what the envir
 (``generic``, ``avx2``, ``avx512``, ``avx512vbmi``).
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from annvq.arrays import F32, I64
+from annvq.config import get_num_threads
 from annvq.kernels import _native
+
+if TYPE_CHECKING:
+    from annvq.arrays import F32, I64
 
 
 def simd_level() -> str:
@@ -45,14 +49,7 @@ if _forced := os.environ.get("ANNVQ_SIMD"):
     set_simd_level(_forced)
 
 
-def _threads() -> int:
-    from annvq.config import get_num_threads
-
-    return get_num_threads()
-
-
-@dataclass(frozen=True)
-class LazyTables:
+class LazyTables(NamedTuple):
     """Tables (nq, M, K) of queries, built when a scan wants them: few at a time, which stay close to the processor.
 
     Entries are Σ (q − c)² where ``squared``, else ``scale`` · Σ q·c, each a float32 sum in dimension order without
@@ -65,24 +62,24 @@ class LazyTables:
     scale: float
     offsets: F32 | None = None
 
-    def scaled(self, factor: float) -> "LazyTables":
+    def scaled(self, factor: float) -> LazyTables:
         """The tables times ``factor``; not of squares, nor after offsets."""
         if self.squared or self.offsets is not None:
             raise ValueError("tables of squares, or with offsets, cannot be scaled")
-        return replace(self, scale=self.scale * factor)
+        return self._replace(scale=self.scale * factor)
 
-    def plus(self, offsets: F32) -> "LazyTables":
+    def plus(self, offsets: F32) -> LazyTables:
         """The tables with ``offsets`` (M, K) added to those of every query; once."""
         if self.offsets is not None:
             raise ValueError("the tables have offsets already")
-        return replace(self, offsets=offsets)
+        return self._replace(offsets=offsets)
 
     def native(self) -> _native.UnbuiltTables:
         return _native.UnbuiltTables(self.builder, self.queries, self.squared, self.scale, self.offsets)
 
     def build(self) -> F32:
         """The tables, padded with +inf where a codebook has fewer than K entries."""
-        return self.native().build(_threads())
+        return self.native().build(get_num_threads())
 
 
 class TableCache:
@@ -93,6 +90,7 @@ class TableCache:
 
     def __init__(self) -> None:
         self._made: tuple[tuple[tuple[int, ...], tuple[int, ...]], _native.TableBuilder] | None = None
+        self._seen: tuple[Any, Any, Any, _native.TableBuilder] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TableCache, ()
@@ -122,10 +120,36 @@ class TableCache:
             self._made = made = (shape, native)
         return LazyTables(made[1], queries, squared, scale)
 
+    def of_parameter(
+        self,
+        queries: F32,
+        weight: Any,
+        sizes: Sequence[int],
+        starts: Sequence[int],
+        *,
+        squared: bool,
+        scale: float = 1.0,
+    ) -> LazyTables:
+        """:meth:`tables` against a torch tensor (ΣK, width) that may be trained on.
+
+        Whether it has changed is told by PyTorch's count of changes, as for gradients: entries written behind PyTorch's
+        back (through ``.data`` or a NumPy view) may be missed.
+        """
+        # Tensors made in inference mode are not counted.
+        state = None if weight.is_inference() else (weight._version, weight.data_ptr())
+        seen = self._seen
+        if seen is not None and seen[0] is weight and seen[1] == state is not None:
+            return LazyTables(seen[3], queries, squared, scale)
+        detached = weight.detach()
+        entries = np.ascontiguousarray(detached.cpu().numpy(), np.float32)
+        tables = self.tables(queries, entries, sizes, starts, squared=squared, scale=scale)
+        self._seen = (weight, state, detached, tables.builder)  # held, so that the address is not used again
+        return tables
+
 
 def squared_norms(x: F32) -> F32:
     """‖x‖² of each row, (n,) float32, summed in float64 in dimension order."""
-    return _native.squared_norms(x, _threads())
+    return _native.squared_norms(x, get_num_threads())
 
 
 class Blocks(NamedTuple):
@@ -203,4 +227,4 @@ def scan_blocks(
     b = blocks
     layout = (b.packed, b.n, b.highest, b.nibbles, b.relabel)
     norms = (b.norms, b.norm_low, b.norm_step)
-    return _native.scan_blocks(*layout, luts, bias, k, levels, *norms, ids, kept, _threads())
+    return _native.scan_blocks(*layout, luts, bias, k, levels, *norms, ids, kept, get_num_threads())

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from typing_extensions import Self
 
 from annvq.arrays import F32, I64
+from annvq.config import get_num_threads
 from annvq.kernels import LazyTables, _native
 
 U8: TypeAlias = npt.NDArray[np.uint8]
@@ -208,8 +209,6 @@ class CodeStore:
         Raises:
             ValueError: NaN or −inf in tables or biases, or shapes that disagree.
         """
-        from annvq.kernels import _threads
-
         levels = None
         if norm_levels is not None:
             levels = np.full(256, np.inf, np.float32)
@@ -218,7 +217,7 @@ class CodeStore:
         bitmap, listed = _split(None if isinstance(allowed, PreparedAllowed) else allowed)
         built, unbuilt = (None, luts.native()) if isinstance(luts, LazyTables) else (luts, None)
         return self._native.search(
-            built, unbuilt, bias, k, levels, probes, probe_bias, bitmap, listed, prepared, _threads()
+            built, unbuilt, bias, k, levels, probes, probe_bias, bitmap, listed, prepared, get_num_threads()
         )
 
     # -- whole stores --------------------------------------------------------------------------------------------

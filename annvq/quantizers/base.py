@@ -435,6 +435,9 @@ class TableQuantizer(Quantizer):
     ) -> None:
         super().__init__(dim, M, nbits, estimator)
         self.width = width
+        step = 0 if self.sums else width
+        self.starts = tuple(m * step for m in range(self.M))
+        """First dimension of the vector that each codebook covers."""
         self.offsets = (0, *itertools.accumulate(self.sizes))
         self._tables = kernels.TableCache()
         self.weight = nn.Parameter(torch.empty(self.offsets[-1], width))
@@ -454,12 +457,6 @@ class TableQuantizer(Quantizer):
             return
         self.weight.normal_(0.0, self.M**-0.5 if self.sums else 1.0)
         self.fitted.fill_(False)
-
-    @property
-    def starts(self) -> tuple[int, ...]:
-        """First dimension of the vector that each codebook covers."""
-        step = 0 if self.sums else self.width
-        return tuple(m * step for m in range(self.M))
 
     @property
     def codebooks(self) -> tuple[Tensor, ...]:
@@ -553,12 +550,13 @@ class TableQuantizer(Quantizer):
         q = to_numpy(queries, self.dim, "queries", rows="nq")
         if metric == "cosine":
             q = normalized(q, "queries")
-        bias = np.full(len(q), 1.0 if metric == "cosine" else 0.0, dtype=np.float32)
+        bias = np.ones(len(q), np.float32) if metric == "cosine" else np.zeros(len(q), np.float32)
         l2 = metric == "l2" and not self.sums
         scale = -1.0
         if metric == "l2" and self.sums:
             bias, scale = kernels.squared_norms(q), -2.0
-        return self._tables.tables(q, self._entries(), self.sizes, self.starts, squared=l2, scale=scale), bias
+        luts = self._tables.of_parameter(q, self.weight, self.sizes, self.starts, squared=l2, scale=scale)
+        return luts, bias
 
     def _entries(self) -> F32:
         """``weight`` as a NumPy array (no copy on the CPU)."""

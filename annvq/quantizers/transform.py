@@ -304,7 +304,7 @@ class Transformed(TableQuantizer):
         # Not TableQuantizer's own: the codebooks are the inner quantizer's.
         Quantizer.__init__(self, quantizer.dim, quantizer.M, list(quantizer.bits_per_codebook), estimator)
         self.transform, self.quantizer = transform, quantizer
-        self.width, self.offsets = self.dim, quantizer.offsets
+        self.width, self.offsets, self.starts = self.dim, quantizer.offsets, (0,) * quantizer.M
         self.needs_norm = quantizer.needs_norm or not transform.orthogonal
         if self.needs_norm:
             self._register_norm_byte()
@@ -315,10 +315,6 @@ class Transformed(TableQuantizer):
     def weight(self) -> nn.Parameter:  # type: ignore[override]
         """The inner quantizer's entries, (ΣK, its width), in transformed coordinates."""
         return self.quantizer.weight
-
-    @property
-    def starts(self) -> tuple[int, ...]:
-        return (0,) * self.M
 
     @property
     def config(self) -> dict[str, Any]:

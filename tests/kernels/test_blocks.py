@@ -65,7 +65,7 @@ def test_equals_the_reference(level, seed, n, M, nbits, k, nq, kind, norm, filte
     nibbles = K <= 16 and not relabelled
     relabel = np.argsort(rng.random((M, 256)), axis=1).astype(np.uint8) if relabelled else None
     packed = kernels.pack_blocks(codes, stored, nibbles=nibbles, relabel=relabel)
-    with mock.patch.object(kernels, "_threads", return_value=threads):
+    with mock.patch.object(kernels, "get_num_threads", return_value=threads):
         got = kernels.scan_blocks(packed, luts, bias, k, norm_levels=levels, ids=ids, keep=keep)
     np.testing.assert_array_equal(got[1], expected[1])
     np.testing.assert_array_equal(got[0].view(np.uint32), expected[0].view(np.uint32))
@@ -107,7 +107,7 @@ def test_all_rows_alike(level, threads):
     codes = np.full((20_000, 3), 7, np.uint8)
     ids = np.random.default_rng(0).permutation(20_000).astype(np.int64)
     luts, bias = np.full((2, 3, 256), 0.1, np.float32), np.zeros(2, np.float32)
-    with mock.patch.object(kernels, "_threads", return_value=threads):
+    with mock.patch.object(kernels, "get_num_threads", return_value=threads):
         distances, found = kernels.scan_blocks(kernels.pack_blocks(codes), luts, bias, 30, ids=ids)
     np.testing.assert_array_equal(found, np.tile(np.arange(30), (2, 1)))
     assert np.unique(distances).size == 1
@@ -122,7 +122,7 @@ def test_a_query_shared_by_threads(level, k):
     luts, bias = rng.random((1, 64, 256)).astype(np.float32), np.ones(1, np.float32)
     expected = reference.scan(codes, luts, bias, k)
     for threads in (1, 2, 3):
-        with mock.patch.object(kernels, "_threads", return_value=threads):
+        with mock.patch.object(kernels, "get_num_threads", return_value=threads):
             got = kernels.scan_blocks(kernels.pack_blocks(codes), luts, bias, k)
         np.testing.assert_array_equal(got[1], expected[1])
         np.testing.assert_array_equal(got[0].view(np.uint32), expected[0].view(np.uint32))

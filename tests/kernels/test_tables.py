@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,6 +69,35 @@ def test_a_cache_follows_codebooks_that_change_in_place():
     np.testing.assert_array_equal(halves, _expected(queries, [book[:16], book[16:]], [0, 0], True, 1))
     for other in (copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))):
         assert other.tables(queries, book, [32], [0], squared=True).build()[0, 0, 0] == first[0, 0, 0]
+
+
+def test_a_cache_follows_a_parameter():
+    rng = np.random.default_rng(0)
+    queries = rng.random((3, 4), np.float32)
+    cache = kernels.TableCache()
+
+    def check(weight):
+        for _ in range(2):
+            got = cache.of_parameter(queries, weight, [32], [0], squared=True).build()
+            np.testing.assert_array_equal(got, _expected(queries, [weight.detach().numpy()], [0], True, 1))
+
+    weight = torch.nn.Parameter(torch.rand(32, 4))
+    check(weight)
+    with torch.no_grad():
+        weight[31, 3] += 1
+    check(weight)
+    weight.sum().backward()
+    torch.optim.Adam([weight], lr=0.1).step()
+    check(weight)
+    for _ in range(20):  # memory that is let go may be used again
+        weight.data = torch.rand(32, 4)
+        check(weight)
+    check(torch.nn.Parameter(torch.rand(32, 4)))
+    with torch.inference_mode():
+        made_there = torch.rand(32, 4)
+        check(made_there)
+        made_there += 1
+        check(made_there)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,21 @@ Out<float, 3> build(const Unbuilt& unbuilt, int threads) {
     return out;
 }
 
+// Whether all numbers are finite: exponents are not all ones.
+bool all_finite(nb::ndarray<nb::numpy, const float, nb::c_contig, nb::device::cpu> x) {
+    constexpr uint32_t exponent = 0x7f800000;
+    const float* data = x.data();
+    const int64_t n = static_cast<int64_t>(x.size());
+    nb::gil_scoped_release release;
+    uint32_t odd = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        std::memcpy(&bits, data + i, sizeof bits);
+        odd |= (bits & exponent) == exponent;
+    }
+    return !odd;
+}
+
 }  // namespace
 
 void bind_tables(nb::module_& m) {
@@ -59,6 +74,7 @@ void bind_tables(nb::module_& m) {
         .def(nb::new_(&make_unbuilt), arg("builder"), arg("queries"), arg("squared"), arg("scale"),
              arg("offsets").none())
         .def("build", &build, arg("threads"));
+    m.def("all_finite", &all_finite, arg("x"));
     m.def(
         "squared_norms",
         [](In<float, 2> x, int threads) {
