@@ -277,3 +277,50 @@ def test_a_prepared_filter_follows_the_store():
         elif step == 2:
             other.append(codes[::-1].copy(), None, np.arange(3000))
             same(other.search(luts, bias, 99, allowed=allowed), other.search(luts, bias, 99, allowed=every))
+
+
+@pytest.mark.parametrize("norm", [None, "uint8", "float32"])
+@pytest.mark.parametrize("sizes", [[256] * 4, [256, 16, 256]])
+def test_tables_built_in_the_order_of_labels(level, sizes, norm):
+    rng = np.random.default_rng(len(sizes))
+    M = len(sizes)
+    model = Model(M, sizes, np.uint8, norm, 2)
+    rows = model.random_rows(rng, rng.permutation(9000)[:4000])
+    model.put(*rows)
+    cache = kernels.TableCache()
+    levels = np.sort(rng.normal(size=256)).astype(np.float32)
+    queries, bias = rng.normal(size=(20, 8)).astype(np.float32), rng.normal(size=20).astype(np.float32)
+    for _ in range(2):  # codebooks that change, stores with labels of their own
+        books = rng.normal(size=(sum(sizes), 5)).astype(np.float32)
+        relabel = np.stack([rng.permutation(256) for _ in sizes]).astype(np.uint8)
+        store = CodeStore(M, sizes, norm=norm, lists=2, relabel=relabel)
+        store.append(*rows)
+        for offsets in (None, rng.normal(size=(M, 256)).astype(np.float32)):
+            lazy = cache.tables(queries, books, sizes, list(range(M)), squared=True)
+            lazy = lazy if offsets is None else lazy.plus(offsets)
+            for k in (1, 10, 100, 5000):
+                expected = model.search(lazy.build(), bias, k, levels)
+                same(store.search(lazy, bias, k, norm_levels=levels if norm == "uint8" else None), expected)
+
+
+@pytest.mark.parametrize("sizes", [[256] * 8, [16] * 8])
+def test_rows_narrowed_by_sums_keep_every_tie(level, sizes):
+    """Many rows within a byte of the k-th best, most of them equal to it, behind rows that are far away."""
+    rng = np.random.default_rng(1)
+    M = len(sizes)
+    luts = np.stack([np.linspace(0, 1, sizes[0], dtype=np.float32)] * M)[None]
+    bias = np.zeros(1, np.float32)
+    for low in (0, sizes[0] // 2):
+        codes = rng.integers(low, min(low + 3, sizes[0]), (6000, M)).astype(np.uint8)
+        codes[:100] = sizes[0] - 1
+        ids = rng.permutation(6000)
+        store = CodeStore(M, sizes)
+        store.append(codes, None, ids)
+        gone = ids[rng.random(6000) < 0.2]
+        kept = ~np.isin(ids, gone)
+        for k in (1, 10, 300):
+            same(store.search(luts, bias, k), reference.scan(codes, luts, bias, k, ids=ids))
+            allowed = np.zeros(6000, bool)
+            allowed[ids[kept]] = True
+            expected = reference.scan(codes[kept], luts, bias, k, ids=ids[kept])
+            same(store.search(luts, bias, k, allowed=allowed), expected)

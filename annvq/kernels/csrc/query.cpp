@@ -39,7 +39,7 @@ uint8_t norm_byte(float norm, NormRange range) {
 
 Query::Query(const QueryTables& tables, const BlockKernels& kernels, int64_t k)
     : layout_(tables.layout), t_(tables), kernels_(&kernels), k_(k), columns_(layout_.columns()), best_(k) {
-    const bool nibbles = layout_.nibbles(), labels = layout_.meaning(0) != nullptr;
+    const bool nibbles = layout_.nibbles(), labels = layout_.meaning(0) && !t_.by_stored_byte;
     scorer_ = nibbles  ? &Query::score<true, false>
               : labels ? &Query::score<false, true>
                        : &Query::score<false, false>;
@@ -158,7 +158,8 @@ void Query::offer(int64_t block, Candidates* found, bool bounded) {
     else
         best_.add(scores, count, [&](int64_t i) { return segment_->first_id + base + rows[i]; });
     let_through_ += count;
-    if (count >= k_) best_.cut();
+    // Where sums narrow what a first, wide threshold lets through, it pays to have one early.
+    if (count >= k_ || (!(before.first < kInf) && sums_bound_above())) best_.cut();
     if (best_.limit() < before) tighten();
 }
 
@@ -188,6 +189,7 @@ void Query::keep_allowed(int64_t base, Candidates* found) const {
 
 // Whether a byte sum bounds a score from above too: each entry is less than its byte plus one.
 bool Query::sums_bound_above() const {
+    if (!kernels_->filter_count) return false;
     return split_ ? layout_.norm() == NormKind::none : entries() == 256 && layout_.norm() != NormKind::floats;
 }
 
@@ -328,7 +330,8 @@ void Query::quantize_column(int column, uint8_t* out) const {
         for (int b = 0; b < 256; b++)
             bytes[b] = static_cast<uint8_t>(std::min(255, halves[0][b & 15] + halves[1][b >> 4]));
     }
-    kernels_->arrange(bytes, layout_.meaning(column), entries(), out);
+    const bool as_is = t_.by_stored_byte && column < layout_.code_columns();
+    kernels_->arrange(bytes, as_is ? nullptr : layout_.meaning(column), entries(), out);
 }
 
 Filter Query::filter() const {

@@ -44,9 +44,10 @@ uint8_t norm_byte(float norm, NormRange range);
 // A query's tables; the memory must outlive the Query.
 struct QueryTables {
     const Layout& layout;
-    const float* luts;  // (M, K), K <= 256, in the codes' own order (not relabelled)
+    const float* luts;  // (M, K), K <= 256
     int64_t K;
     const float* norm_levels = nullptr;  // (256,) where layout.norm() is `levels`
+    bool by_stored_byte = false;  // luts' entries are in the order of stored bytes, else of the codes' own
 };
 
 class Query {

@@ -40,7 +40,9 @@ template <class Q>
 class Search {
   public:
     Search(const CodeStore& store, const SearchArguments& a, const std::vector<SegmentList>& lists)
-        : store_(store), a_(a), lists_(lists), luts_(a.luts) {}
+        : store_(store), a_(a), lists_(lists), unbuilt_(a.unbuilt), luts_(a.luts) {
+        if (!luts_) reorder();
+    }
 
     void run(float* distances, int64_t* found) {
         const int64_t most = a_.probes ? std::clamp<int64_t>(kProbingTables / table_size(), 16, 256) : kGroup;
@@ -52,7 +54,7 @@ class Search {
         std::vector<float> built;
         if (parts_ > 1 && !a_.luts) {  // each part would build them again
             built.resize(a_.nq * table_size());
-            a_.unbuilt.build(0, a_.nq, built.data(), a_.threads);
+            unbuilt_.build(0, a_.nq, built.data(), a_.threads);
             luts_ = built.data();
         }
         std::vector<Group> done(groups * parts_);
@@ -75,6 +77,18 @@ class Search {
   private:
     using Group = std::vector<Q>;
 
+    // Where codes are relabelled, tables to be built are built in the order of the labels.
+    void reorder() {
+        const Layout& layout = store_.layout();
+        const uint8_t* order = store_.shape().wide ? nullptr : layout.meaning(0);
+        if (!order || !(reordered_ = unbuilt_.builder->reordered(order))) return;
+        unbuilt_.builder = reordered_.get();
+        if (!unbuilt_.offsets) return;
+        offsets_.resize(256 * layout.M());
+        for (size_t i = 0; i < offsets_.size(); i++) offsets_[i] = unbuilt_.offsets[i / 256 * 256 + order[i]];
+        unbuilt_.offsets = offsets_.data();
+    }
+
     // Bytes of codes that one query scans, about.
     int64_t work() const {
         int64_t blocks = 0;
@@ -93,7 +107,8 @@ class Search {
     Q make(const float* luts) const {
         const int32_t M = store_.shape().M;
         if constexpr (std::is_same_v<Q, Query>)
-            return Query(QueryTables{store_.layout(), luts, a_.K, a_.norm_levels}, block_kernels(), a_.k);
+            return Query(QueryTables{store_.layout(), luts, a_.K, a_.norm_levels, reordered_ != nullptr},
+                         block_kernels(), a_.k);
         else
             return WideQuery(WideTables{luts, M, a_.K, a_.norm_levels}, a_.k);
     }
@@ -102,7 +117,7 @@ class Search {
     const float* build(int64_t first, int64_t count) const {
         static thread_local std::vector<float> memory;
         memory.resize(std::max<size_t>(memory.size(), count * table_size()));
-        a_.unbuilt.build(first, count, memory.data(), 1);
+        unbuilt_.build(first, count, memory.data(), 1);
         return memory.data();
     }
 
@@ -197,6 +212,9 @@ class Search {
     const CodeStore& store_;
     const SearchArguments& a_;
     const std::vector<SegmentList>& lists_;
+    UnbuiltTables unbuilt_;
+    std::shared_ptr<const TableBuilder> reordered_;
+    std::vector<float> offsets_;
     const float* luts_;  // of all queries, or nullptr: each group builds its own
     int64_t share_ = 1, parts_ = 1;
 };

@@ -46,6 +46,21 @@ bool TableBuilder::holds(const float* entries) const {
     return std::memcmp(entries, entries_.data(), entries_.size() * sizeof(float)) == 0;
 }
 
+std::shared_ptr<const TableBuilder> TableBuilder::reordered(const uint8_t* order) const {
+    if (total_ != 256 * M() || K_ != 256) return nullptr;
+    std::lock_guard<std::mutex> lock(reordering_);
+    if (!reordered_ || !std::equal(order_.begin(), order_.end(), order)) {
+        std::vector<float> entries(entries_.size());
+        for (int64_t i = 0; i < total_; i++)
+            std::copy_n(entries_.data() + (i / 256 * 256 + order[i]) * width_, width_,
+                        entries.data() + i * width_);
+        order_.assign(order, order + total_);
+        reordered_ =
+            std::make_shared<const TableBuilder>(entries.data(), sizes_.data(), starts_.data(), M(), width_);
+    }
+    return reordered_;
+}
+
 void TableBuilder::build(const float* queries, int64_t nq, int64_t dim, bool squared, float scale,
                          const float* offsets, float* out, int threads) const {
     const TableRows rows = table_rows();

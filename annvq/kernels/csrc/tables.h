@@ -5,6 +5,8 @@
 // threads.
 #pragma once
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <vector>
 
 namespace annvq {
@@ -41,6 +43,10 @@ class TableBuilder {
     int64_t total() const { return total_; }
     int64_t least_dim() const { return least_dim_; }
 
+    // The same codebooks with entry j of codebook m being order[m * 256 + j] of these, so that tables come
+    // out in that order; made once and kept. nullptr where a codebook has not 256 entries.
+    std::shared_ptr<const TableBuilder> reordered(const uint8_t* order) const;
+
     // squared: sum (q - c)^2; otherwise scale * sum q * c. Then offsets (M, K) are added, unless nullptr. out
     // is (nq, M, K), +inf where sizes[m] < K.
     void build(const float* queries, int64_t nq, int64_t dim, bool squared, float scale, const float* offsets,
@@ -51,6 +57,9 @@ class TableBuilder {
     std::vector<int32_t> sizes_, starts_;
     std::vector<int64_t> offsets_;  // of each codebook in transposed_
     int64_t K_ = 0, width_, total_ = 0, least_dim_ = 0;
+    mutable std::mutex reordering_;
+    mutable std::vector<uint8_t> order_;
+    mutable std::shared_ptr<const TableBuilder> reordered_;
 };
 
 // The tables of some queries, to be built when they are wanted.
