@@ -78,3 +78,81 @@ def test_a_search_keeps_the_rows_that_it_began_with():
     del overwritten
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def many():
+    """A store of so many rows that it keeps the last filter, and what each row scores."""
+    rng = np.random.default_rng(0)
+    store = CodeStore(2, [256, 256])
+    codes = rng.integers(0, 256, (70_000, 2)).astype(np.uint8)
+    store.append(codes, None, np.arange(70_000))
+    luts = rng.random((1, 2, 256), np.float32)
+    return store, luts, luts[0, 0, codes[:, 0]] + luts[0, 1, codes[:, 1]]
+
+
+def nearest(scores, allowed, k):
+    order = np.lexsort((allowed, scores[allowed]))[:k]
+    return allowed[order]
+
+
+def found_in(store, luts, filter, k=20):
+    return store.search(luts, np.zeros(1, np.float32), k, allowed=filter)[1][0]
+
+
+@pytest.mark.parametrize("kind", ["bitmap", "ids", "ids in any order"])
+@pytest.mark.parametrize("share", [0.01, 0.5])
+def test_a_filter_that_comes_again_and_again(many, kind, share):
+    store, luts, scores = many
+    rng = np.random.default_rng(2)
+    bitmap = rng.random(70_000 - 13) < share
+
+    def given(bitmap):
+        ids = np.flatnonzero(bitmap)
+        return bitmap if kind == "bitmap" else ids if kind == "ids" else ids[::-1].copy()
+
+    filter = given(bitmap)
+    for _ in range(4):
+        np.testing.assert_array_equal(found_in(store, luts, filter), nearest(scores, np.flatnonzero(bitmap), 20))
+    # What was nearest goes, in the caller's own array, one after the other: each time few bytes differ.
+    for _ in range(4):
+        best = nearest(scores, np.flatnonzero(bitmap), 1)[0]
+        bitmap[best] = False
+        if kind != "bitmap":
+            filter[filter == best] = np.flatnonzero(bitmap)[7]  # twice there: the same as once
+        for _ in range(3):
+            np.testing.assert_array_equal(found_in(store, luts, filter), nearest(scores, np.flatnonzero(bitmap), 20))
+    for other in (given(~bitmap), given(np.roll(bitmap, 1)), filter, filter):
+        allowed = np.flatnonzero(other) if kind == "bitmap" else np.unique(other)
+        np.testing.assert_array_equal(found_in(store, luts, other), nearest(scores, allowed, 20))
+
+
+def test_a_filter_that_comes_again_sees_changes_of_the_store(many):
+    _, luts, scores = many
+    store, rng = CodeStore(2, [256, 256]), np.random.default_rng(3)
+    codes = rng.integers(0, 256, (70_000, 2)).astype(np.uint8)
+    scores = luts[0, 0, codes[:, 0]] + luts[0, 1, codes[:, 1]]
+    store.append(codes[:69_000], None, np.arange(69_000))
+    filter = np.arange(0, 70_000, 50)
+    for step in range(4):
+        for _ in range(3):
+            allowed = filter[store.contains(filter)]
+            np.testing.assert_array_equal(found_in(store, luts, filter), nearest(scores, allowed, 20))
+        if step == 0:
+            store.remove(found_in(store, luts, filter, 3))
+        elif step == 1:
+            store.append(codes[69_000:], None, np.arange(69_000, 70_000))
+        else:
+            store.compact()
+
+
+def test_filters_that_come_again_from_several_threads(many):
+    store, luts, scores = many
+    filters = [np.flatnonzero(np.arange(70_000) % 100 == i) for i in range(3)]
+
+    def one(i):
+        allowed = filters[i // 8 % 3]
+        np.testing.assert_array_equal(found_in(store, luts, allowed), nearest(scores, allowed, 20))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(one, range(300)))

@@ -11,7 +11,9 @@
 
 #include "bind.h"
 #include "bind_tables.h"
+#include "recent_filter.h"
 #include "store.h"
+#include "store_filter.h"
 
 namespace annvq {
 namespace {
@@ -32,13 +34,6 @@ std::shared_ptr<void> keep(nb::object object) {
 
 bool ascending(const int64_t* ids, int64_t n) {
     return std::adjacent_find(ids, ids + n, std::greater_equal<int64_t>()) == ids + n;
-}
-
-std::vector<int64_t> sorted_set(const int64_t* ids, int64_t n) {
-    std::vector<int64_t> out(ids, ids + n);
-    std::sort(out.begin(), out.end());
-    out.erase(std::unique(out.begin(), out.end()), out.end());
-    return out;
 }
 
 PreparedFilter* prepare_filter(Maybe<Bytes> bitmap, Maybe<Ids> ids) {
@@ -80,6 +75,7 @@ class Store {
         const Rows rows{
             static_cast<int64_t>(n),         codes.data(), norm_bytes ? norm_bytes->data() : nullptr,
             norms ? norms->data() : nullptr, ids.data(),   lists ? lists->data() : nullptr};
+        recent_.forget();
         return store_.append(rows, fresh == "checked" ? Fresh::checked
                                    : fresh == "known" ? Fresh::known
                                                       : Fresh::replaces);
@@ -116,6 +112,7 @@ class Store {
 
     void remove(Ids ids) {
         nb::gil_scoped_release release;
+        recent_.forget();
         store_.remove(ids.data(), ids.shape(0));
     }
 
@@ -192,7 +189,12 @@ class Store {
         {
             nb::gil_scoped_release release;
             std::vector<int64_t> sorted;
-            if (a.allowed.ids && !ascending(a.allowed.ids, a.allowed.count)) {
+            std::shared_ptr<PreparedFilter> recent;
+            if (a.nq == 1 && !a.probes) recent = recent_.find(a.allowed, store_.size());
+            if (recent) {
+                a.prepared = recent.get();
+                a.allowed = {};
+            } else if (a.allowed.ids && !ascending(a.allowed.ids, a.allowed.count)) {
                 sorted = sorted_set(a.allowed.ids, a.allowed.count);
                 a.allowed.ids = sorted.data();
                 a.allowed.count = static_cast<int64_t>(sorted.size());
@@ -246,6 +248,7 @@ class Store {
 
     void compact() {
         nb::gil_scoped_release release;
+        recent_.forget();
         store_.compact();
     }
 
@@ -317,6 +320,7 @@ class Store {
     }
 
     CodeStore store_;
+    RecentFilter recent_;
 };
 
 }  // namespace

@@ -30,7 +30,6 @@ Segment segment_of(const Piece& piece) {
     return s;
 }
 
-// Bit j of words: bytes[j] is not 0.
 void pack_bits_generic(const uint8_t* bytes, int64_t words, uint64_t* out) {
     for (int64_t w = 0; w < words; w++)
         for (int j = 0; j < 64; j++) out[w] |= static_cast<uint64_t>(bytes[64 * w + j] != 0) << j;
@@ -47,13 +46,6 @@ __attribute__((target("avx2"))) void pack_bits_avx2(const uint8_t* bytes, int64_
     }
 }
 #endif
-
-void pack_bits(const uint8_t* bytes, int64_t words, uint64_t* out) {
-#if defined(__x86_64__)
-    if (simd_level() != SimdLevel::generic) return pack_bits_avx2(bytes, words, out);
-#endif
-    pack_bits_generic(bytes, words, out);
-}
 
 void mark_from_bitmap(const Piece& piece, const Allowed& allowed, uint64_t* words) {
     const int64_t first = piece.chunk->first_id;
@@ -135,6 +127,20 @@ void add_filtered(const Piece& piece, const CodeStore& store, const Allowed& all
 }
 
 }  // namespace
+
+void pack_bits(const uint8_t* bytes, int64_t words, uint64_t* out) {
+#if defined(__x86_64__)
+    if (simd_level() != SimdLevel::generic) return pack_bits_avx2(bytes, words, out);
+#endif
+    pack_bits_generic(bytes, words, out);
+}
+
+std::vector<int64_t> sorted_set(const int64_t* ids, int64_t n) {
+    std::vector<int64_t> out(ids, ids + n);
+    std::sort(out.begin(), out.end());
+    out.erase(std::unique(out.begin(), out.end()), out.end());
+    return out;
+}
 
 std::vector<SegmentList> segments_of(const Snapshot& s, const CodeStore& store,
                                      const std::vector<int64_t>& asked, const Allowed& allowed,
