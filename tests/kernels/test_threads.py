@@ -67,3 +67,27 @@ def test_searches_from_several_threads_share_the_helpers():
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(one, range(120)))
+
+DAEMONS = """
+import threading, time
+import numpy as np
+import annvq
+
+rng = np.random.default_rng(0)
+quantizer = annvq.ProductVQ(8, 8, 8).set_codebooks(rng.normal(size=(8, 256, 1)).astype(np.float32))
+index = annvq.FlatIndex(quantizer).add(rng.normal(size=(20_000, 8)).astype(np.float32))
+queries = rng.normal(size=(64, 8)).astype(np.float32)
+
+def search():
+    while True:
+        index.search(queries, 5)
+
+for _ in range(3):
+    threading.Thread(target=search, daemon=True).start()
+time.sleep(0.2)
+"""
+
+
+def test_daemon_threads_do_not_abort_a_process_that_ends():
+    done = subprocess.run([sys.executable, "-c", DAEMONS], timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -28,6 +28,12 @@ class Best {
 
     // No hit at or above this matters. +inf itself is never kept.
     const Hit& limit() const { return limit_; }
+    // k hits of at most this distance were seen elsewhere. True where the limit falls.
+    bool lower(float distance) {
+        if (!(distance < limit_.first)) return false;
+        limit_ = {distance, std::numeric_limits<int64_t>::max()};
+        return true;
+    }
 
     // Hits (distances[i], the id at place(i)) for i < count.
     template <class Place>
@@ -70,7 +76,7 @@ class Best {
             to += bins_[i] <= last;
         }
         size_ = to;
-        limit_ = {range().second, std::numeric_limits<int64_t>::max()};
+        lower(range().second);
     }
 
     void merge(const Best& other) {
@@ -128,7 +134,7 @@ class Best {
         std::nth_element(hits.begin(), hits.begin() + (k_ - 1), hits.end());
         size_ = k_;
         for (int64_t i = 0; i < size_; i++) distances_[i] = hits[i].first.first, places_[i] = hits[i].second;
-        limit_ = hits[k_ - 1].first;
+        limit_ = std::min(limit_, hits[k_ - 1].first);
     }
 
     int64_t k_, capacity_, size_ = 0;

@@ -31,6 +31,21 @@ Out<T, Dims> new_array(std::initializer_list<size_t> shape, T** data) {
     return Out<T, Dims>(memory, shape.size(), shape.begin(), owner);
 }
 
+// Lets other Python threads run meanwhile. At exit Python ends a daemon thread where it next asks for the
+// interpreter's lock, by unwinding its stack, which C++ answers by aborting the process (as PyTorch's calls
+// in the same thread do): daemon threads that are here by then stay here until the process is gone.
+class WithoutLock {
+  public:
+    WithoutLock();
+    ~WithoutLock();
+    WithoutLock(const WithoutLock&) = delete;
+    WithoutLock& operator=(const WithoutLock&) = delete;
+
+  private:
+    PyThreadState* state_;
+};
+void bind_exit(nb::module_& m);
+
 inline void require(bool ok, const char* message) {
     if (!ok) throw std::invalid_argument(message);  // becomes ValueError
 }

@@ -38,7 +38,7 @@ class ProductEncoder {
         for (int32_t o : offsets_) require(o + books_.width <= dim, "offsets reach beyond x");
         uint16_t* codes;
         auto out = new_array<uint16_t, 2>({x.shape(0), static_cast<size_t>(books_.M)}, &codes);
-        nb::gil_scoped_release release;
+        WithoutLock release;
         encode_product(books_, offsets_.data(), x.data(), n, dim, codes, threads);
         return out;
     }
@@ -53,7 +53,7 @@ class AdditiveEncoder {
     AdditiveEncoder(In<float, 2> entries, Sizes sizes, int64_t gram_limit, int threads) {
         check_books(entries, sizes);
         require(sizes.shape(0) <= kMaxAdditiveCodebooks, "additive codes have at most 64 codebooks");
-        nb::gil_scoped_release release;
+        WithoutLock release;
         books_ = additive_books(entries.data(), sizes.data(), static_cast<int32_t>(sizes.shape(0)),
                                 static_cast<int32_t>(entries.shape(1)), gram_limit, threads);
     }
@@ -64,7 +64,7 @@ class AdditiveEncoder {
         uint16_t* codes;
         auto out = new_array<uint16_t, 3>(
             {x.shape(0), static_cast<size_t>(keep), static_cast<size_t>(books_.M)}, &codes);
-        nb::gil_scoped_release release;
+        WithoutLock release;
         encode_beam(books_, x.data(), x.shape(0), beam, any_order, keep, codes, threads);
         return out;
     }
@@ -78,7 +78,7 @@ class AdditiveEncoder {
         const int64_t n = x.shape(0);
         const int32_t rounds = static_cast<int32_t>(schedule.shape(0)),
                       open = static_cast<int32_t>(schedule.shape(1));
-        nb::gil_scoped_release release;
+        WithoutLock release;
         encode_local_search(books_, x.data(), n, schedule.data(), rounds, open, width, codes, threads);
         return out;
     }
@@ -99,7 +99,7 @@ class AdditiveEncoder {
         auto out = started(x, start, &codes);
         const int64_t n = x.shape(0);
         const int32_t rounds = static_cast<int32_t>(pairs.shape(0));
-        nb::gil_scoped_release release;
+        WithoutLock release;
         const NormModel model = norm_model(books_, offsets.data(), levels.data(), levels.shape(0), weight);
         encode_norm_search(books_, model, x.data(), centres ? centres->data() : nullptr, n, pairs.data(),
                            rounds, codes, threads);
@@ -114,7 +114,7 @@ class AdditiveEncoder {
         uint16_t* codes;
         auto out = started(x, start, &codes);
         const int64_t n = x.shape(0);
-        nb::gil_scoped_release release;
+        WithoutLock release;
         std::call_once(tables_made_, [&] { tables_ = pair_tables(books_); });
         encode_iterated(books_, tables_, x.data(), n, {iterations, perturbed, sweeps, seed}, codes, threads);
         return out;

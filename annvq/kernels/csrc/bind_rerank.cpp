@@ -49,7 +49,7 @@ Result search(const Candidates& c, Search&& run) {
     int64_t* i;
     auto distances = new_array<float, 2>({static_cast<size_t>(c.nq), static_cast<size_t>(c.k)}, &d);
     auto found = new_array<int64_t, 2>({static_cast<size_t>(c.nq), static_cast<size_t>(c.k)}, &i);
-    nb::gil_scoped_release release;
+    WithoutLock release;
     run(d, i);
     return {distances, found};
 }
@@ -138,7 +138,7 @@ std::pair<Out<int32_t, 2>, Out<float, 2>> probe(const CoarseSearch& s, In<float,
     float* v;
     auto lists = new_array<int32_t, 2>({queries.shape(0), static_cast<size_t>(nprobe)}, &l);
     auto scores = new_array<float, 2>({queries.shape(0), static_cast<size_t>(nprobe)}, &v);
-    nb::gil_scoped_release release;
+    WithoutLock release;
     s.probe(queries.data(), queries.shape(0), nprobe, squared, l, v, threads);
     return {lists, scores};
 }
@@ -156,7 +156,7 @@ void bind_row_store(nb::module_& m) {
                 check_rows(s, ids, rows);
                 for (size_t i = 0; i < ids.shape(0); i++)
                     require(ids.data()[i] >= 0, "ids must not be negative");
-                nb::gil_scoped_release release;
+                WithoutLock release;
                 s.append(ids.data(), rows.data(), ids.shape(0), replace);
             },
             arg("ids"), arg("rows"), arg("replace") = false)
@@ -172,7 +172,7 @@ void bind_row_store(nb::module_& m) {
         .def(
             "remove",
             [](RowStore& s, Ids ids) {
-                nb::gil_scoped_release release;
+                WithoutLock release;
                 return s.remove(ids.data(), ids.shape(0));
             },
             arg("ids"))
@@ -181,7 +181,7 @@ void bind_row_store(nb::module_& m) {
             [](const RowStore& s, Ids ids) {
                 uint8_t* data;
                 auto out = new_array<uint8_t, 2>({ids.shape(0), static_cast<size_t>(s.row_bytes())}, &data);
-                nb::gil_scoped_release release;
+                WithoutLock release;
                 s.get(ids.data(), ids.shape(0), data);
                 return out;
             },
@@ -190,7 +190,7 @@ void bind_row_store(nb::module_& m) {
             std::vector<int64_t> ids;
             std::vector<uint8_t> rows;
             {
-                nb::gil_scoped_release release;
+                WithoutLock release;
                 s.export_rows(ids, rows);
             }
             int64_t* i;

@@ -28,7 +28,7 @@ Out<uint8_t, 1> pack(In<uint8_t, 2> codes, std::optional<In<uint8_t, 1>> norms, 
     const Layout layout = layout_of(M, norms.has_value(), false, nibbles, relabel);
     uint8_t* data;
     auto out = new_array<uint8_t, 1>({static_cast<size_t>(layout.bytes(n))}, &data);
-    nb::gil_scoped_release release;
+    WithoutLock release;
     std::memset(data, 0, layout.bytes(n));
     layout.pack(codes.data(), norms ? norms->data() : nullptr, n, 0, data);
     return out;
@@ -39,7 +39,7 @@ std::tuple<Out<uint8_t, 1>, float, float> norm_bytes(In<float, 1> norms) {
     const size_t n = norms.shape(0);
     uint8_t* data;
     auto out = new_array<uint8_t, 1>({n}, &data);
-    nb::gil_scoped_release release;
+    WithoutLock release;
     for (size_t i = 0; i < n; i++) require(std::isfinite(norms.data()[i]), "norms must be finite");
     const NormRange range = norm_range(norms.data(), n);
     for (size_t i = 0; i < n; i++) data[i] = norm_byte(norms.data()[i], range);
@@ -70,7 +70,7 @@ std::pair<Out<float, 2>, Out<int64_t, 2>> scan_packed(In<uint8_t, 1> blocks, int
     auto distances = new_array<float, 2>({static_cast<size_t>(nq), static_cast<size_t>(k)}, &d);
     auto result = new_array<int64_t, 2>({static_cast<size_t>(nq), static_cast<size_t>(k)}, &r);
     {
-        nb::gil_scoped_release release;
+        WithoutLock release;
         Segment segment{blocks.data(), n};
         segment.ids = ids ? ids->data() : nullptr;
         segment.norms_f32 = norms ? norms->data() : nullptr;

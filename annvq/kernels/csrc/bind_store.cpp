@@ -63,7 +63,7 @@ class Store {
         require(lists ? lists->shape(0) == n : s.lists == 1, "lists must have shape (n,)");
         require(fresh == "checked" || fresh == "known" || fresh == "replaces",
                 "fresh must be 'checked', 'known' or 'replaces'");
-        nb::gil_scoped_release release;
+        WithoutLock release;
         for (size_t i = 0; i < n; i++) {
             for (size_t m = 0; m < M; m++)
                 require(codes.data()[i * M + m] < s.sizes[m], "codes must lie in 0..K-1 of their codebook");
@@ -100,7 +100,7 @@ class Store {
         const auto owner = keep(nb::make_tuple(blocks, ids ? nb::cast(*ids) : nb::none()));
         const uint8_t* codes = blocks.data();
         const int64_t* id = ids ? ids->data() : nullptr;
-        nb::gil_scoped_release release;
+        WithoutLock release;
         for (int32_t l = 0; l < s.lists; l++) {
             const int64_t size = list_sizes.data()[l];
             store_.adopt(l, codes, id, first_id, size, mapped ? owner : nullptr);
@@ -111,7 +111,7 @@ class Store {
     }
 
     void remove(Ids ids) {
-        nb::gil_scoped_release release;
+        WithoutLock release;
         recent_.forget();
         store_.remove(ids.data(), ids.shape(0));
     }
@@ -119,7 +119,7 @@ class Store {
     Out<uint8_t, 1> contains(Ids ids) {
         uint8_t* data;
         auto out = new_array<uint8_t, 1>({ids.shape(0)}, &data);
-        nb::gil_scoped_release release;
+        WithoutLock release;
         store_.contains(ids.data(), ids.shape(0), data);
         return out;
     }
@@ -130,7 +130,7 @@ class Store {
         int32_t* lists;
         auto numbers = new_array<int32_t, 1>({n}, &lists);
         {
-            nb::gil_scoped_release release;
+            WithoutLock release;
             store_.rows(ids.data(), n, out.code_data, out.byte_data, out.norm_data, lists);
         }
         return nb::make_tuple(out.codes, out.norms, numbers);
@@ -187,7 +187,7 @@ class Store {
         auto distances = new_array<float, 2>({static_cast<size_t>(a.nq), static_cast<size_t>(k)}, &d);
         auto result = new_array<int64_t, 2>({static_cast<size_t>(a.nq), static_cast<size_t>(k)}, &r);
         {
-            nb::gil_scoped_release release;
+            WithoutLock release;
             std::vector<int64_t> sorted;
             std::shared_ptr<PreparedFilter> recent;
             if (a.nq == 1 && !a.probes) recent = recent_.find(a.allowed, store_.size());
@@ -208,7 +208,7 @@ class Store {
         const auto s = store_.snapshot();
         int64_t* data;
         auto out = new_array<int64_t, 1>({static_cast<size_t>(s->live)}, &data);
-        nb::gil_scoped_release release;
+        WithoutLock release;
         store_.export_ids(*s, data);
         return out;
     }
@@ -219,7 +219,7 @@ class Store {
         int64_t* id;
         auto ids = new_array<int64_t, 1>({static_cast<size_t>(s->live)}, &id);
         {
-            nb::gil_scoped_release release;
+            WithoutLock release;
             store_.export_rows(*s, out.code_data, out.byte_data, out.norm_data, id);
         }
         return nb::make_tuple(out.codes, out.norms, ids, sizes(*s));
@@ -234,7 +234,7 @@ class Store {
             new_array<uint8_t, 1>({static_cast<size_t>(s->live * store_.layout().columns())}, &block);
         auto ids = new_array<int64_t, 1>({static_cast<size_t>(s->live)}, &id);
         {
-            nb::gil_scoped_release release;
+            WithoutLock release;
             store_.export_blocks(*s, block, id);
         }
         return nb::make_tuple(blocks, ids, sizes(*s));
@@ -247,7 +247,7 @@ class Store {
     }
 
     void compact() {
-        nb::gil_scoped_release release;
+        WithoutLock release;
         recent_.forget();
         store_.compact();
     }
@@ -255,7 +255,7 @@ class Store {
     int64_t size() const { return store_.size(); }
     int64_t code_bytes() const { return store_.code_bytes(); }
     int64_t id_bytes() {
-        nb::gil_scoped_release release;
+        WithoutLock release;
         return store_.id_bytes();
     }
     Out<int64_t, 1> list_sizes() const { return sizes(*store_.snapshot()); }

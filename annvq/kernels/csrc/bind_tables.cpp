@@ -43,7 +43,7 @@ Out<float, 3> build(const Unbuilt& unbuilt, int threads) {
     float* data;
     auto out = new_array<float, 3>({nq, M, K}, &data);
     const UnbuiltTables tables = unbuilt.tables();
-    nb::gil_scoped_release release;
+    WithoutLock release;
     tables.build(0, nq, data, threads);
     return out;
 }
@@ -53,7 +53,7 @@ bool all_finite(nb::ndarray<nb::numpy, const float, nb::c_contig, nb::device::cp
     constexpr uint32_t exponent = 0x7f800000;
     const float* data = x.data();
     const int64_t n = static_cast<int64_t>(x.size());
-    nb::gil_scoped_release release;
+    WithoutLock release;
     uint32_t odd = 0;
     for (int64_t i = 0; i < n; i++) {
         uint32_t bits;
@@ -80,7 +80,7 @@ void bind_tables(nb::module_& m) {
         [](In<float, 2> x, int threads) {
             float* data;
             auto out = new_array<float, 1>({x.shape(0)}, &data);
-            nb::gil_scoped_release release;
+            WithoutLock release;
             squared_norms(x.data(), x.shape(0), x.shape(1), data, threads);
             return out;
         },

@@ -82,9 +82,25 @@ bool Query::enter(const Segment& segment, float bias) {
 }
 
 void Query::scan(const Segment& segment, float bias, int64_t first, int64_t last) {
+    const bool fallen = shared_ && best_.lower(shared_->load(std::memory_order_relaxed));
     if (!enter(segment, bias)) return;
-    const int64_t end = std::min(last * kBlock, segment.n);
-    for (int64_t at = first * kBlock; at < end && !closed_;) {
+    if (fallen) tighten();
+    const int64_t begin = first * kBlock, end = std::min(last * kBlock, segment.n);
+    scan_rows(begin, end);
+    if (!everything_ && !closed_) reconsider_filter(begin, end);
+    if (shared_) tell_limit();
+}
+
+void Query::tell_limit() {
+    const float own = best_.limit().first;
+    float least = shared_->load(std::memory_order_relaxed);
+    while (own < least && !shared_->compare_exchange_weak(least, own, std::memory_order_relaxed)) {
+    }
+}
+
+void Query::scan_rows(int64_t from, int64_t end) {
+    const Segment& segment = *segment_;
+    for (int64_t at = from; at < end && !closed_;) {
         const int64_t block = at / kBlock, start = block * kBlock;
         const int64_t block_end = std::min(start + kBlock, end);
         if (segment.sparse && count_bits(segment.live + 8 * block, 8) <= kFewRows) {
@@ -108,7 +124,6 @@ void Query::scan(const Segment& segment, float bias, int64_t first, int64_t last
         at = start + done;
         offer(block, &found, true);
     }
-    if (!everything_ && !closed_) reconsider_filter(first * kBlock, end);
 }
 
 // Where a run of the filter from row `at` on ends, `end` at the latest: the first rows lower the limit fast,

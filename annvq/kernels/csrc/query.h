@@ -4,6 +4,7 @@
 // bound of the score; only lanes whose bound reaches the k-th best are scored in float, in the contract's
 // order. Which of a level's filters does the bounding is chosen by what each lets through.
 #pragma once
+#include <atomic>
 #include <cstdint>
 #include <limits>
 #include <vector>
@@ -60,6 +61,8 @@ class Query {
     void scan(const Segment& segment, float bias, int64_t first, int64_t last);
     // The least bias that further scans will bring: tables are made to last until then.
     void expect(float bias) { expected_bias_ = bias; }
+    // Others scan other parts for the same query: a limit that one of them has found holds for all.
+    void share(std::atomic<float>* limit) { shared_ = limit; }
     // Takes what another Query over the same tables has found elsewhere.
     void merge(Query&& other);
     // Brings close what write() will read.
@@ -75,6 +78,8 @@ class Query {
     };
 
     bool enter(const Segment& segment, float bias);
+    void scan_rows(int64_t from, int64_t end);
+    void tell_limit();
     int64_t run_end(int64_t at, int64_t end) const;
     void offer_all(int64_t from, int64_t to);
     void offer_live(int64_t block);
@@ -109,6 +114,7 @@ class Query {
     Best best_;
 
     int64_t seen_ = 0;  // rows
+    std::atomic<float>* shared_ = nullptr;
 
     // What the segment at hand makes of the tables.
     const Segment* segment_ = nullptr;

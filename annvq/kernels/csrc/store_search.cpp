@@ -57,6 +57,8 @@ class Search {
             unbuilt_.build(0, a_.nq, built.data(), a_.threads);
             luts_ = built.data();
         }
+        if (parts_ > 1) limits_ = std::vector<std::atomic<float>>(a_.nq);
+        for (auto& limit : limits_) limit = std::numeric_limits<float>::infinity();
         std::vector<Group> done(groups * parts_);
         parallel_for(groups * parts_, a_.threads, [&](int64_t task) {
             Group& group = done[task];
@@ -129,6 +131,7 @@ class Search {
         for (int64_t q = first; q < last; q++) {
             group->push_back(make(luts + (q - first) * table_size()));
             queries.push_back(&group->back());
+            if (parts_ > 1) group->back().share(&limits_[q]);
             // The nearest list at once, while the tables are close: it holds most of what is near, and a low
             // k-th best makes the rest cheap.
             if (a_.probes) scan_first(q, part, queries.back());
@@ -217,6 +220,7 @@ class Search {
     std::vector<float> offsets_;
     const float* luts_;  // of all queries, or nullptr: each group builds its own
     int64_t share_ = 1, parts_ = 1;
+    mutable std::vector<std::atomic<float>> limits_;  // of all queries, where their work is shared out
 };
 
 void require_finite_biases(const float* bias, int64_t n) {

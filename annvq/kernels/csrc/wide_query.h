@@ -33,6 +33,7 @@ class WideQuery {
     void merge(WideQuery&& other) { best_.merge(other.best_); }
 
     void expect(float) {}
+    void share(std::atomic<float>*) {}
     void finish() { best_.prefetch(); }
 
     void write(float* distances, int64_t* ids) {
