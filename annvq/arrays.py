@@ -101,7 +101,9 @@ def rows_to_numpy(x: Array, start: int, stop: int, name: str = "x") -> F32:
 def require_finite(part: F32, name: str, start: int = 0) -> None:
     """Raise ValueError naming the first row with NaN or infinity."""
     # One pass without a temporary for the usual case: a finite sum means finite terms, unless they overflow.
-    if not np.isfinite(part.sum(dtype=np.float64)):
+    with np.errstate(invalid="ignore"):  # +∞ − ∞
+        total = part.sum(dtype=np.float64)
+    if not np.isfinite(total):
         bad = ~np.isfinite(part).all(axis=1)
         if bad.any():
             row = int(np.argmax(bad))
