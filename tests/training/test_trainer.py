@@ -6,7 +6,7 @@ import torch
 
 import annvq
 from annvq.errors import FormatError
-from annvq.training import History, Replacement, Trainer
+from annvq.training import DiVeQ, History, Replacement, Trainer
 from annvq.training.norms import fit_levels
 
 
@@ -59,10 +59,33 @@ def test_interrupted_run_resumes_bit_for_bit(kind, tmp_path):
     assert again == history
 
 
-def test_checkpoint_of_another_run_is_refused(tmp_path):
-    Trainer(steps=5, checkpoint=tmp_path / "c").run(quantizer(), normal)
-    with pytest.raises(ValueError, match="checkpoint is of another run"):
-        Trainer(steps=6, checkpoint=tmp_path / "c").run(quantizer(), normal)
+X = np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("settings", "source", "seed", "differs"),
+    [
+        ({"steps": 6}, X, 0, "'steps': 5"),
+        ({"learning_rate": 0.1}, X, 0, "'learning_rate': 0.002"),
+        ({"estimator": DiVeQ()}, X, 0, r"'estimator': 'NSVQ\(\)'"),
+        ({"estimator": DiVeQ(0.5)}, X, 0, "DiVeQ"),
+        ({"replacement": Replacement(period=2)}, X, 0, "Replacement"),
+        ({}, X, 1, "'seed': 0"),
+        ({}, 3 * X, 0, "'source'"),
+        ({}, X[:-1], 0, "'source'"),
+        ({}, normal, 0, "'source'"),
+    ],
+)
+def test_checkpoint_of_another_run_is_refused(settings, source, seed, differs, tmp_path):
+    given = {"steps": 5, "checkpoint": tmp_path / "c"}
+    first = quantizer()
+    Trainer(**given).run(first, X)
+    q = quantizer(seed=1)
+    with pytest.raises(ValueError, match=f"checkpoint is of another run.*{differs}"):
+        Trainer(**{**given, **settings}).run(q, source, seed=seed)
+    assert torch.equal(q.weight, quantizer(seed=1).weight)
+    Trainer(**given).run(q, X.copy())
+    assert torch.equal(q.weight, first.weight)
 
 
 @pytest.mark.parametrize("form", ["array", "memmap", "tensor", "function", "iterator"])
@@ -92,6 +115,8 @@ def test_bad_sources():
         Trainer(steps=3).run(quantizer(), lambda g: torch.full((4, 6), torch.nan))
     with pytest.raises(ValueError, match="learning_rate must be positive"):
         Trainer(learning_rate=0)
+    with pytest.raises(ValueError, match="validation must have at least one row"):
+        Trainer(steps=3).run(quantizer(), normal, validation=X[:0])
 
 
 def test_replacement_revives_unused_entries_and_logs(caplog, capsys):
