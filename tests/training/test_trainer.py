@@ -1,5 +1,7 @@
 """The trainer: sources, checkpoints, replacement, validation, histories."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -35,7 +37,7 @@ def test_same_seed_same_result_and_global_rng_untouched(kind):
 def test_interrupted_run_resumes_bit_for_bit(kind, tmp_path):
     def trainer(path):
         return Trainer(
-            steps=60, validate_every=10, replacement=Replacement(0.5, period=15), checkpoint=path, checkpoint_every=20
+            steps=60, validate_every=10, replacement=Replacement(0.9, period=15), checkpoint=path, checkpoint_every=20
         )
 
     validation = torch.randn(100, 6, generator=torch.Generator().manual_seed(9))
@@ -57,6 +59,18 @@ def test_interrupted_run_resumes_bit_for_bit(kind, tmp_path):
     again = trainer(tmp_path / "half").run(resumed, normal, validation=validation, seed=1)
     assert torch.equal(resumed.weight, whole.weight)
     assert again == history
+
+
+def test_an_interrupted_iterator_goes_on_behind_what_was_read(tmp_path):
+    def run(path, last=1 << 30):
+        q = quantizer()
+        source = (torch.randn(32, 6, generator=torch.Generator().manual_seed(i)) for i in range(last))
+        Trainer(steps=30, checkpoint=path, checkpoint_every=10).run(q, source)
+        return q.weight
+
+    with pytest.raises(ValueError, match="ran out of batches"):
+        run(tmp_path / "half", last=17)
+    assert torch.equal(run(tmp_path / "half"), run(tmp_path / "whole"))
 
 
 X = np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)
@@ -157,6 +171,26 @@ def test_history_round_trip_and_plots(tmp_path):
     (tmp_path / "h.json").write_text('{"nonsense": 1}')
     with pytest.raises(FormatError, match="not a training history"):
         History.load(tmp_path / "h.json")
+
+
+def test_each_part_of_a_history_shows_in_its_picture(tmp_path):
+    history = Trainer(steps=30, replacement=Replacement(0.5, period=10), validate_every=10).run(
+        quantizer(), normal, validation=X
+    )
+
+    def picture(history):
+        history.plot(tmp_path / "h.png")
+        return (tmp_path / "h.png").read_bytes()
+
+    shown = picture(history)
+    assert picture(history) == shown
+    for change in (
+        {"loss": [2 * value for value in history.loss]},
+        {"validation": [(step, 2 * value) for step, value in history.validation]},
+        {"replaced": [(10, [3, 0]), (20, [0, 2])]},
+        {"usage": [history.usage[0], [1, 50, 2, 2, 2, 2, 2, 2]]},
+    ):
+        assert picture(replace(history, **change)) != shown
 
 
 def test_norm_levels_are_better_than_even_and_quantile_grids():
