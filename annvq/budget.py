@@ -427,7 +427,7 @@ def recommend(front: Sequence[Candidate], nq: int) -> tuple[Candidate, str]:
     )
     if chosen is best:
         others = [c for c in front if c is not best]
-        reason = f"Highest recall of all codes at this budget: {figures}."
+        reason = f"Highest recall of the codes measured: {figures}."
         if others:
             second = others[0]
             reason += f" Next on the front: {second.label}, {second.recall:.3f} at {second.encode_us:.1f} µs to encode."

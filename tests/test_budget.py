@@ -57,7 +57,7 @@ def test_recommendation():
     assert recommend([best, close, cheap], nq=500)[0] is close
     chosen, reason = recommend([best, cheap], nq=500)
     assert chosen is best
-    assert reason.startswith("Highest recall")
+    assert reason.startswith("Highest recall of the codes measured")
 
 
 @pytest.mark.parametrize("metric", ["l2", "ip"])

@@ -146,7 +146,10 @@ def test_config(annvq):
         (["complexity", "--nbits", "40"], 2, "--nbits must be between 1 and 16"),
         (["complexity", "--convention", "paper"], 2, "--convention"),
         (["info", "absent.annvq"], 2, "absent.annvq"),
+        (["complexity", "--dim", "0"], 1, "dim must be at least 1"),
+        (["complexity", "--bits", "0", "--json"], 1, "nothing is left for the code"),
         (["train", "absent.npy", "--out", "q"], 1, "absent.npy"),
+        (["train", "absent.npy", "--out", "absent/q"], 1, "no folder absent"),
     ],
 )
 def test_errors_are_one_line_without_a_traceback(annvq, arguments, code, message):

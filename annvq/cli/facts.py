@@ -81,6 +81,8 @@ def complexity(
         except ValueError as error:
             row["error"] = str(error)
         rows.append(row)
+    if all("error" in row for row in rows):
+        raise ValueError(f"no code can be counted; the first: {rows[0]['error']}")
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return

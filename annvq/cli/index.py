@@ -1,6 +1,7 @@
 """``annvq train``, ``annvq search``."""
 
 import inspect
+import os
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ def train(
     from annvq.arrays import normalized
     from annvq.quantizers.registry import pays_norm
 
+    if not os.access(out.parent, os.W_OK):  # training may take long
+        raise OSError(f"cannot write {out}: no folder {out.parent} that can be written to")
     _use(threads)
     x = _vectors(data, "learn")
     charged = 8 if pays_norm(kind, metric or "l2") else 0

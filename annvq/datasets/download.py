@@ -5,6 +5,7 @@ Beside ``NAME.hdf5`` lie ``NAME.hdf5.json`` (what was verified: bytes, sha256, f
 (which version of the file the part is from).
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -60,7 +61,11 @@ def fetch(card: Card, *, progress: bool | None = None) -> Path:
     """
     if _verified(card):
         return card.path
-    with cache.lock(_beside(card.path, ".lock")):
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(cache.lock(_beside(card.path, ".lock")))
+        except OSError as error:
+            raise _no_place(card, error) from error
         # Another process may have brought it while this one waited.
         if not _verified(card):
             _download(card, progress)
@@ -114,13 +119,15 @@ def _download(card: Card, progress: bool | None) -> None:
             _record(card, found, url)
             return
     except OSError as error:
-        raise DownloadError(
-            f"cannot keep {card.name!r} in {card.path.parent}: {error}; set ANNVQ_DATA to another folder"
-        ) from error
+        raise _no_place(card, error) from error
     raise DownloadError(
         f"cannot download {card.name!r}: {'; '.join(reasons)}. Without a network, copy {card.path.name} to "
         f"{card.path} by hand, or give load() the path of a copy"
     )
+
+
+def _no_place(card: Card, error: OSError) -> DownloadError:
+    return DownloadError(f"cannot keep {card.name!r} in {card.path.parent}: {error}; set ANNVQ_DATA to another folder")
 
 
 def _from_address(card: Card, url: str, progress: bool | None) -> Path:

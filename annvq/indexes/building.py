@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from annvq.arrays import F32, Array, check_vectors, chunks, rows_to_numpy
+from annvq.arrays import F32, Array, check_vectors, chunks, rows_to_numpy, sample_crc
 from annvq.indexes.base import Index, load_index
 from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.refine import OutsideVectors
@@ -162,7 +162,7 @@ class Build:
         self.out = Path(out)
         self.folder = self.out.with_name(self.out.name + ".building")
         self.rows = chunk_rows or max(1, CHUNK_BYTES // (4 * empty.dim))
-        prints = [_sample_crc(x) for x in (base, learn)]
+        prints = [sample_crc(x) for x in (base, learn)]
         shapes = [[*map(int, x.shape), str(x.dtype)] for x in (base, learn)]
         self.plan = json.dumps(
             {"what": what, "kind": empty.kind, "metric": empty.metric, "seed": seed, "rows": self.rows,
@@ -246,9 +246,3 @@ def _write_text(path: Path, text: str) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
-
-
-def _sample_crc(x: Array) -> int:
-    """A checksum of a hundred rows spread over the vectors: enough to tell one data set from another."""
-    n = int(x.shape[0])
-    return _crc(np.stack([np.asarray(x[i]) for i in np.unique(np.linspace(0, n - 1, 100).astype(int))])) if n else 0

@@ -205,7 +205,7 @@ class RerankIndex(Index):
         if n:
             encoded, rows = self._encode(x)
             with index._changing:
-                new = np.arange(index._next_id, index._next_id + n, dtype=np.int64) if given is None else given
+                new = index._next_ids(n) if given is None else given
                 require_new(new, index._store.contains(new))
                 self.refinement.put(new, rows)  # first, so that what is found can be refined
                 index._filled_store().append(encoded.codes, encoded.norms, new, encoded.lists)

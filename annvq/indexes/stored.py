@@ -16,6 +16,9 @@ from annvq.kernels.pooling import near_labels
 from annvq.kernels.store import I32, CodeStore, Rows
 from annvq.quantizers.base import Quantizer
 
+END_OF_IDS = 1 << 63
+"""One past the largest id."""
+
 
 class Encoded(NamedTuple):
     """What an index stores of vectors: codes (n, M), norms (n,) of the index's kind or None, lists (n,) or None."""
@@ -113,10 +116,16 @@ class StoreIndex(Index):
             return self
         encoded = self._encoded(x)
         with self._changing:
-            new_ids = np.arange(self._next_id, self._next_id + n, dtype=np.int64) if given is None else given
+            new_ids = self._next_ids(n) if given is None else given
             self._filled_store().append(encoded.codes, encoded.norms, new_ids, encoded.lists, known_new=given is None)
             self._next_id = max(self._next_id, int(new_ids.max()) + 1)
         return self
+
+    def _next_ids(self, n: int) -> I64:
+        """Ids for n vectors that come without; ValueError where int64 has none left."""
+        if self._next_id + n > END_OF_IDS:
+            raise ValueError(f"ids must be given: {self._next_id} is next, and fewer than {n} are left in int64")
+        return np.arange(self._next_id, self._next_id + n, dtype=np.uint64).astype(np.int64)
 
     def upsert(self, x: Array, ids: Array) -> Self:
         """Store ``x`` of shape (n, d) under ``ids`` (int64, each once), in place of what has these ids.
@@ -174,7 +183,7 @@ class StoreIndex(Index):
         self._store = store_from_stored(config, tensors, empty, self.quantizer.bits_per_codebook, mapped=mapped)
         self._labelled = True
         low = 0 if mapped else int(self._store.ids().max(initial=-1)) + 1
-        self._next_id = positive_int(config["next_id"], "next_id", low=low, high=np.iinfo(np.int64).max)
+        self._next_id = positive_int(config["next_id"], "next_id", low=low, high=END_OF_IDS)
 
 
 def require_new(ids: I64, there: npt.NDArray[np.bool_]) -> None:

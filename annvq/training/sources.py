@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from annvq.arrays import Array, check_vectors, require_finite
+from annvq.arrays import Array, check_vectors, dtype_name, require_finite, sample_crc
 
 Source: TypeAlias = Array | Callable[[torch.Generator], Tensor] | Iterator[Any]
 """An array (n, d), a function of a generator that returns a batch, or an iterator of batches (b, d)."""
@@ -20,6 +20,9 @@ class Batches(Protocol):
 
     def skip(self, batches: int) -> None:
         """Go past batches that an earlier, interrupted run has consumed."""
+
+    def fingerprint(self) -> list[Any]:
+        """What tells this source from others, as JSON holds it."""
 
 
 class ArrayBatches:
@@ -42,6 +45,9 @@ class ArrayBatches:
     def skip(self, batches: int) -> None:
         """Nothing to do: the generator's state says which rows come next."""
 
+    def fingerprint(self) -> list[Any]:
+        return ["array", *map(int, self.x.shape), dtype_name(self.x), sample_crc(self.x)]
+
 
 class FunctionBatches:
     """Batches that a function makes from a generator."""
@@ -54,6 +60,9 @@ class FunctionBatches:
 
     def skip(self, batches: int) -> None:
         """Nothing to do: the generator's state says what comes next."""
+
+    def fingerprint(self) -> list[Any]:
+        return ["function"]
 
 
 class IteratorBatches:
@@ -71,6 +80,9 @@ class IteratorBatches:
     def skip(self, batches: int) -> None:
         for _ in range(batches):
             next(self.iterator, None)
+
+    def fingerprint(self) -> list[Any]:
+        return ["iterator"]
 
 
 def checked_batch(batch: Any, dim: int) -> Tensor:

@@ -4,7 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from annvq.arrays import F32, Array, positive_int, to_numpy
+from annvq.arrays import F32, Array, positive_int, sample_crc, to_numpy
 from annvq.quantizers.base import TableQuantizer
 from annvq.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from annvq.training.data import TrainingData, mean_error
@@ -54,7 +54,8 @@ class Trainer:
         validate_every: steps between validations, where ``run`` gets validation vectors.
         patience: stop after this many validations without improvement, or None for never.
         device: ``"auto"`` (a GPU when there is one), ``"cpu"``, ``"cuda"``, ….
-        checkpoint: file to save the state to every ``checkpoint_every`` steps and to resume from, bit-identically.
+        checkpoint: file to save the state to every ``checkpoint_every`` steps and to resume from, bit-identically. One
+            of another run (other settings, seed or vectors) is refused.
     """
 
     steps: int = 2000
@@ -97,6 +98,8 @@ class Trainer:
             The history; the quantizer is fitted and in the mode it was in.
         """
         valid = None if validation is None else to_numpy(validation, quantizer.dim, "validation", rows="nv")
+        if valid is not None and not len(valid):
+            raise ValueError("validation must have at least one row, got none")
         stream = batches(source, quantizer.dim, self.batch_size)
         device = self._device()
         home, was_training, own_estimator = quantizer.weight.device, quantizer.training, quantizer.estimator
@@ -141,7 +144,7 @@ class _Run:
         progress: bool,
     ) -> None:
         self.trainer, self.quantizer, self.stream = trainer, quantizer, stream
-        self.validation, self.progress = validation, progress
+        self.validation, self.seed, self.progress = validation, seed, progress
         self.generator = torch.Generator().manual_seed(seed)
         self.history = History()
         self.step = 0
@@ -272,14 +275,32 @@ class _Run:
         )
 
     def _settings(self) -> dict[str, object]:
-        return {"quantizer": self.quantizer.config, "steps": self.trainer.steps, "batch_size": self.trainer.batch_size}
+        """What makes a run this one: a checkpoint of another is not gone on with."""
+        trainer, validation = self.trainer, self.validation
+        numbers = ("steps", "batch_size", "learning_rate", "validate_every", "patience")
+        objects = {
+            "estimator": self.quantizer.estimator,
+            "optimizer": trainer.optimizer,
+            "schedule": trainer.schedule,
+            "replacement": trainer.replacement,
+        }
+        return {
+            "quantizer": self.quantizer.config,
+            "seed": self.seed,
+            **{name: getattr(trainer, name) for name in numbers},
+            **{name: _named(value) for name, value in objects.items()},
+            "source": self.stream.fingerprint(),
+            "validation": None if validation is None else [*validation.shape, sample_crc(validation)],
+        }
 
     @torch.no_grad()
     def _resume(self, saved: Checkpoint) -> None:
-        if saved.settings != self._settings():
+        own = self._settings()
+        if saved.settings != own:
+            differ = sorted(name for name in {*own, *saved.settings} if own.get(name) != saved.settings.get(name))
+            its, mine = ({name: settings.get(name) for name in differ} for settings in (saved.settings, own))
             raise ValueError(
-                f"checkpoint is of another run: it has {saved.settings}, this run {self._settings()}; "
-                f"delete it or name another file"
+                f"checkpoint is of another run: it has {its}, this run {mine}; delete it or name another file"
             )
         self.step, self.scale = saved.step, saved.scale
         self.best_error, self.stale, self.history = saved.best_error, saved.stale, saved.history
@@ -292,3 +313,8 @@ class _Run:
         if "cuda_rng" in saved.tensors and self.best.is_cuda:
             torch.cuda.set_rng_state(saved.tensors["cuda_rng"])
         self.stream.skip(self.step)
+
+
+def _named(value: Any) -> str:
+    """An estimator, function or the like by its name and, where it has any, its settings."""
+    return repr(value) if is_dataclass(value) else getattr(value, "__qualname__", type(value).__qualname__)

@@ -85,3 +85,11 @@ def test_nsvq_keeps_the_length_of_the_error(kind):
     decoded = q.decode(q.encode(x))
     torch.testing.assert_close((x - out).norm(dim=1), (x - decoded).norm(dim=1), rtol=1e-5, atol=1e-6)
     assert ((out - decoded).norm(dim=1) > 1e-4).all()
+
+
+def test_noise_of_nsvq_has_no_direction_of_its_own():
+    torch.manual_seed(0)
+    x, xhat = torch.zeros(50_000, 3), torch.tensor([0.0, 3.0, 4.0]).expand(50_000, 3)
+    direction = NSVQ()(x, xhat) / 5
+    assert direction.mean(0).abs().max() < 0.02
+    torch.testing.assert_close(direction.T @ direction / len(x), torch.eye(3) / 3, atol=0.02, rtol=0)

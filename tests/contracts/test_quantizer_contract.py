@@ -158,6 +158,7 @@ def test_refusals(kind, small):
         (lambda: q.encode([[1.0] * 12]), TypeError, "got list"),
         (lambda: q.encode(bad), ValueError, "row 3 has NaN"),
         (lambda: q.encode(np.full((1, 12), 1e300)), ValueError, "finite in float32"),
+        (lambda: q.encode(np.repeat([[1e300, -1e300]], 6, 1)), ValueError, "finite in float32"),
         (lambda: q.tables(bad), ValueError, "queries must be finite"),
         (lambda: q.tables(x, "hamming"), ValueError, "metric must be one of"),
         (lambda: q.tables(np.zeros((1, 12), np.float32), "cosine"), ValueError, "zero vectors"),

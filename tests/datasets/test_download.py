@@ -261,6 +261,13 @@ def test_too_little_room_is_said_before_anything_is_written(site, make_card, hdf
         fetch(make_card())
 
 
+def test_a_folder_that_cannot_be_made(make_card, tmp_path, monkeypatch):
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("ANNVQ_DATA", str(tmp_path / "file" / "folder"))
+    with pytest.raises(DownloadError, match=r"cannot keep 'toy' in .*folder: .*; set ANNVQ_DATA to another folder"):
+        fetch(make_card())
+
+
 FETCH = """
 import base64, pickle, sys
 from annvq.datasets.download import fetch

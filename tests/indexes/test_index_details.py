@@ -37,3 +37,30 @@ def test_levels_are_means_of_the_values_nearest_to_them():
         assert len(np.unique(nearest)) > 1
         for level in np.unique(nearest):
             np.testing.assert_allclose(levels[level], values[nearest == level].mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(registered()))
+def test_the_largest_id_is_an_id_like_others(name, small, tmp_path):
+    q, x = small("residual")
+    index = make(name, q).fit(x)
+    last = np.iinfo(np.int64).max
+    index.add(x[:2], np.array([3, last]))
+    with pytest.raises(ValueError, match="ids must be given"):
+        index.add(x[:1])
+    assert len(index) == 2
+    index.save(tmp_path / "i")
+    for mmap in (False, True):
+        again = annvq.load_index(tmp_path / "i", mmap=mmap)
+        assert again.search(x[1:2], 1)[1][0, 0] == last
+        with pytest.raises(ValueError, match="ids must be given"):
+            again.add(x[:1])
+        again.add(x[:1], np.array([4]))
+
+
+def test_ids_reach_the_largest_by_themselves(small):
+    q, x = small("residual")
+    index = annvq.FlatIndex(q).add(x[:1], np.array([np.iinfo(np.int64).max - 2]))
+    with pytest.raises(ValueError, match="fewer than 3 are left"):
+        index.add(x[:3])
+    index.add(x[:2])
+    assert index.ids[-1] == np.iinfo(np.int64).max

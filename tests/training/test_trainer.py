@@ -1,12 +1,14 @@
 """The trainer: sources, checkpoints, replacement, validation, histories."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import annvq
 from annvq.errors import FormatError
-from annvq.training import History, Replacement, Trainer
+from annvq.training import DiVeQ, History, Replacement, Trainer
 from annvq.training.norms import fit_levels
 
 
@@ -35,7 +37,7 @@ def test_same_seed_same_result_and_global_rng_untouched(kind):
 def test_interrupted_run_resumes_bit_for_bit(kind, tmp_path):
     def trainer(path):
         return Trainer(
-            steps=60, validate_every=10, replacement=Replacement(0.5, period=15), checkpoint=path, checkpoint_every=20
+            steps=60, validate_every=10, replacement=Replacement(0.9, period=15), checkpoint=path, checkpoint_every=20
         )
 
     validation = torch.randn(100, 6, generator=torch.Generator().manual_seed(9))
@@ -59,10 +61,45 @@ def test_interrupted_run_resumes_bit_for_bit(kind, tmp_path):
     assert again == history
 
 
-def test_checkpoint_of_another_run_is_refused(tmp_path):
-    Trainer(steps=5, checkpoint=tmp_path / "c").run(quantizer(), normal)
-    with pytest.raises(ValueError, match="checkpoint is of another run"):
-        Trainer(steps=6, checkpoint=tmp_path / "c").run(quantizer(), normal)
+def test_an_interrupted_iterator_goes_on_behind_what_was_read(tmp_path):
+    def run(path, last=1 << 30):
+        q = quantizer()
+        source = (torch.randn(32, 6, generator=torch.Generator().manual_seed(i)) for i in range(last))
+        Trainer(steps=30, checkpoint=path, checkpoint_every=10).run(q, source)
+        return q.weight
+
+    with pytest.raises(ValueError, match="ran out of batches"):
+        run(tmp_path / "half", last=17)
+    assert torch.equal(run(tmp_path / "half"), run(tmp_path / "whole"))
+
+
+X = np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("settings", "source", "seed", "differs"),
+    [
+        ({"steps": 6}, X, 0, "'steps': 5"),
+        ({"learning_rate": 0.1}, X, 0, "'learning_rate': 0.002"),
+        ({"estimator": DiVeQ()}, X, 0, r"'estimator': 'NSVQ\(\)'"),
+        ({"estimator": DiVeQ(0.5)}, X, 0, "DiVeQ"),
+        ({"replacement": Replacement(period=2)}, X, 0, "Replacement"),
+        ({}, X, 1, "'seed': 0"),
+        ({}, 3 * X, 0, "'source'"),
+        ({}, X[:-1], 0, "'source'"),
+        ({}, normal, 0, "'source'"),
+    ],
+)
+def test_checkpoint_of_another_run_is_refused(settings, source, seed, differs, tmp_path):
+    given = {"steps": 5, "checkpoint": tmp_path / "c"}
+    first = quantizer()
+    Trainer(**given).run(first, X)
+    q = quantizer(seed=1)
+    with pytest.raises(ValueError, match=f"checkpoint is of another run.*{differs}"):
+        Trainer(**{**given, **settings}).run(q, source, seed=seed)
+    assert torch.equal(q.weight, quantizer(seed=1).weight)
+    Trainer(**given).run(q, X.copy())
+    assert torch.equal(q.weight, first.weight)
 
 
 @pytest.mark.parametrize("form", ["array", "memmap", "tensor", "function", "iterator"])
@@ -92,6 +129,8 @@ def test_bad_sources():
         Trainer(steps=3).run(quantizer(), lambda g: torch.full((4, 6), torch.nan))
     with pytest.raises(ValueError, match="learning_rate must be positive"):
         Trainer(learning_rate=0)
+    with pytest.raises(ValueError, match="validation must have at least one row"):
+        Trainer(steps=3).run(quantizer(), normal, validation=X[:0])
 
 
 def test_replacement_revives_unused_entries_and_logs(caplog, capsys):
@@ -132,6 +171,26 @@ def test_history_round_trip_and_plots(tmp_path):
     (tmp_path / "h.json").write_text('{"nonsense": 1}')
     with pytest.raises(FormatError, match="not a training history"):
         History.load(tmp_path / "h.json")
+
+
+def test_each_part_of_a_history_shows_in_its_picture(tmp_path):
+    history = Trainer(steps=30, replacement=Replacement(0.5, period=10), validate_every=10).run(
+        quantizer(), normal, validation=X
+    )
+
+    def picture(history):
+        history.plot(tmp_path / "h.png")
+        return (tmp_path / "h.png").read_bytes()
+
+    shown = picture(history)
+    assert picture(history) == shown
+    for change in (
+        {"loss": [2 * value for value in history.loss]},
+        {"validation": [(step, 2 * value) for step, value in history.validation]},
+        {"replaced": [(10, [3, 0]), (20, [0, 2])]},
+        {"usage": [history.usage[0], [1, 50, 2, 2, 2, 2, 2, 2]]},
+    ):
+        assert picture(replace(history, **change)) != shown
 
 
 def test_norm_levels_are_better_than_even_and_quantile_grids():
