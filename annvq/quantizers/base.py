@@ -151,7 +151,8 @@ class Quantizer(nn.Module, ABC):
     # -- learning ------------------------------------------------------------------------------------------------
 
     def fit(self, x: Array, *, seed: int = 0, recipe: "Recipe | None" = None, progress: bool = False) -> Self:
-        """Learn the codebooks (and norm levels) from ``x``; a second fit forgets the first.
+        """Learn the codebooks (and norm levels) from ``x``; a second fit forgets the first, one that fails changes
+        nothing.
 
         Args:
             x: learn vectors, float32 of shape (n, d), n at least the entries of the largest codebook. From
@@ -173,7 +174,13 @@ class Quantizer(nn.Module, ABC):
                 f"give more vectors or fewer nbits"
             )
         seed = positive_int(seed, "seed", low=0, high=2**63 - 1)
-        (default_recipe(self) if recipe is None else recipe).run(self, x, seed=seed, progress=progress)
+        before, was_training = {name: t.detach().clone() for name, t in self.state_dict().items()}, self.training
+        try:
+            (default_recipe(self) if recipe is None else recipe).run(self, x, seed=seed, progress=progress)
+        except BaseException:  # half-way, codebooks are in the recipe's own units
+            self.load_state_dict(before)
+            self.train(was_training)
+            raise
         return self
 
     def mark_fitted(self) -> None:

@@ -209,3 +209,22 @@ def test_more_beam_is_no_worse(small):
             q, x = small(kind, M=4, beam=beam)
             errors.append(np.square(x - q.decode(q.encode(x))).sum(1).mean())
         assert errors[2] <= errors[1] * 1.005 <= errors[0] * 1.01
+
+
+def test_an_interrupted_fit_changes_nothing(kind, small):
+    def interrupt(quantizer, data):
+        quantizer.mark_fitted()
+        raise KeyboardInterrupt
+
+    learned, x = small(kind)
+    halfway = Recipe((KMeans(2), interrupt))
+    new = annvq.make(kind, **learned.config)
+    with pytest.raises(KeyboardInterrupt):
+        new.fit(x, recipe=halfway)
+    with pytest.raises(NotFittedError):
+        new.encode(x)
+    again = annvq.make(kind, **learned.config)
+    again.load_state_dict(learned.state_dict())
+    with pytest.raises(KeyboardInterrupt):
+        again.fit(3 * x, recipe=halfway)
+    np.testing.assert_array_equal(again.encode(x), learned.encode(x))
