@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from annvq.arrays import check_vectors, positive_int
+from annvq.arrays import check_vectors, host_array, positive_int
 
 if TYPE_CHECKING:
     from annvq.benchmarks.run import Observer
@@ -253,11 +253,24 @@ def _split(x: Any, metric: str, sample: int, nq: int, seed: int) -> Any:
     rows = np.random.default_rng(seed).choice(n, min(n, sample), replace=False)
     # In file order a memory map is read once; which part a row falls in is drawn apart.
     part = np.random.default_rng(seed + 1).permutation(len(rows))
-    held: npt.NDArray[Any] = np.asarray(x[np.sort(rows)])
+    rows.sort()
+    with np.errstate(over="ignore"):
+        held = np.ascontiguousarray(host_array(x[rows]), dtype=np.float32)
+    _check(held, rows, metric)
     nq = max(1, min(nq, len(rows) // 10))
     n_learn = int(_LEARN_SHARE * len(rows))
-    queries, learn, base = (np.ascontiguousarray(held[p], dtype=np.float32) for p in np.split(part, [nq, nq + n_learn]))
+    queries, learn, base = (held[p] for p in np.split(part, [nq, nq + n_learn]))
     return _prepared(metric, base, learn, queries)
+
+
+def _check(held: npt.NDArray[Any], rows: npt.NDArray[Any], metric: str) -> None:
+    """ValueError naming the row of x, where a vector cannot be used."""
+    bad = ~np.isfinite(held).all(axis=1)
+    if bad.any():
+        raise ValueError(f"x must be finite in float32; row {rows[np.argmax(bad)]} has NaN or infinity")
+    if metric == "cosine" and not held.any(axis=1).all():
+        row = rows[np.argmin(held.any(axis=1))]
+        raise ValueError(f"x must not hold zero vectors under cosine; row {row} is zero")
 
 
 def _prepared(metric: str, base: Any, learn: Any, queries: Any) -> Any:

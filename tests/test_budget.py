@@ -157,6 +157,12 @@ def test_a_code_that_would_not_end_is_not_begun(staged, monkeypatch):
     assert "part of the sample; more seconds" in screened.effort()
 
 
+def _with_row(row, value):
+    x = np.ones((2000, 4))
+    x[row] = value
+    return x
+
+
 @pytest.mark.parametrize(
     ("x", "arguments", "error", "message"),
     [
@@ -166,6 +172,9 @@ def test_a_code_that_would_not_end_is_not_begun(staged, monkeypatch):
         (np.zeros((2000, 4), np.float32), {"bits": 8, "seconds": 0}, ValueError, "seconds must be"),
         (np.zeros((2000, 4), np.float32), {"bits": 8, "seconds": "1"}, ValueError, "seconds must be"),
         ([[1.0]], {"bits": 8}, TypeError, "x must be"),
+        (_with_row(7, np.nan), {"bits": 8}, ValueError, "x must be finite in float32; row 7 has NaN"),
+        (_with_row(7, 1e300), {"bits": 8}, ValueError, "x must be finite in float32; row 7 has NaN"),
+        (_with_row(7, 0), {"bits": 8, "metric": "cosine"}, ValueError, "zero vectors under cosine; row 7 is zero"),
     ],
 )
 def test_bad_arguments_are_named(x, arguments, error, message):

@@ -97,6 +97,8 @@ class Quantizer(nn.Module, ABC):
         self.sizes = tuple(1 << b for b in self.bits_per_codebook)
         from annvq.training.estimators import NSVQ
 
+        if estimator is not None and not callable(estimator):
+            raise TypeError(f"estimator must be an estimator such as NSVQ(), got {estimator!r}")
         self.estimator: Estimator = NSVQ() if estimator is None else estimator
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
 
@@ -544,11 +546,14 @@ class TableQuantizer(Quantizer):
 
         Raises:
             NotFittedError: before ``fit``.
-            TypeError, ValueError: wrong kind, dtype, shape, NaN or infinity, an unknown metric, or a zero query
-                under cosine.
+            TypeError, ValueError: wrong kind, dtype, shape, NaN or infinity, an unknown metric, a zero query under
+                cosine, or queries so long that tables overflow.
         """
         luts, bias = self.lazy_tables(queries, metric)
-        return Tables(luts.build(), bias)
+        built = luts.build()
+        if not built.min(initial=0.0) > -np.inf:
+            raise ValueError("queries must be shorter: products with codebook entries overflow float32")
+        return Tables(built, bias)
 
     def lazy_tables(self, queries: Array, metric: str = "l2") -> "tuple[kernels.LazyTables, F32]":
         """What :meth:`tables` gives, its entries not built yet: a scan builds them as it goes, which is faster."""

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from annvq.arrays import F32, Array, chunks, to_numpy
+from annvq.kernels import squared_norms
 from annvq.quantizers.base import TableQuantizer
+
+MAX_SQUARED_NORM = 1e37
+"""Of learn vectors: sums of several such are still float32."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,18 @@ def prepare(
         least: rows that training cannot do without; validation then comes out of them.
         max_rows: more rows than this are sampled down.
         validation: share of the rows held out, at most 10,000 rows.
+
+    Raises:
+        ValueError: vectors so long that squared distances overflow float32.
     """
     n = int(x.shape[0])
     order = np.random.default_rng(seed).permutation(n)[:max_rows]
     rows = to_numpy(x if len(order) == n else x[np.sort(order)], dim)
     rows = rows[np.argsort(np.argsort(order))] if len(order) < n else rows[order]
+    norms = squared_norms(rows)
+    if not norms.max() < MAX_SQUARED_NORM:
+        row = order[np.argmax(norms)]
+        raise ValueError(f"x must have squared norms below {MAX_SQUARED_NORM:g}, or distances overflow; row {row}")
     held = min(10_000, int(len(rows) * validation))
     mean = rows.mean(axis=0, dtype=np.float64)
     rows = rows - mean.astype(np.float32)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from annvq.arrays import positive_int
 from annvq.quantizers.base import TableQuantizer
 
 
@@ -30,8 +31,7 @@ class Replacement:
         for name, low, high in (("discard_threshold", 0, 1), ("stop", 0, 1), ("perturbation", 0, float("inf"))):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} must be in {low}..{high}, got {getattr(self, name)}")
-        if self.period < 1:
-            raise ValueError(f"period must be at least 1, got {self.period}")
+        positive_int(self.period, "period")
 
     def due(self, step: int, steps: int) -> bool:
         """Whether to replace after ``step`` (counted from 1) of ``steps``."""

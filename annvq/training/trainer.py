@@ -74,6 +74,11 @@ class Trainer:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "validate_every", "checkpoint_every"):
             positive_int(getattr(self, name), name)
+        if self.patience is not None:
+            positive_int(self.patience, "patience")
+        for name in ("estimator", "replacement"):
+            if (value := getattr(self, name)) is not None and not callable(value):
+                raise TypeError(f"{name} must be callable or None, got {value!r}")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
 
@@ -97,6 +102,9 @@ class Trainer:
         Returns:
             The history; the quantizer is fitted and in the mode it was in.
         """
+        if not isinstance(quantizer, TableQuantizer):
+            raise TypeError(f"quantizer must be one with codebooks, got {type(quantizer).__name__}")
+        positive_int(seed, "seed", low=0, high=2**63 - 1)
         valid = None if validation is None else to_numpy(validation, quantizer.dim, "validation", rows="nv")
         if valid is not None and not len(valid):
             raise ValueError("validation must have at least one row, got none")
@@ -116,7 +124,10 @@ class Trainer:
     def _device(self) -> torch.device:
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
+        try:
+            return torch.empty(0, device=self.device).device
+        except (RuntimeError, AssertionError, TypeError) as error:
+            raise ValueError(f"device must be one that PyTorch can use here, got {self.device!r}: {error}") from error
 
 
 @dataclass(frozen=True)

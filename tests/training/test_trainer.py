@@ -129,6 +129,21 @@ def test_bad_sources():
         Trainer(steps=3).run(quantizer(), lambda g: torch.full((4, 6), torch.nan))
     with pytest.raises(ValueError, match="learning_rate must be positive"):
         Trainer(learning_rate=0)
+    for wrong, error, message in (
+        ({"patience": -1}, ValueError, "patience must be at least 1"),
+        ({"replacement": 3}, TypeError, "replacement must be callable"),
+        ({"estimator": "nsvq"}, TypeError, "estimator must be callable"),
+    ):
+        with pytest.raises(error, match=message):
+            Trainer(**wrong)
+    with pytest.raises(TypeError, match="period must be an integer"):
+        Replacement(period=1.5)
+    with pytest.raises(ValueError, match="device must be one that PyTorch can use here, got 'gpu'"):
+        Trainer(device="gpu").run(quantizer(), X)
+    with pytest.raises(ValueError, match="seed must be in"):
+        Trainer().run(quantizer(), X, seed=-1)
+    with pytest.raises(TypeError, match="quantizer must be one with codebooks, got str"):
+        Trainer().run("residual", X)
     with pytest.raises(ValueError, match="validation must have at least one row"):
         Trainer(steps=3).run(quantizer(), normal, validation=X[:0])
 
