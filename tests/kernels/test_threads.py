@@ -68,6 +68,7 @@ def test_searches_from_several_threads_share_the_helpers():
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(one, range(120)))
 
+
 DAEMONS = """
 import threading, time
 import numpy as np
