@@ -49,7 +49,7 @@ class Pool {
             wanted_.insert(wanted_.end(), std::min(helpers, threads_), &job);
             jobs_ = wanted_.size();
         }
-        wake_.notify_all();
+        for (int i = 0; i < helpers; i++) wake_.notify_one();  // not those who are not wanted
         work();
         {
             std::lock_guard<std::mutex> lock(mutex_);  // who has not been free by now need not come
