@@ -227,20 +227,27 @@ void rerank(const Candidates& c, int64_t row_bytes, Find&& find, Distance&& dist
     });
 }
 
+// Adds what a row of codes says to a vector.
 void add_entries(const RerankKernels& kernels, const SumBooks& books, const void* codes, int64_t row,
-                 float* sum) {
-    for (int32_t m = 0; m < books.M; m++) {
-        int64_t code;
-        if (books.wide) {
-            uint16_t wide;
-            std::memcpy(&wide, static_cast<const uint8_t*>(codes) + 2 * (row * books.M + m), 2);
-            code = wide;
-        } else {
-            code = static_cast<const uint8_t*>(codes)[row * books.M + m];
+                 int64_t dim, float* sum) {
+    constexpr int32_t at_once = 64;
+    const float* entries[at_once];
+    for (int32_t from = 0; from < books.M; from += at_once) {
+        const int32_t count = std::min(at_once, books.M - from);
+        for (int32_t i = 0; i < count; i++) {
+            const int32_t m = from + i;
+            int64_t code;
+            if (books.wide) {
+                uint16_t wide;
+                std::memcpy(&wide, static_cast<const uint8_t*>(codes) + 2 * (row * books.M + m), 2);
+                code = wide;
+            } else {
+                code = static_cast<const uint8_t*>(codes)[row * books.M + m];
+            }
+            if (code >= books.sizes[m]) code = 0;  // rows from a damaged file stay inside the codebooks
+            entries[i] = &books.entries[(books.first[m] + code) * books.width];
         }
-        if (code >= books.sizes[m]) code = 0;  // rows from a damaged file stay inside the codebooks
-        kernels.add(sum + books.starts[m], &books.entries[(books.first[m] + code) * books.width],
-                    books.width);
+        kernels.add_all(sum, entries, &books.starts[from], count, books.width, dim);
     }
 }
 
@@ -279,10 +286,11 @@ void rerank_codes(const Candidates& c, const RowStore& rows, const SumBooks& boo
             thread_local std::vector<float> vector, fine;
             vector.assign(c.dim, 0.f);
             fine.assign(c.dim, 0.f);
-            if (coarse.books) add_entries(kernels, *coarse.books, coarse.codes, candidate, vector.data());
+            if (coarse.books)
+                add_entries(kernels, *coarse.books, coarse.codes, candidate, c.dim, vector.data());
             if (coarse.lists)
                 kernels.add(vector.data(), coarse.centroids + coarse.lists[candidate] * c.dim, c.dim);
-            add_entries(kernels, books, row, 0, fine.data());
+            add_entries(kernels, books, row, 0, c.dim, fine.data());
             if (coarse.books || coarse.lists)
                 kernels.add(vector.data(), fine.data(), c.dim);
             else

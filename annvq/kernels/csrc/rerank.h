@@ -22,6 +22,9 @@ struct RerankKernels {
     // q: padded with zeros to a multiple of 16.
     float (*distance)(const float* q, const void* row, int64_t dim, RowType type, RowMetric metric);
     void (*add)(float* sum, const float* entry, int64_t width);
+    // Entries of `width` floats, each added from its own start on, in this order.
+    void (*add_all)(float* sum, const float* const* entries, const int32_t* starts, int32_t count,
+                    int64_t width, int64_t dim);
 };
 extern const RerankKernels kRerankGeneric, kRerankAvx2, kRerankAvx512;
 const RerankKernels& rerank_kernels();

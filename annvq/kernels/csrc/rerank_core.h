@@ -154,10 +154,49 @@ float distance(const float* q, const void* row, int64_t dim, RowType type, RowMe
     }
 }
 
-void add(float* sum, const float* entry, int64_t width) {
-    for (int64_t j = 0; j < width; j++) sum[j] += entry[j];
+template <int64_t width>
+void add_fixed(float* sum, const float* entry) {
+    typedef float V __attribute__((vector_size(width * sizeof(float))));
+    V a, b;
+    std::memcpy(&a, sum, sizeof a);
+    std::memcpy(&b, entry, sizeof b);
+    a += b;
+    std::memcpy(sum, &a, sizeof a);
 }
 
-constexpr RerankKernels kKernels{distance, add};
+void add(float* sum, const float* entry, int64_t width) {
+    int64_t j = 0;
+    for (; j + 16 <= width; j += 16) add_fixed<16>(sum + j, entry + j);
+    if (j + 8 <= width) add_fixed<8>(sum + j, entry + j), j += 8;
+    if (j + 4 <= width) add_fixed<4>(sum + j, entry + j), j += 4;
+    for (; j < width; j++) sum[j] += entry[j];
+}
+
+// sum += entries, one after the other: sixteen dimensions at a time where every entry has all of them.
+void add_all(float* sum, const float* const* entries, const int32_t* starts, int32_t count, int64_t width,
+             int64_t dim) {
+    if (width != dim) {
+        if (width == 8)
+            for (int32_t m = 0; m < count; m++) add_fixed<8>(sum + starts[m], entries[m]);
+        else if (width == 16)
+            for (int32_t m = 0; m < count; m++) add_fixed<16>(sum + starts[m], entries[m]);
+        else
+            for (int32_t m = 0; m < count; m++) add(sum + starts[m], entries[m], width);
+        return;
+    }
+    int64_t j = 0;
+    for (; j + 16 <= dim; j += 16) {
+        V16 s, e;
+        std::memcpy(&s, sum + j, sizeof s);
+        for (int32_t m = 0; m < count; m++) {
+            std::memcpy(&e, entries[m] + j, sizeof e);
+            s += e;
+        }
+        std::memcpy(sum + j, &s, sizeof s);
+    }
+    for (int32_t m = 0; m < count && j < dim; m++) add(sum + j, entries[m] + j, dim - j);
+}
+
+constexpr RerankKernels kKernels{distance, add, add_all};
 
 }  // namespace annvq::ANNVQ_ISA
