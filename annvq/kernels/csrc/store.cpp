@@ -179,6 +179,12 @@ void CodeStore::read_row(const Chunk& chunk, int64_t at, void* codes, uint8_t* b
     if (chunk.norms) *norm = chunk.norms[at];
 }
 
+void CodeStore::fetch_row(const Chunk& chunk, int64_t at) const {
+    const int64_t item = shape_.wide ? 2 : 1;
+    const uint8_t* from = chunk.codes + at / kBlock * block_bytes() + at % kBlock * item;
+    for (int64_t c = 0; c < layout_.columns(); c++) __builtin_prefetch(from + c * kBlock * item);
+}
+
 // -- appending --
 
 namespace {
@@ -429,17 +435,30 @@ void CodeStore::rows(const int64_t* ids, int64_t n, void* codes, uint8_t* bytes,
     if (n == 0) return;
     std::lock_guard<std::mutex> lock(writing_);
     prepare_lookup();
+    // Ids at random: what the next rows need is fetched while those before are read.
+    constexpr int64_t at_once = 32;
+    const Chunk* chunks[at_once];
+    int64_t places[at_once];
     std::vector<int64_t> missing;
-    int64_t piece, row;
-    for (int64_t i = 0; i < n && missing.size() < 5; i++) {
-        if (!locate(*current_, ids[i], &lists[i], &piece, &row)) {
-            missing.push_back(ids[i]);
-            continue;
+    for (int64_t from = 0; from < n && missing.size() < 5; from += at_once) {
+        const int64_t count = std::min(at_once, n - from);
+        for (int64_t i = 0; i < count && !ascending_; i++) map_.fetch(ids[from + i]);
+        for (int64_t i = 0; i < count; i++) {
+            int64_t piece;
+            chunks[i] = nullptr;
+            if (!locate(*current_, ids[from + i], &lists[from + i], &piece, &places[i])) {
+                missing.push_back(ids[from + i]);
+                continue;
+            }
+            chunks[i] = current_->lists[lists[from + i]]->pieces[piece].chunk.get();
+            fetch_row(*chunks[i], places[i]);
         }
-        read_row(*current_->lists[lists[i]]->pieces[piece].chunk, row,
-                 static_cast<uint8_t*>(codes) + i * row_bytes(), bytes ? bytes + i : nullptr,
-                 norms ? norms + i : nullptr);
+        for (int64_t i = 0; i < count; i++)
+            if (const int64_t to = from + i; chunks[i])
+                read_row(*chunks[i], places[i], static_cast<uint8_t*>(codes) + to * row_bytes(),
+                         bytes ? bytes + to : nullptr, norms ? norms + to : nullptr);
     }
+    if (missing.size() > 5) missing.resize(5);
     if (!missing.empty()) refuse("ids must be stored in the index; not there: " + listed(missing));
 }
 

@@ -177,6 +177,7 @@ class CodeStore {
     void append_to_list(List& list, const Rows& rows, const int64_t* picked, int64_t n);
     void write_row(Chunk& chunk, int64_t at, const Rows& rows, int64_t row);
     void read_row(const Chunk& chunk, int64_t at, void* codes, uint8_t* norm_byte, float* norm) const;
+    void fetch_row(const Chunk& chunk, int64_t at) const;  // into the cache
     void publish(Draft& draft);
     void require_new(const int64_t* ids, int64_t n);
     void prepare_lookup();
