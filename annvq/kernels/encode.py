@@ -18,9 +18,14 @@ from annvq.kernels import _native
 
 Codes = NDArray[Any]
 
+MAX_NORM_ROUNDS = 64
+
+#: Iterated search of so many iterations and more goes on from codes that are worse by a random share of up to this part
+#: of the error, falling to nothing; shorter ones from less: they have no time to come back.
+HEAT, HOT_ITERATIONS = 0.15, 128
+
 #: Largest Gram matrix an additive encoder keeps. Beyond it (more than 8192 entries in all) candidates are scored by
 #: products of residuals and entries: the same codes up to rounding, in bounded memory.
-MAX_NORM_ROUNDS = 64
 GRAM_LIMIT_BYTES = 256 << 20
 
 #: Most codebooks that :class:`AdditiveEncoder` takes.
@@ -182,13 +187,21 @@ class AdditiveEncoder:
         return found.astype(self._dtype, copy=False)
 
     def iterated_search(
-        self, x: F32, codes: Codes, *, iterations: int, perturbed: int = 2, sweeps: int = 4, seed: int = 0
+        self,
+        x: F32,
+        codes: Codes,
+        *,
+        iterations: int,
+        perturbed: int = 2,
+        sweeps: int = 4,
+        seed: int = 0,
     ) -> Codes:
         """Improve given codes by iterated local search in 16-bit scores; no vector's error grows.
 
         Each iteration replaces ``perturbed`` codes of every vector at random, repairs by at most ``sweeps`` sweeps of
-        ICM, and keeps the better of old and new (LSQ: Martinez et al., ECCV 2016). An iteration costs a fraction of
-        a round of :meth:`local_search`. Where there is no Gram matrix, rounds of that take the place of iterations.
+        ICM, and goes on from the new codes where they are better (LSQ: Martinez et al., ECCV 2016) or, in long
+        searches, a little worse; the best are returned. An iteration costs a fraction of a round of
+        :meth:`local_search`. Where there is no Gram matrix, rounds of that take the place of iterations.
 
         Args:
             x: ``(n, d)`` float32.
@@ -201,8 +214,9 @@ class AdditiveEncoder:
         if not self.has_gram:
             return self.local_search(x, codes, rounds=iterations, seed=seed)
         start = np.ascontiguousarray(codes, dtype=np.uint16)
+        heat = HEAT * min(1.0, iterations / HOT_ITERATIONS)
         found = self._native.iterated(
-            _float_rows(x, "x"), start, iterations, perturbed, sweeps, seed, get_num_threads()
+            _float_rows(x, "x"), start, iterations, perturbed, sweeps, seed, heat, get_num_threads()
         )
         return found.astype(self._dtype, copy=False)
 

@@ -3,7 +3,7 @@
 from annvq.training.estimators import NSVQ, DiVeQ, Estimator, RotationTrick, StraightThrough
 from annvq.training.history import History
 from annvq.training.kmeans import KMeans, SubspaceKMeans
-from annvq.training.parts import Alternate, BestOf, LearnNormFree, Refit
+from annvq.training.parts import Alternate, BestOf, ByGrading, LearnNormFree, Refit
 from annvq.training.recipe import Recipe, default_recipe
 from annvq.training.replacement import Replacement
 from annvq.training.rotation import LearnLinearMap, LearnRotation
@@ -13,6 +13,7 @@ __all__ = [
     "NSVQ",
     "Alternate",
     "BestOf",
+    "ByGrading",
     "DiVeQ",
     "Estimator",
     "History",

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,6 +72,24 @@ def cluster(x: F32, count: int, iterations: int, seed: int) -> F32:
     return np.asarray(kmeans.centroids, dtype=np.float32)
 
 
+def cluster_progressively(x: F32, count: int, iterations: int, seed: int) -> F32:
+    """``count`` centroids (count, d) of ``x`` (n, d); n ≥ count: k-means on ever more of the principal components, each
+    time from the centroids before. In many dimensions it ends nearer to the best centroids than k-means from rows."""
+    import faiss
+
+    if len(x) <= x.shape[1]:  # too few for principal components
+        return cluster(x, count, iterations, seed)
+    rows = np.ascontiguousarray(x)
+    plan = faiss.ProgressiveDimClusteringParameters()
+    plan.niter, plan.seed = iterations, seed % (1 << 31)
+    plan.min_points_per_centroid = 1
+    kmeans = faiss.ProgressiveDimClustering(x.shape[1], count, plan)
+    # The C++ signature, which some versions of faiss wrap for arrays and others do not.
+    train: Any = getattr(kmeans, "train_c", kmeans.train)
+    train(len(rows), faiss.swig_ptr(rows), faiss.ProgressiveDimIndexFactory())
+    return np.asarray(faiss.vector_to_array(kmeans.centroids).reshape(count, x.shape[1]), dtype=np.float32)
+
+
 def product_kmeans(quantizer: TableQuantizer, data: TrainingData, iterations: int) -> None:
     """K-means in every sub-space."""
     books = []
@@ -92,11 +111,23 @@ def residual_kmeans(quantizer: TableQuantizer, data: TrainingData, iterations: i
     books: list[F32] = []
     residual = data.train
     for m, size in enumerate(sizes):
-        books.append(cluster(residual, size, iterations, data.seed(m)))
+        books.append(cluster_progressively(residual, size, iterations, data.seed(m)))
         if m + 1 < quantizer.M:
             residual = _residuals(data, books, sizes[: m + 1], beam, data.seed(1 << 19, m))
     with torch.no_grad():
         quantizer.set_codebooks(books)
+
+
+def quick_energies(x: F32, sizes: Sequence[int], seed: int) -> list[float]:
+    """Variance of the entries of each codebook, summed over dimensions, of residual codebooks learned in a hurry:
+    greedily, on the first 8192 rows of ``x`` (n, d)."""
+    residual, energies = x[:8192], []
+    for m, size in enumerate(sizes):
+        book = cluster(residual, size, 4, seed + m)
+        codes = AdditiveEncoder(book, [size]).residual(residual)
+        residual = residual - decode_additive(codes, book, [size])
+        energies.append(float(book.var(0).sum()))
+    return energies
 
 
 def _residuals(data: TrainingData, books: list[F32], sizes: Sequence[int], beam: int, seed: int) -> F32:

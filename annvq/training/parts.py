@@ -11,6 +11,7 @@ from annvq.arrays import F32
 from annvq.kernels.encode import Codes
 from annvq.training.alternating import Alternation, train_additive
 from annvq.training.data import TrainingData
+from annvq.training.kmeans import quick_energies
 from annvq.training.least_squares import least_squares_entries, revive_unused
 from annvq.training.norms import NormFree
 
@@ -51,10 +52,29 @@ class Refit:
         _take(quantizer, best)
 
 
-def grading(quantizer: "SumQuantizer") -> float:
+def grading(energies: Sequence[float]) -> float:
     """Energy of the codebook with the most over that of the one with the least; infinite where one has none."""
-    energies = quantizer.energies()
     return max(energies) / min(energies) if min(energies) > 0 else math.inf
+
+
+@dataclass(frozen=True)
+class ByGrading:
+    """Some parts for data of which residual codebooks would be about equals, others for the rest. Which it is, a quick
+    residual k-means on a sample tells.
+
+    Args:
+        flat: parts where codebooks are graded by at most ``limit``: the largest energy of one, over the least.
+        graded: parts where they are graded by more.
+    """
+
+    flat: Sequence["Part"]
+    graded: Sequence["Part"]
+    limit: float
+
+    def __call__(self, quantizer: "SumQuantizer", data: TrainingData) -> None:
+        energies = quick_energies(data.train, quantizer.sizes, data.seed(1 << 21) % (1 << 30))
+        for part in self.flat if grading(energies) <= self.limit else self.graded:
+            part(quantizer, data)
 
 
 @dataclass(frozen=True)
@@ -77,7 +97,7 @@ class Alternate:
     graded: float = math.inf
 
     def __call__(self, quantizer: "SumQuantizer", data: TrainingData) -> None:
-        if bool(quantizer.fitted) and grading(quantizer) > self.graded:
+        if bool(quantizer.fitted) and grading(quantizer.energies()) > self.graded:
             return
         before = quantizer.codebooks_copy()
         lowest = data.validation_error(quantizer) if bool(quantizer.fitted) else math.inf

@@ -13,7 +13,7 @@ from annvq.quantizers.base import Quantizer
 from annvq.training.alternating import Alternation
 from annvq.training.data import TrainingData, prepare
 from annvq.training.kmeans import KMeans, SubspaceKMeans
-from annvq.training.parts import Alternate, BestOf, LearnNormFree, Refit
+from annvq.training.parts import Alternate, BestOf, ByGrading, LearnNormFree, Refit
 from annvq.training.replacement import Replacement
 from annvq.training.trainer import Trainer, TrainerPart
 
@@ -73,6 +73,11 @@ GRADED = 20.0
 image patches (70 and more). On SIFT descriptors (3) and correlated normal vectors (5) they are better, or may be."""
 
 
+FLAT = 3.0
+"""Where residual codebooks of a sample are graded less than this, as on SIFT descriptors (2.3 at 8x8 bits; patches
+have 82), additive ones from scratch are better by a tenth, and nothing else needs to be tried."""
+
+
 WARM = Alternation(iterations=12, rounds=2, temperature=0.4)
 
 
@@ -82,9 +87,10 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
     Product codebooks: k-means, then stochastic optimisation by NSVQ. Residual ones: residual k-means, local search and
     least squares in turn under a little noise, joint refits to their own search, then NSVQ. Additive ones: the same, or
     local search and least squares from scratch under more noise, or a product code, whichever is better on held-out
-    rows. Refits and NSVQ keep the codebooks that are best on held-out rows, so they never make them worse on those.
-    Codebooks of norm-free codes are learned like others first, then together with their offsets. Behind a rotation,
-    product codebooks are learned together with it; behind any other transform, codebooks as if there were none.
+    rows; the first of them only where residual codebooks would be graded. Refits and NSVQ keep the codebooks that are
+    best on held-out rows, so they never make them worse on those. Codebooks of norm-free codes are learned like others
+    first, then together with their offsets. Behind a rotation, product codebooks are learned together with it; behind
+    any other transform, codebooks as if there were none.
     """
     from annvq.quantizers.product import ProductVQ
     from annvq.quantizers.sums import SumQuantizer
@@ -105,8 +111,14 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
     if quantizer.kind == "additive":
         # A step costs the more the more entries there are: beyond 8x8 bits there are fewer.
         scratch = Alternation(iterations=min(50, max(10, 50 * 2048 // sum(quantizer.sizes))))
-        starts = (KMeans(10), Alternate(WARM, warm=True), Alternate(scratch, graded=GRADED), SubspaceKMeans(20))
-        return Recipe((BestOf(starts, finish=Refit(3)), nsvq_part(steps=20)))
+        residual = (KMeans(10), Alternate(WARM, warm=True))
+        others = (Alternate(scratch, graded=GRADED), SubspaceKMeans(20))
+        best = ByGrading(
+            flat=(BestOf(others, finish=Refit(2)),),
+            graded=(BestOf((*residual, *others), finish=Refit(3)),),
+            limit=FLAT,
+        )
+        return Recipe((best, nsvq_part(steps=20)))
     return Recipe((KMeans(40), nsvq_part(steps=200)))
 
 

@@ -67,7 +67,7 @@ def test_codes_are_chosen_by_what_they_are_scored_with(fitted):
     assert chosen.sum() < 0.9 * before.sum()
     told = fitted.offset_norms(codes)
     error = np.abs(told - squared(fitted.decode(codes)))
-    assert np.median(error) < 0.25 * np.median(np.abs(fitted.offset_norms(plain) - squared(fitted.decode(plain))))
+    assert np.median(error) < 0.3 * np.median(np.abs(fitted.offset_norms(plain) - squared(fitted.decode(plain))))
 
 
 def test_an_index_stores_no_norm_and_scores_by_offsets(fitted, tmp_path):

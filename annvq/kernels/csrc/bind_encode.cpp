@@ -106,17 +106,19 @@ class AdditiveEncoder {
         return out;
     }
     Out<uint16_t, 2> iterated(In<float, 2> x, In<uint16_t, 2> start, int32_t iterations, int32_t perturbed,
-                              int32_t sweeps, uint64_t seed, int threads) {
+                              int32_t sweeps, uint64_t seed, float heat, int threads) {
         check(x);
         require(has_gram(), "iterated local search needs the Gram matrix");
         require(iterations >= 0, "iterations must not be negative");
+        require(heat >= 0 && heat <= 1, "heat must be between 0 and 1");
         require(perturbed >= 1 && sweeps >= 1, "perturbed and sweeps must be at least 1");
         uint16_t* codes;
         auto out = started(x, start, &codes);
         const int64_t n = x.shape(0);
         WithoutLock release;
         std::call_once(tables_made_, [&] { tables_ = pair_tables(books_); });
-        encode_iterated(books_, tables_, x.data(), n, {iterations, perturbed, sweeps, seed}, codes, threads);
+        encode_iterated(books_, tables_, x.data(), n, {iterations, perturbed, sweeps, seed, heat}, codes,
+                        threads);
         return out;
     }
     bool has_gram() const { return !books_.gram.empty(); }
@@ -167,7 +169,7 @@ void bind_encode(nb::module_& m) {
         .def("local_search", &AdditiveEncoder::local_search, arg("x"), arg("codes"), arg("schedule"),
              arg("width"), arg("threads"))
         .def("iterated", &AdditiveEncoder::iterated, arg("x"), arg("codes"), arg("iterations"),
-             arg("perturbed"), arg("sweeps"), arg("seed"), arg("threads"))
+             arg("perturbed"), arg("sweeps"), arg("seed"), arg("heat"), arg("threads"))
         .def("norm_search", &AdditiveEncoder::norm_search, arg("x"), arg("codes"), arg("pairs"),
              arg("offsets"), arg("levels"), arg("weight"), arg("centres").none(), arg("threads"))
         .def_prop_ro("has_gram", &AdditiveEncoder::has_gram);

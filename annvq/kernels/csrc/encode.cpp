@@ -317,7 +317,7 @@ void encode_iterated(const EncoderBooks& b, const PairTables& t, const float* x,
                      const IteratedPlan& plan, uint16_t* codes, int threads) {
     parallel_for((n + kInStep - 1) / kInStep, threads, [&](int64_t chunk) {
         const int64_t from = chunk * kInStep, rows = std::min(kInStep, n - from);
-        Scratch products(kBlock * b.padded), state(rows * (32 + 2 * b.M) / 4 + 1);
+        Scratch products(kBlock * b.padded), state(rows * (36 + 8 * b.M) / 4 + 1);
         LargeShorts unary(rows * t.first[t.M]);
         std::vector<float> shifted(rows * b.width), residual(b.width);
         for (int64_t r = 0; r < rows; r++)
@@ -329,8 +329,15 @@ void encode_iterated(const EncoderBooks& b, const PairTables& t, const float* x,
                                products.data, b.padded);
             to_shorts(b, t, products.data, r, some, rows, unary.data());
         }
+        std::vector<int32_t> energy(rows);
+        for (int64_t r = 0; r < rows; r++) {
+            const float* v = &shifted[r * b.width];
+            float sum = 0;
+            for (int j = 0; j < b.width; j++) sum += v[j] * v[j];
+            energy[r] = static_cast<int32_t>(std::min(sum * t.scale, 1e9f));
+        }
         std::vector<uint16_t> found(codes + from * b.M, codes + (from + rows) * b.M);
-        kernels().iterated(t, unary.data(), rows, plan, found.data(),
+        kernels().iterated(t, unary.data(), energy.data(), rows, plan, found.data(),
                            reinterpret_cast<unsigned char*>(state.data));
         for (int64_t r = 0; r < rows; r++) {
             uint16_t *given = codes + (from + r) * b.M, *now = &found[r * b.M];

@@ -134,11 +134,13 @@ struct NormModel;  // norm_search.h
 struct IteratedPlan {
     int32_t iterations, perturbed, sweeps;
     uint64_t seed;
+    float heat;
 };
 
 // Iterated local search (LSQ, Martinez et al., ECCV 2016) from given codes, in the 16-bit scores: each
-// iteration replaces `perturbed` codes at random, runs `sweeps` sweeps of ICM and keeps what is better. A
-// vector keeps its given codes unless the found ones are nearer in float32.
+// iteration replaces `perturbed` codes at random, runs `sweeps` sweeps of ICM and goes on from what is
+// better, or worse by less than a random share of `heat` times the error; heat falls to nothing. A vector
+// keeps its given codes unless the best ones found are nearer in float32.
 void encode_iterated(const EncoderBooks& books, const PairTables& tables, const float* x, int64_t n,
                      const IteratedPlan& plan, uint16_t* codes, int threads);
 
@@ -158,10 +160,11 @@ struct EncodeKernels {
     void (*norm_search)(const EncoderBooks&, const NormModel&, const float* x, const float* centres,
                         int64_t vectors, const int32_t* pairs, int32_t rounds, uint16_t* codes,
                         float* scratch);
-    // unary int16, strip after strip: (vectors, width); scratch: vectors * (32 + 2 * M) bytes on an 8-byte
+    // unary int16, strip after strip: (vectors, width); scratch: vectors * (36 + 8 * M) bytes on an 8-byte
     // boundary.
-    void (*iterated)(const PairTables&, const int16_t* unary, int64_t vectors, const IteratedPlan&,
-                     uint16_t* codes, unsigned char* scratch);
+    // `energy` (vectors,): squared lengths of the shifted vectors, in units of scores.
+    void (*iterated)(const PairTables&, const int16_t* unary, const int32_t* energy, int64_t vectors,
+                     const IteratedPlan&, uint16_t* codes, unsigned char* scratch);
 };
 extern const EncodeKernels kEncodeGeneric, kEncodeAvx2, kEncodeAvx512;
 const EncodeKernels& encode_kernels();  // those of the SIMD level in use

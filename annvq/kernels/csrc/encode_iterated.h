@@ -5,6 +5,7 @@
 // codebook is passed over for a vector none of whose other codes has changed since. Every vector goes its own
 // way all the same: nothing depends on the block.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 
 #include "encode.h"
@@ -50,11 +51,15 @@ struct Update {
 struct IteratedSearch {
     const PairTables& tables;
     const int16_t* const unary;
+    const int32_t* const energy;  // what brings a score to the squared error
     const int64_t vectors;
     int32_t* best;    // score of the codes kept, up to a constant of the vector
+    int32_t* here;    // and of the codes gone on from
+    int32_t* parts;   // (vectors, M): the score of a code alone, and with its pairs, when it was last updated
     uint64_t* stale;  // bit m: codebook m has not been updated since another code changed
     uint64_t* salt;   // makes the vectors' perturbations differ
     uint16_t* trial;  // (vectors, M)
+    uint16_t* walk;   // (vectors, M), the codes gone on from
 
     Update* updates;  // (vectors,)
 
@@ -76,6 +81,15 @@ struct IteratedSearch {
             for (int o = 0; o < m; o++) sum += tables.at(m, tables.first[o] + codes[o], codes[m]);
         }
         return sum;
+    }
+
+    // The same of the codes just swept: where no codebook is left stale, every part is up to date, and
+    // together they count everything twice.
+    int32_t swept_total(int64_t v) const {
+        if (stale[v]) return total(v, trial + v * tables.M);
+        int32_t sum = 0;
+        for (int m = 0; m < tables.M; m++) sum += parts[v * tables.M + m];
+        return sum / 2;
     }
 
     template <int G>
@@ -112,10 +126,13 @@ struct IteratedSearch {
         }
         for (int64_t i = 0; i < count; i++) {
             const Update& u = updates[i];
+            uint16_t& code = trial[u.vector * tables.M + m];
             stale[u.vector] &= ~bit;
-            if (u.lowest >= u.present) continue;
-            trial[u.vector * tables.M + m] = static_cast<uint16_t>(u.found);
-            stale[u.vector] = all() & ~bit;
+            if (u.lowest < u.present) {
+                code = static_cast<uint16_t>(u.found);
+                stale[u.vector] = all() & ~bit;
+            }
+            parts[u.vector * tables.M + m] = u.lowest + unary_at(u.vector, m, code);
         }
     }
 
@@ -144,15 +161,36 @@ struct IteratedSearch {
         return false;
     }
 
+    void take(uint16_t* to, const uint16_t* from) const {
+        for (int m = 0; m < tables.M; m++) to[m] = from[m];
+    }
+
     void keep_better(uint16_t* codes) {
         for (int64_t v = 0; v < vectors; v++) {
             uint16_t *kept = codes + v * tables.M, *found = trial + v * tables.M;
             if (!differ(kept, found)) continue;
-            const int32_t value = total(v, found);
-            const bool better = value < best[v];
-            if (better) best[v] = value;
-            uint16_t *to = better ? kept : found, *from = better ? found : kept;
-            for (int m = 0; m < tables.M; m++) to[m] = from[m];
+            const int32_t value = swept_total(v);
+            if (value >= best[v]) continue;
+            best[v] = value;
+            take(kept, found);
+        }
+    }
+
+    // Goes on from the codes found where they are better, or less than a random share of `heat` / 2^16 of the
+    // error worse.
+    void step(uint16_t* codes, uint64_t draw, int64_t heat) {
+        for (int64_t v = 0; v < vectors; v++) {
+            uint16_t *from = walk + v * tables.M, *found = trial + v * tables.M;
+            if (!differ(from, found)) continue;
+            const int32_t value = swept_total(v);
+            const int64_t error = std::max<int64_t>(int64_t{best[v]} + energy[v], 0);
+            const auto random = static_cast<int64_t>(mix(salt[v] + draw) >> 48);
+            if (value >= here[v] + (((error * heat) >> 16) * random >> 16)) continue;
+            here[v] = value;
+            take(from, found);
+            if (value >= best[v]) continue;
+            best[v] = value;
+            take(codes + v * tables.M, found);
         }
     }
 
@@ -160,6 +198,7 @@ struct IteratedSearch {
     void perturb(const int32_t* order, int32_t count, uint64_t draw) {
         for (int64_t v = 0; v < vectors; v++) {
             uint16_t* codes = trial + v * tables.M;
+            take(codes, walk + v * tables.M);
             stale[v] = all();
             for (int32_t i = 0; i < count; i++) {
                 const int m = order[i];
@@ -169,39 +208,60 @@ struct IteratedSearch {
         }
     }
 
+    void shuffle(int32_t* order, uint64_t draw) const {
+        const int32_t M = tables.M;
+        for (int i = 0; i < M; i++) {
+            const int j = i + static_cast<int>(mix(draw + 1000 + i) % static_cast<uint64_t>(M - i));
+            const int32_t swapped = order[i];
+            order[i] = order[j];
+            order[j] = swapped;
+        }
+    }
+
     void run(const IteratedPlan& plan, uint16_t* codes) {
         int32_t order[kMaxAdditiveCodebooks], turned[kMaxAdditiveCodebooks];
-        const int32_t M = tables.M;
+        const int32_t M = tables.M, count = plan.perturbed < M ? plan.perturbed : M - 1;
+        const int32_t iterations = count > 0 ? plan.iterations : 0;
         for (int m = 0; m < M; m++) order[m] = m;
         start(codes);
         sweep(order, plan.sweeps);
         keep_better(codes);
-        const int32_t count = plan.perturbed < M ? plan.perturbed : M - 1;
-        for (int32_t t = 0; t < plan.iterations && count > 0; t++) {
+        for (int64_t v = 0; v < vectors; v++) {
+            here[v] = best[v];
+            take(walk + v * M, codes + v * M);
+        }
+        for (int32_t t = 0; t < iterations; t++) {
             const uint64_t draw = mix(plan.seed + 0x9E3779B97F4A7C15ull * static_cast<uint64_t>(t + 1));
-            for (int i = 0; i < M; i++) {
-                const int j = i + static_cast<int>(mix(draw + 1000 + i) % static_cast<uint64_t>(M - i));
-                const int32_t swapped = order[i];
-                order[i] = order[j];
-                order[j] = swapped;
-            }
+            shuffle(order, draw);
             // The perturbed codebooks come last, or they would only be repaired.
             for (int i = 0; i < M; i++) turned[i] = order[(i + count) % M];
             perturb(order, count, draw);
             sweep(turned, plan.sweeps);
-            keep_better(codes);
+            step(codes, draw, static_cast<int64_t>(plan.heat * 65536.f) * (iterations - 1 - t) / iterations);
         }
     }
 };
 
-inline void iterated_search(const PairTables& tables, const int16_t* unary, int64_t vectors,
-                            const IteratedPlan& plan, uint16_t* codes, unsigned char* scratch) {
+inline void iterated_search(const PairTables& tables, const int16_t* unary, const int32_t* energy,
+                            int64_t vectors, const IteratedPlan& plan, uint16_t* codes,
+                            unsigned char* scratch) {
     auto* stale = reinterpret_cast<uint64_t*>(scratch);
     auto* updates = reinterpret_cast<Update*>(stale + 2 * vectors);
     auto* best = reinterpret_cast<int32_t*>(updates + vectors);
-    IteratedSearch search{
-        tables, unary, vectors, best, stale, stale + vectors, reinterpret_cast<uint16_t*>(best + vectors),
-        updates};
+    auto* parts = best + 2 * vectors;
+    auto* trial = reinterpret_cast<uint16_t*>(parts + vectors * tables.M);
+    IteratedSearch search{tables,
+                          unary,
+                          energy,
+                          vectors,
+                          best,
+                          best + vectors,
+                          parts,
+                          stale,
+                          stale + vectors,
+                          trial,
+                          trial + vectors * tables.M,
+                          updates};
     search.run(plan, codes);
 }
 
