@@ -90,7 +90,7 @@ class TableCache:
 
     def __init__(self) -> None:
         self._made: tuple[tuple[tuple[int, ...], tuple[int, ...]], _native.TableBuilder] | None = None
-        self._seen: tuple[Any, Any, Any, _native.TableBuilder] | None = None
+        self._seen: tuple[Any, int, F32] | None = None  # a tensor, where its data lie, and a view of them
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TableCache, ()
@@ -130,21 +130,15 @@ class TableCache:
         squared: bool,
         scale: float = 1.0,
     ) -> LazyTables:
-        """:meth:`tables` against a torch tensor (ΣK, width) that may be trained on.
-
-        Whether it has changed is told by PyTorch's count of changes, as for gradients: entries written behind PyTorch's
-        back (through ``.data`` or a NumPy view) may be missed.
-        """
-        # Tensors made in inference mode are not counted.
-        state = None if weight.is_inference() else (weight._version, weight.data_ptr())
+        """:meth:`tables` against a torch tensor (ΣK, width) that may be trained on."""
         seen = self._seen
-        if seen is not None and seen[0] is weight and seen[1] == state is not None:
-            return LazyTables(seen[3], queries, squared, scale)
-        detached = weight.detach()
-        entries = np.ascontiguousarray(detached.cpu().numpy(), np.float32)
-        tables = self.tables(queries, entries, sizes, starts, squared=squared, scale=scale)
-        self._seen = (weight, state, detached, tables.builder)  # held, so that the address is not used again
-        return tables
+        if seen is None or seen[0] is not weight or seen[1] != weight.data_ptr():
+            entries = np.ascontiguousarray(weight.detach().cpu().numpy(), np.float32)
+            if entries.ctypes.data != weight.data_ptr():  # a copy: it would not follow the tensor
+                return self.tables(queries, entries, sizes, starts, squared=squared, scale=scale)
+            # The view keeps the memory, so that its address is no other tensor's.
+            self._seen = seen = (weight, weight.data_ptr(), entries)
+        return self.tables(queries, seen[2], sizes, starts, squared=squared, scale=scale)
 
 
 def squared_norms(x: F32) -> F32:

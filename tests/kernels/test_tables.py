@@ -86,6 +86,10 @@ def test_a_cache_follows_a_parameter():
     with torch.no_grad():
         weight[31, 3] += 1
     check(weight)
+    weight.data[0, 0] += 1  # which PyTorch does not count as a change
+    check(weight)
+    weight.detach().numpy()[1, 1] += 1
+    check(weight)
     weight.sum().backward()
     torch.optim.Adam([weight], lr=0.1).step()
     check(weight)
