@@ -183,6 +183,7 @@ class Hnswlib(System):
         import hnswlib
 
         self.index: Any = hnswlib.Index(space="l2", dim=dim)
+        self.index.set_num_threads(self.threads)
         self.how = {"M": spec.get("M", 16), "ef_construction": spec.get("ef_construction", 200), "random_seed": seed}
 
     def add(self, base: F32) -> None:
@@ -198,8 +199,8 @@ class Hnswlib(System):
     def configure(self, settings: dict[str, Any]) -> None:
         self.index.set_ef(settings["ef"])
 
-    def set_threads(self, count: int) -> None:
-        self.index.set_num_threads(count)
+    def set_threads(self, count: int) -> None:  # before training, so before there is an index
+        self.threads = count
 
     def search(self, queries: F32, k: int) -> Any:
         return self.index.knn_query(queries, k=k)[0].astype(np.int64)
