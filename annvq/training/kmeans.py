@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from annvq.arrays import F32, chunks
+from annvq.arrays import F32, chunks, positive_int
 from annvq.kernels.encode import AdditiveEncoder, decode_additive
 from annvq.quantizers.base import TableQuantizer
 from annvq.training.data import TrainingData
@@ -23,16 +23,28 @@ class KMeans:
 
     Product codebooks see their sub-vectors; residual and additive ones, codebook after codebook, what the ones
     before leave over under beam search.
+
+    Args:
+        iterations: of k-means, for each codebook.
+        kept: residual and additive codebooks learn from what so many codes of each vector leave over, those that a
+            beam search keeps; None: as many as suits most data, 16 where codebooks have 256 entries and one where they
+            have up to 64. More of them cover long tails.
     """
 
     iterations: int = 25
+    kept: int | None = None
+
+    def __post_init__(self) -> None:
+        positive_int(self.iterations, "iterations")
+        if self.kept is not None:
+            positive_int(self.kept, "kept")
 
     def __call__(self, quantizer: TableQuantizer, data: TrainingData) -> None:
         from annvq.training.rotation import in_own_coordinates
 
         quantizer, data = in_own_coordinates(quantizer, data)
         if quantizer.sums:
-            residual_kmeans(quantizer, data, self.iterations)
+            residual_kmeans(quantizer, data, self.iterations, self.kept)
         else:
             product_kmeans(quantizer, data, self.iterations)
 
@@ -99,15 +111,15 @@ def product_kmeans(quantizer: TableQuantizer, data: TrainingData, iterations: in
     quantizer.set_codebooks(books)
 
 
-def residual_kmeans(quantizer: TableQuantizer, data: TrainingData, iterations: int) -> None:
-    """K-means on residuals, codebook after codebook, of all codes that a beam search keeps over the codebooks so far.
+def residual_kmeans(quantizer: TableQuantizer, data: TrainingData, iterations: int, kept: int | None) -> None:
+    """K-means on residuals, codebook after codebook, of ``kept`` codes of a beam search over the codebooks so far.
 
     Vectors count once for each code kept, as in FAISS: encoding will leave the best of many residuals to the next
     codebook, and where vectors are few, the more residuals the less a codebook learns by heart.
     """
     sizes, n = quantizer.sizes, len(data.train)
     # Of small codebooks a wide beam would keep codes that no encoding ever chooses.
-    beam = max(1, min(WARM_BEAM, 2 * WARM_ROWS // n, (min(sizes) // 64) ** 2))
+    beam = max(1, min(kept or (min(sizes) // 64) ** 2, WARM_BEAM, 2 * WARM_ROWS // n))
     books: list[F32] = []
     residual = data.train
     for m, size in enumerate(sizes):

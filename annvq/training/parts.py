@@ -113,17 +113,17 @@ class Alternate:
 
 @dataclass(frozen=True)
 class BestOf:
-    """Several starts from the same codebooks, each brought to an end by one more part; the one with the lowest error
-    on the validation rows is kept.
+    """Several starts from the same codebooks, each brought to an end by one more part, where there is one; the one with
+    the lowest error on the validation rows is kept.
 
     Args:
         starts: parts tried one after another, each from what the ones before it left.
-        finish: the part that ends each of them.
+        finish: the part that ends each of them, or None.
         margin: a start further than this share behind the best one is given up before ``finish``.
     """
 
     starts: Sequence["Part"]
-    finish: "Part"
+    finish: "Part | None" = None
     margin: float = 0.1
 
     def __call__(self, quantizer: "SumQuantizer", data: TrainingData) -> None:
@@ -136,6 +136,9 @@ class BestOf:
         for i, (error, entries) in enumerate(tried):
             repeated = any(np.array_equal(entries, earlier) for _, earlier in tried[:i])
             if error > lowest * (1 + self.margin) or repeated:
+                continue
+            if self.finish is None:
+                ended.append((error, entries))
                 continue
             _take(quantizer, entries)
             self.finish(quantizer, data)

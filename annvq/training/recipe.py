@@ -107,11 +107,11 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
     if isinstance(quantizer, SumQuantizer) and quantizer.norm_free:
         return Recipe((LearnNormFree(default_recipe(quantizer.with_norm()).parts),))
     if quantizer.kind == "residual":
-        return Recipe((KMeans(10), Alternate(WARM, warm=True), Refit(3), nsvq_part(steps=40)))
+        return Recipe((_residual_start(quantizer), Alternate(WARM, warm=True), Refit(3), nsvq_part(steps=40)))
     if quantizer.kind == "additive":
         # A step costs the more the more entries there are: beyond 8x8 bits there are fewer.
         scratch = Alternation(iterations=min(50, max(10, 50 * 2048 // sum(quantizer.sizes))))
-        residual = (KMeans(10), Alternate(WARM, warm=True))
+        residual = (_residual_start(quantizer), Alternate(WARM, warm=True))
         others = (Alternate(scratch, graded=GRADED), SubspaceKMeans(20))
         best = ByGrading(
             flat=(BestOf(others, finish=Refit(2)),),
@@ -120,6 +120,13 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
         )
         return Recipe((best, nsvq_part(steps=20)))
     return Recipe((KMeans(40), nsvq_part(steps=200)))
+
+
+def _residual_start(quantizer: Quantizer) -> Part:
+    """Residual k-means. Small codebooks learn best from few residuals of each vector, unless the data has long tails:
+    both ways are tried."""
+    few = KMeans(10)
+    return few if min(quantizer.sizes) >= 256 else BestOf((few, KMeans(10, kept=5)))
 
 
 def nsvq_part(steps: int) -> TrainerPart:

@@ -52,3 +52,31 @@ def test_best_of_keeps_the_better_end():
     assert error(best, held) <= min(error(fitted(KMeans(5)), held), error(fitted(hot), held))
     again = fitted(BestOf((hot, KMeans(5), good), finish=Refit(1)))
     np.testing.assert_array_equal(best.codebooks_copy(), again.codebooks_copy())
+
+
+def test_small_residual_codebooks_cover_long_tails():
+    """Beside FAISS' residual quantizer, on data of which one direction has nearly all."""
+    import faiss
+
+    scales = np.array([0.001, 1, 1000, 1, 1, 1, 1, 1])
+    theirs, ours = 0.0, 0.0
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        learn, held = ((rng.normal(size=(10_000, 8)) * scales).astype(np.float32) for _ in range(2))
+        faiss_quantizer = faiss.ResidualQuantizer(8, 2, 6)
+        faiss_quantizer.train(learn)
+        decoded = faiss_quantizer.decode(faiss_quantizer.compute_codes(held))
+        theirs += float(np.square(held - decoded).sum(1).mean())
+        ours += error(annvq.ResidualVQ(8, 2, 6).fit(learn), held)
+    assert ours < 1.5 * theirs
+
+
+def test_best_of_without_an_end_keeps_the_better_start():
+    learn = correlated(0)
+    best, one, other = (annvq.ResidualVQ(16, 3, 5) for _ in range(3))
+    starts = (KMeans(1), KMeans(8, kept=3))
+    best.fit(learn, recipe=Recipe((BestOf(starts),), validation=0.2))
+    for quantizer, start in ((one, starts[0]), (other, starts[1])):
+        quantizer.fit(learn, recipe=Recipe((start,), validation=0.2))
+    held = learn[np.random.default_rng(0).permutation(len(learn))[:800]]
+    assert error(best, held) == min(error(one, held), error(other, held)) < max(error(one, held), error(other, held))
