@@ -29,10 +29,13 @@ class KMeans:
         kept: residual and additive codebooks learn from what so many codes of each vector leave over, those that a
             beam search keeps; None: as many as suits most data, 16 where codebooks have 256 entries and one where they
             have up to 64. More of them cover long tails.
+        progressive: residual and additive codebooks are learned on ever more principal components, as FAISS does: less
+            error where directions are about equal, less recall where they are not.
     """
 
     iterations: int = 25
     kept: int | None = None
+    progressive: bool = False
 
     def __post_init__(self) -> None:
         positive_int(self.iterations, "iterations")
@@ -44,7 +47,7 @@ class KMeans:
 
         quantizer, data = in_own_coordinates(quantizer, data)
         if quantizer.sums:
-            residual_kmeans(quantizer, data, self.iterations, self.kept)
+            residual_kmeans(quantizer, data, self)
         else:
             product_kmeans(quantizer, data, self.iterations)
 
@@ -111,19 +114,20 @@ def product_kmeans(quantizer: TableQuantizer, data: TrainingData, iterations: in
     quantizer.set_codebooks(books)
 
 
-def residual_kmeans(quantizer: TableQuantizer, data: TrainingData, iterations: int, kept: int | None) -> None:
-    """K-means on residuals, codebook after codebook, of ``kept`` codes of a beam search over the codebooks so far.
+def residual_kmeans(quantizer: TableQuantizer, data: TrainingData, plan: KMeans) -> None:
+    """K-means on residuals, codebook after codebook, of the codes that a beam search over the codebooks so far keeps.
 
     Vectors count once for each code kept, as in FAISS: encoding will leave the best of many residuals to the next
     codebook, and where vectors are few, the more residuals the less a codebook learns by heart.
     """
     sizes, n = quantizer.sizes, len(data.train)
     # Of small codebooks a wide beam would keep codes that no encoding ever chooses.
-    beam = max(1, min(kept or (min(sizes) // 64) ** 2, WARM_BEAM, 2 * WARM_ROWS // n))
+    beam = max(1, min(plan.kept or (min(sizes) // 64) ** 2, WARM_BEAM, 2 * WARM_ROWS // n))
+    learn = cluster_progressively if plan.progressive else cluster
     books: list[F32] = []
     residual = data.train
     for m, size in enumerate(sizes):
-        books.append(cluster_progressively(residual, size, iterations, data.seed(m)))
+        books.append(learn(residual, size, plan.iterations, data.seed(m)))
         if m + 1 < quantizer.M:
             residual = _residuals(data, books, sizes[: m + 1], beam, data.seed(1 << 19, m))
     with torch.no_grad():

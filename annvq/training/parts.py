@@ -120,11 +120,13 @@ class BestOf:
         starts: parts tried one after another, each from what the ones before it left.
         finish: the part that ends each of them, or None.
         margin: a start further than this share behind the best one is given up before ``finish``.
+        lead: share by which others have to be better than the first start.
     """
 
     starts: Sequence["Part"]
     finish: "Part | None" = None
     margin: float = 0.1
+    lead: float = 0.0
 
     def __call__(self, quantizer: "SumQuantizer", data: TrainingData) -> None:
         tried: list[tuple[float, F32]] = []
@@ -132,17 +134,18 @@ class BestOf:
             start(quantizer, data)
             tried.append((data.validation_error(quantizer), quantizer.codebooks_copy()))
         lowest = min(error for error, _ in tried)
+        owed = [1.0, *[1 + self.lead] * (len(tried) - 1)]
         ended: list[tuple[float, F32]] = []
         for i, (error, entries) in enumerate(tried):
             repeated = any(np.array_equal(entries, earlier) for _, earlier in tried[:i])
-            if error > lowest * (1 + self.margin) or repeated:
+            if repeated or (self.finish is not None and error > lowest * (1 + self.margin)):
                 continue
             if self.finish is None:
-                ended.append((error, entries))
+                ended.append((owed[i] * error, entries))
                 continue
             _take(quantizer, entries)
             self.finish(quantizer, data)
-            ended.append((data.validation_error(quantizer), quantizer.codebooks_copy()))
+            ended.append((owed[i] * data.validation_error(quantizer), quantizer.codebooks_copy()))
         _take(quantizer, min(ended, key=lambda one: one[0])[1])
 
 

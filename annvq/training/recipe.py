@@ -75,7 +75,8 @@ image patches (70 and more). On SIFT descriptors (3) and correlated normal vecto
 
 FLAT = 3.0
 """Where residual codebooks of a sample are graded less than this, as on SIFT descriptors (2.3 at 8x8 bits; patches
-have 82), additive ones from scratch are better by a tenth, and nothing else needs to be tried."""
+have 82), no direction stands out. Additive codebooks from scratch are better by a tenth there, and nothing else needs
+to be tried."""
 
 
 WARM = Alternation(iterations=12, rounds=2, temperature=0.4)
@@ -123,10 +124,11 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
 
 
 def _residual_start(quantizer: Quantizer) -> Part:
-    """Residual k-means. Small codebooks learn best from few residuals of each vector, unless the data has long tails:
-    both ways are tried."""
-    few = KMeans(10)
-    return few if min(quantizer.sizes) >= 256 else BestOf((few, KMeans(10, kept=5)))
+    """Residual k-means: on ever more principal components where no directions stand out. Where some do (image patches,
+    flat or not), that has 1 % less error and a tenth less recall, as entries go to the few vectors that are far out.
+    Small codebooks, which learn from few residuals of each vector, may miss those altogether: more are tried."""
+    usual = ByGrading(flat=(KMeans(10, progressive=True),), graded=(KMeans(10),), limit=FLAT)
+    return usual if min(quantizer.sizes) >= 256 else BestOf((usual, KMeans(10, kept=5, progressive=True)), lead=0.1)
 
 
 def nsvq_part(steps: int) -> TrainerPart:
