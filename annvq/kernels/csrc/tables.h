@@ -71,8 +71,8 @@ struct UnbuiltTables {
     float scale = 1;
     const float* offsets = nullptr;  // (M, K)
 
-    void build(int64_t first, int64_t count, float* out, int threads) const {
-        builder->build(queries + first * dim, count, dim, squared, scale, offsets, out, threads);
+    void build(const float* of, int64_t count, float* out, int threads) const {
+        builder->build(of, count, dim, squared, scale, offsets, out, threads);
     }
 };
 
