@@ -40,6 +40,9 @@ struct ByteKernels {
     // ||x - row||^2 of chosen rows (., dim), each one float32 sum in dimension order.
     void (*distances)(const float* rows, int32_t dim, const float* x, const int32_t* chosen, int64_t count,
                       float* out);
+    // The rank of each of n values (no NaN), the first of equal ones lower; out may be written to up to the next
+    // multiple of 16. In time n * n.
+    void (*ranks)(const float* values, int64_t n, int32_t* out);
 };
 extern const ByteKernels kBytesVnni;
 const ByteKernels* byte_kernels();  // of the SIMD level in use; nullptr: it has none
