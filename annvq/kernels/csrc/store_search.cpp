@@ -13,7 +13,7 @@ namespace annvq {
 namespace {
 
 // Floats of the tables of queries whose probed lists are put together.
-constexpr int64_t kProbingTables = 1 << 19;
+constexpr int64_t kProbingTables = 1 << 18;
 
 // A query's visit to a list.
 struct Visit {
