@@ -182,7 +182,7 @@ void CoarseSearch::probe_bytes(const float* queries, std::vector<int64_t>& rows,
     if (!groups || kVain * nprobe > n) return;
     float steps[kBlock], lengths[kBlock], errors[kBlock];
     s.bytes.resize(count * 4 * b.quads);
-    s.chosen.resize(b.padded), s.scores.resize(b.padded);
+    s.chosen.resize(b.padded + kByteLanes), s.scores.resize(b.padded);
     for (int64_t r = 0; r < count; r++)
         kernels.quantize(b, queries + rows[r] * d, &s.bytes[r * 4 * b.quads], &steps[r], &lengths[r],
                          &errors[r]);
