@@ -179,8 +179,7 @@ void ranks(const float* values, int64_t n, int32_t* out) {
         __m512i count = _mm512_setzero_si512();
         const auto add = [&](__mmask16 before) { count = _mm512_mask_add_epi32(count, before, count, one); };
         int64_t j = 0;
-        for (; j < from; j++)
-            add(_mm512_cmp_ps_mask(_mm512_set1_ps(values[j]), own, _CMP_LE_OQ));
+        for (; j < from; j++) add(_mm512_cmp_ps_mask(_mm512_set1_ps(values[j]), own, _CMP_LE_OQ));
         for (; j < n && j < from + 16; j++) {
             const __m512 value = _mm512_set1_ps(values[j]);
             const __mmask16 after = _cvtu32_mask16(0xfffeu << (j - from));

@@ -7,8 +7,8 @@
 
 namespace annvq::ANNVQ_ISA {
 
-// Queries at once. Products, of longer entries as a rule, gain from more where there are 32 registers; squares
-// do not.
+// Queries at once. Products, of longer entries as a rule, gain from more where there are 32 registers;
+// squares do not.
 #if defined(__AVX512F__)
 constexpr int kManyQueries = 8;
 #else
@@ -24,7 +24,8 @@ struct Output {
 
 // nq queries by one panel of `groups` lane groups of entries, all sums in registers.
 template <bool squared, int nq, int groups>
-inline void tile(const TransposedBook& book, int64_t first, const float* x, int64_t x_stride, const Output& o) {
+inline void tile(const TransposedBook& book, int64_t first, const float* x, int64_t x_stride,
+                 const Output& o) {
     Lanes sum[nq][groups];
     for (int q = 0; q < nq; q++)
         for (int g = 0; g < groups; g++) sum[q][g] = splat(0.f);
