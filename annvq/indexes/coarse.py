@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annvq.arrays import F32
+from annvq.arrays import F32, I64
 from annvq.config import get_num_threads
 from annvq.kernels._native import CoarseSearch
 from annvq.kernels.encode import ProductEncoder
@@ -25,6 +25,7 @@ MAX_LISTS = 1 << 24
 ROWS_PER_LIST = 256
 """At most so many rows per list train the centroids, a seeded sample."""
 
+_FEW_QUERIES = 32
 _LINKS, _EF_CONSTRUCTION, _SPARE = 32, 80, 16
 
 
@@ -46,6 +47,27 @@ def train_centroids(x: F32, nlist: int, seed: int) -> F32:
     return cluster(x, nlist, iterations=20 if nlist <= EXACT_LISTS else 10, seed=seed)
 
 
+def near_ranks(x: F32) -> I64:
+    """A number for each row of ``x`` (n, d), 0 … n−1, such that rows with near numbers lie near one another.
+
+    Rows are halved, again and again, by how they lie along the line between two that are far apart.
+    """
+    ranks = np.empty(len(x), np.int64)
+    parts = [(np.arange(len(x)), 0)]
+    while parts:
+        rows, start = parts.pop()
+        if len(rows) <= 2:
+            ranks[rows] = np.arange(start, start + len(rows))
+            continue
+        own = x[rows]
+        one = own[np.argmax(np.square(own - own.mean(0)).sum(1))]
+        other = own[np.argmax(np.square(own - one).sum(1))]
+        rows = rows[np.argsort(own @ (other - one), kind="stable")]
+        half = len(rows) // 2
+        parts += [(rows[:half], start), (rows[half:], start + half)]
+    return ranks
+
+
 class Coarse:
     """Centroids that vectors are assigned to and queries probe.
 
@@ -63,6 +85,7 @@ class Coarse:
         self._graphs: dict[bool, Any] = {}
         self._search = CoarseSearch(self.centroids)
         self._encoder: ProductEncoder | None = None
+        self._ranks: I64 | None = None
         self._lock = threading.Lock()
 
     @property
@@ -83,6 +106,21 @@ class Coarse:
         if self.nlist > EXACT_LISTS and count <= self.nlist // 8:
             return self._by_graph(queries, count, self.squared)
         return _nearest(self._search, queries, count, self.squared)
+
+    def order(self, lists: I32) -> I64 | None:
+        """Queries in an order in which neighbours probe much the same lists, or None where they are too few to matter.
+
+        Args:
+            lists: (nq, nprobe), as :meth:`probe` gave them.
+        """
+        if len(lists) < _FEW_QUERIES or self.nlist < 2:
+            return None
+        with self._lock:
+            if self._ranks is None:
+                self._ranks = near_ranks(self.centroids)
+        first = self._ranks[lists[:, 0]]
+        second = self._ranks[lists[:, min(1, lists.shape[1] - 1)]]
+        return np.argsort(first * np.int64(self.nlist) + second, kind="stable")
 
     # -- many lists ----------------------------------------------------------------------------------------------
 

@@ -310,7 +310,8 @@ class IVFIndex(StoreIndex):
     def _search(
         self, q: F32, k: int, probes: int, allowed: npt.NDArray[Any] | PreparedAllowed | None
     ) -> tuple[F32, I64]:
-        lists, scores = self._trained("search").probe(q, probes)
+        coarse = self._trained("search")
+        lists, scores = coarse.probe(q, probes)
         luts, bias = self._tables(q)
         return self._store.search(
             luts,
@@ -319,6 +320,7 @@ class IVFIndex(StoreIndex):
             norm_levels=self._norm_levels(),
             probes=lists,
             probe_bias=bias[:, None] + scores if self.residual else None,
+            order=coarse.order(lists),
             allowed=allowed,
         )
 

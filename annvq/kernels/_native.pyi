@@ -81,6 +81,7 @@ class CodeStore:
         norm_levels: Any,
         probes: Any,
         probe_bias: Any,
+        order: Any,
         bitmap: Any,
         allowed: Any,
         prepared: PreparedFilter | None,

@@ -194,6 +194,7 @@ class CodeStore:
         norm_levels: F32 | None = None,
         probes: I32 | None = None,
         probe_bias: F32 | None = None,
+        order: I64 | None = None,
         allowed: Allowed | PreparedAllowed | None = None,
     ) -> tuple[F32, I64]:
         """The k lowest scores of each query, ordered by (distance, id), padded with +inf and −1.
@@ -203,6 +204,8 @@ class CodeStore:
             norm_levels: at most 256 values that the levels of a uint8 norm stand for.
             probes: (nq, P), the lists to scan for each query, nearest first, −1 for none; default all.
             probe_bias: (nq, P), in place of ``bias``.
+            order: (nq,), a permutation: the queries in the order in which they are worked on, best so that neighbours
+                probe the same lists. Nothing but time depends on it.
             allowed: a bitmap ``allowed[id]``, beyond whose end nothing is allowed, or a list of ids in any order, or
                 either one prepared.
 
@@ -217,7 +220,7 @@ class CodeStore:
         bitmap, listed = _split(None if isinstance(allowed, PreparedAllowed) else allowed)
         built, unbuilt = (None, luts.native()) if isinstance(luts, LazyTables) else (luts, None)
         return self._native.search(
-            built, unbuilt, bias, k, levels, probes, probe_bias, bitmap, listed, prepared, get_num_threads()
+            built, unbuilt, bias, k, levels, probes, probe_bias, order, bitmap, listed, prepared, get_num_threads()
         )
 
     # -- whole stores --------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import annvq
 from annvq.errors import NotFittedError
-from annvq.indexes.coarse import Coarse, default_nlist, train_centroids
+from annvq.indexes.coarse import Coarse, default_nlist, near_ranks, train_centroids
 from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.probing import probes_for, reach_of, widened
 from annvq.training import KMeans, Recipe
@@ -144,10 +144,27 @@ def test_training_is_deterministic():
 def test_batches_do_not_matter():
     index, x = fitted()
     index.add(x)
-    together = index.search(x[:20], 6)
-    for i in range(20):
+    together = index.search(x[:60], 6)
+    for i in range(60):
         for a, b in zip(together, index.search(x[i : i + 1], 6), strict=True):
             np.testing.assert_array_equal(a[i], b[0])
+
+
+def test_neighbours_in_the_order_of_queries_probe_near_lists():
+    centroids = vectors(300)
+    ranks = near_ranks(centroids)
+    np.testing.assert_array_equal(np.sort(ranks), np.arange(300))
+    chain = centroids[np.argsort(ranks)]
+    steps, at_random = np.square(np.diff(chain, axis=0)).sum(1), np.square(np.diff(centroids, axis=0)).sum(1)
+    assert steps.mean() < at_random.mean() / 2
+    np.testing.assert_array_equal(np.sort(near_ranks(np.ones((9, 2), np.float32))), np.arange(9))
+    coarse = Coarse(centroids, "l2")
+    queries = vectors(200, seed=1)
+    lists = coarse.probe(queries, 3)[0]
+    order = coarse.order(lists)
+    np.testing.assert_array_equal(np.sort(order), np.arange(200))
+    assert (np.diff(ranks[lists[order, 0]]) >= 0).all()
+    assert coarse.order(lists[:5]) is None
 
 
 def test_default_nprobe_reaches_its_target():

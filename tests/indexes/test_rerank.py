@@ -95,6 +95,41 @@ def test_distances_equal_the_reference_at_every_level(dim, dtype, metric, n, k, 
         set_simd_level(current)
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(1, 5),
+    st.sampled_from([1, 8, 16]),
+    st.sampled_from([0, 8, 16]),
+    st.sampled_from(["l2", "ip", "unit"]),
+    st.integers(0, 10**6),
+)
+def test_product_codes_equal_the_reference_at_every_level(blocks, width, scanned, metric, seed):
+    rng = np.random.default_rng(seed)
+    dim, n, k = 16 * blocks, 30, 12
+    x, parts = np.zeros((n, dim), np.float32), []
+    for w in (scanned, width) if scanned else (width,):
+        books = rng.normal(size=(dim // w, 256, w)).astype(np.float32)
+        codes = rng.integers(0, 256, (n, dim // w)).astype(np.uint8)
+        x += books[np.arange(dim // w), codes].reshape(n, dim)
+        sizes, starts = np.full(dim // w, 256, np.int32), np.arange(0, dim, w, dtype=np.int32)
+        parts.append((_native.SumBooks(books.reshape(-1, w), sizes, starts, dim, False), codes))
+    (fine, codes), (coarse, coarse_codes) = parts[-1], parts[0] if scanned else (None, np.empty((0, 1), np.uint8))
+    store, ids = _native.RowStore(dim // width), rng.permutation(1000)[:n]
+    store.append(ids, codes)
+    q = rng.normal(size=(3, dim)).astype(np.float32)
+    expected = ordered(distances_to(q, x, metric), ids, k)
+    given = coarse, np.tile(coarse_codes, (3, 1)), np.empty((0, 1), np.float32), np.empty(0, np.int32)
+    current = simd_level()
+    try:
+        for level in available_levels():
+            set_simd_level(level)
+            found = _native.rerank_codes(store, fine, q, np.tile(ids, (3, 1)), k, metric, *given, 1)
+            for a, b in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(a, b, err_msg=level)
+    finally:
+        set_simd_level(current)
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("arux"), st.integers(0, 30), st.integers(1, 8)), max_size=25))
 def test_rows_are_those_of_a_dictionary(steps):

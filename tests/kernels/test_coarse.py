@@ -32,7 +32,8 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    ("nlist", "dim", "nprobe"), [(1024, 128, 32), (1024, 19, 1), (130, 7, 3), (700, 33, 300), (64, 5, 64)]
+    ("nlist", "dim", "nprobe"),
+    [(1024, 128, 32), (1024, 19, 1), (1024, 40, 120), (130, 7, 3), (700, 33, 300), (64, 5, 64)],
 )
 def test_the_nearest_lists_in_order(level, kind, nlist, dim, nprobe):
     rng = np.random.default_rng(nlist + dim)

@@ -172,8 +172,10 @@ def _check(store, model, rng):
             probes = np.stack([rng.permutation(model.lists)[:P] for _ in range(nq)]).astype(np.int32)
             probes[rng.random(probes.shape) < 0.1] = -1
             own = rng.normal(size=probes.shape).astype(np.float32) if rng.random() < 0.7 else None
-            found = store.search(luts, bias, k, norm_levels=stored, probes=probes, probe_bias=own)
-            same(found, model.search(luts, bias, k, levels, probes, own))
+            asked = model.search(luts, bias, k, levels, probes, own)
+            for order in (None, rng.permutation(nq)):
+                found = store.search(luts, bias, k, norm_levels=stored, probes=probes, probe_bias=own, order=order)
+                same(found, asked)
     finally:
         set_num_threads(before)
 
@@ -224,6 +226,8 @@ def test_refusals_change_nothing(filled):
         (lambda: filled.search(luts * np.nan, bias, 1), "tables must hold no NaN"),
         (lambda: filled.search(luts, bias, 1, probes=np.array([[1]], np.int32)), "probes must lie in"),
         (lambda: filled.search(luts, bias, 1, probes=np.array([[0, 0]], np.int32)), "must differ"),
+        (lambda: filled.search(luts, bias, 1, probes=np.array([[0]], np.int32), order=np.array([1])), "order must be"),
+        (lambda: filled.search(luts, bias, 1, order=np.array([0])), "order must be"),
         (lambda: filled.search(luts, bias, 1, norm_levels=bias), "norm_levels"),
         (lambda: CodeStore(2, [16, 300]), "sizes must fit"),
         (lambda: CodeStore(1, [16], relabel=np.zeros((1, 256), np.uint8)), "permutations"),
@@ -299,8 +303,11 @@ def test_tables_built_in_the_order_of_labels(level, sizes, norm):
             lazy = cache.tables(queries, books, sizes, list(range(M)), squared=True)
             lazy = lazy if offsets is None else lazy.plus(offsets)
             for k in (1, 10, 100, 5000):
+                stored = levels if norm == "uint8" else None
                 expected = model.search(lazy.build(), bias, k, levels)
-                same(store.search(lazy, bias, k, norm_levels=levels if norm == "uint8" else None), expected)
+                same(store.search(lazy, bias, k, norm_levels=stored), expected)
+                both, order = np.tile(np.array([0, 1], np.int32), (20, 1)), rng.permutation(20)
+                same(store.search(lazy, bias, k, norm_levels=stored, probes=both, order=order), expected)
 
 
 @pytest.mark.parametrize("sizes", [[256] * 8, [16] * 8])

@@ -139,9 +139,9 @@ class Store {
     std::pair<Out<float, 2>, Out<int64_t, 2>> search(Maybe<In<float, 3>> luts, const Unbuilt* unbuilt,
                                                      Floats bias, int64_t k, Maybe<Floats> norm_levels,
                                                      Maybe<In<int32_t, 2>> probes,
-                                                     Maybe<In<float, 2>> probe_bias, Maybe<Bytes> bitmap,
-                                                     Maybe<Ids> allowed, PreparedFilter* prepared,
-                                                     int threads) {
+                                                     Maybe<In<float, 2>> probe_bias, Maybe<Ids> order,
+                                                     Maybe<Bytes> bitmap, Maybe<Ids> allowed,
+                                                     PreparedFilter* prepared, int threads) {
         const StoreShape& s = store_.shape();
         SearchArguments a;
         require(luts.has_value() != (unbuilt != nullptr), "luts must be given, or how to build them");
@@ -163,6 +163,8 @@ class Store {
                                 probe_bias->shape(1) == probes->shape(1)),
                 "probe_bias must have the shape of probes");
         require(!probes || static_cast<int64_t>(probes->shape(0)) == a.nq, "probes must have shape (nq, P)");
+        require(!order || (probes && is_permutation(order->data(), order->shape(0), a.nq)),
+                "order must be a permutation of the queries, with probes");
         require(bitmap.has_value() + allowed.has_value() + (prepared != nullptr) <= 1,
                 "allowed must be a bitmap, a list, or prepared");
         a.prepared = prepared;
@@ -177,6 +179,7 @@ class Store {
             a.P = probes->shape(1);
         }
         a.probe_bias = probe_bias ? probe_bias->data() : nullptr;
+        a.order = order ? order->data() : nullptr;
         const int64_t none = 0;
         if (bitmap) a.allowed = {bitmap->data(), static_cast<int64_t>(bitmap->shape(0)), nullptr, 0};
         if (bitmap && !a.allowed.bitmap) a.allowed.bitmap = reinterpret_cast<const uint8_t*>(&none);
@@ -305,6 +308,15 @@ class Store {
                 lists};
     }
 
+    static bool is_permutation(const int64_t* order, size_t size, int64_t n) {
+        std::vector<bool> seen(n);
+        for (size_t i = 0; i < size; i++) {
+            if (order[i] < 0 || order[i] >= n || seen[order[i]]) return false;
+            seen[order[i]] = true;
+        }
+        return static_cast<int64_t>(size) == n;
+    }
+
     const uint8_t* checked(const Maybe<In<uint8_t, 2>>& relabel, int32_t M) {
         if (!relabel) return nullptr;
         require(static_cast<int32_t>(relabel->shape(0)) == M && relabel->shape(1) == 256,
@@ -343,8 +355,8 @@ void bind_store(nb::module_& m) {
         .def("contains", &Store::contains, arg("ids"))
         .def("rows", &Store::rows, arg("ids"))
         .def("search", &Store::search, arg("luts").none(), arg("unbuilt").none(), arg("bias"), arg("k"),
-             arg("norm_levels").none(), arg("probes").none(), arg("probe_bias").none(), arg("bitmap").none(),
-             arg("allowed").none(), arg("prepared").none(), arg("threads"))
+             arg("norm_levels").none(), arg("probes").none(), arg("probe_bias").none(), arg("order").none(),
+             arg("bitmap").none(), arg("allowed").none(), arg("prepared").none(), arg("threads"))
         .def("ids", &Store::ids)
         .def("export_rows", &Store::export_rows)
         .def("has_blocks", &Store::has_blocks)

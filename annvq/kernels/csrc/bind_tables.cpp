@@ -44,7 +44,7 @@ Out<float, 3> build(const Unbuilt& unbuilt, int threads) {
     auto out = new_array<float, 3>({nq, M, K}, &data);
     const UnbuiltTables tables = unbuilt.tables();
     WithoutLock release;
-    tables.build(0, nq, data, threads);
+    tables.build(tables.queries, nq, data, threads);
     return out;
 }
 

@@ -65,6 +65,8 @@ void cut(std::vector<uint64_t>& keys, int64_t count) {
 constexpr int64_t kLeastForBytes = 128;
 // Where more than one in so many lists may be among the nearest, bounds were in vain.
 constexpr int64_t kVain = 4;
+// So many lists are put in order by counting how many are nearer than each.
+constexpr int64_t kRanked = 256;
 
 }  // namespace
 
@@ -132,8 +134,9 @@ void CoarseSearch::probe(const float* queries, int64_t nq, int64_t nprobe, bool 
                          float* scores, int threads) const {
     parallel_for((nq + kBlock - 1) / kBlock, threads, [&](int64_t block) {
         const int64_t first = block * kBlock, rows = std::min(kBlock, nq - first);
-        Scratch s;
-        s.table.resize(rows * std::max(books_.padded, bytes_.padded));
+        static thread_local Scratch s;
+        s.table.resize(
+            std::max<size_t>(s.table.size(), rows * std::max<int64_t>(books_.padded, bytes_.padded)));
         std::vector<int64_t> left(rows);
         std::iota(left.begin(), left.end(), first);
         const auto write = [&](int64_t row) {
@@ -179,7 +182,7 @@ void CoarseSearch::probe_bytes(const float* queries, std::vector<int64_t>& rows,
     if (!groups || kVain * nprobe > n) return;
     float steps[kBlock], lengths[kBlock], errors[kBlock];
     s.bytes.resize(count * 4 * b.quads);
-    s.chosen.resize(b.padded), s.scores.resize(b.padded);
+    s.chosen.resize(b.padded + kByteLanes), s.scores.resize(b.padded);
     for (int64_t r = 0; r < count; r++)
         kernels.quantize(b, queries + rows[r] * d, &s.bytes[r * 4 * b.quads], &steps[r], &lengths[r],
                          &errors[r]);
@@ -203,9 +206,15 @@ void CoarseSearch::probe_bytes(const float* queries, std::vector<int64_t>& rows,
         }
         kernels.distances(books_.entries.data(), dim(), queries + rows[r] * d, s.chosen.data(), found,
                           s.scores.data());
-        s.keys.clear();
-        for (int64_t i = 0; i < found; i++) s.keys.push_back(key_of(s.scores[i], s.chosen[i]));
-        cut(s.keys, nprobe);
+        s.keys.resize(found);
+        if (found <= kRanked) {  // chosen lists ascend
+            int32_t ranks[kRanked];
+            kernels.ranks(s.scores.data(), found, ranks);
+            for (int64_t i = 0; i < found; i++) s.keys[ranks[i]] = key_of(s.scores[i], s.chosen[i]);
+        } else {
+            for (int64_t i = 0; i < found; i++) s.keys[i] = key_of(s.scores[i], s.chosen[i]);
+            cut(s.keys, nprobe);
+        }
         write(rows[r]);
     }
     rows.swap(left);

@@ -35,11 +35,15 @@ struct ByteKernels {
     // A value that at least `count` of the values (padded,) do not exceed, and not many more: about the
     // count-th of the minima of `groups` groups, a multiple of 16 and at most kMostGroups.
     float (*bound)(const float* values, int64_t padded, int64_t count, int64_t groups);
-    // Where values (padded,) are at most `limit`, ascending; returns how many.
+    // Where values (padded,) are at most `limit`, ascending; returns how many. Writes up to 16 places
+    // further.
     int64_t (*at_most)(const float* values, int64_t padded, float limit, int32_t* found);
     // ||x - row||^2 of chosen rows (., dim), each one float32 sum in dimension order.
     void (*distances)(const float* rows, int32_t dim, const float* x, const int32_t* chosen, int64_t count,
                       float* out);
+    // The rank of each of n values (no NaN), the first of equal ones lower; out may be written to up to the
+    // next multiple of 16. In time n * n.
+    void (*ranks)(const float* values, int64_t n, int32_t* out);
 };
 extern const ByteKernels kBytesVnni;
 const ByteKernels* byte_kernels();  // of the SIMD level in use; nullptr: it has none

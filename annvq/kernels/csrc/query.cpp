@@ -285,7 +285,7 @@ double Query::gap() const { return widened(best_.limit().first - least_sum_); }
 
 // The highest sum of bytes of rows within a gap.
 uint8_t Query::byte_of(double gap) const {
-    return static_cast<uint8_t>(std::min(254.0, std::floor(gap * 253.0 / scaled_for_ + 1e-3)));
+    return static_cast<uint8_t>(std::min(254.0, gap * bytes_per_gap_ + 1e-3));  // at least 0: down
 }
 
 // Follows the limit: closes the segment, makes tables for a gap much narrower than the last, sets the
@@ -307,6 +307,7 @@ void Query::tighten() {
     const bool pays = filtered_ - quantized_at_ >= kRequantizeEvery || widest < 0.5 * scaled_for_;
     if (everything_ || now > scaled_for_ || (widest < 0.85 * scaled_for_ && pays)) {
         scaled_for_ = std::max(widest, 1e-30);
+        bytes_per_gap_ = 253.0 / scaled_for_;
         everything_ = false;
         quantize();
     }

@@ -128,6 +128,7 @@ class Query {
     int filter_ = 0, finest_ = 0;
     std::vector<Line> lines_;  // (columns, entries)
     double scaled_for_ = 0;    // the gap that the tables' 253 stands for
+    double bytes_per_gap_ = 0;
     uint8_t threshold_ = 254;
     int64_t filtered_ = 0;      // rows since the last check of the filter
     int64_t let_through_ = 0;   // and how many of them were scored

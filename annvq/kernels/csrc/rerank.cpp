@@ -12,6 +12,7 @@
 #include <numeric>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "cpu.h"
 #include "parallel.h"
@@ -227,6 +228,16 @@ void rerank(const Candidates& c, int64_t row_bytes, Find&& find, Distance&& dist
     });
 }
 
+}  // namespace
+
+bool SumBooks::product_of(int64_t dim) const {
+    bool follow = !wide && (width == 8 || width == 16) && M * int64_t{width} == dim && dim % 16 == 0;
+    for (int32_t m = 0; m < M && follow; m++) follow = sizes[m] == 256 && starts[m] == m * width;
+    return follow;
+}
+
+namespace {
+
 // Adds what a row of codes says to a vector.
 void add_entries(const RerankKernels& kernels, const SumBooks& books, const void* codes, int64_t row,
                  int64_t dim, float* sum) {
@@ -280,8 +291,24 @@ void rerank_codes(const Candidates& c, const RowStore& rows, const SumBooks& boo
                   float* distances, int64_t* found) {
     const RerankKernels& kernels = rerank_kernels();
     auto lock = rows.reading();
+    const auto find = [&](int64_t id) { return rows.find(id); };
+    if (!coarse.lists && books.product_of(c.dim) && (!coarse.books || coarse.books->product_of(c.dim))) {
+        const SumBooks* scanned = coarse.books;
+        rerank(
+            c, rows.row_bytes(), find,
+            [&](const float* q, int64_t candidate, const uint8_t* row) {
+                ProductPart parts[2] = {{books.entries.data(), books.width, row}, {}};
+                if (scanned) {
+                    const auto* codes = static_cast<const uint8_t*>(coarse.codes) + candidate * scanned->M;
+                    parts[1] = std::exchange(parts[0], {scanned->entries.data(), scanned->width, codes});
+                }
+                return kernels.product(q, parts, scanned ? 2 : 1, c.dim, c.metric);
+            },
+            distances, found);
+        return;
+    }
     rerank(
-        c, rows.row_bytes(), [&](int64_t id) { return rows.find(id); },
+        c, rows.row_bytes(), find,
         [&](const float* q, int64_t candidate, const uint8_t* row) {
             thread_local std::vector<float> vector, fine;
             vector.assign(c.dim, 0.f);

@@ -97,34 +97,48 @@ inline float total(const V16& sums) {
     return (c[0] + c[2]) + (c[1] + c[3]);
 }
 
+// What a distance adds up, sixteen dimensions at a time.
+template <RowMetric M>
+struct Terms {
+    V16 sum = {}, squares = {};
+
+    void add(const float* q, const V16& x) {
+        V16 a;
+        std::memcpy(&a, q, sizeof a);
+        if constexpr (M == RowMetric::l2) {
+            const V16 v = a - x;
+            sum += v * v;
+        } else {
+            sum += a * x;
+            if constexpr (M == RowMetric::cosine) squares += x * x;
+        }
+    }
+    float distance() const {
+        if constexpr (M == RowMetric::l2) return total(sum);
+        if constexpr (M == RowMetric::ip) return -total(sum);
+        if constexpr (M == RowMetric::unit) return 1.f - total(sum);
+        return 1.f - total(sum) / std::sqrt(total(squares));
+    }
+};
+
 template <RowType T, RowMetric M>
 float distance_to(const float* q, const void* row, int64_t dim) {
     using Item = typename Row<T>::Item;
     const Item* x = static_cast<const Item*>(row);
-    V16 sum = {}, squares = {};
-    auto step = [&](int64_t j, const Item* at) {
-        V16 a, b;
-        std::memcpy(&a, q + j, sizeof a);
-        Row<T>::load(at, &b);
-        if constexpr (M == RowMetric::l2) {
-            const V16 v = a - b;
-            sum += v * v;
-        } else {
-            sum += a * b;
-            if constexpr (M == RowMetric::cosine) squares += b * b;
-        }
-    };
+    Terms<M> terms;
+    V16 b;
     int64_t j = 0;
-    for (; j + 16 <= dim; j += 16) step(j, x + j);
+    for (; j + 16 <= dim; j += 16) {
+        Row<T>::load(x + j, &b);
+        terms.add(q + j, b);
+    }
     if (j < dim) {
         Item tail[16] = {};
         std::memcpy(tail, x + j, (dim - j) * sizeof(Item));
-        step(j, tail);
+        Row<T>::load(tail, &b);
+        terms.add(q + j, b);
     }
-    if constexpr (M == RowMetric::l2) return total(sum);
-    if constexpr (M == RowMetric::ip) return -total(sum);
-    if constexpr (M == RowMetric::unit) return 1.f - total(sum);
-    return 1.f - total(sum) / std::sqrt(total(squares));
+    return terms.distance();
 }
 
 template <RowType T>
@@ -151,6 +165,57 @@ float distance(const float* q, const void* row, int64_t dim, RowType type, RowMe
             return distance_of<RowType::u8>(q, row, dim, metric);
         default:
             return distance_of<RowType::i8>(q, row, dim, metric);
+    }
+}
+
+// Sixteen floats from where parts of them lie; by way of memory a load would wait for the stores before it.
+inline V16 joined(const float* a, const float* b) {
+#if defined(__AVX512F__)
+    return (V16)_mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(a)), _mm256_loadu_ps(b), 1);
+#else
+    V16 out;
+    std::memcpy(&out, a, 32);
+    std::memcpy(reinterpret_cast<char*>(&out) + 32, b, 32);
+    return out;
+#endif
+}
+
+// Dimensions j to j + 15 of a product code's vector.
+template <int64_t width>
+V16 dimensions(const ProductPart& p, int64_t j) {
+    const uint8_t* codes = p.codes + j / width;
+    const float* books = p.entries + 256 * j;
+    const auto entry = [&](int64_t i) { return books + (256 * i + codes[i]) * width; };
+    if constexpr (width == 16) {
+        V16 out;
+        std::memcpy(&out, entry(0), sizeof out);
+        return out;
+    } else {
+        return joined(entry(0), entry(1));
+    }
+}
+
+template <RowMetric M>
+float product_to(const float* q, const ProductPart* parts, int count, int64_t dim) {
+    const auto of = [&](const ProductPart& p, int64_t j) {
+        return p.width == 16 ? dimensions<16>(p, j) : dimensions<8>(p, j);
+    };
+    Terms<M> terms;
+    for (int64_t j = 0; j < dim; j += 16)
+        terms.add(q + j, count == 2 ? of(parts[0], j) + of(parts[1], j) : of(parts[0], j));
+    return terms.distance();
+}
+
+float product(const float* q, const ProductPart* parts, int count, int64_t dim, RowMetric metric) {
+    switch (metric) {
+        case RowMetric::l2:
+            return product_to<RowMetric::l2>(q, parts, count, dim);
+        case RowMetric::ip:
+            return product_to<RowMetric::ip>(q, parts, count, dim);
+        case RowMetric::unit:
+            return product_to<RowMetric::unit>(q, parts, count, dim);
+        default:
+            return product_to<RowMetric::cosine>(q, parts, count, dim);
     }
 }
 
@@ -197,6 +262,6 @@ void add_all(float* sum, const float* const* entries, const int32_t* starts, int
     for (int32_t m = 0; m < count && j < dim; m++) add(sum + j, entries[m] + j, dim - j);
 }
 
-constexpr RerankKernels kKernels{distance, add, add_all};
+constexpr RerankKernels kKernels{distance, add, add_all, product};
 
 }  // namespace annvq::ANNVQ_ISA

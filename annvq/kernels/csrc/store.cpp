@@ -532,38 +532,36 @@ void CodeStore::adopt(int32_t number, const uint8_t* codes, const int64_t* ids, 
                       std::shared_ptr<void> owner) {
     if (n == 0) return;
     std::lock_guard<std::mutex> lock(writing_);
-    const int64_t whole = n / kBlock * kBlock, rest = n - whole, columns = layout_.columns();
+    constexpr int64_t most = kMaxBlocks * kBlock;
+    const int64_t columns = layout_.columns(), mapped = owner ? n / kBlock * kBlock : 0;
     Draft draft(*current_);
     List& list = draft.edit(number);
-    for (int64_t at = 0; at < whole; at += kMaxBlocks * kBlock) {
-        const int64_t rows = std::min(kMaxBlocks * kBlock, whole - at);
-        auto chunk = owner ? std::make_shared<Chunk>() : make_chunk(rows / kBlock);
+    for (int64_t at = 0; at < mapped; at += most) {
+        auto chunk = std::make_shared<Chunk>();
+        chunk->memory.push_back(owner);
+        chunk->codes = const_cast<uint8_t*>(codes) + at * columns;
+        chunk->ids = ids ? const_cast<int64_t*>(ids) + at : nullptr;
         chunk->first_id = first_id + at;
-        if (owner) {
-            chunk->memory.push_back(owner);
-            chunk->codes = const_cast<uint8_t*>(codes) + at * columns;
-            chunk->ids = ids ? const_cast<int64_t*>(ids) + at : nullptr;
-            chunk->capacity = rows;
-            chunk->bytes = rows * columns;
-            chunk->writable = false;
-            chunk->serial = static_cast<uint32_t>(places_.size());
-            places_.push_back({});
-        } else {
-            std::memcpy(chunk->codes, codes + at * columns, rows * columns);
-            if (ids) {
-                chunk->ids = aligned<int64_t>(rows, chunk.get());
-                std::memcpy(chunk->ids, ids + at, rows * 8);
-            }
-        }
+        chunk->capacity = std::min(most, mapped - at);
+        chunk->bytes = chunk->capacity * columns;
+        chunk->writable = false;
+        chunk->serial = static_cast<uint32_t>(places_.size());
+        places_.push_back({});
         list.pieces.push_back({chunk, chunk->capacity, nullptr, 0});
     }
-    if (rest) {
-        auto chunk = make_chunk(1);
+    for (int64_t at = mapped; at < n; at += most) {
+        const int64_t rows = std::min(most, n - at), whole = rows / kBlock * kBlock, rest = rows - whole;
+        auto chunk = make_chunk(superblocks(rows));
+        std::memcpy(chunk->codes, codes + at * columns, whole * columns);
         for (int64_t c = 0; c < columns; c++)
-            std::memcpy(chunk->codes + c * kBlock, codes + whole * columns + c * rest, rest);
-        chunk->ids = aligned<int64_t>(chunk->capacity, chunk.get());
-        for (int64_t r = 0; r < rest; r++) chunk->ids[r] = ids ? ids[whole + r] : first_id + whole + r;
-        list.pieces.push_back({chunk, rest, nullptr, 0});
+            std::memcpy(chunk->codes + whole * columns + c * kBlock,
+                        codes + (at + whole) * columns + c * rest, rest);
+        chunk->first_id = first_id + at;
+        if (ids) {
+            chunk->ids = aligned<int64_t>(chunk->capacity, chunk.get());
+            std::memcpy(chunk->ids, ids + at, rows * 8);
+        }
+        list.pieces.push_back({chunk, rows, nullptr, 0});
     }
     list.rows += n;
     draft.live += n;

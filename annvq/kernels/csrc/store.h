@@ -115,6 +115,7 @@ struct SearchArguments {
     const int32_t* probes = nullptr;     // (nq, P), -1: none
     const float* probe_bias = nullptr;   // (nq, P), instead of bias
     int64_t P = 0;
+    const int64_t* order = nullptr;  // (nq,), the queries so that neighbours probe the same lists
     Allowed allowed;
     PreparedFilter* prepared = nullptr;  // instead of allowed
     int64_t k = 1;

@@ -13,7 +13,7 @@ namespace annvq {
 namespace {
 
 // Floats of the tables of queries whose probed lists are put together.
-constexpr int64_t kProbingTables = 1 << 19;
+constexpr int64_t kProbingTables = 1 << 18;
 
 // A query's visit to a list.
 struct Visit {
@@ -54,7 +54,7 @@ class Search {
         std::vector<float> built;
         if (parts_ > 1 && !a_.luts) {  // each part would build them again
             built.resize(a_.nq * table_size());
-            unbuilt_.build(0, a_.nq, built.data(), a_.threads);
+            unbuilt_.build(unbuilt_.queries, a_.nq, built.data(), a_.threads);
             luts_ = built.data();
         }
         if (parts_ > 1) limits_ = std::vector<std::atomic<float>>(a_.nq);
@@ -115,26 +115,39 @@ class Search {
             return WideQuery(WideTables{luts, M, a_.K, a_.norm_levels}, a_.k);
     }
 
+    // The query in a place of the order that they are worked on in.
+    int64_t row_at(int64_t place) const { return a_.order ? a_.order[place] : place; }
+
     // Tables of a group, in memory that the thread's next group uses again: so they stay in the second cache.
     const float* build(int64_t first, int64_t count) const {
-        static thread_local std::vector<float> memory;
+        static thread_local std::vector<float> memory, gathered;
         memory.resize(std::max<size_t>(memory.size(), count * table_size()));
-        unbuilt_.build(first, count, memory.data(), 1);
+        const float* queries = unbuilt_.queries + first * unbuilt_.dim;
+        if (a_.order) {
+            gathered.resize(count * unbuilt_.dim);
+            for (int64_t i = 0; i < count; i++)
+                std::copy_n(unbuilt_.queries + row_at(first + i) * unbuilt_.dim, unbuilt_.dim,
+                            gathered.data() + i * unbuilt_.dim);
+            queries = gathered.data();
+        }
+        unbuilt_.build(queries, count, memory.data(), 1);
         return memory.data();
     }
 
     void scan_group(int64_t g, int64_t part, Group* group) const {
         const int64_t first = g * share_, last = std::min(a_.nq, first + share_);
-        const float* luts = luts_ ? luts_ + first * table_size() : build(first, last - first);
+        const float* built = luts_ ? nullptr : build(first, last - first);
         group->reserve(last - first);
         std::vector<Q*> queries;
-        for (int64_t q = first; q < last; q++) {
-            group->push_back(make(luts + (q - first) * table_size()));
+        for (int64_t place = first; place < last; place++) {
+            const int64_t row = row_at(place);
+            group->push_back(
+                make(built ? built + (place - first) * table_size() : luts_ + row * table_size()));
             queries.push_back(&group->back());
-            if (parts_ > 1) group->back().share(&limits_[q]);
+            if (parts_ > 1) group->back().share(&limits_[row]);
             // The nearest list at once, while the tables are close: it holds most of what is near, and a low
             // k-th best makes the rest cheap.
-            if (a_.probes) scan_first(q, part, queries.back());
+            if (a_.probes) scan_first(row, part, queries.back());
         }
         if (a_.probes)
             scan_rest(first, part, queries);
@@ -180,7 +193,7 @@ class Search {
         std::vector<Visit> visits;
         visits.reserve(queries.size() * a_.P / parts_);
         for (size_t q = 0; q < queries.size(); q++) {
-            const int64_t row = first + static_cast<int64_t>(q);
+            const int64_t row = row_at(first + static_cast<int64_t>(q));
             float least = std::numeric_limits<float>::infinity();
             for (int64_t p = part + parts_; p < a_.P; p += parts_) {
                 if (!list_of(row, p)) continue;
@@ -207,7 +220,7 @@ class Search {
     void write(int64_t g, Group* group, float* distances, int64_t* found) const {
         for (Q& query : *group) query.finish();
         for (size_t q = 0; q < group->size(); q++) {
-            const int64_t row = g * share_ + static_cast<int64_t>(q);
+            const int64_t row = row_at(g * share_ + static_cast<int64_t>(q));
             (*group)[q].write(distances + row * a_.k, found + row * a_.k);
         }
     }

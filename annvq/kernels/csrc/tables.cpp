@@ -38,7 +38,11 @@ TableBuilder::TableBuilder(const float* entries, const int32_t* sizes, const int
     for (int64_t m = 0; m < M; m++) {
         float* out = transposed_.data() + offsets_[m];
         for (int64_t k = 0; k < sizes[m]; k++, entries += width)
-            for (int64_t j = 0; j < width; j++) out[j * padded(sizes[m]) + k] = entries[j];
+            for (int64_t j = 0; j < width; j++) {
+                const int64_t panel = k / kTablePanel * kTablePanel;
+                const int64_t lanes = std::min(kTablePanel, padded(sizes[m]) - panel);
+                out[panel * width + j * lanes + k - panel] = entries[j];
+            }
     }
 }
 
@@ -73,12 +77,11 @@ void TableBuilder::build(const float* queries, int64_t nq, int64_t dim, bool squ
             const int64_t size = sizes_[m];
             const TransposedBook book{transposed_.data() + offsets_[m], size, padded(size), width_};
             float* o = out + first * row + m * K_;
-            rows(book, queries + first * dim + starts_[m], dim, count, squared, scale, o, row);
+            rows(book, queries + first * dim + starts_[m], dim, count, squared, scale,
+                 offsets ? offsets + m * K_ : nullptr, o, row);
             for (int64_t i = 0; size < K_ && i < count; i++)
                 std::fill(o + i * row + size, o + i * row + K_, std::numeric_limits<float>::infinity());
         }
-        for (int64_t i = 0; offsets && i < count; i++)
-            for (int64_t j = 0; j < row; j++) out[(first + i) * row + j] += offsets[j];
     });
 }
 

@@ -12,17 +12,18 @@
 namespace annvq {
 
 constexpr int64_t kTableLanes = 16;
+constexpr int64_t kTablePanel = 32;
 
 // One codebook, transposed so that neighbouring entries are neighbouring lanes.
 struct TransposedBook {
-    const float* values;  // (width, padded)
+    const float* values;  // panels of 32 entries, the last may have 16: (width, 32) each
     int64_t size, padded, width;
 };
 
 // out[q * out_stride + k] for k < size: sum over j of (x[q * x_stride + j] - c[k][j])^2, or scale * sum of
-// x * c. May write up to the padded size.
+// x * c; plus offsets[k], unless nullptr.
 using TableRows = void (*)(const TransposedBook& book, const float* x, int64_t x_stride, int64_t nq,
-                           bool squared, float scale, float* out, int64_t out_stride);
+                           bool squared, float scale, const float* offsets, float* out, int64_t out_stride);
 extern const TableRows kTablesGeneric;
 #if defined(__x86_64__)
 extern const TableRows kTablesAvx2, kTablesAvx512;
@@ -71,8 +72,8 @@ struct UnbuiltTables {
     float scale = 1;
     const float* offsets = nullptr;  // (M, K)
 
-    void build(int64_t first, int64_t count, float* out, int threads) const {
-        builder->build(queries + first * dim, count, dim, squared, scale, offsets, out, threads);
+    void build(const float* of, int64_t count, float* out, int threads) const {
+        builder->build(of, count, dim, squared, scale, offsets, out, threads);
     }
 };
 
