@@ -147,6 +147,7 @@ def behind(transform: Transform, coded: Coded, metric: str) -> Coded:
             exact = quantizer.eval().norms(coded.codes)
             return Coded(quantizer.eval(), coded.codes, "float32", exact)
         inner = coded.quantizer
+        quantizer.centred.copy_(inner.centred)
         quantizer.norm_levels.copy_(inner.norm_levels)
         quantizer.norm_offsets.copy_(inner.norm_offsets)
     return coded._replace(quantizer=quantizer.eval())
@@ -234,6 +235,7 @@ def coded_additive(aq: Any, packed: npt.NDArray[np.uint8], metric: str) -> Coded
         )
     if not norm_bits:  # ST_decompress, ST_norm_from_LUT: FAISS computes the norm at search time
         return Coded(quantizer, codes, "float32", quantizer.norms(codes))
+    quantizer.centred.fill_(False)  # FAISS keeps norms about zero
     if len(norm_bits) == 2:
         bits = fields[:, -2].astype(np.uint32) | fields[:, -1].astype(np.uint32) << np.uint32(16)
         return Coded(quantizer, codes, "float32", bits.view(np.float32))
@@ -415,19 +417,24 @@ def plain_levels(index: Index) -> F32 | None:
     if index.norm != "uint8":
         return None
     byte = index.quantizer.scan_view().norm_byte
-    return None if byte.offsets.any() else np.ascontiguousarray(byte.levels)
+    about_zero = not index.quantizer.scan_view().origin.any()
+    return np.ascontiguousarray(byte.levels) if about_zero and not byte.offsets.any() else None
 
 
 def norm_values(index: Index, codes: npt.NDArray[Any], norms: npt.NDArray[Any] | None) -> F32:
-    """Stored norms as annvq's distances have them, (n,) float32."""
+    """Stored norms as annvq's distances have them, but about zero, as FAISS' are: (n,) float32."""
     view = index.quantizer.scan_view()
+    own: TableQuantizer = view
     if norms is None:
         own = view.quantizer if isinstance(view, Transformed) else view
         assert isinstance(own, SumQuantizer)
-        return own.offset_norms(codes)
-    if index.norm == "float32":
-        return norms.astype(np.float32)
-    return view.norm_byte.decode(codes, norms)
+        norms = own.offset_norms(codes)
+    elif index.norm == "uint8":
+        norms = view.norm_byte.decode(codes, norms)
+    # ‖x̂‖² − ‖x̂ − o‖² = 2⟨o, x̂⟩ − ‖o‖²
+    origin = own.origin.astype(np.float64)
+    moved = 2 * (own.decode(codes) @ origin) - origin @ origin
+    return (norms.astype(np.float64) + moved).astype(np.float32)
 
 
 def packed_additive(

@@ -63,7 +63,9 @@ def lists_from_faiss(index: Any, metric: str, transform: Transform | None, outer
     else:
         coded = coded_additive(additive_part(index), packed, metric)
     theirs, residual = coded.norms, bool(index.by_residual)
-    if coded.norm == "uint8":
+    if coded.quantizer.about_origin:  # annvq's own norms, and exact: FAISS keeps none
+        theirs = None
+    elif coded.norm == "uint8":
         theirs = coded.quantizer.norm_byte.levels[coded.norms]
     centroids: F32 = faiss.downcast_index(index.quantizer).reconstruct_n(0, index.nlist)
     if transform is not None:

@@ -89,7 +89,7 @@ class TableCache:
     """
 
     def __init__(self) -> None:
-        self._made: tuple[tuple[tuple[int, ...], tuple[int, ...]], _native.TableBuilder] | None = None
+        self._made: dict[bool, tuple[tuple[tuple[int, ...], tuple[int, ...]], _native.TableBuilder, F32]] = {}
         self._seen: tuple[Any, int, F32] | None = None  # a tensor, where its data lie, and a view of them
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -104,6 +104,7 @@ class TableCache:
         *,
         squared: bool,
         scale: float = 1.0,
+        centred: bool = False,
     ) -> LazyTables:
         """Tables of queries against codebooks, as they are now.
 
@@ -113,12 +114,21 @@ class TableCache:
             sizes: K_m, entries of each of the M codebooks.
             starts: first query dimension that codebook m sees.
             squared, scale: see :class:`LazyTables`.
+            centred: take each codebook's mean off its entries first.
         """
-        shape, made = (tuple(sizes), tuple(starts)), self._made
+        return LazyTables(self.builder(entries, sizes, starts, centred=centred)[0], queries, squared, scale)
+
+    def builder(
+        self, entries: F32, sizes: Sequence[int], starts: Sequence[int], *, centred: bool
+    ) -> tuple[_native.TableBuilder, F32]:
+        """What builds the tables, and the codebooks' means (M, width) that it takes off, zeros unless ``centred``."""
+        shape, made = (tuple(sizes), tuple(starts)), self._made.get(centred)
         if made is None or made[0] != shape or not made[1].holds(entries):
-            native = _native.TableBuilder(entries, np.asarray(sizes, np.int32), np.asarray(starts, np.int32))
-            self._made = made = (shape, native)
-        return LazyTables(made[1], queries, squared, scale)
+            means = book_means(entries, sizes) if centred else np.zeros((len(sizes), entries.shape[1]), np.float32)
+            own = entries - np.repeat(means, sizes, axis=0) if centred else entries
+            places = np.asarray(sizes, np.int32), np.asarray(starts, np.int32)
+            self._made[centred] = made = (shape, _native.TableBuilder(own, entries, *places), means)
+        return made[1], made[2]
 
     def of_parameter(
         self,
@@ -131,14 +141,24 @@ class TableCache:
         scale: float = 1.0,
     ) -> LazyTables:
         """:meth:`tables` against a torch tensor (ΣK, width) that may be trained on."""
+        return self.tables(queries, self.entries_of(weight), sizes, starts, squared=squared, scale=scale)
+
+    def entries_of(self, weight: Any) -> F32:
+        """A torch tensor (ΣK, width) as an array, over the same memory where it can be."""
         seen = self._seen
         if seen is None or seen[0] is not weight or seen[1] != weight.data_ptr():
             entries = np.ascontiguousarray(weight.detach().cpu().numpy(), np.float32)
             if entries.ctypes.data != weight.data_ptr():  # a copy: it would not follow the tensor
-                return self.tables(queries, entries, sizes, starts, squared=squared, scale=scale)
+                return entries
             # The view keeps the memory, so that its address is no other tensor's.
             self._seen = seen = (weight, weight.data_ptr(), entries)
-        return self.tables(queries, seen[2], sizes, starts, squared=squared, scale=scale)
+        return seen[2]
+
+
+def book_means(entries: F32, sizes: Sequence[int]) -> F32:
+    """The mean of each codebook's entries, (M, width) float32."""
+    books = np.split(entries, np.cumsum(sizes)[:-1])
+    return np.stack([book.mean(axis=0, dtype=np.float64) for book in books]).astype(np.float32)
 
 
 def squared_norms(x: F32) -> F32:

@@ -27,12 +27,13 @@ from annvq.arrays import (
     to_numpy,
 )
 from annvq.errors import FormatError, NotFittedError
-from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder
+from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder, decode_additive
 from annvq.quantizers.norms import NORM_LEVELS, NormByte
 from annvq.quantizers.registry import quantizer_class
 
 if TYPE_CHECKING:
     from annvq.complexity import OperationCounts
+    from annvq.kernels import _native
     from annvq.training.estimators import Estimator
     from annvq.training.recipe import Recipe
 
@@ -40,7 +41,7 @@ METRICS = ("l2", "ip", "cosine")
 ByteRowEncoder: TypeAlias = Callable[..., npt.NDArray[Any]]
 """Checked rows, and their centres where they have some, to codes."""
 
-FORMAT, VERSIONS = "annvq.quantizer", (1, 2)
+FORMAT, VERSIONS = "annvq.quantizer", (1, 2, 3)
 MAX_M = 1024
 NORM_ROWS = 100_000  # vectors that are enough to learn how a norm is kept
 
@@ -231,7 +232,7 @@ class Quantizer(nn.Module, ABC):
         check_vectors(x, self.dim, "x")
         view = self.scan_view()
         byte = view.norm_byte
-        codes = self._encode_chunks(x, self._byte_row_encoder(byte), progress)
+        codes = self._encode_chunks(x, self._byte_row_encoder(byte, about_centres=False), progress)
         return like(codes, x), like(byte.encode(codes, view.norms(codes)), x)
 
     def encode_for_byte(self, x: F32, byte: NormByte, centres: F32) -> npt.NDArray[Any]:
@@ -242,7 +243,7 @@ class Quantizer(nn.Module, ABC):
             byte: learned on such values; where it is ``weighed`` codes are chosen with its error in mind.
             centres: (n, d).
         """
-        encode, codes = self._byte_row_encoder(byte), np.empty((len(x), self.M), self.code_dtype)
+        encode, codes = self._byte_row_encoder(byte, about_centres=True), np.empty((len(x), self.M), self.code_dtype)
         for start, stop in chunks(len(x), self.dim, chunk_bytes=1 << 24):
             codes[start:stop] = encode(x[start:stop], centres[start:stop])
         return codes
@@ -267,8 +268,9 @@ class Quantizer(nn.Module, ABC):
         """
         return self._encode_in_torch
 
-    def _byte_row_encoder(self, byte: NormByte) -> ByteRowEncoder:
-        """As :meth:`_row_encoder`, for codes that a norm byte goes with; the function takes the rows' centres too."""
+    def _byte_row_encoder(self, byte: NormByte, *, about_centres: bool) -> ByteRowEncoder:
+        """As :meth:`_row_encoder`, for codes that a norm byte goes with; with ``about_centres`` the norm is about
+        centres of the rows' own, which the function takes too."""
         encode = self._row_encoder()
         return lambda x, centres=None: encode(x)
 
@@ -385,7 +387,7 @@ def from_stored(
     expected = {
         name: (str(t.dtype).removeprefix("torch."), tuple(t.shape)) for name, t in quantizer.state_dict().items()
     }
-    tensors = {**_absent_in_version_1(expected, tensors), **tensors}
+    tensors = {**_absent_in_earlier_versions(expected, tensors), **tensors}
     found = {name: (str(a.dtype), a.shape) for name, a in tensors.items()}
     if expected != found:
         wrong = sorted(k for k in expected.keys() | found.keys() if expected.get(k) != found.get(k))
@@ -401,11 +403,12 @@ def from_stored(
     return quantizer.eval()
 
 
-def _absent_in_version_1(
+def _absent_in_earlier_versions(
     expected: Mapping[str, tuple[str, tuple[int, ...]]], tensors: Mapping[str, npt.NDArray[Any]]
 ) -> dict[str, npt.NDArray[Any]]:
-    """Norm offsets of zero and codes that do not weigh the norm, which is what a norm byte meant before."""
-    new = [n for n in expected if n.split(".")[-1] in ("norm_offsets", "weighs_norm") and n not in tensors]
+    """Norm offsets of zero and codes that do not weigh the norm, which is what a norm byte meant in version 1; norms
+    about zero, which they were before version 3."""
+    new = [n for n in expected if n.split(".")[-1] in ("norm_offsets", "weighs_norm", "centred") and n not in tensors]
     return {name: np.zeros(expected[name][1], expected[name][0]) for name in new}
 
 
@@ -438,6 +441,9 @@ class TableQuantizer(Quantizer):
     norm_offsets: Tensor
     weighs_norm: Tensor
     """Whether codes are chosen with the norm byte's error in mind, which ``fit_norms`` decides."""
+    centred: Tensor
+    """Whether norms are about :attr:`origin`, so that float32 holds them however far from zero the data lie; those of
+    files before version 3, and of FAISS, are about zero."""
 
     def __init__(
         self, dim: int, M: int, nbits: int | Sequence[int], estimator: "Estimator | None", *, width: int
@@ -458,6 +464,7 @@ class TableQuantizer(Quantizer):
         self.register_buffer("norm_levels", torch.full((NORM_LEVELS,), torch.nan))
         self.register_buffer("norm_offsets", torch.zeros(self.offsets[-1]))
         self.register_buffer("weighs_norm", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("centred", torch.ones((), dtype=torch.bool))
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -498,6 +505,7 @@ class TableQuantizer(Quantizer):
             self.norm_levels.fill_(torch.nan)
             self.norm_offsets.zero_()
             self.weighs_norm.fill_(False)
+            self.centred.fill_(True)
 
     def move(self, mean: F32, scale: float) -> None:
         """Bring codebooks learned on ``(x − mean) / scale`` to x's own offset (d,) and scale."""
@@ -515,19 +523,60 @@ class TableQuantizer(Quantizer):
     def scan_view(self) -> "TableQuantizer":
         return self
 
-    def _byte_row_encoder(self, byte: NormByte) -> ByteRowEncoder:
-        plain = super()._byte_row_encoder(byte)
+    def _byte_row_encoder(self, byte: NormByte, *, about_centres: bool) -> ByteRowEncoder:
+        plain = super()._byte_row_encoder(byte, about_centres=about_centres)
         if not byte.weighed or not self._on_cpu or not 1 < self.M <= MAX_NATIVE_M:
             return plain
         # The norm is that of x̂, so codes are improved where x̂ is: among entries over all d dimensions.
-        encoder = AdditiveEncoder(self._whole_entries(), self.sizes)
+        origin = np.zeros(self.dim, np.float32) if about_centres else self.origin
+        entries = self._whole(self._entries()) if about_centres else self._norm_entries()
+        encoder = AdditiveEncoder(entries, self.sizes)
         if not encoder.has_gram:
             return plain
-        return lambda x, centres=None: encoder.norm_search(x, plain(x), byte.offsets, byte.levels, centres=centres)
+        return lambda x, centres=None: encoder.norm_search(
+            x - origin, plain(x), byte.offsets, byte.levels, centres=centres
+        )
 
-    def _whole_entries(self) -> F32:
-        """Entries over all d dimensions, zero where a codebook has no part, (ΣK, d)."""
+    @property
+    def origin(self) -> F32:
+        """What norms are about, (d,) float32: the sum of the codebooks' means (see :attr:`centred`).
+
+        With o for it, ‖q − x̂‖² = ‖q − o‖² − 2⟨q − o, x̂ − o⟩ + ‖x̂ − o‖²: small terms, where those about zero are large
+        and cancel on data far from zero.
+        """
+        return self._centre() if self.about_origin else np.zeros(self.dim, np.float32)
+
+    @property
+    def about_origin(self) -> bool:
+        """Whether norms are about :attr:`origin`, whatever it is; False for codes that keep none."""
+        centred = self._buffers.get("centred")
+        return centred is not None and bool(centred)
+
+    def _centre(self) -> F32:
+        """The sum of the codebooks' means, (d,)."""
+        return self._summed(self._builder(centred=True)[1])
+
+    def _summed(self, means: F32) -> F32:
+        """The sum over all d dimensions of a vector (width,) for each codebook, (M, width)."""
+        if self.width == self.dim:
+            total: F32 = means.sum(axis=0)
+            return total
+        out = np.zeros(self.dim, np.float32)
+        for start, mean in zip(self.starts, means, strict=True):
+            out[start : start + self.width] += mean
+        return out
+
+    def _norm_entries(self) -> F32:
+        """Entries whose sums are x̂ − :attr:`origin`, over all d dimensions, (ΣK, d)."""
+        return self._whole(self._centred_entries() if self.about_origin else self._entries())
+
+    def _centred_entries(self) -> F32:
+        """Entries less their codebooks' means, (ΣK, width)."""
         entries = self._entries()
+        return entries - np.repeat(kernels.book_means(entries, self.sizes), self.sizes, axis=0)
+
+    def _whole(self, entries: F32) -> F32:
+        """Entries (ΣK, width) over all d dimensions, zero where a codebook has no part, (ΣK, d)."""
         if self.width == self.dim:
             return entries
         whole = np.zeros((len(entries), self.dim), np.float32)
@@ -563,12 +612,18 @@ class TableQuantizer(Quantizer):
         if metric == "cosine":
             q = normalized(q, "queries")
         bias = np.ones(len(q), np.float32) if metric == "cosine" else np.zeros(len(q), np.float32)
-        l2 = metric == "l2" and not self.sums
-        scale = -1.0
         if metric == "l2" and self.sums:
-            bias, scale = kernels.squared_norms(q), -2.0
+            builder, means = self._builder(centred=self.about_origin)
+            q = q - self._summed(means)
+            return kernels.LazyTables(builder, q, False, -2.0), kernels.squared_norms(q)
+        l2, scale = metric == "l2", -1.0
         luts = self._tables.of_parameter(q, self.weight, self.sizes, self.starts, squared=l2, scale=scale)
         return luts, bias
+
+    def _builder(self, *, centred: bool) -> "tuple[_native.TableBuilder, F32]":
+        """What builds tables of the codebooks as they are, or less their means; and these means, (M, width)."""
+        entries = self._tables.entries_of(self.weight)
+        return self._tables.builder(entries, self.sizes, self.starts, centred=centred)
 
     def _entries(self) -> F32:
         """``weight`` as a NumPy array (no copy on the CPU)."""
@@ -577,13 +632,15 @@ class TableQuantizer(Quantizer):
     # -- norms ---------------------------------------------------------------------------------------------------
 
     def norms(self, codes: Array) -> Any:
-        """‖x̂‖² of each code, (n,) float32; None where tables alone give the distance (product codes)."""
+        """What squared distance needs beside the tables, (n,) float32: ‖x̂ − o‖² of each code, with o for
+        :attr:`origin`; None where tables alone give the distance (product codes)."""
         if not self.needs_norm:
             return None
+        self.require_fitted("norms")
         checked = self.check_codes(codes)
-        out = np.empty(len(checked), dtype=np.float32)
+        entries, out = self._norm_entries(), np.empty(len(checked), dtype=np.float32)
         for start, stop in chunks(len(checked), self.dim):
-            out[start:stop] = kernels.squared_norms(self.decode(checked[start:stop]))
+            out[start:stop] = kernels.squared_norms(decode_additive(checked[start:stop], entries, self.sizes))
         return like(out, codes)
 
     @property
@@ -609,7 +666,7 @@ class TableQuantizer(Quantizer):
             return self
         sample = self._norm_sample(x, NORM_ROWS, seed)
         codes = self.encode(sample)
-        start = expected_offsets(codes, self._whole_entries(), self.sizes)
+        start = expected_offsets(codes, self._norm_entries(), self.sizes)
         norms = self.norms(codes)
         code_error = np.square(sample - self.decode(codes), dtype=np.float64).sum(1)
         learned = fit_norm_byte(codes, norms, self.sizes, start=start, code_error=code_error)

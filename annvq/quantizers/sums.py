@@ -56,6 +56,7 @@ class SumQuantizer(TableQuantizer):
         if norm_free:
             self.register_buffer("norm_offsets", torch.zeros(self.offsets[-1]))
             self.register_buffer("norm_weight", torch.zeros(()))
+            self.register_buffer("centred", torch.ones((), dtype=torch.bool))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -103,11 +104,16 @@ class SumQuantizer(TableQuantizer):
         plain = self.plain_row_encoder()
         if not self.norm_free or not float(self.norm_weight) > 0 or not self._on_cpu or not 1 < self.M <= MAX_NATIVE_M:
             return plain
-        encoder = AdditiveEncoder(self._entries(), self.sizes)
+        encoder, origin = AdditiveEncoder(self._norm_entries(), self.sizes), self.origin
         if not encoder.has_gram:
             return plain
         search, offsets, weight = self._native_search(encoder), self.norm_offsets.numpy(), float(self.norm_weight)
-        return lambda x: encoder.norm_free_search(x, search(x), offsets, weight)
+
+        def encode(x: F32) -> npt.NDArray[Any]:
+            moved = x - origin
+            return encoder.norm_free_search(moved, search(moved), offsets, weight)
+
+        return encode
 
     @abstractmethod
     def _native_search(self, encoder: AdditiveEncoder) -> Callable[[F32], npt.NDArray[Any]]:
@@ -149,7 +155,7 @@ class SumQuantizer(TableQuantizer):
         return luts, bias
 
     def offset_norms(self, codes: Array) -> F32:
-        """What stands for ‖x̂‖² in the tables of norm-free codes, (n,) float32.
+        """What stands for ‖x̂ − o‖², o being :attr:`origin`, in the tables of norm-free codes, (n,) float32.
 
         Raises:
             NotFittedError: before ``fit``, or offsets were never learned (``fit`` or ``fit_norms``).
@@ -170,6 +176,7 @@ class SumQuantizer(TableQuantizer):
         if self.norm_free:
             self.norm_offsets.zero_()
             self.norm_weight.zero_()
+            self.centred.fill_(True)
 
     def fit_norms(self, x: Array, *, seed: int = 0) -> Self:
         if not self.norm_free:
@@ -178,7 +185,8 @@ class SumQuantizer(TableQuantizer):
 
         self.require_fitted("fit_norms")
         sample = self._norm_sample(x, NORM_ROWS // 2, seed)
-        learned = NormFree.of(sample, self.plain_row_encoder()(sample), self._entries(), self.sizes)
+        codes = self.plain_row_encoder()(sample)
+        learned = NormFree.of(sample - self.origin, codes, self._norm_entries(), self.sizes)
         learned.settle(rounds=3)
         self.norm_offsets.copy_(torch.from_numpy(learned.offsets))
         self.norm_weight.fill_(learned.weight)

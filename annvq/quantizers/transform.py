@@ -424,15 +424,29 @@ class Transformed(TableQuantizer):
                 turned = self.transform(torch.from_numpy(q).to(self.fitted.device)).cpu()
                 return self.quantizer.lazy_tables(turned, "l2")
             back = self.transform.inverse().cpu().numpy()
-        # ⟨q, x̂⟩ = ⟨A⁻ᵀ q, ŷ⟩ + ⟨q, shift⟩
-        luts, bias = self.quantizer.lazy_tables(row_products(q, back.T), "ip")
+        shift, centred = self.transform.shift, metric == "l2" and self.about_origin
         constant = np.full(len(q), 1.0 if metric == "cosine" else 0.0)
-        if self.transform.shift is not None:
-            constant -= (2 if metric == "l2" else 1) * (q.astype(np.float64) @ self.transform.shift.cpu().numpy())
         if metric == "l2":
-            luts = luts.scaled(2)
+            q = q - self.origin
             constant += np.einsum("ij,ij->i", q, q, dtype=np.float64)
-        return luts, bias + constant.astype(np.float32)
+        # ⟨q, x̂⟩ = ⟨A⁻ᵀ q, ŷ⟩ + ⟨q, shift⟩; the shift is part of the origin.
+        if shift is not None and not centred:
+            constant -= (2 if metric == "l2" else 1) * (q.astype(np.float64) @ shift.cpu().numpy())
+        scale = -2.0 if metric == "l2" else -1.0
+        luts = LazyTables(
+            self.quantizer._builder(centred=centred)[0], row_products(q, back.T), squared=False, scale=scale
+        )
+        return luts, constant.astype(np.float32)
+
+    @torch.no_grad()
+    def _centre(self) -> F32:
+        centre = torch.from_numpy(self.quantizer._centre()).to(self.fitted.device)
+        return self.transform.invert(centre[None])[0].cpu().numpy()
+
+    def _centred_entries(self) -> F32:
+        with torch.no_grad():
+            back = self.transform.inverse().cpu().numpy()
+        return row_products(self.quantizer._whole(self.quantizer._centred_entries()), back)
 
 
 @register("rotated-product")

@@ -20,5 +20,5 @@ def test_golden(path, mmap):
 
 
 def test_there_are_golden_files():
-    assert {p.parent.name for p in FILES} == {"v1", "v2", "v3"}
-    assert len(FILES) >= 24
+    assert {p.parent.name for p in FILES} == {"v1", "v2", "v3", "v4"}
+    assert len(FILES) >= 35

@@ -50,6 +50,12 @@ def test_every_level_sums_in_order(seed, sizes, width, nq, squared, offset):
             np.testing.assert_array_equal(got.view(np.uint32), expected.view(np.uint32), err_msg=level)
             offsets = rng.standard_normal(got.shape[1:], np.float32)
             np.testing.assert_array_equal(lazy.plus(offsets).build(), expected + offsets, err_msg=level)
+            cache = kernels.TableCache()
+            centred = cache.tables(queries, np.concatenate(books), sizes, starts, squared=squared, centred=True).build()
+            about = [
+                book - mean for book, mean in zip(books, kernels.book_means(np.concatenate(books), sizes), strict=True)
+            ]
+            np.testing.assert_array_equal(centred, _expected(queries, about, starts, squared, 1.0), err_msg=level)
             if not squared:
                 np.testing.assert_array_equal(lazy.scaled(2).plus(offsets).build(), 2 * expected + offsets)
     finally:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.indexes import FlatIndex
+from annvq.kernels import squared_norms
 from annvq.quantizers import ProductVQ, ResidualVQ, TableQuantizer
 from annvq.training.kmeans import KMeans
 from annvq.training.recipe import Recipe
@@ -64,7 +65,7 @@ def make(source: Source, kind: str, M: int, sizes: Sequence[int], folder: Path, 
     else:
         np.save(folder / "entries.npy", books)
         np.save(folder / "codes.npy", codes)
-        np.save(folder / "norms.npy", quantizer.norms(codes))
+        np.save(folder / "norms.npy", squared_norms(quantizer.decode(codes)))
 
 
 def _learn(quantizer: TableQuantizer, source: Source, seed: int) -> None:

@@ -22,8 +22,8 @@ int64_t padded(int64_t size) { return (size + kTableLanes - 1) / kTableLanes * k
 
 }  // namespace
 
-TableBuilder::TableBuilder(const float* entries, const int32_t* sizes, const int32_t* starts, int64_t M,
-                           int64_t width)
+TableBuilder::TableBuilder(const float* entries, const float* from, const int32_t* sizes,
+                           const int32_t* starts, int64_t M, int64_t width)
     : sizes_(sizes, sizes + M), starts_(starts, starts + M), width_(width) {
     int64_t floats = 0;
     for (int64_t m = 0; m < M; m++) {
@@ -33,7 +33,7 @@ TableBuilder::TableBuilder(const float* entries, const int32_t* sizes, const int
         K_ = std::max<int64_t>(K_, sizes[m]);
         least_dim_ = std::max<int64_t>(least_dim_, starts[m] + width);
     }
-    entries_.assign(entries, entries + total_ * width);
+    from_.assign(from, from + total_ * width);
     transposed_.assign(floats, 0.f);
     for (int64_t m = 0; m < M; m++) {
         float* out = transposed_.data() + offsets_[m];
@@ -46,21 +46,22 @@ TableBuilder::TableBuilder(const float* entries, const int32_t* sizes, const int
     }
 }
 
-bool TableBuilder::holds(const float* entries) const {
-    return std::memcmp(entries, entries_.data(), entries_.size() * sizeof(float)) == 0;
+bool TableBuilder::holds(const float* from) const {
+    return std::memcmp(from, from_.data(), from_.size() * sizeof(float)) == 0;
 }
 
 std::shared_ptr<const TableBuilder> TableBuilder::reordered(const uint8_t* order) const {
     if (total_ != 256 * M() || K_ != 256) return nullptr;
     std::lock_guard<std::mutex> lock(reordering_);
     if (!reordered_ || !std::equal(order_.begin(), order_.end(), order)) {
-        std::vector<float> entries(entries_.size());
-        for (int64_t i = 0; i < total_; i++)
-            std::copy_n(entries_.data() + (i / 256 * 256 + order[i]) * width_, width_,
-                        entries.data() + i * width_);
+        std::vector<float> entries(total_ * width_);
+        for (int64_t i = 0; i < total_; i++) {
+            const float* book = transposed_.data() + offsets_[i / 256];
+            for (int64_t j = 0; j < width_; j++) entries[i * width_ + j] = book[j * 256 + order[i]];
+        }
         order_.assign(order, order + total_);
-        reordered_ =
-            std::make_shared<const TableBuilder>(entries.data(), sizes_.data(), starts_.data(), M(), width_);
+        reordered_ = std::make_shared<const TableBuilder>(entries.data(), entries.data(), sizes_.data(),
+                                                          starts_.data(), M(), width_);
     }
     return reordered_;
 }
