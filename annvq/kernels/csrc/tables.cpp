@@ -36,14 +36,15 @@ TableBuilder::TableBuilder(const float* entries, const float* from, const int32_
     from_.assign(from, from + total_ * width);
     transposed_.assign(floats, 0.f);
     for (int64_t m = 0; m < M; m++) {
-        float* out = transposed_.data() + offsets_[m];
         for (int64_t k = 0; k < sizes[m]; k++, entries += width)
-            for (int64_t j = 0; j < width; j++) {
-                const int64_t panel = k / kTablePanel * kTablePanel;
-                const int64_t lanes = std::min(kTablePanel, padded(sizes[m]) - panel);
-                out[panel * width + j * lanes + k - panel] = entries[j];
-            }
+            for (int64_t j = 0; j < width; j++) transposed_[place(m, k, j)] = entries[j];
     }
+}
+
+int64_t TableBuilder::place(int64_t m, int64_t k, int64_t j) const {
+    const int64_t panel = k / kTablePanel * kTablePanel;
+    const int64_t lanes = std::min(kTablePanel, padded(sizes_[m]) - panel);
+    return offsets_[m] + panel * width_ + j * lanes + k - panel;
 }
 
 bool TableBuilder::holds(const float* from) const {
@@ -55,10 +56,9 @@ std::shared_ptr<const TableBuilder> TableBuilder::reordered(const uint8_t* order
     std::lock_guard<std::mutex> lock(reordering_);
     if (!reordered_ || !std::equal(order_.begin(), order_.end(), order)) {
         std::vector<float> entries(total_ * width_);
-        for (int64_t i = 0; i < total_; i++) {
-            const float* book = transposed_.data() + offsets_[i / 256];
-            for (int64_t j = 0; j < width_; j++) entries[i * width_ + j] = book[j * 256 + order[i]];
-        }
+        for (int64_t i = 0; i < total_; i++)
+            for (int64_t j = 0; j < width_; j++)
+                entries[i * width_ + j] = transposed_[place(i / 256, order[i], j)];
         order_.assign(order, order + total_);
         reordered_ = std::make_shared<const TableBuilder>(entries.data(), entries.data(), sizes_.data(),
                                                           starts_.data(), M(), width_);

@@ -55,6 +55,9 @@ class TableBuilder {
                float* out, int threads) const;
 
   private:
+    // Where dimension j of entry k of codebook m is in transposed_.
+    int64_t place(int64_t m, int64_t k, int64_t j) const;
+
     std::vector<float> from_, transposed_;
     std::vector<int32_t> sizes_, starts_;
     std::vector<int64_t> offsets_;  // of each codebook in transposed_
