@@ -1,8 +1,10 @@
 """Suites: what is accepted, and what is refused by name."""
 
+import numpy as np
 import pytest
 
 from annvq.benchmarks import baselines, load_suite, runners, suite_names
+from annvq.benchmarks.runners import toy
 
 GOOD = """
 kind = "codes"
@@ -27,7 +29,7 @@ def test_shipped_suites_plan():
         suite = load_suite(name)
         assert suite.kind in runners.kinds()
     plan = runners.runner("toy").plan(load_suite("toy"), None)
-    assert len(plan.points) == 4 * 6 * 3
+    assert len(plan.points) == 6 * 6 * 3
     quick = runners.runner("toy").plan(load_suite("toy", quick=True), None)
     assert len(quick.points) < len(plan.points)
 
@@ -89,3 +91,15 @@ def test_unknown_names():
         load_suite("quickstart", quick=True)
     with pytest.raises(ValueError, match=r"unknown kind of suite 'code'.*Did you mean 'codes'"):
         runners.runner("code")
+
+
+@pytest.mark.parametrize("data", toy.DATA)
+def test_toy_samples_have_the_variance_that_they_say(data):
+    x = toy.sample(data, 16, 20_000, seed=3, which=0)
+    assert x.dtype == np.float32
+    assert not np.array_equal(x, toy.sample(data, 16, 20_000, seed=3, which=1))
+    covariance = np.cov(x, rowvar=False)
+    if data == "correlated":
+        assert np.linalg.matrix_rank(covariance, tol=1e-3) == 4
+    else:
+        np.testing.assert_allclose(covariance, np.eye(16), atol=0.05)
