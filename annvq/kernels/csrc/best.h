@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "pooled.h"
+
 namespace annvq {
 
 using Hit = std::pair<float, int64_t>;  // (distance, id)
@@ -138,10 +140,10 @@ class Best {
     }
 
     int64_t k_, capacity_, size_ = 0;
-    bool cut_ = false;              // nothing was added since the last cut
-    std::vector<float> distances_;  // size_ of them, and of places_
-    std::vector<IdPlace> places_;
-    std::vector<int32_t> bins_;
+    bool cut_ = false;               // nothing was added since the last cut
+    PooledVector<float> distances_;  // size_ of them, and of places_
+    PooledVector<IdPlace> places_;
+    PooledVector<int32_t> bins_;
     Hit limit_{std::numeric_limits<float>::infinity(), std::numeric_limits<int64_t>::min()};
 };
 

@@ -107,8 +107,8 @@ class Query {
     int64_t k_;
     int columns_;
     Scorer scorer_;
-    bool split_;                // nibbles by the level's own filter
-    std::vector<float> least_;  // of each codebook, then of norm_levels
+    bool split_;                 // nibbles by the level's own filter
+    PooledVector<float> least_;  // of each codebook, then of norm_levels
     double tables_least_ = 0, tables_magnitude_ = 0;
     bool hopeless_ = false;  // a table of +inf only: no score is finite
     Best best_;
@@ -126,8 +126,8 @@ class Query {
     // The filter and its tables, once there is a threshold.
     bool everything_ = true;  // score all rows
     int filter_ = 0, finest_ = 0;
-    std::vector<Line> lines_;  // (columns, entries)
-    double scaled_for_ = 0;    // the gap that the tables' 253 stands for
+    PooledVector<Line> lines_;  // (columns, entries)
+    double scaled_for_ = 0;     // the gap that the tables' 253 stands for
     double bytes_per_gap_ = 0;
     uint8_t threshold_ = 254;
     int64_t filtered_ = 0;      // rows since the last check of the filter
