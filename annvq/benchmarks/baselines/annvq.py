@@ -74,7 +74,7 @@ def _shortened(part: Any, effort: float) -> Any:
     if isinstance(part, TrainerPart):
         return _stepped(part, less(part.trainer.steps))
     if isinstance(part, LearnRotation):
-        return replace(part, steps=less(part.steps), race=less(part.race))
+        return replace(part, steps=less(part.steps), race=less(part.race), polish=less(part.polish))
     if isinstance(part, Alternate):
         return replace(part, plan=replace(part.plan, iterations=less(part.plan.iterations)))
     if isinstance(part, KMeans | SubspaceKMeans):
