@@ -73,6 +73,8 @@ def check_metric(metric: str) -> str:
 
 def check_nbits(nbits: Any, M: int) -> tuple[int, ...]:
     """Bits of every codebook, from one int or a sequence of M of them, each in 1..16."""
+    if isinstance(nbits, np.ndarray) and nbits.ndim == 1:
+        nbits = nbits.tolist()
     if isinstance(nbits, Sequence) and not isinstance(nbits, str | bytes):
         if len(nbits) != M:
             raise ValueError(f"nbits must be one int or M={M} of them, got {len(nbits)}: {tuple(nbits)}")
