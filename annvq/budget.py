@@ -1,8 +1,8 @@
 """Choosing a code for a bit budget, by measuring: which quantizer, how many codebooks, which norm.
 
-Measuring is staged, as in successive halving: every code of the grid on a few vectors with very short training, the
-best half of them on a larger part of the sample, the best of these on as much of it as time allows. Time is bounded: no
-code is begun that would not end within ``seconds``.
+Measuring is staged, as in successive halving: every code of the grid on a part of the sample with short training, the
+best of them again on as much of it as time allows, fewer where time is short. Time is bounded: no code is begun that
+would not end within ``seconds``.
 """
 
 from collections.abc import Sequence
@@ -58,30 +58,27 @@ class Stage:
         effort: share of the iterations of ``fit``'s own recipe.
     """
 
-    name: Literal["estimated", "screened", "measured"]
+    name: Literal["screened", "measured"]
     learn: int
     base: int
     effort: float
 
 
-# All at d = 128; of vectors of more dimensions the first two take fewer.
-_GLANCE = Stage("estimated", learn=1_500, base=3_000, effort=0.05)
-_SCREEN = Stage("screened", learn=4_000, base=6_000, effort=0.2)
+# Both at d = 128; vectors of more dimensions are screened on fewer.
+# On fewer vectors small codebooks would win that do not on more; training less costs little of the order.
+_SCREEN = Stage("screened", learn=4_000, base=4_000, effort=0.05)
 _MEASURE = Stage("measured", learn=1 << 62, base=1 << 62, effort=0.5)
 # Longer training makes a vector dearer when measured than when screened; less than so many times more says little more.
 _DEARER, _WORTHWHILE = 2.5, 1.5
-_PARTIAL = ("screened", "estimated")  # stages on a part of the sample, the later one first
-_FINALISTS = 3  # by recall, beside the best of each quantizer; twice as many are screened
-_SCREEN_DEARER = 3.0  # times as long as a glance, and more only where vectors of many dimensions are many
+_FINALISTS = 3  # by recall, beside the best of each quantizer
 
 
 @dataclass(frozen=True)
 class Candidate:
     """One code as measured.
 
-    ``stage`` is ``"measured"`` on as much of the sample as time allows, ``"screened"`` on a part of it,
-    ``"estimated"`` on a few vectors, or ``"planned"`` when time ran out before. Figures of different stages do not
-    compare. ``error`` says why a code could not be measured. Figures that do not exist
+    ``stage`` is ``"measured"`` on as much of the sample as time allows, ``"screened"`` on a part of it, or
+    ``"planned"`` when time ran out before. ``error`` says why a code could not be measured. Figures that do not exist
     are None.
     """
 
@@ -99,7 +96,7 @@ class Candidate:
     search_us: float | None = None
     wmops: float | None = None
     error: str | None = None
-    stage: Literal["planned", "estimated", "screened", "measured"] = "planned"
+    stage: Literal["planned", "screened", "measured"] = "planned"
     norm_free: bool = False
 
     @property
@@ -150,12 +147,11 @@ class Choice:
 
     def effort(self) -> str:
         """How many codes were measured on what, in a sentence or two."""
-        counts = {s: sum(c.stage == s for c in self.candidates) for s in ("measured", *_PARTIAL, "planned")}
-        best, total = self.recommended.stage, len(self.candidates)
-        seen, last = total - counts["planned"], counts[best]
+        counts = {s: sum(c.stage == s for c in self.candidates) for s in ("measured", "screened", "planned")}
+        seen, total = counts["measured"] + counts["screened"], len(self.candidates)
         text = f"{seen} of {total} codes measured, in {self.seconds:.0f} s, trained on {self.n_learn:,} vectors."
-        if seen > last:
-            text += f" {seen - last} only on a part of the sample, where {last} did better."
+        if counts["measured"] and counts["screened"]:
+            text += f" {counts['screened']} only on a part of the sample, where {counts['measured']} did better."
         if counts["planned"]:
             text += f" Time ran out before {counts['planned']} more; more seconds measure them."
         elif not counts["measured"]:
@@ -172,7 +168,7 @@ class Choice:
         )
         for name in ("", "code", CRITERION, "recall@1", "MSE", "train s", "encode µs", "search µs", "WMOPS"):
             table.add_column(name, justify="left" if name in ("", "code") else "right")
-        order = ("measured", *_PARTIAL, "planned")
+        order = ("measured", "screened", "planned")
         last = self.recommended.stage
         for c in sorted(self.candidates, key=lambda c: (order.index(c.stage), -(c.recall or -1.0))):
             if c.error is not None or c.stage == "planned":
@@ -184,9 +180,7 @@ class Choice:
             cells = [format(v, f) if v is not None else "–" for v, f in zip(values, formats, strict=True)]
             table.add_row(mark, c.label, *cells, style=None if c.stage == last else "dim")
         table.caption = "★ recommended, • on the Pareto front of recall, encoding and search time" + (
-            "; dim: estimates, on a part of the sample only, figures of that part"
-            if any(c.stage in _PARTIAL and c.stage != last for c in self.candidates)
-            else ""
+            "; dim: estimates from a part of the sample and very short training" if last == "measured" else ""
         )
         table.caption_justify = "left"
         return table
@@ -245,8 +239,7 @@ def choose(
     if not good:
         failed = next(c for c in candidates if c.error is not None)
         raise ValueError(f"bits={bits}: no code could be measured; the first: {failed.error}")
-    deepest = next(stage for stage in ("measured", *_PARTIAL) if any(c.stage == stage for c in good))
-    last = [c for c in good if c.stage == deepest]
+    last = [c for c in good if c.stage == "measured"] or good
     front = pareto(last)
     best, reason = recommend(front, len(data.queries))
     n, n_learn = measuring.rows
@@ -290,7 +283,7 @@ def _prepared(metric: str, base: Any, learn: Any, queries: Any) -> Any:
 
 
 class _Measuring:
-    """The stages, within their time."""
+    """The two stages, within their time."""
 
     def __init__(self, data: Any, bits: int, seed: int, seconds: float, watch: "Observer") -> None:
         self.data, self.bits, self.seed, self.seconds, self.watch = data, bits, seed, seconds, watch
@@ -310,37 +303,24 @@ class _Measuring:
         if 2 * screen.learn >= len(self.data.learn) or 2 * screen.base >= len(self.data.base):
             self._stage(_MEASURE, self.data, list(planned), dict.fromkeys(planned, 0.0))
             return list(self.result.values())
-        glance = self._glance(screen)
-        part = self._part(glance.learn, glance.base)
-        took = self._stage(glance, part, list(planned), dict.fromkeys(planned, 0.0))
-        better = _finalists(self.result, 2 * _FINALISTS)
-        expected = {c: _SCREEN_DEARER * took[c] for c in better}
-        if 2 * sum(expected.values()) < self.seconds - self.elapsed():
-            larger = self._part(screen.learn, screen.base)
-            if again := self._again(screen, larger, better, expected):
-                part, took = larger, again
-        for finalists in (_finalists(self.result, _FINALISTS), *(_best(self.result, n) for n in (_FINALISTS, 2))):
+        part = self._part(screen.learn, screen.base)
+        took = self._stage(screen, part, list(planned), dict.fromkeys(planned, 0.0))
+        whole = len(self.data.learn) / screen.learn
+        for finalists in (_finalists(self.result), *(_best(self.result)[:n] for n in (_FINALISTS, 2))):
             left = self.seconds - self.elapsed()
-            more = min(
-                left / (_DEARER * sum(took[c] for c in finalists) or 1.0), len(self.data.learn) / len(part.learn)
-            )
+            more = min(left / (_DEARER * sum(took[c] for c in finalists) or 1.0), whole)
             if more >= _WORTHWHILE and len(finalists) > 1:
-                data = self._part(round(more * len(part.learn)), round(more * len(part.base)))
-                self._again(_MEASURE, data, finalists, {c: more * took[c] for c in finalists})
+                self._again(part, finalists, {c: more * took[c] for c in finalists}, more)
                 break
         return list(self.result.values())
 
-    def _again(
-        self, stage: Stage, data: Any, some: list[Candidate], expected: dict[Candidate, float]
-    ) -> dict[Candidate, float]:
-        """Measure some again, on more. They are compared with one another, so if one of them could not be measured in
-        time, what the stage before found stands for all. Returns the seconds that each took, if they count."""
-        before, rows = dict(self.result), self.rows
-        took = self._stage(stage, data, some, expected)
-        if len(took) == len(some):
-            return took
-        self.result, self.rows = before, rows
-        return {}
+    def _again(self, part: Any, finalists: list[Candidate], expected: dict[Candidate, float], more: float) -> None:
+        """Measure the finalists on ``more`` times as much. They are compared with one another, so if one of them could
+        not be measured in time, what screening found stands for all."""
+        screened, rows = dict(self.result), self.rows
+        data = self._part(round(more * len(part.learn)), round(more * len(part.base)))
+        if len(self._stage(_MEASURE, data, finalists, expected)) < len(finalists):
+            self.result, self.rows = screened, rows
 
     def _part(self, learn: int, base: int) -> Any:
         data = self.data
@@ -350,10 +330,6 @@ class _Measuring:
         share = min(1.0, 128 / self.data.base.shape[1])
         entries = 2 ** max(max(c.nbits) for c in planned)
         return replace(_SCREEN, learn=max(int(_SCREEN.learn * share), 8 * entries), base=int(_SCREEN.base * share))
-
-    def _glance(self, screen: Stage) -> Stage:
-        share = screen.learn / _SCREEN.learn
-        return replace(_GLANCE, learn=min(screen.learn, int(_GLANCE.learn * share)), base=screen.base // 2)
 
     def _stage(
         self, stage: Stage, data: Any, planned: Sequence[Candidate], expected: dict[Candidate, float]
@@ -392,20 +368,17 @@ def _figures(row: dict[str, Any]) -> dict[str, Any]:
     return kept | {"recall": row.get(CRITERION), "recall_at_1": row.get("recall@1")}
 
 
-def _best(result: dict[Candidate, Candidate], count: int) -> list[Candidate]:
-    """The best by recall of those that came furthest."""
+def _best(result: dict[Candidate, Candidate]) -> list[Candidate]:
+    """Those that have a recall, the highest first."""
     good = [c for c, figures in result.items() if figures.recall is not None]
-    order = {stage: at for at, stage in enumerate(("measured", *_PARTIAL))}
-    furthest = min((order[result[c].stage] for c in good), default=0)
-    ranked = sorted(good, key=lambda c: -(result[c].recall or 0.0))
-    return [c for c in ranked if order[result[c].stage] == furthest][:count]
+    return sorted(good, key=lambda c: -(result[c].recall or 0.0))
 
 
-def _finalists(result: dict[Candidate, Candidate], count: int) -> list[Candidate]:
+def _finalists(result: dict[Candidate, Candidate]) -> list[Candidate]:
     """The best by recall, and the best of each quantizer: more vectors and longer training change their order."""
-    ranked = _best(result, len(result))
+    ranked = _best(result)
     of_kind = {c.kind: c for c in reversed(ranked)}
-    return [c for at, c in enumerate(ranked) if at < count or of_kind[c.kind] is c]
+    return [c for at, c in enumerate(ranked) if at < _FINALISTS or of_kind[c.kind] is c]
 
 
 def _measure_one(c: Candidate, data: Any, bits: int, seed: int, stage: Stage) -> dict[str, Any]:
