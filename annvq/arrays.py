@@ -32,9 +32,10 @@ CHUNK_BYTES = 1 << 26
 
 
 def dtype_name(x: Array) -> str:
-    """``"float32"`` for ``np.float32``, ``torch.float32`` and the float32 of other array libraries."""
-    known = _NAMES.get(x.dtype) if isinstance(x, np.ndarray) else None
-    return known or str(x.dtype).rpartition(".")[2]
+    """``"float32"`` for ``np.float32`` of either byte order, ``torch.float32`` and the float32 of other libraries."""
+    if not isinstance(x.dtype, np.dtype):
+        return str(x.dtype).rpartition(".")[2]
+    return _NAMES.get(x.dtype) or str(x.dtype if x.dtype.isnative else x.dtype.newbyteorder("="))
 
 
 def host_array(x: Array) -> Any:
@@ -73,8 +74,10 @@ def check_vectors(x: Array, dim: int | None, name: str = "x", *, rows: str = "n"
 
     Raises:
         TypeError: not an array, or a dtype outside :data:`VECTOR_DTYPES`.
-        ValueError: wrong shape.
+        ValueError: wrong shape, or masked values.
     """
+    if np.ma.is_masked(x):
+        raise ValueError(f"{name} must have no masked values, got {int(x.mask.sum())}; drop their rows, or fill them")
     if not isinstance(x, np.ndarray) and not all(hasattr(x, a) for a in ("shape", "dtype", "__getitem__")):
         raise TypeError(f"{name} must be {_wanted(dim, rows)}, got {type(x).__name__}")
     found = dtype_name(x)

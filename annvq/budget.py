@@ -1,8 +1,8 @@
 """Choosing a code for a bit budget, by measuring: which quantizer, how many codebooks, which norm.
 
 Measuring is staged, as in successive halving: every code of the grid on a part of the sample with short training, the
-best of them again on as much of it as time allows. Time is bounded: no code is begun that would not end within
-``seconds``.
+best of them again on as much of it as time allows, fewer where time is short. Time is bounded: no code is begun that
+would not end within ``seconds``.
 """
 
 from collections.abc import Sequence
@@ -65,7 +65,8 @@ class Stage:
 
 
 # Both at d = 128; vectors of more dimensions are screened on fewer.
-_SCREEN = Stage("screened", learn=4_000, base=6_000, effort=0.2)
+# On fewer vectors small codebooks would win that do not on more; training less costs little of the order.
+_SCREEN = Stage("screened", learn=4_000, base=4_000, effort=0.05)
 _MEASURE = Stage("measured", learn=1 << 62, base=1 << 62, effort=0.5)
 # Longer training makes a vector dearer when measured than when screened; less than so many times more says little more.
 _DEARER, _WORTHWHILE = 2.5, 1.5
@@ -179,7 +180,7 @@ class Choice:
             cells = [format(v, f) if v is not None else "–" for v, f in zip(values, formats, strict=True)]
             table.add_row(mark, c.label, *cells, style=None if c.stage == last else "dim")
         table.caption = "★ recommended, • on the Pareto front of recall, encoding and search time" + (
-            "; dim: screened on a part of the sample only, figures of that part" if last == "measured" else ""
+            "; dim: estimates from a part of the sample and very short training" if last == "measured" else ""
         )
         table.caption_justify = "left"
         return table
@@ -304,11 +305,13 @@ class _Measuring:
             return list(self.result.values())
         part = self._part(screen.learn, screen.base)
         took = self._stage(screen, part, list(planned), dict.fromkeys(planned, 0.0))
-        finalists = _finalists(self.result)
-        left = self.seconds - self.elapsed()
-        more = min(left / (_DEARER * sum(took[c] for c in finalists) or 1.0), len(self.data.learn) / screen.learn)
-        if more >= _WORTHWHILE:
-            self._again(part, finalists, {c: more * took[c] for c in finalists}, more)
+        whole = len(self.data.learn) / screen.learn
+        for finalists in (_finalists(self.result), *(_best(self.result)[:n] for n in (_FINALISTS, 2))):
+            left = self.seconds - self.elapsed()
+            more = min(left / (_DEARER * sum(took[c] for c in finalists) or 1.0), whole)
+            if more >= _WORTHWHILE and len(finalists) > 1:
+                self._again(part, finalists, {c: more * took[c] for c in finalists}, more)
+                break
         return list(self.result.values())
 
     def _again(self, part: Any, finalists: list[Candidate], expected: dict[Candidate, float], more: float) -> None:
@@ -365,10 +368,15 @@ def _figures(row: dict[str, Any]) -> dict[str, Any]:
     return kept | {"recall": row.get(CRITERION), "recall_at_1": row.get("recall@1")}
 
 
+def _best(result: dict[Candidate, Candidate]) -> list[Candidate]:
+    """Those that have a recall, the highest first."""
+    good = [c for c, figures in result.items() if figures.recall is not None]
+    return sorted(good, key=lambda c: -(result[c].recall or 0.0))
+
+
 def _finalists(result: dict[Candidate, Candidate]) -> list[Candidate]:
     """The best by recall, and the best of each quantizer: more vectors and longer training change their order."""
-    good = [c for c, figures in result.items() if figures.recall is not None]
-    ranked = sorted(good, key=lambda c: -(result[c].recall or 0.0))
+    ranked = _best(result)
     of_kind = {c.kind: c for c in reversed(ranked)}
     return [c for at, c in enumerate(ranked) if at < _FINALISTS or of_kind[c.kind] is c]
 

@@ -14,7 +14,7 @@ import mmap
 import os
 import tempfile
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -84,10 +84,21 @@ def write(
         "config": dict(config),
         "tensors": {name: _describe(a) for name, a in arrays.items()},
     }
+    _replace(target, lambda f: _write_archive(f, arrays, json.dumps(header, sort_keys=True)))
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a file of text atomically, as :func:`write` does."""
+    _replace(Path(path), lambda f: f.write(text.encode()))
+
+
+def _replace(target: Path, fill: Callable[[BinaryIO], object]) -> None:
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {target}: there is no folder {target.parent}")
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as f:
-            _write_archive(f, arrays, json.dumps(header, sort_keys=True))
+            fill(f)
             f.flush()
             os.fsync(f.fileno())
         os.chmod(temporary, 0o666 & ~_umask())

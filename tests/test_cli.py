@@ -189,3 +189,23 @@ def test_choose(annvq, vectors, monkeypatch):
     assert "Recommended: product 4x4" in out
     code, out, err = annvq("choose", vectors, "--bits", 16, "--threads", 1, "--json")
     assert json.loads(out)["recommended"]["nbits"] == [4, 4, 4, 4]
+
+
+def test_beam_is_refused_where_codes_have_none(annvq, vectors, tmp_path):
+    code, _, err = annvq("train", vectors, "--out", tmp_path / "q", "--kind", "product", "--beam", 4)
+    assert code == 2
+    assert "--beam is for residual and additive codes" in err
+
+
+def test_a_build_that_fails_says_what_it_keeps(annvq, vectors, tmp_path):
+    x = np.load(vectors)
+    x[500, 3] = np.nan
+    np.save(tmp_path / "bad.npy", x)
+    arguments = ["build", "product", tmp_path / "bad.npy", tmp_path / "out.annvq", "--bits", 8, "--nbits", 4]
+    folder = tmp_path / "out.annvq.building"
+    assert annvq(*arguments)[0] == 1
+    assert not folder.exists()  # nothing was learned
+    code, _, err = annvq(*arguments, "--learn", vectors)
+    assert code == 1
+    assert f"kept in {folder}: the same command goes on from there" in err
+    assert (folder / "trained.annvq").is_file()

@@ -64,7 +64,16 @@ def build(
     work = Build(empty, base, learned_from, target, what=what, seed=seed)
     if restart:
         work.restart()
-    index = work.run(progress=True)
+    try:
+        index = work.run(progress=True)
+    except BaseException:
+        if work.begun:
+            click.echo(
+                f"what is done so far is kept in {work.folder}: the same command goes on from there, "
+                "with --restart it starts anew",
+                err=True,
+            )
+        raise
     size = target.stat().st_size
     click.echo(f"wrote {target}: {len(index):,} vectors, {index.bits_per_vector} bits each, {size:,} bytes")
 

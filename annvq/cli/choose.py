@@ -43,8 +43,8 @@ def choose(
     own queries are not used. Every stored bit is charged: the norm of residual and additive codes comes out
     of BITS.
 
-    All codes are screened on a part of the sample with short training, the best again on all of it. More
-    --sample and --seconds measure more closely.
+    All codes are screened on a part of the sample with very short training, the best again on as much of it as
+    time allows; the table says which rows are estimates. More --sample and --seconds measure more closely.
     """
     from rich.console import Console
 

@@ -45,7 +45,9 @@ def _make(kind: str, dim: int, bits: int, nbits: int, norm_bits: int, beam: int 
 
     per_codebook = codebook_bits(kind, dim, bits - norm_bits, nbits)
     equal = len(set(per_codebook)) == 1
-    extra = {"beam": beam} if beam is not None and "beam" in inspect.signature(quantizer_class(kind)).parameters else {}
+    extra = {} if beam is None else {"beam": beam}
+    if extra and "beam" not in inspect.signature(quantizer_class(kind)).parameters:
+        raise click.UsageError(f"--beam is for residual and additive codes, {kind!r} has none")
     return make(kind, dim=dim, M=len(per_codebook), nbits=per_codebook[0] if equal else per_codebook, **extra)
 
 

@@ -25,6 +25,7 @@ from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.refine import OutsideVectors
 from annvq.indexes.rerank import RerankIndex
 from annvq.indexes.stored import StoreIndex, require_new
+from annvq.storage import write_text
 
 CHUNK_BYTES = 1 << 26
 _HELD_OUT = 500
@@ -176,8 +177,24 @@ class Build:
             shutil.rmtree(self.folder)
 
     def run(self, *, progress: bool = False) -> Index:
-        """Train, encode, join and write; returns the index."""
+        """Train, encode, join and write; returns the index.
+
+        Where that fails after something was learned, :attr:`folder` keeps it, for the same build to go on from.
+        """
         self._open()
+        try:
+            return self._run(progress)
+        except Exception:
+            if not self.begun:
+                self.restart()
+            raise
+
+    @property
+    def begun(self) -> bool:
+        """Whether :attr:`folder` holds anything to go on from."""
+        return (self.folder / "trained.annvq").is_file()
+
+    def _run(self, progress: bool) -> Index:
         trained = self._train(progress)
         n = int(self.base.shape[0])
         ranges = [(a, min(n, a + self.rows)) for a in range(0, n, self.rows)]
@@ -204,7 +221,7 @@ class Build:
                 )
             return
         self.folder.mkdir(exist_ok=True)
-        _write_text(plan, self.plan)
+        write_text(plan, self.plan)
 
     def _train(self, progress: bool) -> Path:
         path = self.folder / "trained.annvq"
@@ -240,9 +257,3 @@ class Build:
         if isinstance(index, RerankIndex) and isinstance(index.refinement, OutsideVectors):
             index.attach(self.base)
         return index
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

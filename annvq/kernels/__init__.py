@@ -114,20 +114,20 @@ class TableCache:
             sizes: K_m, entries of each of the M codebooks.
             starts: first query dimension that codebook m sees.
             squared, scale: see :class:`LazyTables`.
-            centred: take each codebook's mean off its entries first.
+            centred: take each codebook's centre off its entries first.
         """
         return LazyTables(self.builder(entries, sizes, starts, centred=centred)[0], queries, squared, scale)
 
     def builder(
         self, entries: F32, sizes: Sequence[int], starts: Sequence[int], *, centred: bool
     ) -> tuple[_native.TableBuilder, F32]:
-        """What builds the tables, and the codebooks' means (M, width) that it takes off, zeros unless ``centred``."""
+        """What builds the tables, and the codebooks' centres (M, width) that it takes off, zeros unless ``centred``."""
         shape, made = (tuple(sizes), tuple(starts)), self._made.get(centred)
         if made is None or made[0] != shape or not made[1].holds(entries):
-            means = book_means(entries, sizes) if centred else np.zeros((len(sizes), entries.shape[1]), np.float32)
-            own = entries - np.repeat(means, sizes, axis=0) if centred else entries
+            centres = book_centres(entries, sizes) if centred else np.zeros((len(sizes), entries.shape[1]), np.float32)
+            own = entries - np.repeat(centres, sizes, axis=0) if centred else entries
             places = np.asarray(sizes, np.int32), np.asarray(starts, np.int32)
-            self._made[centred] = made = (shape, _native.TableBuilder(own, entries, *places), means)
+            self._made[centred] = made = (shape, _native.TableBuilder(own, entries, *places), centres)
         return made[1], made[2]
 
     def of_parameter(
@@ -155,10 +155,12 @@ class TableCache:
         return seen[2]
 
 
-def book_means(entries: F32, sizes: Sequence[int]) -> F32:
-    """The mean of each codebook's entries, (M, width) float32."""
-    books = np.split(entries, np.cumsum(sizes)[:-1])
-    return np.stack([book.mean(axis=0, dtype=np.float64) for book in books]).astype(np.float32)
+def book_centres(entries: F32, sizes: Sequence[int]) -> F32:
+    """What is taken off each codebook's entries to centre them, (M, width): their mean, but for entries that are more
+    than a thousand times as far out as most, which would move it away from all others."""
+    return np.stack(
+        [_native.book_centre(np.ascontiguousarray(book)) for book in np.split(entries, np.cumsum(sizes)[:-1])]
+    )
 
 
 def squared_norms(x: F32) -> F32:

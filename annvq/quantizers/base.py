@@ -73,6 +73,8 @@ def check_metric(metric: str) -> str:
 
 def check_nbits(nbits: Any, M: int) -> tuple[int, ...]:
     """Bits of every codebook, from one int or a sequence of M of them, each in 1..16."""
+    if isinstance(nbits, np.ndarray) and nbits.ndim == 1:
+        nbits = nbits.tolist()
     if isinstance(nbits, Sequence) and not isinstance(nbits, str | bytes):
         if len(nbits) != M:
             raise ValueError(f"nbits must be one int or M={M} of them, got {len(nbits)}: {tuple(nbits)}")
@@ -539,7 +541,7 @@ class TableQuantizer(Quantizer):
 
     @property
     def origin(self) -> F32:
-        """What norms are about, (d,) float32: the sum of the codebooks' means (see :attr:`centred`).
+        """What norms are about, (d,) float32: the sum of the codebooks' centres (see :attr:`centred`).
 
         With o for it, ‖q − x̂‖² = ‖q − o‖² − 2⟨q − o, x̂ − o⟩ + ‖x̂ − o‖²: small terms, where those about zero are large
         and cancel on data far from zero.
@@ -553,17 +555,17 @@ class TableQuantizer(Quantizer):
         return centred is not None and bool(centred)
 
     def _centre(self) -> F32:
-        """The sum of the codebooks' means, (d,)."""
+        """The sum of the codebooks' centres, (d,)."""
         return self._summed(self._builder(centred=True)[1])
 
-    def _summed(self, means: F32) -> F32:
-        """The sum over all d dimensions of a vector (width,) for each codebook, (M, width)."""
+    def _summed(self, centres: F32) -> F32:
+        """The sum over all d dimensions of one vector for each codebook, (M, width)."""
         if self.width == self.dim:
-            total: F32 = means.sum(axis=0)
+            total: F32 = centres.sum(axis=0)
             return total
         out = np.zeros(self.dim, np.float32)
-        for start, mean in zip(self.starts, means, strict=True):
-            out[start : start + self.width] += mean
+        for start, centre in zip(self.starts, centres, strict=True):
+            out[start : start + self.width] += centre
         return out
 
     def _norm_entries(self) -> F32:
@@ -571,9 +573,9 @@ class TableQuantizer(Quantizer):
         return self._whole(self._centred_entries() if self.about_origin else self._entries())
 
     def _centred_entries(self) -> F32:
-        """Entries less their codebooks' means, (ΣK, width)."""
+        """Entries less their codebooks' centres, (ΣK, width)."""
         entries = self._entries()
-        return entries - np.repeat(kernels.book_means(entries, self.sizes), self.sizes, axis=0)
+        return entries - np.repeat(kernels.book_centres(entries, self.sizes), self.sizes, axis=0)
 
     def _whole(self, entries: F32) -> F32:
         """Entries (ΣK, width) over all d dimensions, zero where a codebook has no part, (ΣK, d)."""
@@ -613,15 +615,15 @@ class TableQuantizer(Quantizer):
             q = normalized(q, "queries")
         bias = np.ones(len(q), np.float32) if metric == "cosine" else np.zeros(len(q), np.float32)
         if metric == "l2" and self.sums:
-            builder, means = self._builder(centred=self.about_origin)
-            q = q - self._summed(means)
+            builder, centres = self._builder(centred=self.about_origin)
+            q = q - self._summed(centres)
             return kernels.LazyTables(builder, q, False, -2.0), kernels.squared_norms(q)
         l2, scale = metric == "l2", -1.0
         luts = self._tables.of_parameter(q, self.weight, self.sizes, self.starts, squared=l2, scale=scale)
         return luts, bias
 
     def _builder(self, *, centred: bool) -> "tuple[_native.TableBuilder, F32]":
-        """What builds tables of the codebooks as they are, or less their means; and these means, (M, width)."""
+        """What builds tables of the codebooks as they are, or less their centres; and these, (M, width)."""
         entries = self._tables.entries_of(self.weight)
         return self._tables.builder(entries, self.sizes, self.starts, centred=centred)
 

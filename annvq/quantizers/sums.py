@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from annvq.arrays import F32, Array, positive_int
 from annvq.errors import NotFittedError
-from annvq.kernels import LazyTables
+from annvq.kernels import LazyTables, book_centres
 from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder
 from annvq.quantizers.base import NORM_ROWS, TableQuantizer
 from annvq.quantizers.norms import NormByte
@@ -122,10 +122,10 @@ class SumQuantizer(TableQuantizer):
     def _encode(self, x: Tensor) -> Tensor:
         # Codebooks are centred first: a partial sum then stands for what it will become with average entries from
         # the codebooks still to come, and cancellation stays small for data far from the origin.
-        means = torch.stack([book.detach().mean(0) for book in self.codebooks])
+        centres = torch.from_numpy(book_centres(self._entries(), self.sizes)).to(x.device)
         sizes = torch.as_tensor(self.sizes, device=x.device)
-        weight = self.weight.detach() - means.repeat_interleave(sizes, 0)
-        x = x - means.sum(0)
+        weight = self.weight.detach() - centres.repeat_interleave(sizes, 0)
+        x = x - centres.sum(0)
         step = max(1, WORKSPACE_BYTES // self._workspace_per_row())
         parts = [self._search(part, weight) for part in torch.split(x, step)] if len(x) else []
         return torch.cat(parts) if parts else torch.empty(0, self.M, dtype=torch.int64, device=x.device)

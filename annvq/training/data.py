@@ -1,12 +1,17 @@
 """Training vectors as recipes see them: sampled, split, centred and scaled."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from annvq.arrays import F32, Array, chunks, to_numpy
 from annvq.kernels import squared_norms
 from annvq.quantizers.base import TableQuantizer
+
+FAR_OUT = 1e3
+"""Rows so many times as far out as most have no say in where data are centred, how they are scaled, or which codebooks
+are kept."""
 
 MAX_SQUARED_NORM = 1e37
 """Of learn vectors: sums of several such are still float32."""
@@ -35,6 +40,11 @@ class TrainingData:
         """Mean ‖x − x̂‖² over the validation rows."""
         return mean_error(quantizer, self.validation)
 
+    def near(self, least: int) -> "TrainingData":
+        """These without training rows that are far out, where ``least`` rows are left then."""
+        near = ~far_out(self.train)
+        return self if near.all() or near.sum() < least else replace(self, train=self.train[near])
+
     def restore(self, quantizer: TableQuantizer) -> None:
         """Bring codebooks learned on these vectors to the data's own offset and scale."""
         quantizer.move(self.mean, self.scale)
@@ -48,6 +58,17 @@ def mean_error(quantizer: TableQuantizer, x: F32) -> float:
         xhat = quantizer.decode(quantizer.encode(part))
         total += float(np.square(part - xhat, dtype=np.float64).sum())
     return total / len(x)
+
+
+def far_out(rows: F32) -> npt.NDArray[np.bool_]:
+    """Which rows (n, d), in random order, are more than a thousand times as far out as most: (n,). A few such would be
+    all that a mean, a scale or a mean error tells of."""
+    sums = np.empty(len(rows))
+    centre = np.median(rows[:4096], axis=0)
+    for start, stop in chunks(len(rows), rows.shape[1]):
+        sums[start:stop] = np.square(rows[start:stop] - centre, dtype=np.float64).sum(axis=1)
+    usual = np.median(sums)
+    return sums > FAR_OUT**2 * usual if usual > 0 else np.zeros(len(rows), np.bool_)
 
 
 def prepare(
@@ -72,9 +93,13 @@ def prepare(
         row = order[np.argmax(norms)]
         raise ValueError(f"x must have squared norms below {MAX_SQUARED_NORM:g}, or distances overflow; row {row}")
     held = min(10_000, int(len(rows) * validation))
-    mean = rows.mean(axis=0, dtype=np.float64)
+    far = far_out(rows)
+    if far.any():  # last, where they are learned from but are no part of the validation rows
+        rows = np.concatenate([rows[~far], rows[far]])
+    near = len(rows) - int(far.sum())
+    mean = rows[:near].mean(axis=0, dtype=np.float64)
     rows = rows - mean.astype(np.float32)
-    spread = float(np.sqrt(np.mean(np.square(rows, dtype=np.float64))))
+    spread = float(np.sqrt(np.mean(np.square(rows[:near], dtype=np.float64))))
     # A power of two scales without rounding: the same data in other units gives the same codes.
     scale = 2.0 ** round(np.log2(spread)) if spread > 0 else 1.0
     rows /= np.float32(scale)

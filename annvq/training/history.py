@@ -5,6 +5,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from annvq import storage
 from annvq.errors import FormatError
 
 
@@ -30,8 +31,8 @@ class History:
     stopped_early: bool = False
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write as JSON."""
-        Path(path).write_text(json.dumps(asdict(self), indent=1) + "\n")
+        """Write as JSON, atomically."""
+        storage.write_text(path, json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "History":

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from annvq.arrays import F32
 from annvq.kernels.encode import AdditiveEncoder, decode_additive
 from annvq.quantizers.norms import NORM_LEVELS, NormByte
+from annvq.training.data import far_out
 from annvq.training.least_squares import least_squares_entries, revive_unused
 
 NORM_FREE_WEIGHT = 3.0
@@ -136,7 +137,10 @@ class NormFree:
 
     @classmethod
     def of(cls, x: F32, plain: npt.NDArray[Any], entries: F32, sizes: Sequence[int]) -> "NormFree":
-        """From codebooks learned for their own sake and codes by them."""
+        """From codebooks learned for their own sake and codes by them; rows that are far out, whose norms would be all
+        that offsets are fitted to, are left out."""
+        near = ~far_out(x)
+        x, plain = x[near], plain[near]
         error = np.square(x - decode_additive(plain, entries, sizes)).sum(1)
         # Codes with hardly any error would have their norms decide everything.
         least = 0.01 * float(np.square(x - x.mean(0)).sum(1, dtype=np.float64).mean())

@@ -167,12 +167,12 @@ class LearnNormFree:
         twin = quantizer.with_norm()
         for part in self.parts:
             part(twin, data)
+        learned = NormFree.of(data.train, twin.encode(data.train), twin.codebooks_copy(), twin.sizes)
 
         def encode(entries: F32) -> Codes:
             _take(twin, entries)
-            codes: Codes = twin.encode(data.train)
+            codes: Codes = twin.encode(learned.x)
             return codes
 
-        learned = NormFree.of(data.train, twin.encode(data.train), twin.codebooks_copy(), twin.sizes)
         learned.alternate(self.rounds, self.pairs, encode, data.seed(1 << 20) % (1 << 31))
         _take(quantizer, learned.entries)

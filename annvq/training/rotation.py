@@ -87,6 +87,7 @@ class LearnRotation:
         inner = quantizer.quantizer
         if not isinstance(quantizer.transform, Rotation) or not isinstance(inner, ProductVQ):
             raise TypeError(f"LearnRotation learns a Rotation before a ProductVQ, got {quantizer!r}")
+        data = data.near(max(inner.sizes))  # the rotation would be theirs
         runs = [_Run(self, inner, data, start) for start in starts(data.train, inner.width)]
         leader = min(run.lowest for run in runs)
         runs = [run for run in runs if run.lowest <= _CHANCE * leader]

@@ -88,12 +88,17 @@ class IteratorBatches:
 def checked_batch(batch: Any, dim: int) -> Tensor:
     """A batch as a finite float32 tensor (b, dim) on the CPU."""
     check_vectors(batch, dim, "source batch", rows="b")
-    tensor = batch.detach().cpu() if isinstance(batch, Tensor) else torch.from_numpy(np.ascontiguousarray(batch))
+    tensor = batch.detach().cpu() if isinstance(batch, Tensor) else torch.from_numpy(_native_order(batch))
     tensor = tensor.float()
     if len(tensor) == 0:
         raise ValueError("source batch must have at least one row, got none")
     require_finite(tensor.numpy(), "source batch")
     return tensor
+
+
+def _native_order(batch: Any) -> np.ndarray[Any, Any]:
+    array = np.ascontiguousarray(batch)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def batches(source: Source, dim: int, batch_size: int) -> Batches:

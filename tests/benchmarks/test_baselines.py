@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 
+import annvq
 from annvq.benchmarks import baselines
 from annvq.benchmarks.baselines import Budget, make, split_bits
+from annvq.benchmarks.baselines.annvq import bounded
+from annvq.training.kmeans import KMeans, SubspaceKMeans
+from annvq.training.parts import Alternate
+from annvq.training.rotation import LearnRotation
+from annvq.training.trainer import TrainerPart
 
 FAISS = [name for name in baselines.known() if name.startswith("faiss.")]
 RNG = np.random.default_rng(0)
@@ -115,3 +121,33 @@ def test_budgets_that_bytes_do_not_fill(name, own, bits):
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
 def test_annvq_codes_take_the_budget(kind, metric):
     assert make(f"annvq.{kind}", Budget(16, 64, metric), {}, 0).bits_per_vector() == 64
+
+
+@pytest.mark.parametrize("options", [{}, {"norm_free": True}])
+@pytest.mark.parametrize("kind", ["product", "residual", "additive", "rotated-product"])
+def test_effort_reaches_every_part_of_a_recipe(kind, options):
+    """Also those within parts that choose among others, which additive and residual codes are learned by."""
+    if options and kind not in ("residual", "additive"):
+        return
+    seen = []
+
+    def walk(part):
+        if isinstance(part, Alternate):
+            seen.append(part.plan.iterations)
+        elif isinstance(part, KMeans | SubspaceKMeans):
+            seen.append(part.iterations)
+        elif isinstance(part, TrainerPart):
+            seen.append(part.trainer.steps)
+        elif isinstance(part, LearnRotation):
+            seen.append(part.steps)
+        for name in ("starts", "flat", "graded", "parts"):
+            within = getattr(part, name, ())
+            for one in within if isinstance(within, tuple | list) else ():
+                walk(one)
+        if callable(getattr(part, "finish", None)):
+            walk(part.finish)
+
+    for part in bounded(annvq.make(kind, dim=8, M=2, nbits=8, **options), effort=1e-6).parts:
+        walk(part)
+    assert seen
+    assert set(seen) == {1}

@@ -1,6 +1,8 @@
 """annvq's own quantizers in a flat index."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from annvq.quantizers import Quantizer, TableQuantizer
 from annvq.quantizers import make as make_quantizer
 from annvq.quantizers.registry import pays_norm
 from annvq.training.kmeans import KMeans, SubspaceKMeans
-from annvq.training.parts import Alternate, BestOf, LearnNormFree
+from annvq.training.parts import Alternate, LearnNormFree, Refit
 from annvq.training.recipe import Part, Recipe, default_recipe
 from annvq.training.rotation import LearnRotation
 from annvq.training.trainer import TrainerPart
@@ -32,38 +34,53 @@ def bounded(quantizer: Quantizer, *, steps: int | None = None, effort: float | N
         effort: share of the iterations of every part, or None for all of them.
     """
     recipe = default_recipe(quantizer)
-    parts = [part if effort is None else _shortened(part, effort) for part in recipe.parts]
-    return replace(recipe, parts=[part if steps is None else _stepped(part, steps) for part in parts])
+    parts = [part if effort is None else _changed(part, partial(_shortened, effort=effort)) for part in recipe.parts]
+    return replace(
+        recipe, parts=[part if steps is None else _changed(part, partial(_stepped, steps=steps)) for part in parts]
+    )
 
 
-def _stepped(part: Part, steps: int) -> Part:
+def _changed(part: Any, change: Callable[[Any], Any]) -> Part:
+    """``part`` after ``change``, and likewise all parts within it."""
+    if not _is_part(part):  # a plain function
+        return part
+    within: dict[str, Any] = {}
+    for field in fields(part):
+        value = getattr(part, field.name)
+        if _is_part(value):
+            within[field.name] = _changed(value, change)
+        elif isinstance(value, tuple | list) and any(map(_is_part, value)):
+            within[field.name] = [_changed(one, change) for one in value]
+    changed: Part = change(replace(part, **within))
+    return changed
+
+
+def _is_part(value: Any) -> bool:
+    return is_dataclass(value) and callable(value) and not isinstance(value, type)
+
+
+def _stepped(part: Any, steps: int) -> Any:
     if isinstance(part, TrainerPart):
         return replace(part, trainer=replace(part.trainer, steps=steps))
     if isinstance(part, LearnRotation):
         return replace(part, steps=steps, race=min(part.race, steps))
-    if isinstance(part, BestOf):
-        return replace(part, starts=[_stepped(start, steps) for start in part.starts])
-    if isinstance(part, LearnNormFree):
-        return replace(part, parts=[_stepped(one, steps) for one in part.parts])
     return part
 
 
-def _shortened(part: Part, effort: float) -> Part:
+def _shortened(part: Any, effort: float) -> Any:
     def less(count: int) -> int:
         return max(1, round(effort * count))
 
     if isinstance(part, TrainerPart):
         return _stepped(part, less(part.trainer.steps))
     if isinstance(part, LearnRotation):
-        return replace(part, steps=less(part.steps), race=less(part.race))
+        return replace(part, steps=less(part.steps), race=less(part.race), polish=less(part.polish))
     if isinstance(part, Alternate):
         return replace(part, plan=replace(part.plan, iterations=less(part.plan.iterations)))
     if isinstance(part, KMeans | SubspaceKMeans):
         return replace(part, iterations=less(part.iterations))
-    if isinstance(part, BestOf):
-        return replace(part, starts=[_shortened(start, effort) for start in part.starts])
-    if isinstance(part, LearnNormFree):
-        return replace(part, parts=[_shortened(one, effort) for one in part.parts], rounds=less(part.rounds))
+    if isinstance(part, Refit | LearnNormFree):
+        return replace(part, rounds=less(part.rounds))
     return part
 
 

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "bind.h"
+#include "centre.h"
 #include "tables.h"
 
 namespace annvq {
@@ -51,6 +52,14 @@ Out<float, 3> build(const Unbuilt& unbuilt, int threads) {
     return out;
 }
 
+Out<float, 1> centre_of(In<float, 2> entries) {
+    require(entries.shape(0) >= 1, "entries must have at least one row");
+    float* data;
+    auto out = new_array<float, 1>({entries.shape(1)}, &data);
+    book_centre(entries.data(), entries.shape(0), entries.shape(1), data);
+    return out;
+}
+
 // Whether all numbers are finite: exponents are not all ones.
 bool all_finite(nb::ndarray<nb::numpy, const float, nb::c_contig, nb::device::cpu> x) {
     constexpr uint32_t exponent = 0x7f800000;
@@ -79,6 +88,7 @@ void bind_tables(nb::module_& m) {
              arg("offsets").none())
         .def("build", &build, arg("threads"));
     m.def("all_finite", &all_finite, arg("x"));
+    m.def("book_centre", &centre_of, arg("entries"));
     m.def(
         "squared_norms",
         [](In<float, 2> x, int threads) {

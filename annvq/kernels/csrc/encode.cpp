@@ -12,6 +12,7 @@
 #include <memory>
 #include <new>
 
+#include "centre.h"
 #include "cpu.h"
 #include "norm_search.h"
 #include "parallel.h"
@@ -44,20 +45,16 @@ struct Scratch {
     float* data;
 };
 
-// Entries' means per codebook, taken off the entries; returns their sum.
+// Takes each codebook's centre off its entries; returns the centres' sum.
 std::vector<float> centre(std::vector<float>& entries, const EncoderBooks& b) {
     std::vector<double> total(b.width, 0.0);
+    std::vector<float> own(b.width);
     for (int m = 0; m < b.M; m++) {
-        std::vector<double> mean(b.width, 0.0);
-        for (int64_t k = 0; k < b.sizes[m]; k++)
-            for (int j = 0; j < b.width; j++) mean[j] += entries[(b.first[m] + k) * b.width + j];
-        for (int j = 0; j < b.width; j++) mean[j] = static_cast<float>(mean[j] / b.sizes[m]);
-        for (int64_t k = 0; k < b.sizes[m]; k++)
-            for (int j = 0; j < b.width; j++) {
-                float& c = entries[(b.first[m] + k) * b.width + j];
-                c = static_cast<float>(c - mean[j]);
-            }
-        for (int j = 0; j < b.width; j++) total[j] += mean[j];
+        float* book = entries.data() + b.first[m] * b.width;
+        book_centre(book, b.sizes[m], b.width, own.data());
+        for (int64_t k = 0; k < b.sizes[m]; k++, book += b.width)
+            for (int j = 0; j < b.width; j++) book[j] = book[j] - own[j];
+        for (int j = 0; j < b.width; j++) total[j] += own[j];
     }
     return std::vector<float>(total.begin(), total.end());
 }

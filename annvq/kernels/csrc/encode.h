@@ -64,7 +64,7 @@ struct EncoderBooks {
     std::vector<float> packed;   // panels' values
     std::vector<float> entries;  // (padded, width), row-major; centred for the additive family
     std::vector<float> norms;    // (padded,) squared norms, +inf in the padding
-    std::vector<float> shift;    // (width,) sum of the codebooks' means, taken off vectors before encoding
+    std::vector<float> shift;    // (width,) sum of the codebooks' centres, taken off vectors before encoding
     std::vector<float, LargePages<float>>
         gram;  // (padded, padded) 2<c_e, c_f>, 0 within a codebook; empty when too large
 };
