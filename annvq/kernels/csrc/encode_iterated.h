@@ -21,31 +21,36 @@ inline uint64_t mix(uint64_t x) {  // splitmix64
     return x ^ (x >> 31);
 }
 
-// Adds `rows` to `unary` over G groups; returns the lowest sum.
+// The lowest of the sums of `unary` and `rows` over G groups of lanes, and where it stands: at `own` where that is
+// as low as any (beyond the groups: nowhere), else where it first does. Without branches: which entry wins is a
+// matter of chance, and a wrong guess would cost more than the sums.
+struct Lowest {
+    int16_t value;
+    int32_t found;
+};
+
 template <int G>
-inline int16_t lowest_sum(const int16_t* unary, const int16_t* const* rows, int count, int16_t* sums) {
+inline Lowest lowest_sum(const int16_t* unary, const int16_t* const* rows, int count, uint64_t own) {
     Shorts sum[G];
     for (int g = 0; g < G; g++) sum[g] = load(unary + g * kShorts);
     for (int r = 0; r < count; r++)
         for (int g = 0; g < G; g++) sum[g] = add(sum[g], load(rows[r] + g * kShorts));
-    for (int g = 0; g < G; g++) store(sums + g * kShorts, sum[g]);
     Shorts least = sum[0];
     for (int g = 1; g < G; g++) least = lower(least, sum[g]);
-    return lowest(least);
-}
-
-// Where `value` first stands among `groups` groups of sums that hold it.
-inline int32_t first_equal(const int16_t* sums, int groups, int16_t value) {
-    for (int g = 0; g < groups; g++)
-        if (const uint32_t hits = equal(load(sums + g * kShorts), value))
-            return g * kShorts + __builtin_ctz(hits);
-    return 0;
+    const int16_t value = lowest(least);
+    uint32_t hits[G];
+    for (int g = 0; g < G; g++) hits[g] = equal(sum[g], value);
+    int32_t found = 0;
+    for (int g = G - 1; g >= 0; g--)
+        found = hits[g] ? g * kShorts + __builtin_ctz(hits[g]) : found;
+    const bool stays = own < G * kShorts && (hits[own / kShorts % G] >> own % kShorts & 1);
+    return {value, stays ? static_cast<int32_t>(own) : found};
 }
 
 // What is known of a vector's update of a codebook, strip by strip.
 struct Update {
     int32_t vector, found;
-    int16_t lowest, present;
+    int16_t lowest;
 };
 
 struct IteratedSearch {
@@ -99,23 +104,22 @@ struct IteratedSearch {
         int count = 0;
         for (int o = 0; o < tables.M; o++)
             if (o != m) rows[count++] = tables.row(m, tables.first[o] + codes[o], from, G * kShorts);
-        alignas(64) int16_t sums[G * kShorts];
-        const int16_t value = lowest_sum<G>(unary_of(u.vector, m, from, G * kShorts), rows, count, sums);
-        const int64_t own = codes[m] - from;
-        const bool here = own >= 0 && own < G * kShorts;
-        if (here) u.present = sums[own];
-        if (value >= u.lowest) return;
-        u.lowest = value;
-        // Where the present code is as good as any, which is most often, there is nothing to look for.
-        if (!here || value < u.present) u.found = static_cast<int32_t>(from) + first_equal(sums, G, value);
+        const auto own = static_cast<uint64_t>(codes[m] - from);
+        const Lowest least = lowest_sum<G>(unary_of(u.vector, m, from, G * kShorts), rows, count, own);
+        // Of strips that are equally low, the one with the present code is taken, else the first.
+        const bool better = least.value < u.lowest || (least.value == u.lowest && least.found == static_cast<int64_t>(own));
+        u.lowest = better ? least.value : u.lowest;
+        u.found = better ? static_cast<int32_t>(from) + least.found : u.found;
     }
 
     // Updates codebook m of all vectors for which it is stale.
     void update(int m) {
         int64_t count = 0;
         const uint64_t bit = uint64_t{1} << m;
-        for (int64_t v = 0; v < vectors; v++)
-            if (stale[v] & bit) updates[count++] = {static_cast<int32_t>(v), 0, 32767, 32767};
+        for (int64_t v = 0; v < vectors; v++) {
+            updates[count] = {static_cast<int32_t>(v), 0, 32767};
+            count += (stale[v] & bit) != 0;
+        }
         for (int64_t from = 0; from < padded(m);) {
             const int64_t width = tables.strip_width(m, from);
             if (width == kStripEntries)
@@ -127,11 +131,8 @@ struct IteratedSearch {
         for (int64_t i = 0; i < count; i++) {
             const Update& u = updates[i];
             uint16_t& code = trial[u.vector * tables.M + m];
-            stale[u.vector] &= ~bit;
-            if (u.lowest < u.present) {
-                code = static_cast<uint16_t>(u.found);
-                stale[u.vector] = all() & ~bit;
-            }
+            stale[u.vector] = (code == u.found ? stale[u.vector] : all()) & ~bit;
+            code = static_cast<uint16_t>(u.found);
             parts[u.vector * tables.M + m] = u.lowest + unary_at(u.vector, m, code);
         }
     }
