@@ -266,12 +266,12 @@ void to_shorts(const EncoderBooks& b, const PairTables& t, const float* products
         for (int m = 0; m < b.M; m++) {
             const float* ips = products + b.first[m];
             const float* norms = &b.norms[b.first[m]];
-            const int64_t padded = t.first[m + 1] - t.first[m], size = b.sizes[m];
+            const int64_t padded = t.first[m + 1] - t.first[m], known = b.first[m + 1] - b.first[m];
             for (int64_t from = 0; from < padded;) {
-                const int64_t width = t.strip_width(m, from), to = std::min(from + width, size);
+                const int64_t width = t.strip_width(m, from), count = std::min(width, known - from);
                 int16_t* o = out + vectors * (t.first[m] + from) + r * width;
-                for (int64_t k = from; k < to; k++) *o++ = to_short((norms[k] - 2 * ips[k]) * t.scale);
-                for (int64_t k = std::max(from, to); k < from + width; k++) *o++ = 32767;
+                kernels().products_to_shorts(ips + from, norms + from, count, t.scale, o);
+                std::fill(o + count, o + width, int16_t{32767});
                 from += width;
             }
         }

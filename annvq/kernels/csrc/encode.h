@@ -157,6 +157,9 @@ struct EncodeKernels {
     void (*norm_search)(const EncoderBooks&, const NormModel&, const float* x, const float* centres,
                         int64_t vectors, const int32_t* pairs, int32_t rounds, uint16_t* codes,
                         float* scratch);
+    // (norms - 2 * products) * scale, rounded to 16 bits; count is a multiple of sixteen.
+    void (*products_to_shorts)(const float* products, const float* norms, int64_t count, float scale,
+                               int16_t* out);
     // unary int16, strip after strip: (vectors, width); scratch: vectors * (36 + 8 * M) bytes on an 8-byte
     // boundary.
     // `energy` (vectors,): squared lengths of the shifted vectors, in units of scores.

@@ -31,6 +31,11 @@ struct Mask {
 inline Lanes load(const float* p) { return {_mm512_loadu_ps(p)}; }
 inline void store(float* p, Lanes a) { _mm512_storeu_ps(p, a.v); }
 inline void store(int32_t* p, Ints a) { _mm512_storeu_si512(p, a.v); }
+// Rounded to the nearest 16-bit integers; what is not a number gets the largest.
+inline void store_rounded(int16_t* p, Lanes a) {
+    const __m512 v = _mm512_max_ps(_mm512_min_ps(a.v, _mm512_set1_ps(32767.f)), _mm512_set1_ps(-32768.f));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(v)));
+}
 inline Lanes splat(float a) { return {_mm512_set1_ps(a)}; }
 inline Ints splat(int32_t a) { return {_mm512_set1_epi32(a)}; }
 inline Lanes operator+(Lanes a, Lanes b) { return {_mm512_add_ps(a.v, b.v)}; }
@@ -86,6 +91,15 @@ inline void store(float* p, Lanes x) {
 inline void store(int32_t* p, Ints x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x.a);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), x.b);
+}
+inline __m256i rounded_to_shorts(__m256 a) {
+    const __m256 v = _mm256_max_ps(_mm256_min_ps(a, _mm256_set1_ps(32767.f)), _mm256_set1_ps(-32768.f));
+    return _mm256_cvtps_epi32(v);
+}
+inline void store_rounded(int16_t* p, Lanes x) {
+    // Packing works on 128-bit halves: put the quarters back in order.
+    const __m256i packed = _mm256_packs_epi32(rounded_to_shorts(x.a), rounded_to_shorts(x.b));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_permute4x64_epi64(packed, 0xD8));
 }
 inline Lanes splat(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
 inline Ints splat(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
@@ -168,6 +182,13 @@ inline Lanes load(const float* p) {
 }
 inline void store(float* p, const Lanes& a) { ANNVQ_EACH p[i] = a.v[i]; }
 inline void store(int32_t* p, const Ints& a) { ANNVQ_EACH p[i] = a.v[i]; }
+inline void store_rounded(int16_t* p, const Lanes& a) {
+    ANNVQ_EACH {
+        float v = a.v[i] < 32767.f ? a.v[i] : 32767.f;
+        v = v > -32768.f ? v : -32768.f;
+        p[i] = static_cast<int16_t>(__builtin_lrintf(v));
+    }
+}
 inline Lanes splat(float a) {
     Lanes r;
     ANNVQ_EACH r.v[i] = a;
