@@ -36,7 +36,7 @@ class AdditiveVQ(SumQuantizer):
             residual quantization learns them, are searched in their order, with twice as many.
         rounds: iterations of local search after the beam search (LSQ, Martinez et al., ECCV 2016), on the CPU; a GPU
             gives the codes of the beam search alone. 0 is beam search alone; 128 finds codes with a few per cent
-            less error than the default, in three times the time.
+            less error than the default, in twice the time.
         norm_free: choose codes so that their norm follows from them: an index then stores none (see
             :class:`~annvq.quantizers.sums.SumQuantizer`).
         estimator: how gradients pass in training mode; default NSVQ.

@@ -23,8 +23,8 @@ class Alternation:
         regularisation: of the least squares.
     """
 
-    iterations: int = 50
-    rounds: int = 3
+    iterations: int = 40
+    rounds: int = 5
     temperature: float = 0.8
     regularisation: float = 1e-2
 

@@ -111,7 +111,7 @@ def default_recipe(quantizer: Quantizer) -> Recipe:
         return Recipe((_residual_start(quantizer), Alternate(WARM, warm=True), Refit(3), nsvq_part(steps=40)))
     if quantizer.kind == "additive":
         # A step costs the more the more entries there are: beyond 8x8 bits there are fewer.
-        scratch = Alternation(iterations=min(50, max(10, 50 * 2048 // sum(quantizer.sizes))))
+        scratch = Alternation(iterations=min(40, max(10, 40 * 2048 // sum(quantizer.sizes))))
         residual = (_residual_start(quantizer), Alternate(WARM, warm=True))
         others = (Alternate(scratch, graded=GRADED), SubspaceKMeans(20))
         best = ByGrading(

@@ -229,9 +229,32 @@ def test_iterated_search_finds_the_optimum_of_small_problems(level):
     np.testing.assert_allclose(found, best, atol=0.02)
 
 
-def test_iterated_search_of_vectors_beyond_the_range_of_its_scores():
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_iterated_search_by_pairs_in_bytes(scale, level):
+    """Codebooks of 256 entries and equal energy: sums of three of them are found again."""
+    sizes = [256, 256, 256]
+    _, entries = problem(9, 1, 24, sizes)
+    rng = np.random.default_rng(9)
+    codes = rng.integers(0, 256, (50, 3))
+    x = sum(book[codes[:, m]] for m, book in enumerate(split(entries, sizes))).astype(np.float32)
+    x, entries = x * np.float32(scale), entries * np.float32(scale)
+    start = rng.integers(0, 256, (50, 3)).astype(np.uint8)
+    found = encode.AdditiveEncoder(entries, sizes).iterated_search(x, start, iterations=60)
+    assert (found == codes).mean() > 0.95
+
+
+def test_iterated_search_of_equal_entries():
+    """No pair of entries has any product once codebooks are centred."""
+    sizes = [256, 256]
+    entries = np.ones((512, 4), dtype=np.float32)
+    start = np.full((5, 2), 7, dtype=np.uint8)
+    found = encode.AdditiveEncoder(entries, sizes).iterated_search(np.ones((5, 4), np.float32), start, iterations=3)
+    np.testing.assert_array_equal(found, start)
+
+
+@pytest.mark.parametrize("sizes", [[40, 40, 40], [256, 256]])
+def test_iterated_search_of_vectors_beyond_the_range_of_its_scores(sizes):
     """Far outside what the codebooks can make, scores saturate; codes still are no worse than those given."""
-    sizes = [40, 40, 40]
     x, entries = problem(6, 30, 8, sizes)
     x *= np.float32(1000)
     encoder = encode.AdditiveEncoder(entries, sizes)
@@ -265,8 +288,8 @@ def every_code(x, entries, sizes):
     ]
 
 
-def test_codes_do_not_depend_on_level_threads_or_batch(threads):
-    sizes = [64, 17, 256, 5]
+@pytest.mark.parametrize("sizes", [[64, 17, 256, 5], [256, 512, 256]], ids=["uneven", "pairs in bytes"])
+def test_codes_do_not_depend_on_level_threads_or_batch(sizes, threads):
     x, entries = problem(11, 700, 33, sizes)
     before = simd_level()
     threads(1)

@@ -221,7 +221,7 @@ void encode_norm_search(const EncoderBooks& b, const NormModel& model, const flo
 
 namespace {
 
-constexpr int64_t kInStep = 256;  // vectors that go through iterated local search together
+constexpr int64_t kInStep = 512;  // vectors that go through iterated local search together, at most
 
 // The largest score of a single entry for vectors that the codebooks themselves can make.
 float score_range(const EncoderBooks& b) {
@@ -263,12 +263,12 @@ void to_shorts(const EncoderBooks& b, const PairTables& t, const float* products
         for (int m = 0; m < b.M; m++) {
             const float* ips = products + b.first[m];
             const float* norms = &b.norms[b.first[m]];
-            const int64_t padded = t.first[m + 1] - t.first[m], size = b.sizes[m];
+            const int64_t padded = t.first[m + 1] - t.first[m], known = b.first[m + 1] - b.first[m];
             for (int64_t from = 0; from < padded;) {
-                const int64_t width = t.strip_width(m, from), to = std::min(from + width, size);
+                const int64_t width = t.strip_width(m, from), count = std::min(width, known - from);
                 int16_t* o = out + vectors * (t.first[m] + from) + r * width;
-                for (int64_t k = from; k < to; k++) *o++ = to_short((norms[k] - 2 * ips[k]) * t.scale);
-                for (int64_t k = std::max(from, to); k < from + width; k++) *o++ = 32767;
+                kernels().products_to_shorts(ips + from, norms + from, count, t.scale, o);
+                std::fill(o + count, o + width, int16_t{32767});
                 from += width;
             }
         }
@@ -287,33 +287,97 @@ float squared_error(const EncoderBooks& b, const float* shifted, const uint16_t*
 
 }  // namespace
 
+namespace {
+
+constexpr double kPairRange = 8;    // of bytes of pairs, in root mean squares of pairs
+constexpr double kByteGrading = 2;  // most energy of a codebook over the least, where bytes are fine enough
+
+// Whether pairs are kept as bytes: where codebooks are large, so that memory counts, and of about equal
+// energy, so that one unit suits them all.
+bool bytes_suit(const EncoderBooks& b) {
+    double least = std::numeric_limits<double>::infinity(), most = 0;
+    for (int m = 0; m < b.M; m++) {
+        if (b.sizes[m] % kStripEntries) return false;
+        double energy = 0;
+        for (int64_t e = b.first[m]; e < b.first[m + 1]; e++) energy += b.norms[e];
+        least = std::min(least, energy / b.sizes[m]);
+        most = std::max(most, energy / b.sizes[m]);
+    }
+    return b.M > 1 && most <= kByteGrading * least;
+}
+
+// Root mean square of the Gram matrix outside of codebooks.
+double pair_size(const EncoderBooks& b) {
+    double sum = 0, count = 0;
+    for (int m = 0; m < b.M; m++) count += static_cast<double>(b.sizes[m]) * (b.padded - b.sizes[m]);
+    for (const float pair : b.gram) sum += static_cast<double>(pair) * pair;
+    return std::sqrt(sum / count);
+}
+
+void set_byte_scale(const EncoderBooks& b, PairTables& t) {
+    // So many units of scores that a sum of pairs still fits 16 bits.
+    t.shift = static_cast<int>(std::floor(std::log2(32767.0 / (127 * (b.M - 1)))));
+    const double scale = std::ldexp(127 / (kPairRange * pair_size(b)), t.shift);
+    t.scale = static_cast<float>(std::isfinite(scale) ? std::min(scale, 1e30) : 1);
+}
+
+// A row of a strip in bytes. Sixty-four entries take 64 bytes, read as 16-bit words: the first thirty-two are
+// the low bytes, plus 128, and the others the high ones, so that words are summed and their high bytes apart.
+void byte_row(const float* gram, float scale, int8_t* out) {
+    const auto rounded = [&](float v) {
+        return static_cast<int>(std::lrint(std::min(std::max(v * scale, -127.f), 127.f)));
+    };
+    for (int64_t from = 0; from < kStripEntries; from += 64)
+        for (int64_t k = 0; k < 32; k++) {
+            out[from + 2 * k] = static_cast<int8_t>(static_cast<uint8_t>(rounded(gram[from + k]) + 128));
+            out[from + 2 * k + 1] = static_cast<int8_t>(rounded(gram[from + 32 + k]));
+        }
+}
+
+}  // namespace
+
 PairTables pair_tables(const EncoderBooks& b) {
     PairTables t;
     t.M = b.M;
     t.sizes = b.sizes;
-    t.scale = power_of_two_scale(score_range(b));
     t.first.assign(1, 0);
     for (int m = 0; m < b.M; m++) t.first.push_back(t.first[m] + (b.sizes[m] + 31) / 32 * 32);
-    t.pairs.resize(static_cast<size_t>(t.first[b.M]) * t.first[b.M]);
     int64_t at = 0;
     for (int m = 0; m < b.M; m++) {
         t.table.push_back(at);
         at += t.first[b.M] * (t.first[m + 1] - t.first[m]);
     }
+    const bool bytes = bytes_suit(b);
+    if (bytes) {
+        set_byte_scale(b, t);
+        t.bytes.resize(at);
+    } else {
+        t.scale = power_of_two_scale(score_range(b));
+        t.shorts.resize(at);
+    }
+    const float unit = std::ldexp(t.scale, -t.shift);
     for (int o = 0; o < b.M; o++)
         for (int64_t a = 0; a < b.sizes[o]; a++)
             for (int m = 0; m < b.M; m++) {
-                const float* from = &b.gram[(b.first[o] + a) * b.padded + b.first[m]];
-                for (int64_t k = 0; k < b.sizes[m]; k++)
-                    t.pairs.data()[t.place(m, t.first[o] + a, k)] = to_short(from[k] * t.scale);
+                const float* gram = &b.gram[(b.first[o] + a) * b.padded + b.first[m]];
+                for (int64_t from = 0; from < b.sizes[m];) {
+                    const int64_t width = t.strip_width(m, from), row = t.row(m, t.first[o] + a, from, width);
+                    if (bytes)
+                        byte_row(gram + from, unit, t.bytes.data() + row);
+                    else
+                        for (int64_t k = 0; k < std::min(width, b.sizes[m] - from); k++)
+                            t.shorts[row + k] = to_short(gram[from + k] * t.scale);
+                    from += width;
+                }
             }
     return t;
 }
 
 void encode_iterated(const EncoderBooks& b, const PairTables& t, const float* x, int64_t n,
                      const IteratedPlan& plan, uint16_t* codes, int threads) {
-    parallel_for((n + kInStep - 1) / kInStep, threads, [&](int64_t chunk) {
-        const int64_t from = chunk * kInStep, rows = std::min(kInStep, n - from);
+    const int64_t share = n / std::max(threads, 1), in_step = std::min(kInStep, std::max<int64_t>(share, 64));
+    parallel_for((n + in_step - 1) / in_step, threads, [&](int64_t chunk) {
+        const int64_t from = chunk * in_step, rows = std::min(in_step, n - from);
         Scratch products(kBlock * b.padded), state(rows * (36 + 8 * b.M) / 4 + 1);
         LargeShorts unary(rows * t.first[t.M]);
         std::vector<float> shifted(rows * b.width), residual(b.width);
@@ -334,7 +398,7 @@ void encode_iterated(const EncoderBooks& b, const PairTables& t, const float* x,
             energy[r] = static_cast<int32_t>(std::min(sum * t.scale, 1e9f));
         }
         std::vector<uint16_t> found(codes + from * b.M, codes + (from + rows) * b.M);
-        kernels().iterated(t, unary.data(), energy.data(), rows, plan, found.data(),
+        kernels().iterated(b, t, unary.data(), energy.data(), rows, plan, found.data(),
                            reinterpret_cast<unsigned char*>(state.data));
         for (int64_t r = 0; r < rows; r++) {
             uint16_t *given = codes + (from + r) * b.M, *now = &found[r * b.M];

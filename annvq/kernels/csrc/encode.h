@@ -44,6 +44,7 @@ struct LargePages {
 };
 
 using LargeShorts = std::vector<int16_t, LargePages<int16_t>>;
+using LargeBytes = std::vector<int8_t, LargePages<int8_t>>;
 
 // A strip of up to four groups of sixteen entries, transposed: values[j][lane] for dimension j.
 struct Panel {
@@ -94,31 +95,27 @@ void encode_beam(const EncoderBooks& books, const float* x, int64_t n, int32_t b
 void encode_local_search(const EncoderBooks& books, const float* x, int64_t n, const int32_t* schedule,
                          int32_t rounds, int32_t open, int32_t width, uint16_t* codes, int threads);
 
-// Scores of single entries and of pairs of entries as 16-bit integers, for iterated local search: half the
-// memory traffic and twice the lanes of float32, and integer sums are the same on every machine. The scale is
-// a power of two, chosen from the codebooks so that sums for vectors like theirs fit; sums for others
-// saturate.
+// Scores of single entries as 16-bit integers and of pairs of entries as bytes, or 16-bit integers too where
+// bytes would be too coarse, for iterated local search: little memory traffic, many lanes, and integer sums
+// are the same on every machine. The scale is chosen from the codebooks; what is beyond the range saturates.
 struct PairTables {
     int32_t M = 0;
-    float scale = 0;
+    float scale = 0;             // of scores
+    int32_t shift = 0;           // a pair's unit is 2^shift units of scores; 0 with 16-bit pairs
     std::vector<int32_t> sizes;  // (M,) entries
     std::vector<int64_t> first;  // (M + 1,) number of each codebook's first entry, padded to 32 a codebook
     std::vector<int64_t> table;  // (M,) where the pairs with codebook m's entries start
-    LargeShorts pairs;           // table m, strip after strip: (first[M], width) 2<c_a, c_k> * scale
+    LargeShorts shorts;          // table m, strip after strip: (first[M], width) 2<c_a, c_k>
+    LargeBytes bytes;            // the same in units of 2^shift, two to a 16-bit word (see byte_row)
 
     // Entries of codebook m's strip from `from` on: all that a strip holds, or 32.
     int64_t strip_width(int m, int64_t from) const {
         return from + kStripEntries <= first[m + 1] - first[m] ? kStripEntries : 32;
     }
-    const int16_t* row(int m, int64_t a, int64_t from, int64_t width) const {
-        return pairs.data() + table[m] + from * first[M] + a * width;
+    // Where entry a's pairs with a strip start.
+    int64_t row(int m, int64_t a, int64_t from, int64_t width) const {
+        return table[m] + from * first[M] + a * width;
     }
-    // Where the pair of entry a, as numbered, with codebook m's entry k lies.
-    int64_t place(int m, int64_t a, int64_t k) const {
-        const int64_t from = strip_of(m, k);
-        return table[m] + from * first[M] + a * strip_width(m, from) + k - from;
-    }
-    int16_t at(int m, int64_t a, int64_t k) const { return pairs.data()[place(m, a, k)]; }
     // Where the strip that holds codebook m's entry k starts.
     int64_t strip_of(int m, int64_t k) const {
         const int64_t from = k / kStripEntries * kStripEntries;
@@ -160,11 +157,14 @@ struct EncodeKernels {
     void (*norm_search)(const EncoderBooks&, const NormModel&, const float* x, const float* centres,
                         int64_t vectors, const int32_t* pairs, int32_t rounds, uint16_t* codes,
                         float* scratch);
+    // (norms - 2 * products) * scale, rounded to 16 bits; count is a multiple of sixteen.
+    void (*products_to_shorts)(const float* products, const float* norms, int64_t count, float scale,
+                               int16_t* out);
     // unary int16, strip after strip: (vectors, width); scratch: vectors * (36 + 8 * M) bytes on an 8-byte
     // boundary.
     // `energy` (vectors,): squared lengths of the shifted vectors, in units of scores.
-    void (*iterated)(const PairTables&, const int16_t* unary, const int32_t* energy, int64_t vectors,
-                     const IteratedPlan&, uint16_t* codes, unsigned char* scratch);
+    void (*iterated)(const EncoderBooks&, const PairTables&, const int16_t* unary, const int32_t* energy,
+                     int64_t vectors, const IteratedPlan&, uint16_t* codes, unsigned char* scratch);
 };
 extern const EncodeKernels kEncodeGeneric, kEncodeAvx2, kEncodeAvx512;
 const EncodeKernels& encode_kernels();  // those of the SIMD level in use

@@ -142,6 +142,16 @@ inline void products_to_scores(const float* norms, int64_t count, float* row) {
     }
 }
 
+// The same times `scale`, as 16-bit integers.
+inline void products_to_shorts(const float* products, const float* norms, int64_t count, float scale,
+                               int16_t* out) {
+    const Lanes factor = splat(scale);
+    for (int64_t e = 0; e < count; e += kLanes) {
+        const Lanes ip = load(products + e);
+        store_rounded(out + e, (load(norms + e) - (ip + ip)) * factor);
+    }
+}
+
 // ---- beam search
 // ----------------------------------------------------------------------------------------------
 
@@ -603,6 +613,7 @@ constexpr EncodeKernels kKernels{products,
                                  encode_local_search,
                                  norm_search_scratch,
                                  encode_norm_search,
+                                 products_to_shorts,
                                  iterated_search};
 
 }  // namespace annvq::ANNVQ_ISA
