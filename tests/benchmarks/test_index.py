@@ -77,8 +77,8 @@ def test_other_libraries_find_near_vectors(name):
         pytest.skip(f"{name} is not installed")
     x = np.random.default_rng(0).standard_normal((2000, 16)).astype(np.float32)
     system = systems.SYSTEMS[name]()
+    system.set_threads(1)  # first, as the worker does
     system.train(x, 16, {"leaves": 20} if name == "scann" else {}, 0)
-    system.set_threads(1)
     system.add(x)
     settings = {"hnswlib": {"ef": 200}, "usearch": {"expansion": 200}, "scann": {"leaves": 20, "reorder": 200}}
     system.configure(settings[name])

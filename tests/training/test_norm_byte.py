@@ -71,7 +71,7 @@ def test_the_byte_is_as_fine_wherever_the_data_lie():
         moved = books + np.float32([offset, 0, 0])[:, None, None]
         q = annvq.ResidualVQ(8, 3, 5).set_codebooks(moved).fit_norms(x[:600] + np.float32(offset))
         codes = q.encode(x[600:] + np.float32(offset))
-        norms = np.square(q.decode(codes).astype(np.float64)).sum(1)
+        norms = np.square(q.decode(codes).astype(np.float64) - q.origin).sum(1)
         byte = q.norm_byte
         told = byte.explained(codes) + byte.levels[byte.encode(codes, norms)]
         errors.append(np.abs(told - norms).mean())
