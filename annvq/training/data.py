@@ -11,7 +11,7 @@ from annvq.quantizers.base import TableQuantizer
 
 FAR_OUT = 1e3
 """Rows so many times as far out as most have no say in where data are centred, how they are scaled, or which codebooks
-are kept."""
+are kept; unless they are more than one in a hundred, and so what the data are."""
 
 MAX_SQUARED_NORM = 1e37
 """Of learn vectors: sums of several such are still float32."""
@@ -68,7 +68,8 @@ def far_out(rows: F32) -> npt.NDArray[np.bool_]:
     for start, stop in chunks(len(rows), rows.shape[1]):
         sums[start:stop] = np.square(rows[start:stop] - centre, dtype=np.float64).sum(axis=1)
     usual = np.median(sums)
-    return sums > FAR_OUT**2 * usual if usual > 0 else np.zeros(len(rows), np.bool_)
+    far: npt.NDArray[np.bool_] = sums > FAR_OUT**2 * usual
+    return far if usual > 0 and 100 * far.sum() <= len(rows) else np.zeros(len(rows), np.bool_)
 
 
 def prepare(

@@ -59,6 +59,12 @@ def test_what_is_far_out_has_no_say_in_offset_scale_or_validation():
     assert len(data.near(N).train) == len(data.train)  # rows that cannot be spared
 
 
+def test_what_is_far_out_is_few():
+    learn = _data()[0]
+    learn[: len(learn) // 50] *= 1e7  # two in a hundred: not outliers, but what the data are
+    assert not far_out(learn).any()
+
+
 def test_a_codebooks_centre_is_the_mean_of_what_is_not_far_out():
     rng = np.random.default_rng(0)
     books = [rng.normal(size=(n, 3)).astype(np.float32) for n in (1, 2, 32)]
