@@ -26,6 +26,7 @@ ROWS_PER_LIST = 256
 """At most so many rows per list train the centroids, a seeded sample."""
 
 _FEW_QUERIES = 32
+_ALIKE, _PARTS = 8, 4096  # centroids whose order is left as it is; where they are many, at most about so many parts
 _LINKS, _EF_CONSTRUCTION, _SPARE = 32, 80, 16
 
 
@@ -50,13 +51,14 @@ def train_centroids(x: F32, nlist: int, seed: int) -> F32:
 def near_ranks(x: F32) -> I64:
     """A number for each row of ``x`` (n, d), 0 … n−1, such that rows with near numbers lie near one another.
 
-    Rows are halved, again and again, by how they lie along the line between two that are far apart.
+    Rows are halved, again and again, by how they lie along the line between two that are far apart, down to a few.
     """
     ranks = np.empty(len(x), np.int64)
+    alike = max(_ALIKE, len(x) // _PARTS)
     parts = [(np.arange(len(x)), 0)]
     while parts:
         rows, start = parts.pop()
-        if len(rows) <= 2:
+        if len(rows) <= alike:
             ranks[rows] = np.arange(start, start + len(rows))
             continue
         own = x[rows]
