@@ -574,8 +574,7 @@ class TableQuantizer(Quantizer):
 
     def _centred_entries(self) -> F32:
         """Entries less their codebooks' centres, (ΣK, width)."""
-        entries = self._entries()
-        return entries - np.repeat(kernels.book_centres(entries, self.sizes), self.sizes, axis=0)
+        return self._entries() - np.repeat(self._builder(centred=True)[1], self.sizes, axis=0)
 
     def _whole(self, entries: F32) -> F32:
         """Entries (ΣK, width) over all d dimensions, zero where a codebook has no part, (ΣK, d)."""
