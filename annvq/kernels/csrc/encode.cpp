@@ -285,10 +285,6 @@ float squared_error(const EncoderBooks& b, const float* shifted, const uint16_t*
     return sum;
 }
 
-}  // namespace
-
-namespace {
-
 constexpr double kPairRange = 8;    // of bytes of pairs, in root mean squares of pairs
 constexpr double kByteGrading = 2;  // most energy of a codebook over the least, where bytes are fine enough
 

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "rerank.h"
 
@@ -141,18 +142,24 @@ float distance_to(const float* q, const void* row, int64_t dim) {
     return terms.distance();
 }
 
-template <RowType T>
-float distance_of(const float* q, const void* row, int64_t dim, RowMetric metric) {
+// of(std::integral_constant<RowMetric, metric>): the loop for each metric is its own.
+template <class Of>
+float by_metric(RowMetric metric, Of&& of) {
     switch (metric) {
         case RowMetric::l2:
-            return distance_to<T, RowMetric::l2>(q, row, dim);
+            return of(std::integral_constant<RowMetric, RowMetric::l2>{});
         case RowMetric::ip:
-            return distance_to<T, RowMetric::ip>(q, row, dim);
+            return of(std::integral_constant<RowMetric, RowMetric::ip>{});
         case RowMetric::unit:
-            return distance_to<T, RowMetric::unit>(q, row, dim);
+            return of(std::integral_constant<RowMetric, RowMetric::unit>{});
         default:
-            return distance_to<T, RowMetric::cosine>(q, row, dim);
+            return of(std::integral_constant<RowMetric, RowMetric::cosine>{});
     }
+}
+
+template <RowType T>
+float distance_of(const float* q, const void* row, int64_t dim, RowMetric metric) {
+    return by_metric(metric, [&](auto m) { return distance_to<T, decltype(m)::value>(q, row, dim); });
 }
 
 float distance(const float* q, const void* row, int64_t dim, RowType type, RowMetric metric) {
@@ -207,16 +214,7 @@ float product_to(const float* q, const ProductPart* parts, int count, int64_t di
 }
 
 float product(const float* q, const ProductPart* parts, int count, int64_t dim, RowMetric metric) {
-    switch (metric) {
-        case RowMetric::l2:
-            return product_to<RowMetric::l2>(q, parts, count, dim);
-        case RowMetric::ip:
-            return product_to<RowMetric::ip>(q, parts, count, dim);
-        case RowMetric::unit:
-            return product_to<RowMetric::unit>(q, parts, count, dim);
-        default:
-            return product_to<RowMetric::cosine>(q, parts, count, dim);
-    }
+    return by_metric(metric, [&](auto m) { return product_to<decltype(m)::value>(q, parts, count, dim); });
 }
 
 template <int64_t width>
