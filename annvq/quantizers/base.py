@@ -43,7 +43,7 @@ ByteRowEncoder: TypeAlias = Callable[..., npt.NDArray[Any]]
 
 FORMAT, VERSIONS = "annvq.quantizer", (1, 2, 3)
 MAX_M = 1024
-NORM_ROWS = 100_000  # vectors that are enough to learn how a norm is kept
+NORM_ROWS = 1 << 15  # vectors that are enough to learn how a norm is kept
 
 
 class Quantized(NamedTuple):
@@ -657,7 +657,7 @@ class TableQuantizer(Quantizer):
         Where the byte's error comes near the codes' own, ``encode_with_norm`` will choose codes with it in mind.
 
         Args:
-            x: (n, d) vectors, n at least 1; at most 100,000 of them are used, a seeded sample.
+            x: (n, d) vectors, n at least 1; at most 32,768 of them are used, a seeded sample.
         """
         from annvq.training.norms import expected_offsets, fit_norm_byte
 

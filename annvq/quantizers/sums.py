@@ -15,7 +15,7 @@ from annvq.arrays import F32, Array, positive_int
 from annvq.errors import NotFittedError
 from annvq.kernels import LazyTables, book_centres
 from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder
-from annvq.quantizers.base import NORM_ROWS, TableQuantizer
+from annvq.quantizers.base import TableQuantizer
 from annvq.quantizers.norms import NormByte
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from annvq.training.estimators import Estimator
 
 WORKSPACE_BYTES = 1 << 27
+
+NORM_FREE_ROWS = 50_000  # vectors that are enough to learn the offsets that norms follow from
 
 
 class SumQuantizer(TableQuantizer):
@@ -184,7 +186,7 @@ class SumQuantizer(TableQuantizer):
         from annvq.training.norms import NormFree
 
         self.require_fitted("fit_norms")
-        sample = self._norm_sample(x, NORM_ROWS // 2, seed)
+        sample = self._norm_sample(x, NORM_FREE_ROWS, seed)
         codes = self.plain_row_encoder()(sample)
         learned = NormFree.of(sample - self.origin, codes, self._norm_entries(), self.sizes)
         learned.settle(rounds=3)

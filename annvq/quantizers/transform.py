@@ -17,10 +17,10 @@ from typing_extensions import Self
 from annvq import kernels
 from annvq.arrays import F32, Array, normalized, positive_int, to_numpy
 from annvq.kernels import LazyTables
-from annvq.quantizers.base import NORM_ROWS, Quantizer, TableQuantizer, check_metric
+from annvq.quantizers.base import Quantizer, TableQuantizer, check_metric
 from annvq.quantizers.product import ProductVQ
 from annvq.quantizers.registry import make, register
-from annvq.quantizers.sums import SumQuantizer
+from annvq.quantizers.sums import NORM_FREE_ROWS, SumQuantizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -405,7 +405,7 @@ class Transformed(TableQuantizer):
         if self.needs_norm or not self.quantizer.sums:
             return super().fit_norms(x, seed=seed)
         self.require_fitted("fit_norms")
-        sample = torch.from_numpy(self._norm_sample(x, NORM_ROWS, seed)).to(self.fitted.device)
+        sample = torch.from_numpy(self._norm_sample(x, NORM_FREE_ROWS, seed)).to(self.fitted.device)
         with torch.no_grad():
             inner = self.transform(sample).cpu()
         self.quantizer.fit_norms(inner, seed=seed)

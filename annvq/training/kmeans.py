@@ -122,7 +122,8 @@ def residual_kmeans(quantizer: TableQuantizer, data: TrainingData, plan: KMeans)
     """
     sizes, n = quantizer.sizes, len(data.train)
     # Of small codebooks a wide beam would keep codes that no encoding ever chooses.
-    beam = max(1, min(plan.kept or (min(sizes) // 64) ** 2, WARM_BEAM, 2 * WARM_ROWS // n))
+    wanted = max(2, -(-WARM_ROWS // n))
+    beam = max(1, min(plan.kept or (min(sizes) // 64) ** 2, WARM_BEAM, wanted))
     learn = cluster_progressively if plan.progressive else cluster
     books: list[F32] = []
     residual = data.train

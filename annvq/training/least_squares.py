@@ -59,9 +59,11 @@ def least_squares_entries(
     start = entries.astype(np.float64)
     if entries.shape[0] <= 8192:
         normal = pair_counts(codes, sizes)
-        right = B.T @ x.astype(np.float64) - normal @ start
+        # By SciPy's BLAS, as the rest: NumPy's has threads of its own, which wait busily on the cores that these need.
+        right = B.T @ x.astype(np.float64) - linalg.blas.dgemm(1.0, start.T, normal.T).T
         normal[np.diag_indices_from(normal)] += regularisation
-        factor = linalg.cho_factor(normal, overwrite_a=True, check_finite=False)
+        # Transposed, which a symmetric matrix may be: LAPACK then factorises in place, in half the time.
+        factor = linalg.cho_factor(normal.T, overwrite_a=True, check_finite=False)
         step = linalg.cho_solve(factor, right, overwrite_b=True, check_finite=False)
     else:
         step = conjugate_gradients(B.T @ B, B.T @ (x - B @ start), regularisation)
