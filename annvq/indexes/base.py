@@ -18,7 +18,7 @@ from annvq.quantizers.base import Quantizer, TableQuantizer, check_metric
 if TYPE_CHECKING:
     from annvq.training.recipe import Recipe
 
-FORMAT, VERSIONS = "annvq.index", (1, 2, 3, 4)
+FORMAT, VERSIONS = "annvq.index", (1, 2, 3, 4, 5)
 
 Norm: TypeAlias = Literal["auto", "uint8", "float32"] | None
 

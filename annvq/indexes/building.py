@@ -25,6 +25,7 @@ from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.refine import OutsideVectors
 from annvq.indexes.rerank import RerankIndex
 from annvq.indexes.stored import StoreIndex, require_new
+from annvq.quantizers.norms import NormByte
 from annvq.storage import write_text
 
 CHUNK_BYTES = 1 << 26
@@ -113,13 +114,17 @@ def _training(index: Index) -> tuple[Any, ...]:
         ]
     if isinstance(index, IVFIndex) and index.coarse is not None:
         byte = index._norm_byte
-        parts += [_crc(index.coarse_centroids()), None if byte is None else (_crc(byte.levels), _crc(byte.offsets))]
+        parts += [_crc(index.coarse_centroids()), None if byte is None else _byte_crc(byte)]
     return tuple(parts)
 
 
 def _quantizer_crc(quantizer: Any) -> Any:
     config, tensors = quantizer.to_stored()
     return json.dumps(config, sort_keys=True), tuple((name, _crc(tensors[name])) for name in sorted(tensors))
+
+
+def _byte_crc(byte: NormByte) -> tuple[Any, ...]:
+    return _crc(byte.levels), _crc(byte.offsets), byte.error_share, byte.usual_error
 
 
 def _crc(array: Any) -> int:

@@ -181,14 +181,14 @@ class IVFIndex(StoreIndex):
 
         coarse, view = self._trained("fit"), self.quantizer.scan_view()
         codes = self.quantizer.encode(targets)
-        error = np.square(targets - self.quantizer.decode(codes), dtype=np.float64).sum(1)
+        errors = self.quantizer.squared_errors(targets, codes)
         # Entries that hardly occur keep ‖c‖² + 2⟨C, c⟩ with C the mean centroid.
         mean = coarse.centroids[lists].mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
         cross = np.concatenate([t[:size] for t, size in zip(view.tables(mean, "ip").luts[0], view.sizes, strict=True)])
         entries = view.codebooks_copy().astype(np.float64)
         start = np.einsum("ij,ij->i", entries, entries) - 2.0 * cross
         values, start = self._terms(codes, lists), start.astype(np.float32)
-        return fit_norm_byte(codes, values, view.sizes, start=start, code_error=error)
+        return fit_norm_byte(codes, values, view.sizes, start=start, code_error=errors)
 
     def set_centroids(self, centroids: Array) -> Self:
         """Take centroids (nlist, d) trained elsewhere; only while the index holds no vectors.
@@ -239,25 +239,28 @@ class IVFIndex(StoreIndex):
         lists = coarse.assign(rows)
         return lists, rows - coarse.centroids[lists] if self.residual else rows
 
-    def encoded_as(self, codes: npt.NDArray[Any], lists: I32) -> Encoded:
-        """What is stored of vectors in these lists with these codes."""
-        return Encoded(codes, self._norms_in_lists(codes, lists), lists)
+    def encoded_as(self, targets: F32, codes: npt.NDArray[Any], lists: I32) -> Encoded:
+        """What is stored of vectors in these lists with these codes, which stand for ``targets``."""
+        return Encoded(codes, self._norms_in_lists(targets, codes, lists), lists)
 
     def _encode_rows(self, rows: F32) -> Encoded:
         lists, targets = self.targets(rows)
         if self.norm != "uint8":
-            return self.encoded_as(self.quantizer.encode(targets), lists)
+            return self.encoded_as(targets, self.quantizer.encode(targets), lists)
         if not self.residual:
             return Encoded(*self.quantizer.encode_with_norm(targets), lists)
         centres = self._trained("add").centroids[lists]
-        return self.encoded_as(self.quantizer.encode_for_byte(targets, self._byte(), centres), lists)
+        return self.encoded_as(targets, self.quantizer.encode_for_byte(targets, self._byte(), centres), lists)
 
-    def _norms_in_lists(self, codes: npt.NDArray[Any], lists: I32) -> npt.NDArray[Any] | None:
+    def _norms_in_lists(self, targets: F32, codes: npt.NDArray[Any], lists: I32) -> npt.NDArray[Any] | None:
         """What codes in these lists add to their scores, in the form that is stored, or None."""
         if not self.residual or self.norm is None:
-            return self._norms_of(codes)
-        exact = self._terms(codes, lists)
-        return self._byte().encode(codes, exact) if self.norm == "uint8" else exact
+            return self._norms_of(targets, codes)
+        terms = self._terms(codes, lists)
+        if self.norm != "uint8":
+            return terms
+        byte = self._byte()
+        return byte.encode(codes, byte.term(terms, self.quantizer.squared_errors(targets, codes)))
 
     def _decode_rows(self, rows: Rows) -> F32:
         x: F32 = self.quantizer.decode(rows.codes)
@@ -348,8 +351,10 @@ class IVFIndex(StoreIndex):
         if len(self._reach):
             tensors["reach"] = self._reach
         if self._norm_byte is not None:
-            config["weighs_norm"] = self._norm_byte.weighed
-            tensors |= {"norm_levels": self._norm_byte.levels, "norm_offsets": self._norm_byte.offsets}
+            byte = self._norm_byte
+            config["weighs_norm"] = byte.weighed
+            error = np.array([byte.error_share, byte.usual_error], np.float32)
+            tensors |= {"norm_levels": byte.levels, "norm_offsets": byte.offsets, "norm_error": error}
         return {**config, "recall_target": self.recall_target}, tensors
 
     @classmethod
@@ -371,7 +376,12 @@ class IVFIndex(StoreIndex):
             weighed = config.get("weighs_norm", False)  # not in versions 1 and 2
             if not isinstance(weighed, bool):
                 raise ValueError(f"its weighs_norm must be true or false, got {weighed!r}")
-            index._norm_byte = NormByte(quantizer.sizes, offsets, levels, weighed)
+            share, usual = 0.0, 0.0
+            if "norm_error" in tensors:  # not before version 5
+                share, usual = _floats(tensors, "norm_error", 2).tolist()
+                if not (0 <= share <= 1 and usual >= 0):
+                    raise ValueError(f"its norm_error must be a share in [0, 1] and an error, got {share}, {usual}")
+            index._norm_byte = NormByte(quantizer.sizes, offsets, levels, weighed, share, usual)
         index._restore(config, tensors, mapped=mapped)
         if len(index):
             index._trained("load")

@@ -181,10 +181,10 @@ class RerankIndex(Index):
         if isinstance(self.index, IVFIndex):
             lists, targets = self.index.targets(rows)
             codes = code.quantizer.encode(targets)
-            return self.index.encoded_as(np.ascontiguousarray(codes[:, : code.first]), lists), codes
+            return self.index.encoded_as(targets, np.ascontiguousarray(codes[:, : code.first]), lists), codes
         codes = code.quantizer.encode(rows)
         head = np.ascontiguousarray(codes[:, : code.first])
-        return Encoded(head, self.index._norms_of(head)), codes
+        return Encoded(head, self.index._norms_of(rows, head)), codes
 
     def _encode(self, x: Array) -> tuple[Encoded, npt.NDArray[np.uint8]]:
         parts = [self._encode_chunk(rows_to_numpy(x, a, b), a) for a, b in chunks(int(x.shape[0]), self.dim)]

@@ -97,13 +97,16 @@ class StoreIndex(Index):
         assert codes is not None
         return Encoded(codes, norms, lists)
 
-    def _norms_of(self, codes: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
-        """‖x̂‖² of codes in the form that is stored, or None."""
+    def _norms_of(self, rows: F32, codes: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+        """What is stored of the norms of checked vectors with these codes, or None."""
         if self.norm is None:
             return None
         view = self.quantizer.scan_view()
-        exact = view.norms(codes)
-        return view.norm_byte.encode(codes, exact) if self.norm == "uint8" else exact
+        norms = view.norms(codes)
+        if self.norm != "uint8":
+            return norms
+        byte = view.norm_byte
+        return byte.encode(codes, byte.term(norms, self.quantizer.squared_errors(rows, codes)))
 
     def add(self, x: Array, ids: Array | None = None) -> Self:
         self.require_fitted("add")

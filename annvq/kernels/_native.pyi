@@ -58,6 +58,8 @@ class AdditiveEncoder:
         offsets: F32,
         levels: F32,
         weight: float,
+        error_share: float,
+        usual_error: float,
         centres: F32 | None,
         threads: int,
     ) -> Any: ...

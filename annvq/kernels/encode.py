@@ -136,7 +136,16 @@ class AdditiveEncoder:
         return found.astype(self._dtype, copy=False)
 
     def norm_search(
-        self, x: F32, codes: Codes, offsets: F32, levels: F32, *, centres: F32 | None = None, seed: int = 0
+        self,
+        x: F32,
+        codes: Codes,
+        offsets: F32,
+        levels: F32,
+        *,
+        error_share: float = 0.0,
+        usual_error: float = 0.0,
+        centres: F32 | None = None,
+        seed: int = 0,
     ) -> Codes:
         """Codes that a norm byte suits: pairs of codebooks are coded anew, each once in each order, wherever that
         lowers ``‖x − x̂‖² + |error of the byte|``, both of which are errors of a squared distance.
@@ -148,10 +157,13 @@ class AdditiveEncoder:
             codes: ``(n, M)`` codes to start from, M at least 2; they are not modified.
             offsets: ``(sum(sizes),)`` what the tables carry of ‖x̂‖², entry by entry.
             levels: ``(count,)`` ascending, what the byte can add.
+            error_share: of ``‖x − x̂‖² − usual_error``, which the byte holds with the norm; in [0, 1].
+            usual_error: see there.
             centres: ``(n, d)``, where the byte holds norms about centres C, ‖C + x̂‖² − ‖C‖².
             seed: of the order of the pairs.
         """
-        return self._norm_search(x, codes, offsets, levels, -1.0, norm_rounds(self._M), seed, centres)
+        errors = error_share, usual_error
+        return self._norm_search(x, codes, offsets, levels, -1.0, norm_rounds(self._M), seed, errors, centres)
 
     def norm_free_search(
         self, x: F32, codes: Codes, offsets: F32, weight: float, *, rounds: int | None = None, seed: int = 0
@@ -176,13 +188,14 @@ class AdditiveEncoder:
         weight: float,
         rounds: int,
         seed: int,
+        errors: tuple[float, float] = (0.0, 0.0),
         centres: F32 | None = None,
     ) -> Codes:
         schedule = open_schedule(self._M, 2, rounds, seed)
         start = np.ascontiguousarray(codes, dtype=np.uint16)
         about = None if centres is None else _float_rows(centres, "centres")
         found = self._native.norm_search(
-            _float_rows(x, "x"), start, schedule, offsets, levels, weight, about, get_num_threads()
+            _float_rows(x, "x"), start, schedule, offsets, levels, weight, *errors, about, get_num_threads()
         )
         return found.astype(self._dtype, copy=False)
 

@@ -41,7 +41,7 @@ METRICS = ("l2", "ip", "cosine")
 ByteRowEncoder: TypeAlias = Callable[..., npt.NDArray[Any]]
 """Checked rows, and their centres where they have some, to codes."""
 
-FORMAT, VERSIONS = "annvq.quantizer", (1, 2, 3)
+FORMAT, VERSIONS = "annvq.quantizer", (1, 2, 3, 4)
 MAX_M = 1024
 NORM_ROWS = 1 << 15  # vectors that are enough to learn how a norm is kept
 
@@ -235,7 +235,15 @@ class Quantizer(nn.Module, ABC):
         view = self.scan_view()
         byte = view.norm_byte
         codes = self._encode_chunks(x, self._byte_row_encoder(byte, about_centres=False), progress)
-        return like(codes, x), like(byte.encode(codes, view.norms(codes)), x)
+        return like(codes, x), like(byte.encode(codes, byte.term(view.norms(codes), self.squared_errors(x, codes))), x)
+
+    def squared_errors(self, x: Array, codes: npt.NDArray[Any]) -> F32:
+        """‖x − x̂‖² of checked vectors (n, d) and their codes (n, M), (n,)."""
+        errors = np.empty(len(codes), np.float32)
+        for start, stop in chunks(len(codes), self.dim):
+            rest = rows_to_numpy(x, start, stop) - self.decode(codes[start:stop])
+            errors[start:stop] = kernels.squared_norms(rest)
+        return errors
 
     def encode_for_byte(self, x: F32, byte: NormByte, centres: F32) -> npt.NDArray[Any]:
         """Codes (n, M) of what vectors are beyond ``centres``, for scoring with ``byte`` as ‖C + x̂‖² − ‖C‖².
@@ -398,6 +406,8 @@ def from_stored(
         # Norm levels are NaN until they are learned; whoever needs them asks.
         if a.dtype.kind == "f" and name.split(".")[-1] != "norm_levels" and not np.isfinite(a).all():
             raise FormatError(f"{where} is corrupt: quantizer tensor {name} holds NaN or infinity")
+        if name.split(".")[-1] == "norm_error" and not (0 <= a[0] <= 1 and a[1] >= 0):
+            raise FormatError(f"{where} is corrupt: quantizer tensor {name} holds {a[0]:.3g}, {a[1]:.3g}")
         # Zero is that of codes whose norms were never learned.
         if name.split(".")[-1] == "norm_weight" and float(a) < 0:
             raise FormatError(f"{where} is corrupt: quantizer tensor {name} is negative ({float(a):.3g})")
@@ -409,8 +419,9 @@ def _absent_in_earlier_versions(
     expected: Mapping[str, tuple[str, tuple[int, ...]]], tensors: Mapping[str, npt.NDArray[Any]]
 ) -> dict[str, npt.NDArray[Any]]:
     """Norm offsets of zero and codes that do not weigh the norm, which is what a norm byte meant in version 1; norms
-    about zero, which they were before version 3."""
-    new = [n for n in expected if n.split(".")[-1] in ("norm_offsets", "weighs_norm", "centred") and n not in tensors]
+    about zero, which they were before version 3; bytes without a share of the error, before version 4."""
+    added = ("norm_offsets", "weighs_norm", "centred", "norm_error")
+    new = [n for n in expected if n.split(".")[-1] in added and n not in tensors]
     return {name: np.zeros(expected[name][1], expected[name][0]) for name in new}
 
 
@@ -443,6 +454,8 @@ class TableQuantizer(Quantizer):
     norm_offsets: Tensor
     weighs_norm: Tensor
     """Whether codes are chosen with the norm byte's error in mind, which ``fit_norms`` decides."""
+    norm_error: Tensor
+    """Share of a vector's squared error that its norm byte keeps, and the usual error; zero until ``fit_norms``."""
     centred: Tensor
     """Whether norms are about :attr:`origin`, so that float32 holds them however far from zero the data lie; those of
     files before version 3, and of FAISS, are about zero."""
@@ -466,6 +479,7 @@ class TableQuantizer(Quantizer):
         self.register_buffer("norm_levels", torch.full((NORM_LEVELS,), torch.nan))
         self.register_buffer("norm_offsets", torch.zeros(self.offsets[-1]))
         self.register_buffer("weighs_norm", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("norm_error", torch.zeros(2))
         self.register_buffer("centred", torch.ones((), dtype=torch.bool))
 
     @torch.no_grad()
@@ -507,6 +521,7 @@ class TableQuantizer(Quantizer):
             self.norm_levels.fill_(torch.nan)
             self.norm_offsets.zero_()
             self.weighs_norm.fill_(False)
+            self.norm_error.zero_()
             self.centred.fill_(True)
 
     def move(self, mean: F32, scale: float) -> None:
@@ -536,7 +551,13 @@ class TableQuantizer(Quantizer):
         if not encoder.has_gram:
             return plain
         return lambda x, centres=None: encoder.norm_search(
-            x - origin, plain(x), byte.offsets, byte.levels, centres=centres
+            x - origin,
+            plain(x),
+            byte.offsets,
+            byte.levels,
+            error_share=byte.error_share,
+            usual_error=byte.usual_error,
+            centres=centres,
         )
 
     @property
@@ -669,11 +690,12 @@ class TableQuantizer(Quantizer):
         codes = self.encode(sample)
         start = expected_offsets(codes, self._norm_entries(), self.sizes)
         norms = self.norms(codes)
-        code_error = np.square(sample - self.decode(codes), dtype=np.float64).sum(1)
-        learned = fit_norm_byte(codes, norms, self.sizes, start=start, code_error=code_error)
+        errors = self.squared_errors(sample, codes)
+        learned = fit_norm_byte(codes, norms, self.sizes, start=start, code_error=errors)
         self.norm_levels.copy_(torch.from_numpy(learned.levels))
         self.norm_offsets.copy_(torch.from_numpy(learned.offsets))
         self.weighs_norm.fill_(learned.weighed)
+        self.norm_error.copy_(torch.tensor([learned.error_share, learned.usual_error]))
         return self
 
     def _norm_sample(self, x: Array, count: int, seed: int) -> F32:
@@ -699,5 +721,6 @@ class TableQuantizer(Quantizer):
             )
         if not self.has_norm_levels:
             raise NotFittedError('norm="uint8" needs learned norm levels: call fit(x) or fit_norms(x) first')
-        weighed = bool(self.weighs_norm)
-        return NormByte(self.sizes, self.norm_offsets.cpu().numpy(), self.norm_levels.cpu().numpy(), weighed)
+        share, usual = self.norm_error.tolist()
+        offsets, levels = self.norm_offsets.cpu().numpy(), self.norm_levels.cpu().numpy()
+        return NormByte(self.sizes, offsets, levels, bool(self.weighs_norm), share, usual)

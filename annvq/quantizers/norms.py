@@ -1,4 +1,4 @@
-"""The one-byte norm: what the codes do not already say about ‖x̂‖², in 256 learned levels."""
+"""The one-byte norm: what the codes do not already say about ‖x̂‖² and their own error, in 256 learned levels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,18 +19,32 @@ class NormByte:
     of a query. The byte holds only what is left over, the cross terms between entries; on data whose norms vary much
     that is a small part of ‖x̂‖², and the byte so much the finer.
 
+    What is kept is ‖x̂‖² and a share of how much worse than usual x is coded (see
+    :data:`~annvq.training.norms.ERROR_SHARE`).
+
     Args:
         sizes: entries of each of the M codebooks.
         offsets: (ΣK,) float32, codebook after codebook.
         levels: (256,) float32, ascending.
         weighed: whether codes are to be chosen with the byte's error in mind (see
             :meth:`~annvq.quantizers.base.Quantizer.encode_for_byte`).
+        error_share: of ‖x − x̂‖², less ``usual_error``, that is kept with the norm; in [0, 1].
+        usual_error: median of ‖x − x̂‖² where the byte was learned, so that distances are neither more nor less in all.
     """
 
     sizes: tuple[int, ...]
     offsets: F32
     levels: F32
     weighed: bool = False
+    error_share: float = 0.0
+    usual_error: float = 0.0
+
+    def term(self, norms: npt.NDArray[Any], errors: npt.NDArray[Any]) -> F32:
+        """What is kept of vectors with these ‖x̂‖² (or what stands for it) and ‖x − x̂‖², (n,) each."""
+        if not self.error_share:
+            return norms
+        beyond = errors.astype(np.float64) - self.usual_error
+        return (norms.astype(np.float64) + self.error_share * beyond).astype(np.float32)
 
     def explained(self, codes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Σ_m offsets[m, code_m] of codes (n, M), (n,) float64."""

@@ -83,8 +83,9 @@ class AdditiveEncoder {
         return out;
     }
     Out<uint16_t, 2> norm_search(In<float, 2> x, In<uint16_t, 2> start, In<int32_t, 2> pairs,
-                                 In<float, 1> offsets, In<float, 1> levels, float weight,
-                                 std::optional<In<float, 2>> centres, int threads) const {
+                                 In<float, 1> offsets, In<float, 1> levels, float weight, float error_share,
+                                 float usual_error, std::optional<In<float, 2>> centres,
+                                 int threads) const {
         check(x);
         require(!centres || (centres->shape(0) == x.shape(0) && centres->shape(1) == x.shape(1)),
                 "centres must have the shape of x");
@@ -95,12 +96,14 @@ class AdditiveEncoder {
         for (int32_t size : books_.sizes) entries += size;
         require(static_cast<int64_t>(offsets.shape(0)) == entries, "offsets must have shape (sum(sizes),)");
         require(levels.shape(0) >= 1 || weight >= 0, "levels must have at least one value");
+        require(error_share >= 0 && error_share <= 1, "error_share must be between 0 and 1");
         uint16_t* codes;
         auto out = started(x, start, &codes);
         const int64_t n = x.shape(0);
         const int32_t rounds = static_cast<int32_t>(pairs.shape(0));
         WithoutLock release;
-        const NormModel model = norm_model(books_, offsets.data(), levels.data(), levels.shape(0), weight);
+        const NormModel model = norm_model(books_, offsets.data(), levels.data(), levels.shape(0), weight,
+                                           error_share, usual_error);
         encode_norm_search(books_, model, x.data(), centres ? centres->data() : nullptr, n, pairs.data(),
                            rounds, codes, threads);
         return out;
@@ -171,7 +174,8 @@ void bind_encode(nb::module_& m) {
         .def("iterated", &AdditiveEncoder::iterated, arg("x"), arg("codes"), arg("iterations"),
              arg("perturbed"), arg("sweeps"), arg("seed"), arg("heat"), arg("threads"))
         .def("norm_search", &AdditiveEncoder::norm_search, arg("x"), arg("codes"), arg("pairs"),
-             arg("offsets"), arg("levels"), arg("weight"), arg("centres").none(), arg("threads"))
+             arg("offsets"), arg("levels"), arg("weight"), arg("error_share"), arg("usual_error"),
+             arg("centres").none(), arg("threads"))
         .def_prop_ro("has_gram", &AdditiveEncoder::has_gram);
 }
 

@@ -16,11 +16,12 @@ struct NormSearch {
     const EncoderBooks& books;
     const NormModel& model;
     float *error_a, *error_b;  // ||x - x^||^2 of entries, the other codes given, without what they share
-    float *norm_a, *norm_b;    // what entries add to the part of ||x^||^2 that no offset holds
+    float *norm_a, *norm_b;    // what entries add to the part of the norm's term that no offset holds
     const float *unary = nullptr,
                 *weights = nullptr;  // of one vector; NormModel's, or those about its centre
     float constant = 0;
     float norm_rest = 0;  // what the other codes add
+    const float pair_share;  // of a Gram entry: once in ||x^||^2, and a share of it in the error
 
     NormSearch(Bump& bump, const EncoderBooks& b, const NormModel& m)
         : books(b),
@@ -28,7 +29,8 @@ struct NormSearch {
           error_a(bump.take<float>(widest(b))),
           error_b(bump.take<float>(widest(b))),
           norm_a(bump.take<float>(widest(b))),
-          norm_b(bump.take<float>(widest(b))) {}
+          norm_b(bump.take<float>(widest(b))),
+          pair_share(1 + m.error_share) {}
 
     // Entries of codebook m beside the codes of all codebooks but m and `other`.
     void sums(int m, int other, const uint16_t* codes, float* error, float* norm) const {
@@ -38,11 +40,12 @@ struct NormSearch {
             if (o != m && o != other)
                 rows[count++] = &books.gram[(books.first[o] + codes[o]) * books.padded + books.first[m]];
         const float *own = unary + books.first[m], *held = weights + books.first[m];
+        const Lanes share = splat(pair_share);
         for (int64_t i = 0; i < codebook_padded(books, m); i += kLanes) {
             Lanes with = splat(0.f);
             for (int r = 0; r < count; r++) with = with + load(rows[r] + i);
             store(error + i, load(own + i) + with);
-            store(norm + i, load(held + i) + with);
+            store(norm + i, load(held + i) + share * with);
         }
     }
 
@@ -54,7 +57,7 @@ struct NormSearch {
             float pairs = 0;
             for (int p = 0; p < o; p++)
                 if (p != a && p != b) pairs += books.gram[e * books.padded + books.first[p] + codes[p]];
-            norm_rest += weights[e] + pairs;
+            norm_rest += weights[e] + pair_share * pairs;
         }
     }
 
@@ -77,7 +80,8 @@ struct NormSearch {
 
     // What the norm's error adds for entries i and j, g being their Gram entry.
     float byte_objective(int32_t i, int32_t j, float g) const {
-        return (error_a[i] + (error_b[j] + g)) + miss(model, (norm_rest + norm_a[i]) + (norm_b[j] + g));
+        return (error_a[i] + (error_b[j] + g)) + 
+               miss(model, (norm_rest + norm_a[i]) + (norm_b[j] + pair_share * g));
     }
 
     int32_t shortlist(int a, int32_t present, int32_t* tried) const {
@@ -122,7 +126,7 @@ struct NormSearch {
     void improve_free(int a, int b, uint16_t* codes) {
         int32_t tried[kLanes + 1];
         const int32_t count = shortlist(a, codes[a], tried), groups = codebook_padded(books, b) / kLanes;
-        const Lanes weight = splat(model.weight);
+        const Lanes weight = splat(model.weight), share = splat(pair_share);
         LaneBest best;
         float present = FLT_MAX;
         for (int32_t t = 0; t < count; t++) {
@@ -131,7 +135,7 @@ struct NormSearch {
             const Lanes own = splat(error_a[i]), missed = splat(norm_rest + norm_a[i]);
             for (int32_t g = 0; g < groups; g++) {
                 const Lanes pair = load(gram + g * kLanes),
-                            miss = missed + (load(norm_b + g * kLanes) + pair);
+                            miss = missed + (load(norm_b + g * kLanes) + share * pair);
                 const Lanes value = (own + (load(error_b + g * kLanes) + pair)) + weight * (miss * miss);
                 best.offer(value, t * groups + g);
                 if (t == 0 && g == codes[b] / kLanes) {
@@ -187,12 +191,17 @@ void encode_norm_search(const EncoderBooks& books, const NormModel& model, const
     for (int64_t v = 0; v < vectors; v++, unary += books.padded, about += books.padded) {
         products_to_scores(books.norms.data(), books.padded, unary);
         double constant = model.constant;
-        for (int64_t e = 0; centres && e < books.padded; e++)
-            about[e] = model.weights[e] + (about[e] + about[e]);
+        const bool own = centres || model.error_share > 0;  // weights of this vector's own
+        for (int64_t e = 0; own && e < books.padded; e++) {
+            const float more = centres ? about[e] + about[e] : 0.f;
+            about[e] = (model.weights[e] + more) + (unary[e] < FLT_MAX ? model.error_share * unary[e] : 0.f);
+        }
         for (int j = 0; centres && j < books.width; j++)
             constant += 2.0 * centres[v * books.width + j] * books.shift[j];
+        for (int j = 0; model.error_share > 0 && j < books.width; j++)
+            constant += static_cast<double>(model.error_share) * x[v * books.width + j] * x[v * books.width + j];
         search.unary = unary;
-        search.weights = centres ? about : model.weights.data();
+        search.weights = own ? about : model.weights.data();
         search.constant = static_cast<float>(constant);
         search.run(pairs, rounds, codes + v * books.M);
     }

@@ -3,10 +3,11 @@
 namespace annvq {
 
 NormModel norm_model(const EncoderBooks& books, const float* offsets, const float* levels, int64_t count,
-                     float weight) {
+                     float weight, float error_share, float usual_error) {
     NormModel model;
-    model.constant = 0;
+    model.constant = -static_cast<double>(error_share) * usual_error;
     model.weight = weight;
+    model.error_share = error_share;
     for (float s : books.shift) model.constant += static_cast<double>(s) * s;
     model.weights.assign(books.padded, 0.f);
     for (int32_t m = 0; m < books.M; m++)

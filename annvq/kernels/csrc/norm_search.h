@@ -10,21 +10,23 @@ namespace annvq {
 
 // What offsets of entries leave of ||x^||^2: constant + sum of weights + sum of Gram entries over a code's
 // pairs; and what holds that, the levels of a byte, or nothing (no levels). Of ||C + x^||^2 - ||C||^2, the
-// norm about a centre C: 2<C, shift> and 2<C, c> of each entry more.
+// norm about a centre C: 2<C, shift> and 2<C, c> of each entry more. Where the term has a share of the error
+// ||x - x^||^2 in it, that is once more a sum over entries and pairs.
 struct NormModel {
     double constant;
     std::vector<float> weights;  // (padded,)
     std::vector<float> levels;   // ascending
     std::vector<float> middles;  // between neighbouring levels
     float weight;                // of the squared error of offsets alone, where there are no levels
+    float error_share;           // of ||x - x^||^2, less a usual one, that is kept with the norm
 };
 
 // offsets (sum of sizes,) are what the tables carry of the norm, entry by entry; levels (count,) the byte's.
 NormModel norm_model(const EncoderBooks& books, const float* offsets, const float* levels, int64_t count,
-                     float weight);
+                     float weight, float error_share, float usual_error);
 
 // Re-codes pairs of codebooks, in the order of `pairs` (rounds, 2), wherever that lowers
-// ||x - x^||^2 + |error of the norm byte|, or without levels
+// ||x - x^||^2 + |error of the byte for ||x^||^2 + error_share * (||x - x^||^2 - usual_error)|, or without levels
 // ||x - x^||^2 + weight * (what the offsets miss of ||x^||^2)^2.
 // Works on n vectors from the codes given (with the Gram matrix only). `centres` (n, width): what each
 // vector's norm is about; nullptr: the origin.
