@@ -124,7 +124,7 @@ def _quantizer_crc(quantizer: Any) -> Any:
 
 
 def _byte_crc(byte: NormByte) -> tuple[Any, ...]:
-    return _crc(byte.levels), _crc(byte.offsets), byte.error_share, byte.usual_error
+    return _crc(byte.levels), _crc(byte.offsets), byte.error
 
 
 def _crc(array: Any) -> int:

@@ -23,7 +23,7 @@ from annvq.indexes.stored import Encoded, StoreIndex
 from annvq.kernels import LazyTables
 from annvq.kernels.store import PreparedAllowed, Rows
 from annvq.quantizers.base import Quantizer
-from annvq.quantizers.norms import NORM_LEVELS, NormByte
+from annvq.quantizers.norms import NORM_LEVELS, NOTHING_KEPT, KeptError, NormByte
 
 if TYPE_CHECKING:
     from annvq.training.recipe import Recipe
@@ -260,7 +260,7 @@ class IVFIndex(StoreIndex):
         if self.norm != "uint8":
             return terms
         byte = self._byte()
-        return byte.encode(codes, byte.term(terms, self.quantizer.squared_errors(targets, codes)))
+        return byte.encode(codes, byte.error.term(terms, self.quantizer.squared_errors(targets, codes)))
 
     def _decode_rows(self, rows: Rows) -> F32:
         x: F32 = self.quantizer.decode(rows.codes)
@@ -353,8 +353,8 @@ class IVFIndex(StoreIndex):
         if self._norm_byte is not None:
             byte = self._norm_byte
             config["weighs_norm"] = byte.weighed
-            error = np.array([byte.error_share, byte.usual_error], np.float32)
-            tensors |= {"norm_levels": byte.levels, "norm_offsets": byte.offsets, "norm_error": error}
+            tensors |= {"norm_levels": byte.levels, "norm_offsets": byte.offsets}
+            tensors["norm_error"] = np.array(byte.error, np.float32)
         return {**config, "recall_target": self.recall_target}, tensors
 
     @classmethod
@@ -376,12 +376,12 @@ class IVFIndex(StoreIndex):
             weighed = config.get("weighs_norm", False)  # not in versions 1 and 2
             if not isinstance(weighed, bool):
                 raise ValueError(f"its weighs_norm must be true or false, got {weighed!r}")
-            share, usual = 0.0, 0.0
+            error = NOTHING_KEPT
             if "norm_error" in tensors:  # not before version 5
-                share, usual = _floats(tensors, "norm_error", 2).tolist()
-                if not (0 <= share <= 1 and usual >= 0):
-                    raise ValueError(f"its norm_error must be a share in [0, 1] and an error, got {share}, {usual}")
-            index._norm_byte = NormByte(quantizer.sizes, offsets, levels, weighed, share, usual)
+                error = KeptError(*_floats(tensors, "norm_error", 2).tolist())
+                if not (0 <= error.share <= 1 and error.usual >= 0):
+                    raise ValueError(f"its norm_error must be a share in [0, 1] and an error, got {error}")
+            index._norm_byte = NormByte(quantizer.sizes, offsets, levels, weighed, error)
         index._restore(config, tensors, mapped=mapped)
         if len(index):
             index._trained("load")

@@ -106,7 +106,7 @@ class StoreIndex(Index):
         if self.norm != "uint8":
             return norms
         byte = view.norm_byte
-        return byte.encode(codes, byte.term(norms, self.quantizer.squared_errors(rows, codes)))
+        return byte.encode(codes, byte.error.term(norms, self.quantizer.squared_errors(rows, codes)))
 
     def add(self, x: Array, ids: Array | None = None) -> Self:
         self.require_fitted("add")

@@ -28,7 +28,7 @@ from annvq.arrays import (
 )
 from annvq.errors import FormatError, NotFittedError
 from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder, decode_additive
-from annvq.quantizers.norms import NORM_LEVELS, NormByte
+from annvq.quantizers.norms import NORM_LEVELS, KeptError, NormByte
 from annvq.quantizers.registry import quantizer_class
 
 if TYPE_CHECKING:
@@ -235,7 +235,9 @@ class Quantizer(nn.Module, ABC):
         view = self.scan_view()
         byte = view.norm_byte
         codes = self._encode_chunks(x, self._byte_row_encoder(byte, about_centres=False), progress)
-        return like(codes, x), like(byte.encode(codes, byte.term(view.norms(codes), self.squared_errors(x, codes))), x)
+        return like(codes, x), like(
+            byte.encode(codes, byte.error.term(view.norms(codes), self.squared_errors(x, codes))), x
+        )
 
     def squared_errors(self, x: Array, codes: npt.NDArray[Any]) -> F32:
         """‖x − x̂‖² of checked vectors (n, d) and their codes (n, M), (n,)."""
@@ -455,7 +457,7 @@ class TableQuantizer(Quantizer):
     weighs_norm: Tensor
     """Whether codes are chosen with the norm byte's error in mind, which ``fit_norms`` decides."""
     norm_error: Tensor
-    """Share of a vector's squared error that its norm byte keeps, and the usual error; zero until ``fit_norms``."""
+    """What norm bytes and offsets keep beside ‖x̂‖² (:attr:`kept_error`), (2,); zero until ``fit_norms``."""
     centred: Tensor
     """Whether norms are about :attr:`origin`, so that float32 holds them however far from zero the data lie; those of
     files before version 3, and of FAISS, are about zero."""
@@ -555,8 +557,7 @@ class TableQuantizer(Quantizer):
             plain(x),
             byte.offsets,
             byte.levels,
-            error_share=byte.error_share,
-            usual_error=byte.usual_error,
+            error=byte.error,
             centres=centres,
         )
 
@@ -695,7 +696,7 @@ class TableQuantizer(Quantizer):
         self.norm_levels.copy_(torch.from_numpy(learned.levels))
         self.norm_offsets.copy_(torch.from_numpy(learned.offsets))
         self.weighs_norm.fill_(learned.weighed)
-        self.norm_error.copy_(torch.tensor([learned.error_share, learned.usual_error]))
+        self.norm_error.copy_(torch.tensor(learned.error))
         return self
 
     def _norm_sample(self, x: Array, count: int, seed: int) -> F32:
@@ -706,6 +707,11 @@ class TableQuantizer(Quantizer):
             raise ValueError("x must have at least one row to learn norms from, got none")
         rows = np.sort(np.random.default_rng(seed).permutation(n)[:count])
         return to_numpy(x if len(rows) == n else x[rows], self.dim)
+
+    @property
+    def kept_error(self) -> KeptError:
+        """What is kept with norms, beside ‖x̂‖²."""
+        return KeptError(*self.norm_error.tolist())
 
     @property
     def norm_byte(self) -> NormByte:
@@ -721,6 +727,5 @@ class TableQuantizer(Quantizer):
             )
         if not self.has_norm_levels:
             raise NotFittedError('norm="uint8" needs learned norm levels: call fit(x) or fit_norms(x) first')
-        share, usual = self.norm_error.tolist()
         offsets, levels = self.norm_offsets.cpu().numpy(), self.norm_levels.cpu().numpy()
-        return NormByte(self.sizes, offsets, levels, bool(self.weighs_norm), share, usual)
+        return NormByte(self.sizes, offsets, levels, bool(self.weighs_norm), self.kept_error)

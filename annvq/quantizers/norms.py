@@ -1,7 +1,7 @@
 """The one-byte norm: what the codes do not already say about ‖x̂‖² and their own error, in 256 learned levels."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,16 +11,40 @@ from annvq.arrays import F32
 NORM_LEVELS = 256
 
 
+class KeptError(NamedTuple):
+    """A share of how much worse than usual a vector is coded, which is kept with its norm.
+
+    ‖q − x‖² = ‖q − x̂‖² + ‖x − x̂‖² − 2⟨q − x̂, x − x̂⟩, and tables have the first term alone. That makes vectors that are
+    badly coded too near: by the second term where q has nothing to do with the error; where q is next to x, the last
+    term is twice the second, and they are too far instead. With half of the second term recall is higher on all data
+    tried (docs/encoding.md), and it takes no bits.
+
+    Args:
+        share: of ‖x − x̂‖² less the usual error, in [0, 1].
+        usual: the median of ‖x − x̂‖² over vectors learned from, so that distances are not larger on the whole.
+    """
+
+    share: float = 0.0
+    usual: float = 0.0
+
+    def term(self, norms: npt.NDArray[Any], errors: npt.NDArray[Any]) -> F32:
+        """What is kept of vectors with these ‖x̂‖² (or what stands for it) and ‖x − x̂‖², (n,) each: (n,) float32."""
+        if not self.share:
+            return norms.astype(np.float32, copy=False)
+        beyond = errors.astype(np.float64) - self.usual
+        return (norms.astype(np.float64) + self.share * beyond).astype(np.float32)
+
+
+NOTHING_KEPT = KeptError()
+
+
 @dataclass(frozen=True)
 class NormByte:
-    """A per-vector term as ``Σ_m offsets[m, code_m] + levels[byte]``.
+    """A per-vector term, ‖x̂‖² and a share of the error, as ``Σ_m offsets[m, code_m] + levels[byte]``.
 
     The offsets belong to codebook entries, so they cost no bits per vector and no time: they are added to the tables
     of a query. The byte holds only what is left over, the cross terms between entries; on data whose norms vary much
     that is a small part of ‖x̂‖², and the byte so much the finer.
-
-    What is kept is ‖x̂‖² and a share of how much worse than usual x is coded (see
-    :data:`~annvq.training.norms.ERROR_SHARE`).
 
     Args:
         sizes: entries of each of the M codebooks.
@@ -28,23 +52,14 @@ class NormByte:
         levels: (256,) float32, ascending.
         weighed: whether codes are to be chosen with the byte's error in mind (see
             :meth:`~annvq.quantizers.base.Quantizer.encode_for_byte`).
-        error_share: of ‖x − x̂‖², less ``usual_error``, that is kept with the norm; in [0, 1].
-        usual_error: median of ‖x − x̂‖² where the byte was learned, so that distances are neither more nor less in all.
+        error: what is kept with the norm.
     """
 
     sizes: tuple[int, ...]
     offsets: F32
     levels: F32
     weighed: bool = False
-    error_share: float = 0.0
-    usual_error: float = 0.0
-
-    def term(self, norms: npt.NDArray[Any], errors: npt.NDArray[Any]) -> F32:
-        """What is kept of vectors with these ‖x̂‖² (or what stands for it) and ‖x − x̂‖², (n,) each."""
-        if not self.error_share:
-            return norms
-        beyond = errors.astype(np.float64) - self.usual_error
-        return (norms.astype(np.float64) + self.error_share * beyond).astype(np.float32)
+    error: KeptError = NOTHING_KEPT
 
     def explained(self, codes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Σ_m offsets[m, code_m] of codes (n, M), (n,) float64."""

@@ -32,7 +32,10 @@ class SumQuantizer(TableQuantizer):
 
     Squared distance to such codes needs ‖x̂‖². An index stores it beside the code, unless the quantizer is
     ``norm_free``: then codes are chosen so that ‖x̂‖² follows from them, as a sum of one learned offset per entry, which
-    the tables carry. That takes no bits. Distances then are those to x̂ but for what the offsets miss of ‖x̂‖².
+    the tables carry. That takes no bits.
+
+    One byte and offsets stand for ‖x̂‖² and a share of the code's own error
+    (:class:`~annvq.quantizers.norms.KeptError`); distances differ from those to x̂ by that, and by what they miss of it.
     """
 
     sums = True
@@ -58,6 +61,7 @@ class SumQuantizer(TableQuantizer):
         if norm_free:
             self.register_buffer("norm_offsets", torch.zeros(self.offsets[-1]))
             self.register_buffer("norm_weight", torch.zeros(()))
+            self.register_buffer("norm_error", torch.zeros(2))
             self.register_buffer("centred", torch.ones((), dtype=torch.bool))
 
     @property
@@ -110,10 +114,11 @@ class SumQuantizer(TableQuantizer):
         if not encoder.has_gram:
             return plain
         search, offsets, weight = self._native_search(encoder), self.norm_offsets.numpy(), float(self.norm_weight)
+        error = self.kept_error
 
         def encode(x: F32) -> npt.NDArray[Any]:
             moved = x - origin
-            return encoder.norm_free_search(moved, search(moved), offsets, weight)
+            return encoder.norm_free_search(moved, search(moved), offsets, weight, error=error)
 
         return encode
 
@@ -157,7 +162,8 @@ class SumQuantizer(TableQuantizer):
         return luts, bias
 
     def offset_norms(self, codes: Array) -> F32:
-        """What stands for ‖x̂ − o‖², o being :attr:`origin`, in the tables of norm-free codes, (n,) float32.
+        """What stands for ‖x̂ − o‖² and a share of the error in the tables of norm-free codes, (n,) float32; o is
+        :attr:`origin`.
 
         Raises:
             NotFittedError: before ``fit``, or offsets were never learned (``fit`` or ``fit_norms``).
@@ -178,6 +184,7 @@ class SumQuantizer(TableQuantizer):
         if self.norm_free:
             self.norm_offsets.zero_()
             self.norm_weight.zero_()
+            self.norm_error.zero_()
             self.centred.fill_(True)
 
     def fit_norms(self, x: Array, *, seed: int = 0) -> Self:
@@ -192,6 +199,7 @@ class SumQuantizer(TableQuantizer):
         learned.settle(rounds=3)
         self.norm_offsets.copy_(torch.from_numpy(learned.offsets))
         self.norm_weight.fill_(learned.weight)
+        self.norm_error.copy_(torch.tensor(learned.error))
         return self
 
     def _require_offsets(self, what: str) -> None:

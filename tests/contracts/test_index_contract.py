@@ -35,6 +35,21 @@ def make_index(request):
     return make
 
 
+def byte_terms(q, x, codes, norms):
+    """What bytes stand for: the level nearest to the norm and half of the error beyond the usual, less the offsets."""
+    share, usual = q.norm_error.tolist()
+    assert share == 0.5
+    terms = norms + share * (squared_errors(q, x, codes) - usual)
+    return q.norm_byte.levels[q.norm_byte.encode(codes, terms.astype(np.float32))]
+
+
+def squared_errors(q, x, codes):
+    """‖x − x̂‖² by the quantizer, whose float32 rounding may decide a byte, once it is known to be right."""
+    errors = q.squared_errors(x, codes)
+    np.testing.assert_allclose(errors, ((x - q.decode(codes).astype(np.float64)) ** 2).sum(1), rtol=1e-5, atol=1e-6)
+    return errors.astype(np.float64)
+
+
 def adc_scores(index, q, x, queries):
     """Exact ADC in the contract's order of summation."""
     if index.metric == "cosine":
@@ -43,7 +58,7 @@ def adc_scores(index, q, x, queries):
     luts, bias = q.tables(queries, index.metric)
     norms = q.norms(codes) if index.norm else None
     if index.norm == "uint8":
-        norms = q.norm_byte.levels[q.norm_byte.encode(codes, norms)]
+        norms = byte_terms(q, x, codes, norms)
         first = 0
         for m, size in enumerate(q.sizes):
             luts[:, m, :size] += q.norm_byte.offsets[first : first + size]

@@ -1,6 +1,6 @@
 """Writes golden files of the current format version; run once per version, then never again for it.
 
-python tests/golden/make.py tests/golden/v4
+python tests/golden/make.py tests/golden/v5
 """
 
 import sys

@@ -308,7 +308,9 @@ def test_lists_to_faiss_and_back(name, residual, metric):
     if tolerant:  # FAISS needs no norm of these; annvq's is a byte
         exact = annvq.from_faiss(theirs)
         assert_same_search(theirs, exact, x[400:407], nprobe=5)
-        np.testing.assert_allclose(exact.search(x[:9], 3)[0], ours.search(x[:9], 3)[0], atol=3.0)
+        # A byte, and half of what errors are beyond the usual one: at most half of the distance to a vector's own code.
+        own = ours.search(x[:9], 1)[0].max()
+        np.testing.assert_allclose(exact.search(x[:9], 3)[0], ours.search(x[:9], 3)[0], atol=3.0 + 0.5 * own)
         return
     assert_same_search(theirs, ours, x[400:407], nprobe=5)
     back = annvq.from_faiss(theirs)

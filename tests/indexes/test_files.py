@@ -40,6 +40,12 @@ def built():
     return build
 
 
+def as_tuples(codes, norms):
+    """Each vector's code and norm."""
+    stored = codes.astype(int) if norms is None else np.column_stack([codes.astype(np.float64), norms])
+    return [tuple(row) for row in stored.tolist()]
+
+
 def require_same(a, b, x, k=20):
     for left, right in zip(a.search(x[:5], k), b.search(x[:5], k), strict=True):
         np.testing.assert_array_equal(left, right)
@@ -65,10 +71,12 @@ def test_loaded_index_goes_on(case, mode, built, tmp_path):
     loaded.upsert(x[:40], np.arange(6000, 6040))
     loaded.add(x[:7])
     fresh = annvq.FlatIndex(index.quantizer, norm=index.norm)
-    codes, _, ids, _ = index._store.export()
+    codes, norms, ids, _ = index._store.export()
     left = ~np.isin(ids, some)
-    order = {tuple(c): i for i, c in enumerate(index._encode_rows(x).codes.tolist())}
-    fresh.add(x[[order[tuple(c)] for c in codes[left].tolist()]], ids[left]).add(x[:40], np.arange(6000, 6040))
+    encoded = index._encode_rows(x)
+    order = {stored: i for i, stored in enumerate(as_tuples(encoded.codes, encoded.norms))}
+    rows = [order[stored] for stored in as_tuples(codes[left], norms if norms is None else norms[left])]
+    fresh.add(x[rows], ids[left]).add(x[:40], np.arange(6000, 6040))
     fresh.add(x[:7])
     require_same(fresh, loaded, x, 2000)
     assert (tmp_path / "i").read_bytes() == before

@@ -20,5 +20,18 @@ def test_golden(path, mmap):
 
 
 def test_there_are_golden_files():
-    assert {p.parent.name for p in FILES} == {"v1", "v2", "v3", "v4"}
-    assert len(FILES) >= 35
+    assert {p.parent.name for p in FILES} == {"v1", "v2", "v3", "v4", "v5"}
+    assert len(FILES) >= 45
+
+
+@pytest.mark.parametrize("name", ["bytes-norm", "lists"])
+@pytest.mark.parametrize("version", ["v3", "v4", "v5"])
+def test_an_index_goes_on_storing_what_its_bytes_stood_for(version, name):
+    index = annvq.load_index(FILES[0].parents[1] / version / f"{name}.annvq")
+    byte = index._norm_byte if name == "lists" else index.quantizer.norm_byte
+    assert byte.error.share == (0.5 if version == "v5" else 0.0)
+    x = np.load(FILES[0].parents[1] / version / "expected.npz")["queries"]
+    before = len(index)
+    ids = index.add(x).search(x, 5)[1]
+    assert len(index) == before + 5
+    assert (ids >= 0).all()

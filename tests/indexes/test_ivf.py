@@ -50,6 +50,9 @@ def brute_force(index, x, ids, queries, k, lists=None):
         norms = (r * r + 2 * r * C[assigned]).sum(1).astype(np.float32)
         if index.norm == "uint8":
             byte = index._norm_byte
+            assert byte.error.share == 0.5
+            errors = q.squared_errors(x - C[assigned], codes).astype(np.float64)
+            norms = (norms + byte.error.share * (errors - byte.error.usual)).astype(np.float32)
             norms = byte.levels[byte.encode(codes, norms)]
             first = 0
             for m, size in enumerate(q.sizes):
@@ -276,16 +279,17 @@ def test_codes_of_uneven_vectors_are_chosen_with_their_byte_in_mind(kind):
 
     def objective(codes):
         rest = index.quantizer.decode(codes).astype(np.float64)
-        value = (rest * (rest + 2 * index.centroids[lists])).sum(1).astype(np.float32)
-        off = byte.decode(codes, byte.encode(codes, value)).astype(np.float64) - value
-        return np.square(targets - rest).sum(1) + np.abs(off)
+        errors = np.square(targets - rest).sum(1)
+        value = (rest * (rest + 2 * index.centroids[lists])).sum(1) + 0.5 * (errors - byte.error.usual)
+        off = byte.decode(codes, byte.encode(codes, value.astype(np.float32))).astype(np.float64) - value
+        return errors + np.abs(off)
 
     index.add(x)
     codes, bytes, _ = index._store.rows(np.arange(len(x)))
     plain, chosen = objective(index.quantizer.encode(targets)), objective(codes)
     assert (chosen <= plain * (1 + 1e-4) + 0.05).all()
     assert np.median(chosen) < np.median(plain)
-    np.testing.assert_array_equal(bytes, index._norms_in_lists(codes, lists))
+    np.testing.assert_array_equal(bytes, index._norms_in_lists(targets, codes, lists))
     loaded = annvq.load_index(save(index, "i"))
     assert loaded._norm_byte.weighed
     for a, b in zip(loaded.add(x, np.arange(900, 1800)).search(x[:9], 8), index.add(x).search(x[:9], 8), strict=True):

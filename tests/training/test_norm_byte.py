@@ -1,12 +1,16 @@
 """The one-byte norm: how near it comes to ‖x̂‖², and what folding it into tables means."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import annvq
-from annvq.quantizers.norms import NormByte
+from annvq.errors import FormatError
+from annvq.quantizers.norms import KeptError, NormByte
 from annvq.training import KMeans, Recipe
 from annvq.training.norms import fit_levels, fit_norm_byte
 
@@ -76,3 +80,32 @@ def test_the_byte_is_as_fine_wherever_the_data_lie():
         told = byte.explained(codes) + byte.levels[byte.encode(codes, norms)]
         errors.append(np.abs(told - norms).mean())
     assert errors[1] < 1.5 * errors[0] + 1
+
+
+def test_with_a_share_of_the_error_more_neighbours_are_found():
+    rng = np.random.default_rng(4)
+    x = (rng.normal(size=(9000, 24)) * np.linspace(3, 0.3, 24)).astype(np.float32)
+    learn, base, queries = x[:4000], x[4000:8500], x[8500:]
+    truth = np.square(queries[:, None] - base).sum(2).argsort(1)[:, :10]
+    q = annvq.ResidualVQ(24, 4, 5).fit(learn, recipe=Recipe((KMeans(5),)))
+    share = {}
+    for norm in ("uint8", "float32"):
+        found = annvq.FlatIndex(q, norm=norm).add(base).search(queries, 10)[1]
+        share[norm] = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found, truth, strict=True)])
+    assert share["uint8"] > 1.05 * share["float32"]
+
+
+@pytest.mark.parametrize("wrong", [(1.5, 1.0), (-0.1, 1.0), (0.5, -1.0), (np.nan, 1.0)])
+def test_a_file_with_an_impossible_share_is_refused(wrong, tmp_path):
+    x = np.random.default_rng(0).normal(size=(600, 8)).astype(np.float32)
+    q = annvq.ResidualVQ(8, 2, 4).fit(x, recipe=Recipe((KMeans(2),)))
+    q.norm_error.copy_(torch.tensor(wrong))
+    q.save(tmp_path / "q")
+    with pytest.raises(FormatError, match="norm_error"):
+        annvq.load_quantizer(tmp_path / "q")
+    q.norm_error.copy_(torch.tensor([0.5, 1.0]))
+    index = annvq.IVFIndex(q, 4, residual=True).fit(x)
+    index._norm_byte = replace(index._norm_byte, error=KeptError(*wrong))
+    index.save(tmp_path / "i")
+    with pytest.raises(FormatError, match="norm_error"):
+        annvq.load_index(tmp_path / "i")
