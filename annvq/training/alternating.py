@@ -24,7 +24,7 @@ class Alternation:
     """
 
     iterations: int = 40
-    rounds: int = 4
+    rounds: int = 5
     temperature: float = 0.8
     regularisation: float = 1e-2
 
