@@ -35,7 +35,7 @@ class QuantizedKNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, Transforme
             suits; few vectors (less than 256) make smaller codebooks.
         refine: candidates per neighbour whose distance is computed anew from the vectors themselves, which are then
             kept in memory as they were given. 0 searches codes alone and keeps nothing else: distances are then those
-            to decoded vectors, a vector's to itself among them.
+            to decoded vectors, with half of the error that these have, a vector's to itself among them.
         random_state: of the codebooks.
 
     Attributes:

@@ -114,7 +114,7 @@ def _training(index: Index) -> tuple[Any, ...]:
         ]
     if isinstance(index, IVFIndex) and index.coarse is not None:
         byte = index._norm_byte
-        parts += [_crc(index.coarse_centroids()), None if byte is None else _byte_crc(byte)]
+        parts += [_crc(index.coarse_centroids()), None if byte is None else _byte_facts(byte)]
     return tuple(parts)
 
 
@@ -123,8 +123,8 @@ def _quantizer_crc(quantizer: Any) -> Any:
     return json.dumps(config, sort_keys=True), tuple((name, _crc(tensors[name])) for name in sorted(tensors))
 
 
-def _byte_crc(byte: NormByte) -> tuple[Any, ...]:
-    return _crc(byte.levels), _crc(byte.offsets), byte.error
+def _byte_facts(byte: NormByte) -> tuple[Any, ...]:
+    return _crc(byte.levels), _crc(byte.offsets), byte.weighed, byte.error_share
 
 
 def _crc(array: Any) -> int:

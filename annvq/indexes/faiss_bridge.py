@@ -150,7 +150,7 @@ def behind(transform: Transform, coded: Coded, metric: str) -> Coded:
         quantizer.centred.copy_(inner.centred)
         quantizer.norm_levels.copy_(inner.norm_levels)
         quantizer.norm_offsets.copy_(inner.norm_offsets)
-        quantizer.norm_error.copy_(inner.norm_error)
+        quantizer.error_share.copy_(inner.error_share)
     return coded._replace(quantizer=quantizer.eval())
 
 

@@ -23,7 +23,8 @@ class FlatIndex(StoreIndex):
             normalised in fit, add and search).
         norm: how ‖x̂‖² is stored where L2 needs it: ``"uint8"`` (one byte, learned levels), ``"float32"``, or
             ``"auto"``: one byte where needed, else nothing. None, nothing stored, is for what needs no norm: product
-            codes, norm-free ones, ip and cosine.
+            codes, norm-free ones, ip and cosine. With a byte, and with norm-free codes, distances are those to x̂ and
+            half of ‖x − x̂‖² more, which finds more neighbours; with ``"float32"`` they are those to x̂.
     """
 
     kind = "flat"

@@ -23,7 +23,7 @@ from annvq.indexes.stored import Encoded, StoreIndex
 from annvq.kernels import LazyTables
 from annvq.kernels.store import PreparedAllowed, Rows
 from annvq.quantizers.base import Quantizer
-from annvq.quantizers.norms import NORM_LEVELS, NOTHING_KEPT, KeptError, NormByte
+from annvq.quantizers.norms import NORM_LEVELS, NormByte, with_error
 
 if TYPE_CHECKING:
     from annvq.training.recipe import Recipe
@@ -181,7 +181,7 @@ class IVFIndex(StoreIndex):
 
         coarse, view = self._trained("fit"), self.quantizer.scan_view()
         codes = self.quantizer.encode(targets)
-        errors = self.quantizer.squared_errors(targets, codes)
+        errors = view.squared_errors(targets, codes)
         # Entries that hardly occur keep ‖c‖² + 2⟨C, c⟩ with C the mean centroid.
         mean = coarse.centroids[lists].mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
         cross = np.concatenate([t[:size] for t, size in zip(view.tables(mean, "ip").luts[0], view.sizes, strict=True)])
@@ -260,7 +260,9 @@ class IVFIndex(StoreIndex):
         if self.norm != "uint8":
             return terms
         byte = self._byte()
-        return byte.encode(codes, byte.error.term(terms, self.quantizer.squared_errors(targets, codes)))
+        return byte.encode(
+            codes, with_error(terms, self.quantizer.scan_view().squared_errors(targets, codes), byte.error_share)
+        )
 
     def _decode_rows(self, rows: Rows) -> F32:
         x: F32 = self.quantizer.decode(rows.codes)
@@ -352,9 +354,8 @@ class IVFIndex(StoreIndex):
             tensors["reach"] = self._reach
         if self._norm_byte is not None:
             byte = self._norm_byte
-            config["weighs_norm"] = byte.weighed
+            config |= {"weighs_norm": byte.weighed, "error_share": byte.error_share}
             tensors |= {"norm_levels": byte.levels, "norm_offsets": byte.offsets}
-            tensors["norm_error"] = np.array(byte.error, np.float32)
         return {**config, "recall_target": self.recall_target}, tensors
 
     @classmethod
@@ -376,12 +377,10 @@ class IVFIndex(StoreIndex):
             weighed = config.get("weighs_norm", False)  # not in versions 1 and 2
             if not isinstance(weighed, bool):
                 raise ValueError(f"its weighs_norm must be true or false, got {weighed!r}")
-            error = NOTHING_KEPT
-            if "norm_error" in tensors:  # not before version 5
-                error = KeptError(*_floats(tensors, "norm_error", 2).tolist())
-                if not (0 <= error.share <= 1 and error.usual >= 0):
-                    raise ValueError(f"its norm_error must be a share in [0, 1] and an error, got {error}")
-            index._norm_byte = NormByte(quantizer.sizes, offsets, levels, weighed, error)
+            share = config.get("error_share", 0.0)  # not before version 5
+            if not isinstance(share, float) or not 0 <= share <= 1:
+                raise ValueError(f"its error_share must be a number in [0, 1], got {share!r}")
+            index._norm_byte = NormByte(quantizer.sizes, offsets, levels, weighed, share)
         index._restore(config, tensors, mapped=mapped)
         if len(index):
             index._trained("load")

@@ -15,6 +15,7 @@ from annvq.kernels import LazyTables
 from annvq.kernels.pooling import near_labels
 from annvq.kernels.store import I32, CodeStore, Rows
 from annvq.quantizers.base import Quantizer
+from annvq.quantizers.norms import with_error
 
 END_OF_IDS = 1 << 63
 """One past the largest id."""
@@ -106,7 +107,7 @@ class StoreIndex(Index):
         if self.norm != "uint8":
             return norms
         byte = view.norm_byte
-        return byte.encode(codes, byte.error.term(norms, self.quantizer.squared_errors(rows, codes)))
+        return byte.encode(codes, with_error(norms, view.squared_errors(rows, codes), byte.error_share))
 
     def add(self, x: Array, ids: Array | None = None) -> Self:
         self.require_fitted("add")

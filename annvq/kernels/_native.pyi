@@ -59,7 +59,6 @@ class AdditiveEncoder:
         levels: F32,
         weight: float,
         error_share: float,
-        usual_error: float,
         centres: F32 | None,
         threads: int,
     ) -> Any: ...

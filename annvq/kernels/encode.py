@@ -142,7 +142,7 @@ class AdditiveEncoder:
         offsets: F32,
         levels: F32,
         *,
-        error: tuple[float, float] = (0.0, 0.0),
+        error_share: float = 0.0,
         centres: F32 | None = None,
         seed: int = 0,
     ) -> Codes:
@@ -156,11 +156,11 @@ class AdditiveEncoder:
             codes: ``(n, M)`` codes to start from, M at least 2; they are not modified.
             offsets: ``(sum(sizes),)`` what the tables carry of ‖x̂‖², entry by entry.
             levels: ``(count,)`` ascending, what the byte can add.
-            error: (s, u): the byte holds ``‖x̂‖² + s · (‖x − x̂‖² − u)``, s in [0, 1].
+            error_share: of ‖x − x̂‖², which the byte holds with the norm; in [0, 1].
             centres: ``(n, d)``, where the byte holds norms about centres C, ‖C + x̂‖² − ‖C‖².
             seed: of the order of the pairs.
         """
-        return self._norm_search(x, codes, offsets, levels, -1.0, norm_rounds(self._M), seed, error, centres)
+        return self._norm_search(x, codes, offsets, levels, -1.0, norm_rounds(self._M), seed, error_share, centres)
 
     def norm_free_search(
         self,
@@ -169,21 +169,21 @@ class AdditiveEncoder:
         offsets: F32,
         weight: float,
         *,
-        error: tuple[float, float] = (0.0, 0.0),
+        error_share: float = 0.0,
         rounds: int | None = None,
         seed: int = 0,
     ) -> Codes:
         """Codes whose entries' offsets alone tell their norm: pairs of codebooks are coded anew wherever that lowers
-        ``‖x − x̂‖² + weight · (‖x̂‖² + s · (‖x − x̂‖² − u) − Σ offsets)²``.
+        ``‖x − x̂‖² + weight · (‖x̂‖² + error_share · ‖x − x̂‖² − Σ offsets)²``.
 
         Args:
             offsets: ``(sum(sizes),)`` in place of ‖x̂‖², entry by entry.
             weight: per unit of squared distance.
-            error: (s, u), s in [0, 1].
+            error_share: in [0, 1].
             rounds: pairs coded anew; default :func:`norm_rounds`. The rest is as for :meth:`norm_search`.
         """
         none = np.empty(0, np.float32)
-        return self._norm_search(x, codes, offsets, none, weight, rounds or norm_rounds(self._M), seed, error)
+        return self._norm_search(x, codes, offsets, none, weight, rounds or norm_rounds(self._M), seed, error_share)
 
     def _norm_search(
         self,
@@ -194,14 +194,14 @@ class AdditiveEncoder:
         weight: float,
         rounds: int,
         seed: int,
-        error: tuple[float, float],
+        error_share: float,
         centres: F32 | None = None,
     ) -> Codes:
         schedule = open_schedule(self._M, 2, rounds, seed)
         start = np.ascontiguousarray(codes, dtype=np.uint16)
         about = None if centres is None else _float_rows(centres, "centres")
         found = self._native.norm_search(
-            _float_rows(x, "x"), start, schedule, offsets, levels, weight, *error, about, get_num_threads()
+            _float_rows(x, "x"), start, schedule, offsets, levels, weight, error_share, about, get_num_threads()
         )
         return found.astype(self._dtype, copy=False)
 

@@ -28,7 +28,7 @@ from annvq.arrays import (
 )
 from annvq.errors import FormatError, NotFittedError
 from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder, decode_additive
-from annvq.quantizers.norms import NORM_LEVELS, KeptError, NormByte
+from annvq.quantizers.norms import NORM_LEVELS, NormByte, with_error
 from annvq.quantizers.registry import quantizer_class
 
 if TYPE_CHECKING:
@@ -235,9 +235,8 @@ class Quantizer(nn.Module, ABC):
         view = self.scan_view()
         byte = view.norm_byte
         codes = self._encode_chunks(x, self._byte_row_encoder(byte, about_centres=False), progress)
-        return like(codes, x), like(
-            byte.encode(codes, byte.error.term(view.norms(codes), self.squared_errors(x, codes))), x
-        )
+        terms = with_error(view.norms(codes), view.squared_errors(x, codes), byte.error_share)
+        return like(codes, x), like(byte.encode(codes, terms), x)
 
     def squared_errors(self, x: Array, codes: npt.NDArray[Any]) -> F32:
         """‖x − x̂‖² of checked vectors (n, d) and their codes (n, M), (n,)."""
@@ -408,8 +407,8 @@ def from_stored(
         # Norm levels are NaN until they are learned; whoever needs them asks.
         if a.dtype.kind == "f" and name.split(".")[-1] != "norm_levels" and not np.isfinite(a).all():
             raise FormatError(f"{where} is corrupt: quantizer tensor {name} holds NaN or infinity")
-        if name.split(".")[-1] == "norm_error" and not (0 <= a[0] <= 1 and a[1] >= 0):
-            raise FormatError(f"{where} is corrupt: quantizer tensor {name} holds {a[0]:.3g}, {a[1]:.3g}")
+        if name.split(".")[-1] == "error_share" and not 0 <= float(a) <= 1:
+            raise FormatError(f"{where} is corrupt: quantizer tensor {name} is not in [0, 1] ({float(a):.3g})")
         # Zero is that of codes whose norms were never learned.
         if name.split(".")[-1] == "norm_weight" and float(a) < 0:
             raise FormatError(f"{where} is corrupt: quantizer tensor {name} is negative ({float(a):.3g})")
@@ -422,7 +421,7 @@ def _absent_in_earlier_versions(
 ) -> dict[str, npt.NDArray[Any]]:
     """Norm offsets of zero and codes that do not weigh the norm, which is what a norm byte meant in version 1; norms
     about zero, which they were before version 3; bytes without a share of the error, before version 4."""
-    added = ("norm_offsets", "weighs_norm", "centred", "norm_error")
+    added = ("norm_offsets", "weighs_norm", "centred", "error_share")
     new = [n for n in expected if n.split(".")[-1] in added and n not in tensors]
     return {name: np.zeros(expected[name][1], expected[name][0]) for name in new}
 
@@ -456,8 +455,8 @@ class TableQuantizer(Quantizer):
     norm_offsets: Tensor
     weighs_norm: Tensor
     """Whether codes are chosen with the norm byte's error in mind, which ``fit_norms`` decides."""
-    norm_error: Tensor
-    """What norm bytes and offsets keep beside ‖x̂‖² (:attr:`kept_error`), (2,); zero until ``fit_norms``."""
+    error_share: Tensor
+    """Of ‖x − x̂‖², what is kept with norms by bytes and norm-free codes; zero until ``fit_norms``."""
     centred: Tensor
     """Whether norms are about :attr:`origin`, so that float32 holds them however far from zero the data lie; those of
     files before version 3, and of FAISS, are about zero."""
@@ -481,7 +480,7 @@ class TableQuantizer(Quantizer):
         self.register_buffer("norm_levels", torch.full((NORM_LEVELS,), torch.nan))
         self.register_buffer("norm_offsets", torch.zeros(self.offsets[-1]))
         self.register_buffer("weighs_norm", torch.zeros((), dtype=torch.bool))
-        self.register_buffer("norm_error", torch.zeros(2))
+        self.register_buffer("error_share", torch.zeros(()))
         self.register_buffer("centred", torch.ones((), dtype=torch.bool))
 
     @torch.no_grad()
@@ -523,7 +522,7 @@ class TableQuantizer(Quantizer):
             self.norm_levels.fill_(torch.nan)
             self.norm_offsets.zero_()
             self.weighs_norm.fill_(False)
-            self.norm_error.zero_()
+            self.error_share.zero_()
             self.centred.fill_(True)
 
     def move(self, mean: F32, scale: float) -> None:
@@ -557,7 +556,7 @@ class TableQuantizer(Quantizer):
             plain(x),
             byte.offsets,
             byte.levels,
-            error=byte.error,
+            error_share=byte.error_share,
             centres=centres,
         )
 
@@ -679,7 +678,8 @@ class TableQuantizer(Quantizer):
         Where the byte's error comes near the codes' own, ``encode_with_norm`` will choose codes with it in mind.
 
         Args:
-            x: (n, d) vectors, n at least 1; at most 32,768 of them are used, a seeded sample.
+            x: (n, d) vectors, n at least 1; at most 32,768 of them are used (50,000 where norms
+                follow from codes), a seeded sample.
         """
         from annvq.training.norms import expected_offsets, fit_norm_byte
 
@@ -696,7 +696,7 @@ class TableQuantizer(Quantizer):
         self.norm_levels.copy_(torch.from_numpy(learned.levels))
         self.norm_offsets.copy_(torch.from_numpy(learned.offsets))
         self.weighs_norm.fill_(learned.weighed)
-        self.norm_error.copy_(torch.tensor(learned.error))
+        self.error_share.fill_(learned.error_share)
         return self
 
     def _norm_sample(self, x: Array, count: int, seed: int) -> F32:
@@ -709,13 +709,8 @@ class TableQuantizer(Quantizer):
         return to_numpy(x if len(rows) == n else x[rows], self.dim)
 
     @property
-    def kept_error(self) -> KeptError:
-        """What is kept with norms, beside ‖x̂‖²."""
-        return KeptError(*self.norm_error.tolist())
-
-    @property
     def norm_byte(self) -> NormByte:
-        """How one byte stands for ‖x̂‖² (``norm="uint8"``).
+        """How one byte stands for ‖x̂‖² and a share of the error (``norm="uint8"``).
 
         Raises:
             ValueError: these codes have none, as they need no norm (product codes, norm-free codes).
@@ -728,4 +723,4 @@ class TableQuantizer(Quantizer):
         if not self.has_norm_levels:
             raise NotFittedError('norm="uint8" needs learned norm levels: call fit(x) or fit_norms(x) first')
         offsets, levels = self.norm_offsets.cpu().numpy(), self.norm_levels.cpu().numpy()
-        return NormByte(self.sizes, offsets, levels, bool(self.weighs_norm), self.kept_error)
+        return NormByte(self.sizes, offsets, levels, bool(self.weighs_norm), float(self.error_share))

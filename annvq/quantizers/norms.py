@@ -1,7 +1,7 @@
 """The one-byte norm: what the codes do not already say about ‖x̂‖² and their own error, in 256 learned levels."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,31 +11,17 @@ from annvq.arrays import F32
 NORM_LEVELS = 256
 
 
-class KeptError(NamedTuple):
-    """A share of how much worse than usual a vector is coded, which is kept with its norm.
+def with_error(norms: npt.NDArray[Any], errors: npt.NDArray[Any], share: float) -> F32:
+    """‖x̂‖² (or what stands for it) and a share of ‖x − x̂‖², which is kept with it: (n,) float32 of (n,) each.
 
     ‖q − x‖² = ‖q − x̂‖² + ‖x − x̂‖² − 2⟨q − x̂, x − x̂⟩, and tables have the first term alone. That makes vectors that are
     badly coded too near: by the second term where q has nothing to do with the error; where q is next to x, the last
-    term is twice the second, and they are too far instead. With half of the second term recall is higher on all data
-    tried (docs/encoding.md), and it takes no bits.
-
-    Args:
-        share: of ‖x − x̂‖² less the usual error, in [0, 1].
-        usual: the median of ‖x − x̂‖² over vectors learned from, so that distances are not larger on the whole.
+    term is twice the second, and they are too far instead. With half of the second term recall is higher on nearly all
+    data tried (docs/encoding.md), and it takes no bits.
     """
-
-    share: float = 0.0
-    usual: float = 0.0
-
-    def term(self, norms: npt.NDArray[Any], errors: npt.NDArray[Any]) -> F32:
-        """What is kept of vectors with these ‖x̂‖² (or what stands for it) and ‖x − x̂‖², (n,) each: (n,) float32."""
-        if not self.share:
-            return norms.astype(np.float32, copy=False)
-        beyond = errors.astype(np.float64) - self.usual
-        return (norms.astype(np.float64) + self.share * beyond).astype(np.float32)
-
-
-NOTHING_KEPT = KeptError()
+    if not share:
+        return norms.astype(np.float32, copy=False)
+    return (norms.astype(np.float64) + share * errors.astype(np.float64)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -43,8 +29,8 @@ class NormByte:
     """A per-vector term, ‖x̂‖² and a share of the error, as ``Σ_m offsets[m, code_m] + levels[byte]``.
 
     The offsets belong to codebook entries, so they cost no bits per vector and no time: they are added to the tables
-    of a query. The byte holds only what is left over, the cross terms between entries; on data whose norms vary much
-    that is a small part of ‖x̂‖², and the byte so much the finer.
+    of a query. The byte holds only what is left over, the cross terms between entries and the error; on data whose
+    norms vary much that is a small part of ‖x̂‖², and the byte so much the finer.
 
     Args:
         sizes: entries of each of the M codebooks.
@@ -52,14 +38,14 @@ class NormByte:
         levels: (256,) float32, ascending.
         weighed: whether codes are to be chosen with the byte's error in mind (see
             :meth:`~annvq.quantizers.base.Quantizer.encode_for_byte`).
-        error: what is kept with the norm.
+        error_share: of ‖x − x̂‖², which is kept with the norm (see :func:`with_error`); in [0, 1].
     """
 
     sizes: tuple[int, ...]
     offsets: F32
     levels: F32
     weighed: bool = False
-    error: KeptError = NOTHING_KEPT
+    error_share: float = 0.0
 
     def explained(self, codes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         """Σ_m offsets[m, code_m] of codes (n, M), (n,) float64."""

@@ -35,7 +35,7 @@ class SumQuantizer(TableQuantizer):
     the tables carry. That takes no bits.
 
     One byte and offsets stand for ‖x̂‖² and a share of the code's own error
-    (:class:`~annvq.quantizers.norms.KeptError`); distances differ from those to x̂ by that, and by what they miss of it.
+    (:func:`~annvq.quantizers.norms.with_error`); distances differ from those to x̂ by that, and by what they miss of it.
     """
 
     sums = True
@@ -61,7 +61,7 @@ class SumQuantizer(TableQuantizer):
         if norm_free:
             self.register_buffer("norm_offsets", torch.zeros(self.offsets[-1]))
             self.register_buffer("norm_weight", torch.zeros(()))
-            self.register_buffer("norm_error", torch.zeros(2))
+            self.register_buffer("error_share", torch.zeros(()))
             self.register_buffer("centred", torch.ones((), dtype=torch.bool))
 
     @property
@@ -114,11 +114,11 @@ class SumQuantizer(TableQuantizer):
         if not encoder.has_gram:
             return plain
         search, offsets, weight = self._native_search(encoder), self.norm_offsets.numpy(), float(self.norm_weight)
-        error = self.kept_error
+        share = float(self.error_share)
 
         def encode(x: F32) -> npt.NDArray[Any]:
             moved = x - origin
-            return encoder.norm_free_search(moved, search(moved), offsets, weight, error=error)
+            return encoder.norm_free_search(moved, search(moved), offsets, weight, error_share=share)
 
         return encode
 
@@ -184,13 +184,13 @@ class SumQuantizer(TableQuantizer):
         if self.norm_free:
             self.norm_offsets.zero_()
             self.norm_weight.zero_()
-            self.norm_error.zero_()
+            self.error_share.zero_()
             self.centred.fill_(True)
 
     def fit_norms(self, x: Array, *, seed: int = 0) -> Self:
         if not self.norm_free:
             return super().fit_norms(x, seed=seed)
-        from annvq.training.norms import NormFree
+        from annvq.training.norms import ERROR_SHARE, NormFree
 
         self.require_fitted("fit_norms")
         sample = self._norm_sample(x, NORM_FREE_ROWS, seed)
@@ -199,7 +199,7 @@ class SumQuantizer(TableQuantizer):
         learned.settle(rounds=3)
         self.norm_offsets.copy_(torch.from_numpy(learned.offsets))
         self.norm_weight.fill_(learned.weight)
-        self.norm_error.copy_(torch.tensor(learned.error))
+        self.error_share.fill_(ERROR_SHARE)
         return self
 
     def _require_offsets(self, what: str) -> None:

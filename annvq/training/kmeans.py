@@ -27,8 +27,8 @@ class KMeans:
     Args:
         iterations: of k-means, for each codebook.
         kept: residual and additive codebooks learn from what so many codes of each vector leave over, those that a
-            beam search keeps; None: as many as suits most data, 16 where codebooks have 256 entries and one where they
-            have up to 64. More of them cover long tails.
+            beam search keeps; None: as many as suits most data, up to 16 where codebooks have 256 entries and one where
+            they have up to 64. More of them cover long tails. Never more than 131,072 residuals need, or two codes.
         progressive: residual and additive codebooks are learned on ever more principal components, as FAISS does: less
             error where directions are about equal, less recall where they are not.
     """
@@ -122,8 +122,8 @@ def residual_kmeans(quantizer: TableQuantizer, data: TrainingData, plan: KMeans)
     """
     sizes, n = quantizer.sizes, len(data.train)
     # Of small codebooks a wide beam would keep codes that no encoding ever chooses.
-    wanted = max(2, -(-WARM_ROWS // n))
-    beam = max(1, min(plan.kept or (min(sizes) // 64) ** 2, WARM_BEAM, wanted))
+    suited = plan.kept or (min(sizes) // 64) ** 2
+    beam = max(1, min(suited, WARM_BEAM, max(2, -(-WARM_ROWS // n))))
     learn = cluster_progressively if plan.progressive else cluster
     books: list[F32] = []
     residual = data.train

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from annvq.arrays import F32
 from annvq.kernels.encode import AdditiveEncoder, decode_additive
-from annvq.quantizers.norms import NORM_LEVELS, NOTHING_KEPT, KeptError, NormByte
+from annvq.quantizers.norms import NORM_LEVELS, NormByte, with_error
 from annvq.training.data import far_out
 from annvq.training.least_squares import least_squares_entries, revive_unused
 
@@ -17,8 +17,12 @@ NORM_FREE_WEIGHT = 3.0
 """What a norm's error costs where none is stored: its square, so many times over the codes' median squared error."""
 
 ERROR_SHARE = 0.5
-"""Of how much worse than usual a vector is coded, what is kept with its norm (see KeptError): between 0.35 and 0.75
-recall@1 and 10-recall@10 were highest on all data tried but one, where 0.25 was."""
+"""Of a vector's squared error, what is kept with its norm (see with_error): the best is between a quarter and one, and
+a half is near it on all data tried (docs/encoding.md)."""
+
+MOST_ERROR = 100.0
+"""Errors of more than so many times the median are learned from as if they were just that: a few of them would be all
+that offsets are fitted to."""
 
 NORM_MATTERS = 0.1
 """Median error of the norm byte, as a share of the codes' own, from which codes are chosen with it in mind."""
@@ -46,10 +50,8 @@ def fit_norm_byte(
             byte's error is one of a squared distance, too: where it is the smaller by far, codes need not mind it
             (``weighed``).
     """
-    kept = NOTHING_KEPT
     if code_error is not None:
-        kept = kept_error(code_error)
-        values = kept.term(values, code_error)
+        values = with_error(values, _bounded(code_error), ERROR_SHARE)
     none = np.zeros(sum(sizes), np.float32)
     start = none if start is None else np.asarray(start, np.float32)
     candidates = [none, start]
@@ -57,16 +59,17 @@ def fit_norm_byte(
         candidates.append(_main_effects(codes[::2], values[::2], sizes, start))
     rows = slice(1, None, 2) if len(codes) > 1 else slice(None)
     fitted = [_with_levels(codes[rows], values[rows], sizes, offsets) for offsets in candidates]
-    byte = replace(min(fitted, key=lambda one: one[0])[1], error=kept)
+    byte = min(fitted, key=lambda one: one[0])[1]
     if code_error is None:
         return byte
     byte_error = np.abs(byte.decode(codes, byte.encode(codes, values)) - values)
-    return replace(byte, weighed=bool(np.median(byte_error) > NORM_MATTERS * np.median(code_error)))
+    weighed = bool(np.median(byte_error) > NORM_MATTERS * np.median(code_error))
+    return replace(byte, weighed=weighed, error_share=ERROR_SHARE)
 
 
-def kept_error(errors: npt.NDArray[np.floating]) -> KeptError:
-    """What is kept with norms of vectors with these ‖x − x̂‖², (n,)."""
-    return KeptError(ERROR_SHARE, float(np.float32(np.median(errors))))
+def _bounded(errors: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Squared errors (n,), those of a few badly coded vectors made smaller."""
+    return np.minimum(errors, MOST_ERROR * np.median(errors))
 
 
 def _main_effects(codes: npt.NDArray[Any], values: F32, sizes: Sequence[int], start: F32) -> F32:
@@ -139,8 +142,7 @@ class NormFree:
         x: (n, d) vectors.
         plain: their codes (n, M) found without regard to norms.
         entries: (ΣK, d); sizes: entries of each codebook.
-        offsets: (ΣK,); weight: of their squared error.
-        error: what they stand for beside ‖x̂‖².
+        offsets: (ΣK,), for ‖x̂‖² and :data:`ERROR_SHARE` of the error; weight: of their squared error.
     """
 
     x: F32
@@ -149,7 +151,6 @@ class NormFree:
     sizes: Sequence[int]
     offsets: F32
     weight: float
-    error: KeptError
 
     @classmethod
     def of(cls, x: F32, plain: npt.NDArray[Any], entries: F32, sizes: Sequence[int]) -> "NormFree":
@@ -163,7 +164,7 @@ class NormFree:
         scale = max(float(np.median(errors)), least) or 1.0
         # Quantizers keep it as float32, which it exceeds where vectors are tiny.
         weight = min(NORM_FREE_WEIGHT / scale, float(np.finfo(np.float32).max))
-        return cls(x, plain, entries, sizes, expected_offsets(plain, entries, sizes), weight, kept_error(errors))
+        return cls(x, plain, entries, sizes, expected_offsets(plain, entries, sizes), weight)
 
     def settle(self, rounds: int) -> None:
         """Learn the offsets, ``rounds`` times with codes chosen by those before; codebooks stay."""
@@ -172,7 +173,7 @@ class NormFree:
             self._refit_offsets(codes)
             if encoder is None:
                 return
-            codes = encoder.norm_free_search(self.x, self.plain, self.offsets, self.weight, error=self.error)
+            codes = encoder.norm_free_search(self.x, self.plain, self.offsets, self.weight, error_share=ERROR_SHARE)
         self._refit_offsets(codes)
 
     def alternate(self, rounds: int, pairs: int, encode: Callable[[F32], npt.NDArray[Any]], seed: int) -> None:
@@ -189,7 +190,7 @@ class NormFree:
             if t == rounds - 1:
                 codes, pairs = encode(self.entries), 0
             codes = encoder.norm_free_search(
-                self.x, codes, self.offsets, self.weight, error=self.error, rounds=pairs or None, seed=seed + t
+                self.x, codes, self.offsets, self.weight, error_share=ERROR_SHARE, rounds=pairs or None, seed=seed + t
             )
             self.entries = least_squares_entries(self.x, codes, self.entries, self.sizes)
             self.entries, _ = revive_unused(self.x, codes, self.entries, self.sizes, rng)
@@ -202,4 +203,4 @@ class NormFree:
         decoded = decode_additive(codes, self.entries, self.sizes)
         norms = np.einsum("ij,ij->i", decoded, decoded, dtype=np.float64).astype(np.float32)
         errors = np.square(self.x - decoded).sum(1, dtype=np.float64)
-        self.offsets = _main_effects(codes, self.error.term(norms, errors), self.sizes, self.offsets)
+        self.offsets = _main_effects(codes, with_error(norms, _bounded(errors), ERROR_SHARE), self.sizes, self.offsets)

@@ -53,15 +53,16 @@ class Refit:
 
 
 def grading(energies: Sequence[float]) -> float:
-    """Energy of the codebook with the most over that of the one with the least; infinite where one has none."""
-    return max(energies) / min(energies) if min(energies) > 0 else math.inf
+    """Energy of the codebook with the most over that of the one with the least, of the first eight: the more follow,
+    the less they have left, of whatever data. Infinite where one has none."""
+    first = energies[:8]
+    return max(first) / min(first) if min(first) > 0 else math.inf
 
 
 @dataclass(frozen=True)
 class ByGrading:
     """Some parts for data of which residual codebooks would be about equals, others for the rest. Which it is, a quick
-    residual k-means on a sample tells, by its first eight codebooks: the more follow, the less they have left, of
-    whatever data.
+    residual k-means on a sample tells.
 
     Args:
         flat: parts where codebooks are graded by at most ``limit``: the largest energy of one, over the least.

@@ -36,10 +36,9 @@ def make_index(request):
 
 
 def byte_terms(q, x, codes, norms):
-    """What bytes stand for: the level nearest to the norm and half of the error beyond the usual, less the offsets."""
-    share, usual = q.norm_error.tolist()
-    assert share == 0.5
-    terms = norms + share * (squared_errors(q, x, codes) - usual)
+    """What bytes stand for: the level nearest to the norm and half of the error, less the offsets."""
+    assert q.error_share == 0.5
+    terms = norms + 0.5 * squared_errors(q, x, codes)
     return q.norm_byte.levels[q.norm_byte.encode(codes, terms.astype(np.float32))]
 
 

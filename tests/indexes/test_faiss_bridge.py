@@ -305,12 +305,15 @@ def test_lists_to_faiss_and_back(name, residual, metric):
         and isinstance(faiss.downcast_index(faiss.extract_index_ivf(theirs)), faiss.IndexIVFPQ)
         and metric == "l2"
     )
-    if tolerant:  # FAISS needs no norm of these; annvq's is a byte
+    if tolerant:  # FAISS needs no norm of these; annvq's is a byte, and keeps half of the error
         exact = annvq.from_faiss(theirs)
         assert_same_search(theirs, exact, x[400:407], nprobe=5)
-        # A byte, and half of what errors are beyond the usual one: at most half of the distance to a vector's own code.
-        own = ours.search(x[:9], 1)[0].max()
-        np.testing.assert_allclose(exact.search(x[:9], 3)[0], ours.search(x[:9], 3)[0], atol=3.0 + 0.5 * own)
+        own, found = ours.search(x[:9], 333)
+        theirs_by_id = np.empty((9, 1000), np.float32)
+        np.put_along_axis(theirs_by_id, *exact.search(x[:9], 333)[::-1], 1)
+        half = 0.5 * np.square(x[332 - (found - 9) // 2] - ours.reconstruct(found.ravel()).reshape(9, 333, D)).sum(2)
+        off = np.abs(np.take_along_axis(theirs_by_id, found, 1) + half - own)
+        assert np.quantile(off, 0.98) < 3.0  # but for a few rows that are beyond the byte's last level
         return
     assert_same_search(theirs, ours, x[400:407], nprobe=5)
     back = annvq.from_faiss(theirs)

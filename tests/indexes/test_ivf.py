@@ -50,9 +50,9 @@ def brute_force(index, x, ids, queries, k, lists=None):
         norms = (r * r + 2 * r * C[assigned]).sum(1).astype(np.float32)
         if index.norm == "uint8":
             byte = index._norm_byte
-            assert byte.error.share == 0.5
+            assert byte.error_share == 0.5
             errors = q.squared_errors(x - C[assigned], codes).astype(np.float64)
-            norms = (norms + byte.error.share * (errors - byte.error.usual)).astype(np.float32)
+            norms = (norms + byte.error_share * errors).astype(np.float32)
             norms = byte.levels[byte.encode(codes, norms)]
             first = 0
             for m, size in enumerate(q.sizes):
@@ -280,7 +280,7 @@ def test_codes_of_uneven_vectors_are_chosen_with_their_byte_in_mind(kind):
     def objective(codes):
         rest = index.quantizer.decode(codes).astype(np.float64)
         errors = np.square(targets - rest).sum(1)
-        value = (rest * (rest + 2 * index.centroids[lists])).sum(1) + 0.5 * (errors - byte.error.usual)
+        value = (rest * (rest + 2 * index.centroids[lists])).sum(1) + 0.5 * errors
         off = byte.decode(codes, byte.encode(codes, value.astype(np.float32))).astype(np.float64) - value
         return errors + np.abs(off)
 

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 import annvq
-from annvq.training import Alternate, BestOf, KMeans, Recipe, Refit, SubspaceKMeans
+from annvq.training import Alternate, BestOf, KMeans, Recipe, Refit, SubspaceKMeans, kmeans
 from annvq.training.alternating import Alternation
+from annvq.training.data import prepare
+from annvq.training.parts import ByGrading, grading
 
 
 def correlated(seed, n=4000, d=16):
@@ -80,3 +82,31 @@ def test_best_of_without_an_end_keeps_the_better_start():
         quantizer.fit(learn, recipe=Recipe((start,), validation=0.2))
     held = learn[np.random.default_rng(0).permutation(len(learn))[:800]]
     assert error(best, held) == min(error(one, held), error(other, held)) < max(error(one, held), error(other, held))
+
+
+def test_data_are_judged_by_the_first_eight_codebooks():
+    x = np.random.default_rng(0).normal(size=(4000, 4)).astype(np.float32)
+    tried = []
+    part = ByGrading(flat=(lambda q, d: tried.append("flat"),), graded=(lambda q, d: tried.append("graded"),), limit=20)
+    for M in (3, 8, 16):
+        data = prepare(x, 4, least=4, max_rows=4000, validation=0.1, seed=0, progress=False)
+        part(annvq.ResidualVQ(4, M, 2), data)
+    assert tried[1] == tried[2]
+    assert grading([4.0, 2.0, 1.0]) == 4
+    assert grading([2.0] * 8 + [0.01]) == 1
+    assert grading([1.0, 0.0]) == np.inf
+
+
+@pytest.mark.parametrize(("n", "kept"), [(2000, 16), (20_000, 7), (80_000, 2), (200_000, 2)])
+def test_residuals_of_as_many_codes_as_a_codebook_needs(n, kept, monkeypatch):
+    beams = []
+
+    def residuals(data, books, sizes, beam, seed):
+        beams.append(beam)
+        return data.train
+
+    monkeypatch.setattr(kmeans, "_residuals", residuals)
+    x = np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32)
+    data = prepare(x, 2, least=256, max_rows=n, validation=0, seed=0, progress=False)
+    KMeans(1)(annvq.ResidualVQ(2, 2, 8), data)
+    assert beams == [kept]

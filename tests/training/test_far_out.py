@@ -44,6 +44,17 @@ def test_recall_with_outliers_among_the_learn_vectors(kind, options):
     assert recalls[1] > recalls[0] - 0.07, recalls
 
 
+def test_offsets_of_norm_free_codes_with_badly_coded_learn_vectors():
+    learn, base, queries = _data()
+    q = annvq.ResidualVQ(D, 4, 5, norm_free=True).fit(learn)
+    recalls = []
+    for rows in (0, 3):
+        x = learn.copy()
+        x[:rows] *= 100
+        recalls.append(_recall(annvq.FlatIndex(q.fit_norms(x)).add(base), base, queries))
+    assert recalls[1] > recalls[0] - 0.03, recalls
+
+
 def test_what_is_far_out_has_no_say_in_offset_scale_or_validation():
     learn = _data()[0]
     settings = {"least": 32, "max_rows": N, "validation": 0.1, "seed": 0, "progress": False}

@@ -52,23 +52,37 @@ def _metric(budget: Budget) -> int:
     return int(faiss.METRIC_L2 if budget.metric == "l2" else faiss.METRIC_INNER_PRODUCT)
 
 
+def _product_codes(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    nbits, dim = options["nbits"], -(-budget.dim // M) * M
+    coded = faiss.IndexPQ(dim, M, nbits, _metric(budget))
+    coded.pq.cp.seed += seed
+    coded.pq.cp.niter = options.get("niter", coded.pq.cp.niter)
+    return coded, {"count": complexity.encode_counts("product", dim=dim, M=M, nbits=nbits), "niter": coded.pq.cp.niter}
+
+
+def _filled_up(index: Any, budget: Budget) -> Any:
+    """``index`` behind zeros in place of the dimensions that vectors lack: FAISS' sub-spaces have equal dimensions."""
+    if index.d == budget.dim:
+        return index
+    library: Any = faiss  # its stubs do not know all arguments
+    filling = library.RemapDimensionsTransform(budget.dim, index.d, True)
+    if isinstance(index, faiss.IndexPreTransform):
+        index.prepend_transform(filling)
+        return index
+    return library.IndexPreTransform(filling, index)
+
+
 def _pq(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
-    nbits = options["nbits"]
-    if budget.dim % M:
-        raise ValueError(f"dim must be a multiple of M={M}, got {budget.dim}")
-    index = faiss.IndexPQ(budget.dim, M, nbits, _metric(budget))
-    index.pq.cp.seed += seed
-    index.pq.cp.niter = options.get("niter", index.pq.cp.niter)
-    count = complexity.encode_counts("product", dim=budget.dim, M=M, nbits=nbits)
-    return index, index, {"count": count, "niter": index.pq.cp.niter}
+    coded, facts = _product_codes(budget, M, seed, options)
+    return _filled_up(coded, budget), coded, facts
 
 
 def _opq(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
-    coded, _, facts = _pq(budget, M, seed, options)
-    rotation = faiss.OPQMatrix(budget.dim, M)
+    coded, facts = _product_codes(budget, M, seed, options)
+    rotation = faiss.OPQMatrix(coded.d, M)
     rotation.niter = options.get("opq_niter", rotation.niter)
-    index = faiss.IndexPreTransform(rotation, coded)
-    count = facts["count"] + complexity.linear_map(budget.dim, budget.dim)
+    index = _filled_up(faiss.IndexPreTransform(rotation, coded), budget)
+    count = facts["count"] + complexity.linear_map(coded.d, coded.d)
     return index, coded, {**facts, "count": count, "opq_niter": rotation.niter}
 
 

@@ -84,8 +84,7 @@ class AdditiveEncoder {
     }
     Out<uint16_t, 2> norm_search(In<float, 2> x, In<uint16_t, 2> start, In<int32_t, 2> pairs,
                                  In<float, 1> offsets, In<float, 1> levels, float weight, float error_share,
-                                 float usual_error, std::optional<In<float, 2>> centres,
-                                 int threads) const {
+                                 std::optional<In<float, 2>> centres, int threads) const {
         check(x);
         require(!centres || (centres->shape(0) == x.shape(0) && centres->shape(1) == x.shape(1)),
                 "centres must have the shape of x");
@@ -102,8 +101,8 @@ class AdditiveEncoder {
         const int64_t n = x.shape(0);
         const int32_t rounds = static_cast<int32_t>(pairs.shape(0));
         WithoutLock release;
-        const NormModel model = norm_model(books_, offsets.data(), levels.data(), levels.shape(0), weight,
-                                           error_share, usual_error);
+        const NormModel model =
+            norm_model(books_, offsets.data(), levels.data(), levels.shape(0), weight, error_share);
         encode_norm_search(books_, model, x.data(), centres ? centres->data() : nullptr, n, pairs.data(),
                            rounds, codes, threads);
         return out;
@@ -174,8 +173,8 @@ void bind_encode(nb::module_& m) {
         .def("iterated", &AdditiveEncoder::iterated, arg("x"), arg("codes"), arg("iterations"),
              arg("perturbed"), arg("sweeps"), arg("seed"), arg("heat"), arg("threads"))
         .def("norm_search", &AdditiveEncoder::norm_search, arg("x"), arg("codes"), arg("pairs"),
-             arg("offsets"), arg("levels"), arg("weight"), arg("error_share"), arg("usual_error"),
-             arg("centres").none(), arg("threads"))
+             arg("offsets"), arg("levels"), arg("weight"), arg("error_share"), arg("centres").none(),
+             arg("threads"))
         .def_prop_ro("has_gram", &AdditiveEncoder::has_gram);
 }
 

@@ -20,7 +20,7 @@ struct NormSearch {
     const float *unary = nullptr,
                 *weights = nullptr;  // of one vector; NormModel's, or those about its centre
     float constant = 0;
-    float norm_rest = 0;  // what the other codes add
+    float norm_rest = 0;     // what the other codes add
     const float pair_share;  // of a Gram entry: once in ||x^||^2, and a share of it in the error
 
     NormSearch(Bump& bump, const EncoderBooks& b, const NormModel& m)
@@ -80,7 +80,7 @@ struct NormSearch {
 
     // What the norm's error adds for entries i and j, g being their Gram entry.
     float byte_objective(int32_t i, int32_t j, float g) const {
-        return (error_a[i] + (error_b[j] + g)) + 
+        return (error_a[i] + (error_b[j] + g)) +
                miss(model, (norm_rest + norm_a[i]) + (norm_b[j] + pair_share * g));
     }
 
@@ -199,7 +199,8 @@ void encode_norm_search(const EncoderBooks& books, const NormModel& model, const
         for (int j = 0; centres && j < books.width; j++)
             constant += 2.0 * centres[v * books.width + j] * books.shift[j];
         for (int j = 0; model.error_share > 0 && j < books.width; j++)
-            constant += static_cast<double>(model.error_share) * x[v * books.width + j] * x[v * books.width + j];
+            constant +=
+                static_cast<double>(model.error_share) * x[v * books.width + j] * x[v * books.width + j];
         search.unary = unary;
         search.weights = own ? about : model.weights.data();
         search.constant = static_cast<float>(constant);

@@ -3,9 +3,9 @@
 namespace annvq {
 
 NormModel norm_model(const EncoderBooks& books, const float* offsets, const float* levels, int64_t count,
-                     float weight, float error_share, float usual_error) {
+                     float weight, float error_share) {
     NormModel model;
-    model.constant = -static_cast<double>(error_share) * usual_error;
+    model.constant = 0;
     model.weight = weight;
     model.error_share = error_share;
     for (float s : books.shift) model.constant += static_cast<double>(s) * s;

@@ -18,15 +18,15 @@ struct NormModel {
     std::vector<float> levels;   // ascending
     std::vector<float> middles;  // between neighbouring levels
     float weight;                // of the squared error of offsets alone, where there are no levels
-    float error_share;           // of ||x - x^||^2, less a usual one, that is kept with the norm
+    float error_share;           // of ||x - x^||^2 that is kept with the norm
 };
 
 // offsets (sum of sizes,) are what the tables carry of the norm, entry by entry; levels (count,) the byte's.
 NormModel norm_model(const EncoderBooks& books, const float* offsets, const float* levels, int64_t count,
-                     float weight, float error_share, float usual_error);
+                     float weight, float error_share);
 
 // Re-codes pairs of codebooks, in the order of `pairs` (rounds, 2), wherever that lowers
-// ||x - x^||^2 + |error of the byte for ||x^||^2 + error_share * (||x - x^||^2 - usual_error)|, or without levels
+// ||x - x^||^2 + |error of the byte, for ||x^||^2 + error_share * ||x - x^||^2|, or without levels
 // ||x - x^||^2 + weight * (what the offsets miss of ||x^||^2)^2.
 // Works on n vectors from the codes given (with the Gram matrix only). `centres` (n, width): what each
 // vector's norm is about; nullptr: the origin.
