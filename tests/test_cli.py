@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from annvq import __version__
+from annvq import FlatIndex, ProductVQ, __version__
 from annvq.cli import main
 from annvq.training.kmeans import KMeans
 from annvq.training.recipe import Recipe
@@ -178,6 +178,27 @@ def test_search_refuses_an_unknown_suffix(annvq, vectors):
     code, _, err = annvq("search", vectors, vectors, "--out", "found.txt")
     assert code == 2
     assert "must end in .npz or .ivecs" in err
+
+
+def test_search_refuses_a_filter_that_is_no_array_of_numbers(annvq, vectors, tmp_path):
+    x = np.load(vectors)
+    FlatIndex(ProductVQ(x.shape[1], 2, 4)).fit(x).add(x).save(tmp_path / "i")
+    (tmp_path / "empty.npy").touch()
+    (tmp_path / "text.npy").write_text("no array")
+    np.savez(tmp_path / "archive.npz", ids=np.arange(3))
+    for name, message in (
+        ("empty.npy", "truncated"),
+        ("text.npy", "not a readable"),
+        ("archive.npz", "an .npz archive"),
+    ):
+        code, _, err = annvq("search", tmp_path / "i", vectors, "--allow", tmp_path / name)
+        assert code == 1
+        assert name in err
+        assert message in err
+    np.save(tmp_path / "ids.npy", np.array([5, 7]))
+    code, out, err = annvq("search", tmp_path / "i", vectors, "--allow", tmp_path / "ids.npy", "-k", 2)
+    assert code == 0, err
+    assert {part.split(":")[0] for part in out.split("query 1:")[1].split("\n")[0].split()} == {"5", "7"}
 
 
 def test_choose(annvq, vectors, monkeypatch):

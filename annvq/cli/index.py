@@ -125,6 +125,7 @@ def search(
     """
     import numpy as np
 
+    from annvq.datasets.vecs import read_array
     from annvq.indexes import load_index
 
     if out is not None and out.suffix not in (".npz", ".ivecs"):
@@ -135,7 +136,7 @@ def search(
     if out is None:
         asked = asked[: limit or 10]
     settings = _settings(loaded, nprobe=nprobe, shortlist=shortlist)
-    filter = None if allow is None else np.load(allow, allow_pickle=False)
+    filter = None if allow is None else read_array(allow)
     distances, ids = loaded.search(np.ascontiguousarray(asked), k, filter=filter, **settings)
     if out is None:
         for number, (row, values) in enumerate(zip(ids, distances, strict=True)):

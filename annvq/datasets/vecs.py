@@ -111,11 +111,22 @@ def _read_bin(path: Path, dtype: np.dtype[Any], *, may_hold_distances: bool = Fa
 
 
 def _read_npy(path: Path) -> Vectors:
+    return as_vectors(read_array(path), str(path))
+
+
+def read_array(path: Path) -> npt.NDArray[Any]:
+    """The array in a .npy file, of any shape, as a read-only memory map.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not such a file, or one of Python objects.
+    """
     _size(path, 1)
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: not a readable .npy file: {error}") from error
+        raise ValueError(f"{path}: not a readable .npy file of numbers") from error
     if not isinstance(array, np.ndarray):
-        raise ValueError(f"{path}: an .npz archive; save the vectors alone with numpy.save")
-    return as_vectors(array, str(path))
+        array.close()
+        raise ValueError(f"{path}: an .npz archive; save the array alone with numpy.save")
+    return array
