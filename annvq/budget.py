@@ -417,10 +417,16 @@ def _candidates(bits: int, dim: int, metric: str, n_learn: int) -> Sequence[Cand
 
 
 def pareto(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Those that no other beats in recall without costing more to encode or search; highest recall first."""
+    """Those that no other beats in recall without costing more to encode or search; highest recall first.
+
+    Raises:
+        ValueError: a candidate was not measured.
+    """
+    for c in candidates:
+        if None in (c.recall, c.encode_us, c.search_us):
+            raise ValueError(f"candidates must have been measured; {c.label} has no recall or no times")
 
     def beats(a: Candidate, b: Candidate) -> bool:
-        assert None not in (a.recall, b.recall, a.encode_us, b.encode_us, a.search_us, b.search_us)
         costs = ((a.encode_us, b.encode_us), (a.search_us, b.search_us))
         no_dearer = all(mine <= _SAME_TIME * its for mine, its in costs)  # type: ignore[operator]
         cheaper = all(mine < its for mine, its in costs)  # type: ignore[operator]

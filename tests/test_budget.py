@@ -180,3 +180,8 @@ def _with_row(row, value):
 def test_bad_arguments_are_named(x, arguments, error, message):
     with pytest.raises(error, match=message):
         budget.choose(x, **arguments)
+
+
+def test_pareto_of_what_was_not_measured_is_refused():
+    with pytest.raises(ValueError, match="must have been measured"):
+        pareto([Candidate("product", (8, 8), None, "l2", 16)])
