@@ -23,7 +23,7 @@ from annvq.indexes.stored import Encoded, StoreIndex
 from annvq.kernels import LazyTables
 from annvq.kernels.store import PreparedAllowed, Rows
 from annvq.quantizers.base import Quantizer
-from annvq.quantizers.norms import NORM_LEVELS, NormByte, with_error
+from annvq.quantizers.norms import NORM_LEVELS, NormByte
 
 if TYPE_CHECKING:
     from annvq.training.recipe import Recipe
@@ -259,10 +259,7 @@ class IVFIndex(StoreIndex):
         terms = self._terms(codes, lists)
         if self.norm != "uint8":
             return terms
-        byte = self._byte()
-        return byte.encode(
-            codes, with_error(terms, self.quantizer.scan_view().squared_errors(targets, codes), byte.error_share)
-        )
+        return self._byte().encode_vectors(codes, terms, self.quantizer.scan_view().squared_errors(targets, codes))
 
     def _decode_rows(self, rows: Rows) -> F32:
         x: F32 = self.quantizer.decode(rows.codes)

@@ -15,7 +15,6 @@ from annvq.kernels import LazyTables
 from annvq.kernels.pooling import near_labels
 from annvq.kernels.store import I32, CodeStore, Rows
 from annvq.quantizers.base import Quantizer
-from annvq.quantizers.norms import with_error
 
 END_OF_IDS = 1 << 63
 """One past the largest id."""
@@ -106,8 +105,7 @@ class StoreIndex(Index):
         norms = view.norms(codes)
         if self.norm != "uint8":
             return norms
-        byte = view.norm_byte
-        return byte.encode(codes, with_error(norms, view.squared_errors(rows, codes), byte.error_share))
+        return view.norm_byte.encode_vectors(codes, norms, view.squared_errors(rows, codes))
 
     def add(self, x: Array, ids: Array | None = None) -> Self:
         self.require_fitted("add")

@@ -28,7 +28,7 @@ from annvq.arrays import (
 )
 from annvq.errors import FormatError, NotFittedError
 from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder, decode_additive
-from annvq.quantizers.norms import NORM_LEVELS, NormByte, with_error
+from annvq.quantizers.norms import NORM_LEVELS, NormByte
 from annvq.quantizers.registry import quantizer_class
 
 if TYPE_CHECKING:
@@ -235,8 +235,7 @@ class Quantizer(nn.Module, ABC):
         view = self.scan_view()
         byte = view.norm_byte
         codes = self._encode_chunks(x, self._byte_row_encoder(byte, about_centres=False), progress)
-        terms = with_error(view.norms(codes), view.squared_errors(x, codes), byte.error_share)
-        return like(codes, x), like(byte.encode(codes, terms), x)
+        return like(codes, x), like(byte.encode_vectors(codes, view.norms(codes), view.squared_errors(x, codes)), x)
 
     def squared_errors(self, x: Array, codes: npt.NDArray[Any]) -> F32:
         """‖x − x̂‖² of checked vectors (n, d) and their codes (n, M), (n,)."""

@@ -63,6 +63,12 @@ class NormByte:
         left = values.astype(np.float64) - self.explained(codes)
         return np.searchsorted(middles, left, side="left").astype(np.uint8)
 
+    def encode_vectors(
+        self, codes: npt.NDArray[Any], norms: npt.NDArray[Any], errors: npt.NDArray[Any]
+    ) -> npt.NDArray[np.uint8]:
+        """The byte (n,) of vectors with these codes, ‖x̂‖² (or what stands for it) and ‖x − x̂‖², (n,) each."""
+        return self.encode(codes, with_error(norms, errors, self.error_share))
+
     def decode(self, codes: npt.NDArray[Any], bytes: npt.NDArray[np.uint8]) -> F32:
         """The values (n,) that codes and bytes stand for."""
         return (self.explained(codes) + self.levels[bytes]).astype(np.float32)

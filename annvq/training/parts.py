@@ -52,10 +52,14 @@ class Refit:
         _take(quantizer, best)
 
 
+TELLING = 8
+"""Codebooks that tell whether data are graded: the more follow, the less they have left, of whatever data."""
+
+
 def grading(energies: Sequence[float]) -> float:
-    """Energy of the codebook with the most over that of the one with the least, of the first eight: the more follow,
-    the less they have left, of whatever data. Infinite where one has none."""
-    first = energies[:8]
+    """Energy of the codebook with the most over that of the one with the least, of the first ``TELLING``; infinite
+    where one has none."""
+    first = energies[:TELLING]
     return max(first) / min(first) if min(first) > 0 else math.inf
 
 
@@ -74,7 +78,7 @@ class ByGrading:
     limit: float
 
     def __call__(self, quantizer: "SumQuantizer", data: TrainingData) -> None:
-        energies = quick_energies(data.train, quantizer.sizes[:8], data.seed(1 << 21) % (1 << 30))
+        energies = quick_energies(data.train, quantizer.sizes[:TELLING], data.seed(1 << 21) % (1 << 30))
         for part in self.flat if grading(energies) <= self.limit else self.graded:
             part(quantizer, data)
 
