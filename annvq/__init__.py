@@ -9,11 +9,11 @@ Names load on first use, so that ``import annvq`` stays light.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from annvq._version import __version__
 
 if TYPE_CHECKING:
     from annvq import complexity, datasets, training
-    from annvq.config import get_num_threads, set_num_threads, show_config
+    from annvq.facts import show_config
     from annvq.indexes import FlatIndex, IVFIndex, PreparedFilter, RerankIndex, from_faiss, load_index, to_faiss
     from annvq.quantizers import (
         AdditiveVQ,
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
         load_quantizer,
         make,
     )
+    from annvq.threads import get_num_threads, set_num_threads
 
 _HOME = {
-    "show_config": "config",
-    "set_num_threads": "config",
-    "get_num_threads": "config",
+    "show_config": "facts",
+    "set_num_threads": "threads",
+    "get_num_threads": "threads",
     "ProductVQ": "quantizers",
     "ResidualVQ": "quantizers",
     "AdditiveVQ": "quantizers",

@@ -9,7 +9,7 @@ HDF5 data set) are accepted; results come back as torch tensors for torch tensor
 import operator
 import zlib
 from collections.abc import Iterator
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +17,7 @@ import torch
 from torch import Tensor
 
 from annvq.kernels import _native
-
-Array: TypeAlias = Any
-"""A NumPy array, torch tensor, memory map or HDF5 data set."""
-
-F32: TypeAlias = npt.NDArray[np.float32]
-I64: TypeAlias = npt.NDArray[np.int64]
+from annvq.types import F32, Array
 
 T = TypeVar("T", np.ndarray, Tensor)
 

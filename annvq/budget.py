@@ -227,7 +227,7 @@ def choose(
         raise ValueError(f"seconds must be a positive number, got {seconds!r}")
     from annvq.benchmarks import environment
     from annvq.benchmarks.run import Observer
-    from annvq.config import get_num_threads
+    from annvq.threads import get_num_threads
 
     if int(x.shape[0]) < 1000:
         raise ValueError(f"x must have at least 1000 vectors to choose on, got {int(x.shape[0])}")

@@ -10,9 +10,9 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from typing_extensions import Self
 
-from annvq.arrays import VECTOR_DTYPES, Array, host_array, normalized, positive_int
+from annvq.arrays import VECTOR_DTYPES, host_array, normalized, positive_int
+from annvq.types import F64, Array
 
-F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 _METRICS = {"euclidean": "l2", "sqeuclidean": "l2", "cosine": "cosine"}

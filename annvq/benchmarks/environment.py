@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import annvq
-from annvq import config
+from annvq.facts import config
+from annvq.threads import get_num_threads, set_num_threads
 
 
 @lru_cache(maxsize=1)
@@ -34,7 +35,7 @@ def commit() -> str | None:
 
 def facts(threads: int) -> dict[str, Any]:
     """What every row says of its origin: processor, SIMD level, threads, versions, commit."""
-    found = config.config()
+    found = config()
     kept = {key: found[key] for key in ("cpu", "platform", "simd", "cores", "versions")}
     return {**kept, "threads": threads, "commit": commit()}
 
@@ -46,15 +47,15 @@ def pinned_threads(threads: int) -> Iterator[None]:
     import torch
     from threadpoolctl import threadpool_limits
 
-    before = config.get_num_threads(), torch.get_num_threads(), faiss.omp_get_max_threads()
+    before = get_num_threads(), torch.get_num_threads(), faiss.omp_get_max_threads()
     with threadpool_limits(limits=threads):
-        config.set_num_threads(threads)
+        set_num_threads(threads)
         torch.set_num_threads(threads)
         faiss.omp_set_num_threads(threads)
         try:
             yield
         finally:
-            config.set_num_threads(before[0])
+            set_num_threads(before[0])
             torch.set_num_threads(before[1])
             faiss.omp_set_num_threads(before[2])
 

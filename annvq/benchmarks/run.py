@@ -11,7 +11,7 @@ from annvq.benchmarks import environment
 from annvq.benchmarks.results import Results, Row, digest
 from annvq.benchmarks.runners import Plan, Point, runner
 from annvq.benchmarks.suite import Suite
-from annvq.config import usable_cores
+from annvq.threads import usable_cores
 
 _log = logging.getLogger("annvq.benchmarks")
 

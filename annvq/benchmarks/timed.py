@@ -18,8 +18,7 @@ from annvq.training.estimators import Estimator
 from annvq.training.least_squares import indicator, least_squares_entries, revive_unused
 from annvq.training.replacement import Replacement
 from annvq.training.trainer import warm_cosine
-
-F32 = npt.NDArray[np.float32]
+from annvq.types import F32
 
 _MAPS_RATE = 2e-3
 

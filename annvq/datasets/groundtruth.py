@@ -17,11 +17,10 @@ import numpy.typing as npt
 
 from annvq.datasets import cache
 from annvq.datasets.dataset import Vectors, as_vectors, check_metric, check_positive
+from annvq.types import F32, F64
 
 _log = logging.getLogger("annvq.datasets")
 
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
 _BASE_BLOCK = 65536

@@ -3,24 +3,23 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
 from annvq import storage
-from annvq.arrays import F32, I64, Array, normalized, positive_int, to_numpy
+from annvq.arrays import normalized, positive_int, to_numpy
 from annvq.errors import FormatError, NotFittedError
 from annvq.kernels.store import PreparedAllowed
 from annvq.quantizers.base import Quantizer, TableQuantizer, check_metric
+from annvq.types import F32, I64, Array, Norm
 
 if TYPE_CHECKING:
     from annvq.training.recipe import Recipe
 
 FORMAT, VERSIONS = "annvq.index", (1, 2, 3, 4, 5)
-
-Norm: TypeAlias = Literal["auto", "uint8", "float32"] | None
 
 Filter: TypeAlias = "Array | Callable[[I64], Any] | PreparedFilter | None"
 """Which ids a search may return: a bitmap (bool, ``filter[id]``; ids beyond its end are not allowed), a list of allowed

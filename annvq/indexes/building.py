@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from annvq.arrays import F32, Array, check_vectors, chunks, rows_to_numpy, sample_crc
+from annvq.arrays import check_vectors, chunks, rows_to_numpy, sample_crc
 from annvq.indexes.base import Index, load_index
 from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.refine import OutsideVectors
@@ -27,6 +27,7 @@ from annvq.indexes.rerank import RerankIndex
 from annvq.indexes.stored import StoreIndex, require_new
 from annvq.quantizers.norms import NormByte
 from annvq.storage import write_text
+from annvq.types import F32, Array
 
 CHUNK_BYTES = 1 << 26
 _HELD_OUT = 500

@@ -9,14 +9,11 @@ import threading
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from annvq.arrays import F32, I64
-from annvq.config import get_num_threads
 from annvq.kernels._native import CoarseSearch
 from annvq.kernels.encode import ProductEncoder
-
-I32 = npt.NDArray[np.int32]
+from annvq.threads import get_num_threads
+from annvq.types import F32, I32, I64
 
 EXACT_LISTS = 1 << 14
 """From this many lists on, centroids are searched by HNSW."""

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from annvq.arrays import F32, I64
-from annvq.indexes.base import Index, Norm, check_ids
+from annvq.indexes.base import Index, check_ids
 from annvq.indexes.flat import FlatIndex
 from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.stored import StoreIndex
@@ -23,6 +22,7 @@ from annvq.quantizers.product import ProductVQ
 from annvq.quantizers.residual import ResidualVQ
 from annvq.quantizers.sums import SumQuantizer
 from annvq.quantizers.transform import Transform, Transformed
+from annvq.types import F32, I64, Norm
 
 
 class Rows(NamedTuple):

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from annvq.arrays import F32, I64
-from annvq.indexes.base import Norm, check_ids
+from annvq.indexes.base import check_ids
 from annvq.indexes.faiss_bridge import (
     Coded,
     Rows,
@@ -41,8 +40,7 @@ from annvq.quantizers.base import TableQuantizer
 from annvq.quantizers.importing import load_faiss
 from annvq.quantizers.product import ProductVQ
 from annvq.quantizers.transform import Transform, Transformed
-
-I32 = npt.NDArray[np.int32]
+from annvq.types import F32, I32, I64, Norm
 
 
 def lists_from_faiss(index: Any, metric: str, transform: Transform | None, outer_ids: I64 | None) -> IVFIndex:

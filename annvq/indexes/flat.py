@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 from typing_extensions import Self
 
-from annvq.arrays import F32, Array, check_vectors, like
-from annvq.indexes.base import Filter, Norm, check_search, resolve_filter
+from annvq.arrays import check_vectors, like
+from annvq.indexes.base import Filter, check_search, resolve_filter
 from annvq.indexes.stored import Encoded, StoreIndex
 from annvq.quantizers.base import Quantizer
+from annvq.types import F32, Array, Norm
 
 if TYPE_CHECKING:
     from annvq.training.recipe import Recipe

@@ -14,16 +14,17 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from annvq.arrays import F32, I64, Array, check_vectors, chunks, like, positive_int, to_numpy
+from annvq.arrays import check_vectors, chunks, like, positive_int, to_numpy
 from annvq.errors import NotFittedError
-from annvq.indexes.base import Filter, Norm, check_search, resolve_filter
-from annvq.indexes.coarse import I32, MAX_LISTS, ROWS_PER_LIST, Coarse, default_nlist, train_centroids
+from annvq.indexes.base import Filter, check_search, resolve_filter
+from annvq.indexes.coarse import MAX_LISTS, ROWS_PER_LIST, Coarse, default_nlist, train_centroids
 from annvq.indexes.probing import check_share, nearest_lists, probes_for, reach_of, widened
 from annvq.indexes.stored import Encoded, StoreIndex
 from annvq.kernels import LazyTables
 from annvq.kernels.store import PreparedAllowed, Rows
 from annvq.quantizers.base import Quantizer
 from annvq.quantizers.norms import NORM_LEVELS, NormByte
+from annvq.types import F32, I32, I64, Array, Norm
 
 if TYPE_CHECKING:
     from annvq.training.recipe import Recipe

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from annvq.arrays import F32, I64
-from annvq.indexes.coarse import I32, Coarse
+from annvq.indexes.coarse import Coarse
+from annvq.types import F32, I32, I64
 
 
 def reach_of(coarse: Coarse, queries: F32, lists: I32) -> F32:

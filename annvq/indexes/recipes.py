@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from annvq.arrays import Array
 from annvq.resources import share_dir
+from annvq.types import Array
 
 # The same parser: in the standard library from 3.11 on.
 _toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")

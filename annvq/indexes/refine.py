@@ -7,12 +7,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from annvq.arrays import F32, I64, Array, dtype_name
-from annvq.config import get_num_threads
+from annvq.arrays import dtype_name
 from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.stored import StoreIndex
 from annvq.kernels import _native
 from annvq.quantizers.base import Quantizer, TableQuantizer
+from annvq.threads import get_num_threads
+from annvq.types import F32, I64, Array
 
 RAW_DTYPES = ("float32", "float16", "uint8", "int8")
 Found: TypeAlias = tuple[F32, I64]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from annvq.arrays import F32, I64, Array, check_vectors, chunks, like, normalized, positive_int, rows_to_numpy
+from annvq.arrays import check_vectors, chunks, like, normalized, positive_int, rows_to_numpy
 from annvq.indexes import refine as finer
 from annvq.indexes.base import Filter, Index, check_ids, check_search
 from annvq.indexes.ivf import IVFIndex
@@ -17,6 +17,7 @@ from annvq.indexes.refine import FinerCode, OutsideVectors, RawVectors, Refines
 from annvq.indexes.stored import Encoded, StoreIndex, require_new
 from annvq.kernels.store import Rows
 from annvq.quantizers.base import Quantizer
+from annvq.types import F32, I64, Array
 
 if TYPE_CHECKING:
     from annvq.training.recipe import Recipe

@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from annvq.arrays import F32, I64, Array, check_vectors, chunks, positive_int, rows_to_numpy
-from annvq.indexes.base import Index, Norm, check_ids
+from annvq.arrays import check_vectors, chunks, positive_int, rows_to_numpy
+from annvq.indexes.base import Index, check_ids
 from annvq.indexes.files import store_from_stored, store_to_stored
 from annvq.kernels import LazyTables
 from annvq.kernels.pooling import near_labels
-from annvq.kernels.store import I32, CodeStore, Rows
+from annvq.kernels.store import CodeStore, Rows
 from annvq.quantizers.base import Quantizer
+from annvq.types import F32, I32, I64, Array, Norm
 
 END_OF_IDS = 1 << 63
 """One past the largest id."""

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from annvq.config import get_num_threads
 from annvq.kernels import _native
+from annvq.threads import get_num_threads
 
 if TYPE_CHECKING:
-    from annvq.arrays import F32, I64
+    from annvq.types import F32, I64
 
 
 def simd_level() -> str:

@@ -1,6 +1,6 @@
 from typing import Any
 
-from annvq.arrays import F32, I64
+from annvq.types import F32, I64
 
 def simd_level() -> str: ...
 def lookup_cost() -> float: ...

@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from annvq.arrays import F32
-from annvq.config import get_num_threads
 from annvq.kernels import _native
-
-Codes = NDArray[Any]
+from annvq.threads import get_num_threads
+from annvq.types import F32, Codes
 
 MAX_NORM_ROUNDS = 64
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from annvq.arrays import F32
+from annvq.types import F32
 
 _SIZE = 256
 _ROUNDS = 200

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annvq.arrays import F32, I64
+from annvq.types import F32, I64
 
 
 def scan(

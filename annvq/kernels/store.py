@@ -10,12 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from annvq.arrays import F32, I64
-from annvq.config import get_num_threads
 from annvq.kernels import LazyTables, _native
+from annvq.threads import get_num_threads
+from annvq.types import F32, I32, I64, U8
 
-U8: TypeAlias = npt.NDArray[np.uint8]
-I32: TypeAlias = npt.NDArray[np.int32]
 StoredNorm: TypeAlias = Literal["uint8", "float32"] | None
 Allowed: TypeAlias = npt.NDArray[np.bool_] | I64
 

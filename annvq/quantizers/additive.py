@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 from torch import Tensor
 
-from annvq.arrays import F32, positive_int
+from annvq.arrays import positive_int
 from annvq.kernels.encode import AdditiveEncoder
 from annvq.quantizers.beam import additive_beam, residual_beam
 from annvq.quantizers.registry import register
 from annvq.quantizers.sums import SumQuantizer
+from annvq.types import F32
 
 if TYPE_CHECKING:
     from annvq.complexity import OperationCounts

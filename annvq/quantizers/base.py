@@ -14,8 +14,6 @@ from typing_extensions import Self
 
 from annvq import kernels, storage
 from annvq.arrays import (
-    F32,
-    Array,
     check_vectors,
     chunks,
     dtype_name,
@@ -30,6 +28,7 @@ from annvq.errors import FormatError, NotFittedError
 from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder, decode_additive
 from annvq.quantizers.norms import NORM_LEVELS, NormByte
 from annvq.quantizers.registry import quantizer_class
+from annvq.types import F32, Array
 
 if TYPE_CHECKING:
     from annvq.complexity import OperationCounts

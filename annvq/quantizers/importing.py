@@ -6,10 +6,11 @@ from typing import Any, cast
 import numpy as np
 from torch import Tensor, nn
 
-from annvq.arrays import F32, Array, to_numpy
+from annvq.arrays import to_numpy
 from annvq.quantizers.base import TableQuantizer
 from annvq.quantizers.registry import make
 from annvq.quantizers.transform import ORTHOGONAL_TOLERANCE, LinearMap, Rotation, Transform, Transformed
+from annvq.types import F32, Array
 
 KINDS = ("product", "residual", "additive")
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annvq.arrays import F32
+from annvq.types import F32
 
 NORM_LEVELS = 256
 

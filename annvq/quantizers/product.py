@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from annvq.arrays import F32
 from annvq.kernels.encode import ProductEncoder
 from annvq.quantizers.base import TableQuantizer
 from annvq.quantizers.registry import register
+from annvq.types import F32
 
 if TYPE_CHECKING:
     from annvq.complexity import OperationCounts

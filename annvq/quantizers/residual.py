@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 from torch import Tensor
 
-from annvq.arrays import F32
 from annvq.kernels.encode import AdditiveEncoder
 from annvq.quantizers.beam import residual_beam
 from annvq.quantizers.registry import register
 from annvq.quantizers.sums import SumQuantizer
+from annvq.types import F32
 
 if TYPE_CHECKING:
     from annvq.training.estimators import Estimator

@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.nn.functional import embedding
 from typing_extensions import Self
 
-from annvq.arrays import F32, Array, positive_int
+from annvq.arrays import positive_int
 from annvq.errors import NotFittedError
 from annvq.kernels import LazyTables, book_centres
 from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder
 from annvq.quantizers.base import TableQuantizer
 from annvq.quantizers.norms import NormByte
+from annvq.types import F32, Array
 
 if TYPE_CHECKING:
     from annvq.complexity import OperationCounts

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from annvq import kernels
-from annvq.arrays import F32, Array, normalized, positive_int, to_numpy
+from annvq.arrays import normalized, positive_int, to_numpy
 from annvq.kernels import LazyTables
 from annvq.quantizers.base import Quantizer, TableQuantizer, check_metric
 from annvq.quantizers.product import ProductVQ
 from annvq.quantizers.registry import make, register
 from annvq.quantizers.sums import NORM_FREE_ROWS, SumQuantizer
+from annvq.types import F32, Array
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from annvq.kernels.encode import AdditiveEncoder, Codes, code_dtype, decode_additive
-from annvq.training.least_squares import F32, least_squares_entries, revive_unused
+from annvq.kernels.encode import AdditiveEncoder, code_dtype, decode_additive
+from annvq.training.least_squares import least_squares_entries, revive_unused
+from annvq.types import F32, Codes
 
 WATCHED = 10_000  # vectors from whose errors noise is set and history written
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from annvq.arrays import F32, Array, chunks, to_numpy
+from annvq.arrays import chunks, to_numpy
 from annvq.kernels import squared_norms
 from annvq.quantizers.base import TableQuantizer
+from annvq.types import F32, Array
 
 FAR_OUT = 1e3
 """Rows so many times as far out as most have no say in where data are centred, how they are scaled, or which codebooks

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from annvq.arrays import F32, chunks, positive_int
+from annvq.arrays import chunks, positive_int
 from annvq.kernels.encode import AdditiveEncoder, decode_additive
 from annvq.quantizers.base import TableQuantizer
 from annvq.training.data import TrainingData
+from annvq.types import F32
 
 WARM_BEAM = 16  # most codes of a vector whose residuals the next codebook is learned from
 WARM_ROWS = 1 << 17  # residuals that are enough for a codebook, unless there are more vectors

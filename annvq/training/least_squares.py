@@ -4,12 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import linalg, sparse
 
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-Codes = NDArray[Any]
+from annvq.types import F32, F64, Codes
 
 
 def indicator(codes: Codes, sizes: Sequence[int]) -> "sparse.csr_array":

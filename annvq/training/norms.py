@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annvq.arrays import F32
 from annvq.kernels.encode import AdditiveEncoder, decode_additive
 from annvq.quantizers.norms import NORM_LEVELS, NormByte, with_error
 from annvq.training.data import far_out
 from annvq.training.least_squares import least_squares_entries, revive_unused
+from annvq.types import F32
 
 NORM_FREE_WEIGHT = 3.0
 """What a norm's error costs where none is stored: its square, so many times over the codes' median squared error."""

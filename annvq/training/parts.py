@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from annvq.arrays import F32
-from annvq.kernels.encode import Codes
 from annvq.training.alternating import Alternation, train_additive
 from annvq.training.data import TrainingData
 from annvq.training.kmeans import quick_energies
 from annvq.training.least_squares import least_squares_entries, revive_unused
 from annvq.training.norms import NormFree
+from annvq.types import F32, Codes
 
 if TYPE_CHECKING:
     from annvq.quantizers.sums import SumQuantizer

@@ -7,15 +7,16 @@ from typing import Any, Protocol
 
 import torch
 
-from annvq.arrays import Array, positive_int
-from annvq.config import one_torch_thread
+from annvq.arrays import positive_int
 from annvq.quantizers.base import Quantizer
+from annvq.threads import one_torch_thread
 from annvq.training.alternating import Alternation
 from annvq.training.data import TrainingData, prepare
 from annvq.training.kmeans import KMeans, SubspaceKMeans
 from annvq.training.parts import Alternate, BestOf, ByGrading, LearnNormFree, Refit
 from annvq.training.replacement import Replacement
 from annvq.training.trainer import Trainer, TrainerPart
+from annvq.types import Array
 
 SMALL_DIM = 512
 """Up to so many dimensions PyTorch works on one thread while a recipe runs: its operations on a batch are so short that

@@ -11,7 +11,7 @@ from scipy import linalg
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from annvq.arrays import F32, positive_int
+from annvq.arrays import positive_int
 from annvq.kernels.encode import ProductEncoder
 from annvq.quantizers.base import TableQuantizer
 from annvq.quantizers.product import ProductVQ
@@ -19,6 +19,7 @@ from annvq.quantizers.transform import LinearMap, Rotation, Transformed, row_pro
 from annvq.training.data import TrainingData
 from annvq.training.kmeans import product_kmeans
 from annvq.training.least_squares import indicator
+from annvq.types import F32
 
 if TYPE_CHECKING:
     from annvq.training.recipe import Part

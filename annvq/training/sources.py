@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from annvq.arrays import Array, check_vectors, dtype_name, require_finite, sample_crc
+from annvq.arrays import check_vectors, dtype_name, require_finite, sample_crc
+from annvq.types import Array
 
 Source: TypeAlias = Array | Callable[[torch.Generator], Tensor] | Iterator[Any]
 """An array (n, d), a function of a generator that returns a batch, or an iterator of batches (b, d)."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 
-from annvq.arrays import F32, Array, positive_int, sample_crc, to_numpy
+from annvq.arrays import positive_int, sample_crc, to_numpy
 from annvq.quantizers.base import TableQuantizer
 from annvq.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from annvq.training.data import TrainingData, mean_error
@@ -20,6 +20,7 @@ from annvq.training.estimators import Estimator
 from annvq.training.history import History
 from annvq.training.replacement import Replacement
 from annvq.training.sources import Batches, Source, batches
+from annvq.types import F32, Array
 
 log = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annvq import kernels, set_num_threads
-from annvq.config import get_num_threads
 from annvq.kernels import reference
 from annvq.kernels.store import CodeStore, PreparedAllowed
+from annvq.threads import get_num_threads
 
 
 class Model:

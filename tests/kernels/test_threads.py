@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from annvq import set_num_threads
-from annvq.config import get_num_threads
 from annvq.kernels.store import CodeStore
+from annvq.threads import get_num_threads
 
 FORKS = """
 import os, sys

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annvq.benchmarks.baselines.base import F32, Budget, check_options, codebook_bits
+from annvq.benchmarks.baselines.base import Budget, check_options, codebook_bits
 from annvq.complexity import NORM_BITS, norm_search
 from annvq.indexes import FlatIndex
 from annvq.kernels.encode import norm_rounds
@@ -20,6 +20,7 @@ from annvq.training.parts import Alternate, LearnNormFree, Refit
 from annvq.training.recipe import Part, Recipe, default_recipe
 from annvq.training.rotation import LearnRotation
 from annvq.training.trainer import TrainerPart
+from annvq.types import F32
 
 NAMES = ("product", "rotated-product", "residual", "additive")
 _BOUNDS = ("steps", "effort")

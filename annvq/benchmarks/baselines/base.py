@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-F32 = npt.NDArray[np.float32]
+from annvq.types import F32
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq import complexity
-from annvq.benchmarks.baselines.base import F32, Budget, check_options
+from annvq.benchmarks.baselines.base import Budget, check_options
+from annvq.types import F32
 
 _Build = Callable[[Budget, int, int, dict[str, Any]], tuple[Any, Any, dict[str, Any]]]
 

@@ -14,11 +14,9 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from annvq.benchmarks.baselines.base import check_options, codebook_bits
-
-F32 = npt.NDArray[np.float32]
+from annvq.types import F32
 
 
 class System(ABC):

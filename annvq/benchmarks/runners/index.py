@@ -22,7 +22,7 @@ from annvq.benchmarks.results import Row
 from annvq.benchmarks.runners import Plan, Point
 from annvq.benchmarks.runners.codes import Vectors, load_dataset, prepare
 from annvq.benchmarks.suite import Suite, check_settings
-from annvq.config import usable_cores
+from annvq.threads import usable_cores
 
 _K = 10
 _MODULE = "annvq.benchmarks.indexing.worker"

@@ -18,8 +18,7 @@ from annvq.kernels import squared_norms
 from annvq.quantizers import ProductVQ, ResidualVQ, TableQuantizer
 from annvq.training.kmeans import KMeans
 from annvq.training.recipe import Recipe
-
-F32 = npt.NDArray[np.float32]
+from annvq.types import F32
 
 _CHUNK = 100_000
 _LEARN = 20_000  # the codebooks need not be good ones: what is timed is their scan
