@@ -37,6 +37,17 @@ def kind(request):
     return request.param
 
 
+@pytest.fixture
+def quick_fits(monkeypatch):
+    """``quick_fits(recipe)``: every quantizer's default recipe for the rest of the test."""
+
+    def use(recipe):
+        for quantizer in registered().values():
+            monkeypatch.setattr(quantizer, "default_recipe", lambda self: recipe)
+
+    return use
+
+
 @pytest.fixture(scope="session")
 def small():
     """``small(kind, …)``: a quickly fitted quantizer and the vectors it learned from."""

@@ -13,7 +13,8 @@ from annvq import storage
 from annvq.arrays import normalized, positive_int, to_numpy
 from annvq.errors import FormatError, NotFittedError
 from annvq.kernels.store import PreparedAllowed
-from annvq.quantizers.base import Quantizer, TableQuantizer, check_metric
+from annvq.quantizers.contract import Quantizer
+from annvq.quantizers.tables import check_metric
 from annvq.types import F32, I64, Array, Norm
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def registered() -> "dict[str, type[Index]]":
     return dict(_KINDS)
 
 
-def resolve_norm(norm: Norm, quantizer: TableQuantizer, metric: str, *, residual: bool = False) -> Norm:
+def resolve_norm(norm: Norm, quantizer: Quantizer, metric: str, *, residual: bool = False) -> Norm:
     """The norm that is stored: ``"uint8"``, ``"float32"`` or None.
 
     ``"auto"`` stores none where none is needed (product and norm-free codes, ip, cosine) and one byte otherwise. Codes
@@ -101,7 +102,7 @@ class Index(ABC):
             raise TypeError(f"quantizer must be an annvq Quantizer, got {type(quantizer).__name__}")
         self.quantizer = quantizer
         self.metric = check_metric(metric)
-        self.norm = resolve_norm(norm, quantizer.scan_view(), self.metric, residual=self.residual)
+        self.norm = resolve_norm(norm, quantizer, self.metric, residual=self.residual)
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
@@ -277,7 +278,7 @@ def _built(
 ) -> Index:
     """The index of a file's header and tensors; FormatError, naming ``name``, where they do not fit together."""
     from annvq.indexes.files import check_distinct
-    from annvq.quantizers.base import from_stored
+    from annvq.quantizers.files import from_stored
 
     prefix = "quantizer."
     parts = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -25,7 +25,7 @@ from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.refine import OutsideVectors
 from annvq.indexes.rerank import RerankIndex
 from annvq.indexes.stored import StoreIndex, require_new
-from annvq.quantizers.norms import NormByte
+from annvq.norms import NormTerm
 from annvq.storage import write_text
 from annvq.types import F32, Array
 
@@ -114,8 +114,8 @@ def _training(index: Index) -> tuple[Any, ...]:
             _training(index.index),
         ]
     if isinstance(index, IVFIndex) and index.coarse is not None:
-        byte = index._norm_byte
-        parts += [_crc(index.coarse_centroids()), None if byte is None else _byte_facts(byte)]
+        term = index._own_term
+        parts += [_crc(index.coarse_centroids()), None if term is None else _term_facts(term)]
     return tuple(parts)
 
 
@@ -124,8 +124,8 @@ def _quantizer_crc(quantizer: Any) -> Any:
     return json.dumps(config, sort_keys=True), tuple((name, _crc(tensors[name])) for name in sorted(tensors))
 
 
-def _byte_facts(byte: NormByte) -> tuple[Any, ...]:
-    return _crc(byte.levels), _crc(byte.offsets), byte.weighed, byte.error_share
+def _term_facts(term: NormTerm) -> tuple[Any, ...]:
+    return _crc(term.levels), _crc(term.offsets), term.weighed, term.error_share
 
 
 def _crc(array: Any) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from annvq.kernels._native import CoarseSearch
 from annvq.kernels.encode import ProductEncoder
 from annvq.threads import get_num_threads
+from annvq.training.learn.kmeans import cluster
 from annvq.types import F32, I32, I64
 
 EXACT_LISTS = 1 << 14
@@ -34,8 +35,6 @@ def default_nlist(n: int) -> int:
 
 def train_centroids(x: F32, nlist: int, seed: int) -> F32:
     """``nlist`` centroids (nlist, d) of ``x`` (n, d) by k-means; the distinct rows themselves where they are fewer."""
-    from annvq.training.kmeans import cluster
-
     if len(x) > ROWS_PER_LIST * nlist:
         x = x[np.sort(np.random.default_rng(seed).choice(len(x), ROWS_PER_LIST * nlist, replace=False))]
     if len(x) < 8 * nlist:  # k-means needs distinct rows to start from

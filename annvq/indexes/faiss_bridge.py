@@ -14,14 +14,15 @@ from annvq.indexes.base import Index, check_ids
 from annvq.indexes.flat import FlatIndex
 from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.stored import StoreIndex
+from annvq.norms import NORM_LEVELS, NormTerm
 from annvq.quantizers.additive import AdditiveVQ
-from annvq.quantizers.base import TableQuantizer
 from annvq.quantizers.importing import load_faiss, quantizer_from_faiss, transform_from_faiss
-from annvq.quantizers.norms import NORM_LEVELS
+from annvq.quantizers.maps import Transform
 from annvq.quantizers.product import ProductVQ
 from annvq.quantizers.residual import ResidualVQ
 from annvq.quantizers.sums import SumQuantizer
-from annvq.quantizers.transform import Transform, Transformed
+from annvq.quantizers.tables import TableQuantizer
+from annvq.quantizers.transformed import Transformed
 from annvq.types import F32, I64, Norm
 
 
@@ -147,10 +148,8 @@ def behind(transform: Transform, coded: Coded, metric: str) -> Coded:
             exact = quantizer.eval().norms(coded.codes)
             return Coded(quantizer.eval(), coded.codes, "float32", exact)
         inner = coded.quantizer
-        quantizer.centred.copy_(inner.centred)
-        quantizer.norm_levels.copy_(inner.norm_levels)
-        quantizer.norm_offsets.copy_(inner.norm_offsets)
-        quantizer.error_share.copy_(inner.error_share)
+        if inner.norm_term is not None:
+            quantizer.take_norm_term(inner.norm_term, centred=inner.about_origin)
     return coded._replace(quantizer=quantizer.eval())
 
 
@@ -246,9 +245,8 @@ def coded_additive(aq: Any, packed: npt.NDArray[np.uint8], metric: str) -> Coded
     rank[order] = np.arange(len(order))
     ascending = np.full(NORM_LEVELS, levels[order[-1]], np.float32)
     ascending[: len(levels)] = levels[order]
-    with torch.no_grad():
-        quantizer.norm_levels.copy_(torch.from_numpy(ascending))
-        quantizer.norm_offsets.zero_()
+    no_offsets = np.zeros(sum(quantizer.sizes), np.float32)
+    quantizer.take_norm_term(NormTerm.byte(quantizer.sizes, no_offsets, ascending))
     return Coded(quantizer, codes, "uint8", rank[fields[:, -1]].astype(np.uint8))
 
 
@@ -417,9 +415,10 @@ def plain_levels(index: Index) -> F32 | None:
     """The levels of a one-byte norm that is nothing but its levels, as FAISS' are; else None."""
     if index.norm != "uint8":
         return None
-    byte = index.quantizer.scan_view().norm_byte
-    about_zero = not index.quantizer.scan_view().origin.any()
-    return np.ascontiguousarray(byte.levels) if about_zero and not byte.offsets.any() else None
+    view = index.quantizer.scan_view()
+    byte: NormTerm = view.require_norm_term('norm="uint8"')
+    plain = byte.levels is not None and not view.origin.any() and not byte.offsets.any()
+    return np.ascontiguousarray(byte.levels) if plain else None
 
 
 def norm_values(index: Index, codes: npt.NDArray[Any], norms: npt.NDArray[Any] | None) -> F32:
@@ -431,7 +430,7 @@ def norm_values(index: Index, codes: npt.NDArray[Any], norms: npt.NDArray[Any] |
         assert isinstance(own, SumQuantizer)
         norms = own.offset_norms(codes)
     elif index.norm == "uint8":
-        norms = view.norm_byte.decode(codes, norms)
+        norms = view.require_norm_term('norm="uint8"').values(codes, norms)
     # ‖x̂‖² − ‖x̂ − o‖² = 2⟨o, x̂⟩ − ‖o‖²
     origin = own.origin.astype(np.float64)
     moved = 2 * (own.decode(codes) @ origin) - origin @ origin

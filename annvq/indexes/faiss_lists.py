@@ -36,10 +36,11 @@ from annvq.indexes.faiss_bridge import (
     why_not,
 )
 from annvq.indexes.ivf import IVFIndex
-from annvq.quantizers.base import TableQuantizer
 from annvq.quantizers.importing import load_faiss
+from annvq.quantizers.maps import Transform
 from annvq.quantizers.product import ProductVQ
-from annvq.quantizers.transform import Transform, Transformed
+from annvq.quantizers.tables import TableQuantizer
+from annvq.quantizers.transformed import Transformed
 from annvq.types import F32, I32, I64, Norm
 
 
@@ -64,7 +65,7 @@ def lists_from_faiss(index: Any, metric: str, transform: Transform | None, outer
     if coded.quantizer.about_origin:  # annvq's own norms, and exact: FAISS keeps none
         theirs = None
     elif coded.norm == "uint8":
-        theirs = coded.quantizer.norm_byte.levels[coded.norms]
+        theirs = coded.quantizer.require_norm_term('norm="uint8"').values(coded.codes, coded.norms)
     centroids: F32 = faiss.downcast_index(index.quantizer).reconstruct_n(0, index.nlist)
     if transform is not None:
         with torch.no_grad():
@@ -120,7 +121,7 @@ def _rows(index: Any) -> tuple[npt.NDArray[np.uint8], I64, I32]:
 
 def _terms(own: IVFIndex, codes: npt.NDArray[Any], lists: I32, theirs: F32 | None) -> F32:
     """‖r̂‖² + 2⟨C, r̂⟩, (n,), with ``theirs`` (n,) for ‖r̂‖² where FAISS has it rounded."""
-    exact = own._terms(codes, lists)
+    exact = own._terms(codes, lists)[0]
     if theirs is None:
         return exact
     return (exact.astype(np.float64) + (theirs.astype(np.float64) - _squared(own, codes))).astype(np.float32)
@@ -208,6 +209,8 @@ def _additive_lists(
 def _residual_norms(index: IVFIndex, codes: npt.NDArray[Any], norms: npt.NDArray[Any] | None, lists: I32) -> F32:
     """‖r̂‖² as FAISS needs it, (n,), from what this index stores, ‖r̂‖² + 2⟨C, r̂⟩."""
     assert norms is not None
-    terms = index._byte().decode(codes, norms) if index.norm == "uint8" else norms
-    exact = index._terms(codes, lists).astype(np.float64)
+    term = index._term
+    assert term is not None
+    terms = term.values(codes, norms)
+    exact = index._terms(codes, lists)[0].astype(np.float64)
     return (terms.astype(np.float64) - exact + _squared(index, codes)).astype(np.float32)

@@ -8,7 +8,7 @@ from typing_extensions import Self
 from annvq.arrays import check_vectors, like
 from annvq.indexes.base import Filter, check_search, resolve_filter
 from annvq.indexes.stored import Encoded, StoreIndex
-from annvq.quantizers.base import Quantizer
+from annvq.quantizers.contract import Quantizer
 from annvq.types import F32, Array, Norm
 
 if TYPE_CHECKING:
@@ -41,10 +41,8 @@ class FlatIndex(StoreIndex):
         return self
 
     def _encode_rows(self, rows: F32) -> Encoded:
-        if self.norm == "uint8":
-            return Encoded(*self.quantizer.encode_with_norm(rows))
-        codes = self.quantizer.encode(rows)
-        return Encoded(codes, self.quantizer.scan_view().norms(codes) if self.norm else None)
+        codes = self.quantizer.encode_rows(rows, self._term)
+        return Encoded(codes, self._kept(rows, codes))
 
     def search(self, queries: Array, k: int, *, filter: Filter = None) -> tuple[Any, Any]:
         q, k = check_search(self, queries, k)

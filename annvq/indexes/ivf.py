@@ -20,11 +20,12 @@ from annvq.indexes.base import Filter, check_search, resolve_filter
 from annvq.indexes.coarse import MAX_LISTS, ROWS_PER_LIST, Coarse, default_nlist, train_centroids
 from annvq.indexes.probing import check_share, nearest_lists, probes_for, reach_of, widened
 from annvq.indexes.stored import Encoded, StoreIndex
-from annvq.kernels import LazyTables
+from annvq.kernels import LazyTables, squared_norms
 from annvq.kernels.store import PreparedAllowed, Rows
-from annvq.quantizers.base import Quantizer
-from annvq.quantizers.norms import NORM_LEVELS, NormByte
-from annvq.types import F32, I32, I64, Array, Norm
+from annvq.norms import NORM_LEVELS, NormTerm
+from annvq.quantizers.contract import Quantizer
+from annvq.training.learn.norms import fit_norm_byte
+from annvq.types import F32, I32, I64, Array, Codes, Norm
 
 if TYPE_CHECKING:
     from annvq.training.recipe import Recipe
@@ -71,7 +72,7 @@ class IVFIndex(StoreIndex):
         self._nprobe = None if nprobe is None else positive_int(nprobe, "nprobe", high=self.nlist or MAX_LISTS)
         self.recall_target = check_share(recall_target, "recall_target")
         self._reach: F32 = np.empty(0, np.float32)
-        self._norm_byte: NormByte | None = None  # of residual codes; other codes bring their own
+        self._own_term: NormTerm | None = None  # of residual codes; other codes bring their own
 
     @property
     def _lists(self) -> int:
@@ -171,25 +172,22 @@ class IVFIndex(StoreIndex):
         lists, targets = self.targets(rows)
         if not bool(self.quantizer.fitted):
             self.quantizer.fit(targets, seed=seed, progress=progress, recipe=recipe)
-        if self.norm == "uint8" and not self.residual and not view.has_norm_levels:
+        if self.norm == "uint8" and not self.residual and not view.norm_term.learned:
             view.fit_norms(targets, seed=seed)
-        if self.residual and self.norm == "uint8" and self._norm_byte is None:
+        if self.residual and self.norm == "uint8" and self._own_term is None:
             some = np.random.default_rng(seed).permutation(len(rows))[:_NORM_ROWS]
-            self._norm_byte = self._learned_norm_byte(targets[some], lists[some])
+            self._own_term = self._learned_term(targets[some], lists[some])
 
-    def _learned_norm_byte(self, targets: F32, lists: I32) -> NormByte:
-        from annvq.training.norms import fit_norm_byte
-
+    def _learned_term(self, targets: F32, lists: I32) -> NormTerm:
         coarse, view = self._trained("fit"), self.quantizer.scan_view()
-        codes = self.quantizer.encode(targets)
-        errors = view.squared_errors(targets, codes)
+        codes = self.quantizer.encode_rows(targets)
+        values, errors = self._terms(codes, lists, targets)
         # Entries that hardly occur keep ‖c‖² + 2⟨C, c⟩ with C the mean centroid.
         mean = coarse.centroids[lists].mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32)
         cross = np.concatenate([t[:size] for t, size in zip(view.tables(mean, "ip").luts[0], view.sizes, strict=True)])
         entries = view.codebooks_copy().astype(np.float64)
         start = np.einsum("ij,ij->i", entries, entries) - 2.0 * cross
-        values, start = self._terms(codes, lists), start.astype(np.float32)
-        return fit_norm_byte(codes, values, view.sizes, start=start, code_error=errors)
+        return fit_norm_byte(codes, values, view.sizes, start=start.astype(np.float32), code_error=errors)
 
     def set_centroids(self, centroids: Array) -> Self:
         """Take centroids (nlist, d) trained elsewhere; only while the index holds no vectors.
@@ -205,7 +203,7 @@ class IVFIndex(StoreIndex):
         if len(self):
             raise ValueError(f"centroids must be set before vectors are added; the index holds {len(self)}")
         self.coarse, self.nlist = Coarse(array, self.metric), len(array)
-        self._reach, self._norm_byte = np.empty(0, np.float32), None
+        self._reach, self._own_term = np.empty(0, np.float32), None
         self._store, self._labelled = self._new_store(), False
         return self
 
@@ -240,45 +238,42 @@ class IVFIndex(StoreIndex):
         lists = coarse.assign(rows)
         return lists, rows - coarse.centroids[lists] if self.residual else rows
 
-    def encoded_as(self, targets: F32, codes: npt.NDArray[Any], lists: I32) -> Encoded:
+    def encoded_as(self, targets: F32, codes: Codes, lists: I32) -> Encoded:
         """What is stored of vectors in these lists with these codes, which stand for ``targets``."""
-        return Encoded(codes, self._norms_in_lists(targets, codes, lists), lists)
+        term = self._term
+        if term is None or not self.residual:
+            return Encoded(codes, self._kept(targets, codes), lists)
+        return Encoded(codes, term.keep(codes, *self._terms(codes, lists, targets)), lists)
 
     def _encode_rows(self, rows: F32) -> Encoded:
         lists, targets = self.targets(rows)
-        if self.norm != "uint8":
-            return self.encoded_as(targets, self.quantizer.encode(targets), lists)
-        if not self.residual:
-            return Encoded(*self.quantizer.encode_with_norm(targets), lists)
-        centres = self._trained("add").centroids[lists]
-        return self.encoded_as(targets, self.quantizer.encode_for_byte(targets, self._byte(), centres), lists)
-
-    def _norms_in_lists(self, targets: F32, codes: npt.NDArray[Any], lists: I32) -> npt.NDArray[Any] | None:
-        """What codes in these lists add to their scores, in the form that is stored, or None."""
-        if not self.residual or self.norm is None:
-            return self._norms_of(targets, codes)
-        terms = self._terms(codes, lists)
-        if self.norm != "uint8":
-            return terms
-        return self._byte().encode_vectors(codes, terms, self.quantizer.scan_view().squared_errors(targets, codes))
+        about = self._trained("add").centroids[lists] if self.residual and self.norm == "uint8" else None
+        return self.encoded_as(targets, self.quantizer.encode_rows(targets, self._term, about), lists)
 
     def _decode_rows(self, rows: Rows) -> F32:
         x: F32 = self.quantizer.decode(rows.codes)
         return x + self._trained("reconstruct").centroids[rows.lists] if self.residual else x
 
-    def _terms(self, codes: npt.NDArray[Any], lists: I32) -> F32:
-        """‖r̂‖² + 2⟨C, r̂⟩ of residual codes in these lists, (n,)."""
+    def _terms(self, codes: Codes, lists: I32, targets: F32 | None = None) -> tuple[F32, F32 | None]:
+        """‖r̂‖² + 2⟨C, r̂⟩ of residual codes in these lists and, given the residuals r themselves, ‖r − r̂‖²; (n,)."""
         view, centroids = self.quantizer.scan_view(), self._trained("add").centroids
-        out = np.empty(len(codes), np.float32)
+        terms = np.empty(len(codes), np.float32)
+        errors = None if targets is None else np.empty(len(codes), np.float32)
         for start, stop in chunks(len(codes), 3 * self.dim):
-            r = view.decode(codes[start:stop]).astype(np.float64)
-            out[start:stop] = np.einsum("ij,ij->i", r, r + 2.0 * centroids[lists[start:stop]])
-        return out
+            r = view.decode_rows(codes[start:stop])
+            if targets is not None and errors is not None:
+                errors[start:stop] = squared_norms(targets[start:stop] - r)
+            wide = r.astype(np.float64)
+            terms[start:stop] = np.einsum("ij,ij->i", wide, wide + 2.0 * centroids[lists[start:stop]])
+        return terms, errors
 
-    def _byte(self) -> NormByte:
-        if self._norm_byte is None:
+    @property
+    def _term(self) -> NormTerm | None:
+        if not (self.residual and self.norm == "uint8"):
+            return super()._term
+        if self._own_term is None:
             raise NotFittedError('norm="uint8" needs learned norm levels: call IVFIndex.fit(x) first')
-        return self._norm_byte
+        return self._own_term
 
     def search(self, queries: Array, k: int, *, nprobe: int | None = None, filter: Filter = None) -> tuple[Any, Any]:
         """The ``k`` nearest stored vectors of each query, by exact ADC, among those in the lists probed.
@@ -331,15 +326,9 @@ class IVFIndex(StoreIndex):
         """Tables that serve every list."""
         if not (self.residual and self.metric == "l2"):
             return super()._tables(queries)
-        view = self.quantizer.scan_view()
-        luts, bias = view.lazy_tables(queries, "ip")
+        luts, bias = self.quantizer.scan_view().lazy_tables(queries, "ip")
         luts = luts.scaled(2)  # −2⟨q, c⟩; doubling is exact
-        if self.norm == "uint8":
-            luts = luts.plus(self._byte().table_offsets(max(view.sizes)))
-        return luts, bias * np.float32(2)
-
-    def _norm_levels(self) -> F32 | None:
-        return self._byte().levels if self.residual and self.norm == "uint8" else super()._norm_levels()
+        return self._with_offsets(luts), bias * np.float32(2)
 
     # -- files ---------------------------------------------------------------------------------------------------
 
@@ -350,10 +339,10 @@ class IVFIndex(StoreIndex):
             tensors["centroids"] = self.coarse.centroids
         if len(self._reach):
             tensors["reach"] = self._reach
-        if self._norm_byte is not None:
-            byte = self._norm_byte
-            config |= {"weighs_norm": byte.weighed, "error_share": byte.error_share}
-            tensors |= {"norm_levels": byte.levels, "norm_offsets": byte.offsets}
+        if self._own_term is not None:
+            term = self._own_term.tensors()
+            config |= {name: term.pop(name).item() for name in ("weighs_norm", "error_share")}
+            tensors |= term
         return {**config, "recall_target": self.recall_target}, tensors
 
     @classmethod
@@ -378,7 +367,7 @@ class IVFIndex(StoreIndex):
             share = config.get("error_share", 0.0)  # not before version 5
             if not isinstance(share, float) or not 0 <= share <= 1:
                 raise ValueError(f"its error_share must be a number in [0, 1], got {share!r}")
-            index._norm_byte = NormByte(quantizer.sizes, offsets, levels, weighed, share)
+            index._own_term = NormTerm.byte(quantizer.sizes, offsets, levels, weighed=weighed, error_share=share)
         index._restore(config, tensors, mapped=mapped)
         if len(index):
             index._trained("load")

@@ -11,7 +11,8 @@ from annvq.arrays import dtype_name
 from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.stored import StoreIndex
 from annvq.kernels import _native
-from annvq.quantizers.base import Quantizer, TableQuantizer
+from annvq.quantizers.contract import Quantizer
+from annvq.quantizers.tables import TableQuantizer
 from annvq.threads import get_num_threads
 from annvq.types import F32, I64, Array
 
@@ -268,7 +269,7 @@ def restored(
     config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], index: StoreIndex
 ) -> "RawVectors | OutsideVectors | FinerCode":
     """The inverse of ``to_stored``; takes its tensors out of ``tensors``."""
-    from annvq.quantizers.base import from_stored
+    from annvq.quantizers.files import from_stored
 
     if config["kind"] == "raw":
         raw = RawVectors(index.dim, config["dtype"])

@@ -16,7 +16,7 @@ from annvq.indexes.probing import check_share, probes_for
 from annvq.indexes.refine import FinerCode, OutsideVectors, RawVectors, Refines
 from annvq.indexes.stored import Encoded, StoreIndex, require_new
 from annvq.kernels.store import Rows
-from annvq.quantizers.base import Quantizer
+from annvq.quantizers.contract import Quantizer
 from annvq.types import F32, I64, Array
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ class RerankIndex(Index):
             return self.index.encoded_as(targets, np.ascontiguousarray(codes[:, : code.first]), lists), codes
         codes = code.quantizer.encode(rows)
         head = np.ascontiguousarray(codes[:, : code.first])
-        return Encoded(head, self.index._norms_of(rows, head)), codes
+        return Encoded(head, self.index._kept(rows, head)), codes
 
     def _encode(self, x: Array) -> tuple[Encoded, npt.NDArray[np.uint8]]:
         parts = [self._encode_chunk(rows_to_numpy(x, a, b), a) for a, b in chunks(int(x.shape[0]), self.dim)]

@@ -14,8 +14,9 @@ from annvq.indexes.files import store_from_stored, store_to_stored
 from annvq.kernels import LazyTables
 from annvq.kernels.pooling import near_labels
 from annvq.kernels.store import CodeStore, Rows
-from annvq.quantizers.base import Quantizer
-from annvq.types import F32, I32, I64, Array, Norm
+from annvq.norms import NormTerm
+from annvq.quantizers.contract import Quantizer
+from annvq.types import F32, I32, I64, Array, Codes, Norm
 
 END_OF_IDS = 1 << 63
 """One past the largest id."""
@@ -98,15 +99,18 @@ class StoreIndex(Index):
         assert codes is not None
         return Encoded(codes, norms, lists)
 
-    def _norms_of(self, rows: F32, codes: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
-        """What is stored of the norms of checked vectors with these codes, or None."""
+    @property
+    def _term(self) -> NormTerm | None:
+        """What is stored beside codes, or None."""
         if self.norm is None:
             return None
         view = self.quantizer.scan_view()
-        norms = view.norms(codes)
-        if self.norm != "uint8":
-            return norms
-        return view.norm_byte.encode_vectors(codes, norms, view.squared_errors(rows, codes))
+        return NormTerm.exact(view.sizes) if self.norm == "float32" else view.require_norm_term('norm="uint8"')
+
+    def _kept(self, rows: F32, codes: Codes) -> npt.NDArray[Any] | None:
+        """What is stored beside codes of checked vectors, or None."""
+        term = self._term
+        return None if term is None else self.quantizer.scan_view().keep(term, rows, codes)
 
     def add(self, x: Array, ids: Array | None = None) -> Self:
         self.require_fitted("add")
@@ -163,15 +167,16 @@ class StoreIndex(Index):
 
     def _tables(self, queries: F32) -> tuple[LazyTables, F32]:
         """Tables and biases of checked queries, as the store's norms want them."""
-        view = self.quantizer.scan_view()
-        luts, bias = view.lazy_tables(queries, self.metric)
-        if self.norm == "uint8":
-            luts = luts.plus(view.norm_byte.table_offsets(max(view.sizes)))
-        return luts, bias
+        luts, bias = self.quantizer.scan_view().lazy_tables(queries, self.metric)
+        return self._with_offsets(luts), bias
+
+    def _with_offsets(self, luts: LazyTables) -> LazyTables:
+        term = self._term
+        return luts if term is None or term.levels is None else luts.plus(term.table_offsets())
 
     def _norm_levels(self) -> F32 | None:
         """The values that stored uint8 norms stand for, or None."""
-        return self.quantizer.scan_view().norm_byte.levels if self.norm == "uint8" else None
+        return None if self._term is None else self._term.levels
 
     # -- files ---------------------------------------------------------------------------------------------------
 

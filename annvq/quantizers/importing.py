@@ -7,9 +7,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from annvq.arrays import to_numpy
-from annvq.quantizers.base import TableQuantizer
+from annvq.quantizers.maps import ORTHOGONAL_TOLERANCE, LinearMap, Rotation, Transform
 from annvq.quantizers.registry import make
-from annvq.quantizers.transform import ORTHOGONAL_TOLERANCE, LinearMap, Rotation, Transform, Transformed
+from annvq.quantizers.tables import TableQuantizer
+from annvq.quantizers.transformed import Transformed
 from annvq.types import F32, Array
 
 KINDS = ("product", "residual", "additive")

@@ -7,9 +7,8 @@ import annvq
 from annvq.benchmarks import baselines
 from annvq.benchmarks.baselines import Budget, make, split_bits
 from annvq.benchmarks.baselines.annvq import bounded
-from annvq.training.kmeans import KMeans, SubspaceKMeans
-from annvq.training.parts import Alternate
-from annvq.training.rotation import LearnRotation
+from annvq.training.maps import LearnRotation
+from annvq.training.parts import Alternate, KMeans, SubspaceKMeans
 from annvq.training.trainer import TrainerPart
 
 FAISS = [name for name in baselines.known() if name.startswith("faiss.")]

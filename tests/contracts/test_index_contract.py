@@ -39,12 +39,12 @@ def byte_terms(q, x, codes, norms):
     """What bytes stand for: the level nearest to the norm and half of the error, less the offsets."""
     assert q.error_share == 0.5
     terms = norms + 0.5 * squared_errors(q, x, codes)
-    return q.norm_byte.levels[q.norm_byte.encode(codes, terms.astype(np.float32))]
+    return q.norm_term.levels[q.norm_term.keep(codes, terms.astype(np.float32))]
 
 
 def squared_errors(q, x, codes):
     """‖x − x̂‖² by the quantizer, whose float32 rounding may decide a byte, once it is known to be right."""
-    errors = q.squared_errors(x, codes)
+    errors = q.norms_and_errors(x, codes)[1]
     np.testing.assert_allclose(errors, ((x - q.decode(codes).astype(np.float64)) ** 2).sum(1), rtol=1e-5, atol=1e-6)
     return errors.astype(np.float64)
 
@@ -53,14 +53,14 @@ def adc_scores(index, q, x, queries):
     """Exact ADC in the contract's order of summation."""
     if index.metric == "cosine":
         x = (x / np.sqrt((x.astype(np.float64) ** 2).sum(1))[:, None]).astype(np.float32)
-    codes = (q.encode_with_norm(x)[0] if index.norm == "uint8" else q.encode(x)).astype(int)
+    codes = q.encode(x, term=q.norm_term if index.norm == "uint8" else None).astype(int)
     luts, bias = q.tables(queries, index.metric)
     norms = q.norms(codes) if index.norm else None
     if index.norm == "uint8":
         norms = byte_terms(q, x, codes, norms)
         first = 0
         for m, size in enumerate(q.sizes):
-            luts[:, m, :size] += q.norm_byte.offsets[first : first + size]
+            luts[:, m, :size] += q.norm_term.offsets[first : first + size]
             first += size
     score = luts[:, 0, codes[:, 0]]
     for m in range(1, q.M):

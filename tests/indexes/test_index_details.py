@@ -5,7 +5,7 @@ import pytest
 
 import annvq
 from annvq.indexes.base import registered
-from annvq.training.norms import fit_levels
+from annvq.training.learn.norms import fit_levels
 
 
 def make(name, q):

@@ -49,11 +49,11 @@ def brute_force(index, x, ids, queries, k, lists=None):
         r = q.decode(codes).astype(np.float64)
         norms = (r * r + 2 * r * C[assigned]).sum(1).astype(np.float32)
         if index.norm == "uint8":
-            byte = index._norm_byte
+            byte = index._own_term
             assert byte.error_share == 0.5
-            errors = q.squared_errors(x - C[assigned], codes).astype(np.float64)
+            errors = np.square(x - C[assigned] - q.decode(codes)).sum(1, dtype=np.float64)
             norms = (norms + byte.error_share * errors).astype(np.float32)
-            norms = byte.levels[byte.encode(codes, norms)]
+            norms = byte.levels[byte.keep(codes, norms)]
             first = 0
             for m, size in enumerate(q.sizes):
                 luts[:, m, :size] += byte.offsets[first : first + size]
@@ -273,15 +273,15 @@ def test_codes_of_uneven_vectors_are_chosen_with_their_byte_in_mind(kind):
     x = vectors(900)
     x += np.random.default_rng(3).gamma(1.0, 300.0, size=(len(x), 1)).astype(np.float32)
     index = IVFIndex(annvq.make(kind, dim=12, M=3, nbits=4), 5, residual=True).fit(x, recipe=QUICK)
-    assert index._norm_byte.weighed or kind == "product"
-    index._norm_byte = byte = replace(index._norm_byte, weighed=True)
+    assert index._own_term.weighed or kind == "product"
+    index._own_term = byte = replace(index._own_term, weight=1.0)
     lists, targets = index.targets(x)
 
     def objective(codes):
         rest = index.quantizer.decode(codes).astype(np.float64)
         errors = np.square(targets - rest).sum(1)
         value = (rest * (rest + 2 * index.centroids[lists])).sum(1) + 0.5 * errors
-        off = byte.decode(codes, byte.encode(codes, value.astype(np.float32))).astype(np.float64) - value
+        off = byte.values(codes, byte.keep(codes, value.astype(np.float32))).astype(np.float64) - value
         return errors + np.abs(off)
 
     index.add(x)
@@ -289,9 +289,9 @@ def test_codes_of_uneven_vectors_are_chosen_with_their_byte_in_mind(kind):
     plain, chosen = objective(index.quantizer.encode(targets)), objective(codes)
     assert (chosen <= plain * (1 + 1e-4) + 0.05).all()
     assert np.median(chosen) < np.median(plain)
-    np.testing.assert_array_equal(bytes, index._norms_in_lists(targets, codes, lists))
+    np.testing.assert_array_equal(bytes, index.encoded_as(targets, codes, lists).norms)
     loaded = annvq.load_index(save(index, "i"))
-    assert loaded._norm_byte.weighed
+    assert loaded._own_term.weighed
     for a, b in zip(loaded.add(x, np.arange(900, 1800)).search(x[:9], 8), index.add(x).search(x[:9], 8), strict=True):
         np.testing.assert_array_equal(a, b)
 

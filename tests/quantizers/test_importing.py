@@ -67,7 +67,7 @@ def test_sizes_and_dtypes():
     rotation = annvq.Rotation.from_matrix(np.linalg.qr(np.random.default_rng(0).normal(size=(12, 12)))[0])
     assert annvq.from_codebooks(books(), "product", transform=rotation).kind == "transformed"
     q = annvq.from_codebooks(books(), "additive")
-    assert not q.has_norm_levels
+    assert not q.norm_term.learned
     x = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
     assert annvq.FlatIndex(q.fit_norms(x)).add(x).bits_per_vector == 17
 

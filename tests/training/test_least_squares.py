@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 import annvq
 from annvq.kernels import encode
-from annvq.training import KMeans, Recipe, least_squares
-from annvq.training.alternating import Alternation, mean_squared_error, train_additive
+from annvq.training import KMeans, Recipe
+from annvq.training.learn import least_squares
+from annvq.training.learn.alternating import Alternation, mean_squared_error, train_additive
 
 
 def problem(seed, n, d, sizes):

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from tqdm import trange
 
 from annvq.kernels.encode import AdditiveEncoder, code_dtype, decode_additive
-from annvq.training.least_squares import least_squares_entries, revive_unused
+from annvq.training.learn.least_squares import least_squares_entries, revive_unused
 from annvq.types import F32, Codes
 
 WATCHED = 10_000  # vectors from whose errors noise is set and history written
@@ -96,6 +97,4 @@ def train_additive(
 
 
 def _steps(count: int, progress: bool) -> Iterable[int]:
-    from tqdm import trange
-
     return trange(count, desc="alternate", disable=not progress, leave=False)

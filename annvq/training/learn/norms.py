@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.kernels.encode import AdditiveEncoder, decode_additive
-from annvq.quantizers.norms import NORM_LEVELS, NormByte, with_error
-from annvq.training.data import far_out
-from annvq.training.least_squares import least_squares_entries, revive_unused
+from annvq.norms import NORM_LEVELS, NormTerm, with_error
+from annvq.training.learn.least_squares import least_squares_entries, revive_unused
+from annvq.training.outliers import far_out
 from annvq.types import F32
 
 NORM_FREE_WEIGHT = 3.0
@@ -34,7 +34,7 @@ def fit_norm_byte(
     sizes: Sequence[int],
     start: F32 | None = None,
     code_error: npt.NDArray[np.floating] | None = None,
-) -> NormByte:
+) -> NormTerm:
     """Learn how a byte and the code together stand for a per-vector value, and a share of the code's error with it.
 
     Offsets are the main effects of the entries by regularised least squares, or ``start``, or none: whichever leaves
@@ -62,9 +62,9 @@ def fit_norm_byte(
     byte = min(fitted, key=lambda one: one[0])[1]
     if code_error is None:
         return byte
-    byte_error = np.abs(byte.decode(codes, byte.encode(codes, values)) - values)
+    byte_error = np.abs(byte.values(codes, byte.keep(codes, values)) - values)
     weighed = bool(np.median(byte_error) > NORM_MATTERS * np.median(code_error))
-    return replace(byte, weighed=weighed, error_share=ERROR_SHARE)
+    return replace(byte, weight=float(weighed), error_share=ERROR_SHARE)
 
 
 def _bounded(errors: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -76,7 +76,7 @@ def _main_effects(codes: npt.NDArray[Any], values: F32, sizes: Sequence[int], st
     """Offsets (ΣK,) by least squares, drawn towards ``start``."""
     # The first codebook carries the mean, so that the regularisation does not shrink towards zero.
     drawn = start.copy()
-    drawn[: sizes[0]] += np.float32((values - NormByte(tuple(sizes), start, start).explained(codes)).mean())
+    drawn[: sizes[0]] += np.float32((values - NormTerm.free(tuple(sizes), start).explained(codes)).mean())
     return least_squares_entries(values[:, None], codes, drawn[:, None], sizes, regularisation=1.0)[:, 0]
 
 
@@ -94,11 +94,11 @@ def expected_offsets(codes: npt.NDArray[Any], entries: F32, sizes: Sequence[int]
     return np.concatenate(offsets).astype(np.float32)
 
 
-def _with_levels(codes: npt.NDArray[Any], values: F32, sizes: Sequence[int], offsets: F32) -> tuple[float, NormByte]:
+def _with_levels(codes: npt.NDArray[Any], values: F32, sizes: Sequence[int], offsets: F32) -> tuple[float, NormTerm]:
     """Mean squared error of the byte on these vectors, and the byte with levels fitted to them."""
-    left = values.astype(np.float64) - NormByte(tuple(sizes), offsets, offsets).explained(codes)
-    byte = NormByte(tuple(sizes), offsets, fit_levels(left.astype(np.float32), NORM_LEVELS))
-    error = byte.decode(codes, byte.encode(codes, values)).astype(np.float64) - values
+    left = values.astype(np.float64) - NormTerm.free(tuple(sizes), offsets).explained(codes)
+    byte = NormTerm.byte(tuple(sizes), offsets, fit_levels(left.astype(np.float32), NORM_LEVELS))
+    error = byte.values(codes, byte.keep(codes, values)).astype(np.float64) - values
     return float(np.square(error).mean()), byte
 
 
@@ -176,6 +176,10 @@ class NormFree:
             codes = encoder.norm_free_search(self.x, self.plain, self.offsets, self.weight, error_share=ERROR_SHARE)
         self._refit_offsets(codes)
 
+    def term(self) -> NormTerm:
+        """The term as it is learned so far."""
+        return NormTerm.free(tuple(self.sizes), self.offsets, weight=self.weight, error_share=ERROR_SHARE)
+
     def alternate(self, rounds: int, pairs: int, encode: Callable[[F32], npt.NDArray[Any]], seed: int) -> None:
         """Learn codebooks with the offsets: codes, offsets and least squares in turn.
 
@@ -204,3 +208,10 @@ class NormFree:
         norms = np.einsum("ij,ij->i", decoded, decoded, dtype=np.float64).astype(np.float32)
         errors = np.square(self.x - decoded).sum(1, dtype=np.float64)
         self.offsets = _main_effects(codes, with_error(norms, _bounded(errors), ERROR_SHARE), self.sizes, self.offsets)
+
+
+def learn_free_term(x: F32, plain: npt.NDArray[Any], entries: F32, sizes: Sequence[int]) -> NormTerm:
+    """The norm-free term of codebooks that stay as they are; the arguments are those of :class:`NormFree`."""
+    learned = NormFree.of(x, plain, entries, sizes)
+    learned.settle(rounds=3)
+    return learned.term()

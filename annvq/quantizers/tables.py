@@ -1,0 +1,341 @@
+"""Quantizers whose vectors are sums of codebook entries, and the distance tables that scan their codes."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from annvq.arrays import check_vectors, chunks, like, normalized, to_numpy
+from annvq.codebooks import Codebooks, KeptCodebooks
+from annvq.errors import NotFittedError
+from annvq.kernels import LazyTables, squared_norms
+from annvq.kernels.encode import MAX_NATIVE_M
+from annvq.norms import NORM_LEVELS, TENSORS, NormTerm
+from annvq.quantizers.contract import Quantizer
+from annvq.training.estimators import Estimator
+from annvq.training.learn.norms import expected_offsets, fit_norm_byte
+from annvq.types import F32, Array, Codes
+
+METRICS = ("l2", "ip", "cosine")
+NORM_ROWS = 1 << 15  # vectors that are enough to learn how a norm is kept
+
+
+class Tables(NamedTuple):
+    """Distance tables of a batch of queries; lower scores are nearer.
+
+    ``score(q, i) = ((luts[q, 0, c[0]] + luts[q, 1, c[1]]) + … + luts[q, M−1, c[M−1]]) + norm[i] + bias[q]``
+    with ``c = codes[i]``, in float32 and in that order.
+    """
+
+    luts: F32  # (nq, M, K), padded with +inf where a codebook has fewer than K entries
+    bias: F32  # (nq,)
+
+
+def check_metric(metric: str) -> str:
+    """``metric`` if it is one of :data:`METRICS`, else ValueError."""
+    if metric not in METRICS:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
+    return metric
+
+
+class TableQuantizer(Quantizer):
+    """A quantizer whose vectors are sums (or concatenations) of codebook entries, so that distances are sums of
+    table entries.
+
+    The codebooks lie in one parameter ``weight`` of shape (ΣK, width), codebook after codebook. ``width`` is d for
+    codebooks over the whole vector, d/M for product codebooks; ``starts[m]`` is the first dimension of codebook m.
+    """
+
+    sums: ClassVar[bool] = False
+    """Whether x̂ is the sum of entries over all dimensions; else each codebook has dimensions of its own."""
+
+    centred: Tensor
+    """Whether norms are about :attr:`origin`, so that float32 holds them however far from zero the data lie; those of
+    files before version 3, and of FAISS, are about zero."""
+
+    def __init__(
+        self, dim: int, M: int, nbits: int | Sequence[int], estimator: Estimator | None, *, width: int
+    ) -> None:
+        super().__init__(dim, M, nbits, estimator)
+        self.width = width
+        step = 0 if self.sums else width
+        self.starts = tuple(m * step for m in range(self.M))
+        """First dimension of the vector that each codebook covers."""
+        self.offsets = (0, *itertools.accumulate(self.sizes))
+        self._kept = KeptCodebooks()
+        self.weight = nn.Parameter(torch.empty(self.offsets[-1], width))
+        self._register_term()
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Random normal codebooks, whose sums have about unit variance; for training from scratch."""
+        if self.weight.is_meta:  # random numbers there would import a second of PyTorch's internals for nothing
+            return
+        self.weight.normal_(0.0, self.M**-0.5 if self.sums else 1.0)
+        self.fitted.fill_(False)
+
+    # -- codebooks -------------------------------------------------------------------------------------------------
+
+    @property
+    def codebooks(self) -> tuple[Tensor, ...]:
+        """M views (K_m, width) into ``weight``."""
+        return tuple(self.weight[a:b] for a, b in itertools.pairwise(self.offsets))
+
+    @torch.no_grad()
+    def set_codebooks(self, codebooks: Sequence[Array]) -> Self:
+        """Take codebooks trained elsewhere: M arrays (K_m, width), or one of shape (M, K, width).
+
+        How norms are kept is forgotten: call :meth:`fit_norms` where a uint8 norm is wanted.
+
+        Raises:
+            TypeError, ValueError: wrong kind, count, shape, or NaN or infinity; nothing has changed then.
+        """
+        if len(codebooks) != self.M:
+            raise ValueError(f"codebooks must be M={self.M} arrays, got {len(codebooks)}")
+        arrays = [to_numpy(c, self.width, f"codebooks[{m}]", rows="K") for m, c in enumerate(codebooks)]
+        for m, (array, size) in enumerate(zip(arrays, self.sizes, strict=True)):
+            if len(array) != size:
+                raise ValueError(f"codebooks[{m}] must have {size} rows (2**nbits), got {len(array)}")
+        self.weight.copy_(torch.from_numpy(np.concatenate(arrays)))
+        self.forget_norms()
+        self.mark_fitted()
+        return self
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        return [self.weight]
+
+    def restore(self, mean: F32, scale: float) -> None:
+        books = [b.detach().cpu().numpy() * np.float32(scale) for b in self.codebooks]
+        if self.sums:
+            books[0] = books[0] + mean
+        else:
+            books = [b + mean[s : s + self.width] for b, s in zip(books, self.starts, strict=True)]
+        self.set_codebooks(books)
+
+    def in_own_coordinates(self, x: F32) -> "tuple[TableQuantizer, F32]":
+        """What holds the codebooks, and rows (n, d) as it sees them: behind a transform, the inner quantizer and
+        transformed rows."""
+        return self, x
+
+    def codebooks_copy(self) -> F32:
+        """A copy of all codebooks, (ΣK, width) float32."""
+        return np.array(self.weight.detach().cpu().numpy(), dtype=np.float32, order="C")
+
+    def books(self) -> Codebooks:
+        """The codebooks as arrays, in the vectors' own coordinates."""
+        return self._kept.of(self.weight, self.sizes, self.starts, self.dim)
+
+    def scan_view(self) -> "TableQuantizer":
+        return self
+
+    # -- codes -----------------------------------------------------------------------------------------------------
+
+    def _encode_rows(self, x: F32, term: NormTerm | None, centres: F32 | None) -> Codes:
+        codes = self._own_codes(x)
+        if term is None or term.levels is None or not term.weighed or not self._searches_natively:
+            return codes
+        # The norm is that of x̂, so codes are improved where x̂ is: among entries over all d dimensions.
+        books = self.norm_books() if centres is None else self.books().whole
+        encoder = books.additive_encoder
+        if not encoder.has_gram:
+            return codes
+        moved = x - self.origin if centres is None else x
+        return encoder.norm_search(
+            moved, codes, term.offsets, term.levels, error_share=term.error_share, centres=centres
+        )
+
+    def _own_codes(self, x: F32) -> Codes:
+        """Codes of rows whatever an index keeps beside them."""
+        return self._encode_in_torch(x)
+
+    @property
+    def _searches_natively(self) -> bool:
+        """Whether native search over several codebooks takes these."""
+        return self._on_cpu and 1 < self.M <= MAX_NATIVE_M
+
+    # -- norms -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _term_bits(self) -> int | None:
+        """Bits of the norm term that these codes learn: 8, 0 for norm-free ones, None where tables alone do."""
+        return 8 if self.needs_norm else None
+
+    def _register_term(self) -> None:
+        """Buffers for the norm term, by the names that files give them."""
+        if self._term_bits is None:
+            return
+        shapes = {"norm_levels": (NORM_LEVELS,), "norm_offsets": (self.offsets[-1],)}
+        for name in TENSORS[self._term_bits]:
+            dtype = torch.bool if name == "weighs_norm" else torch.float32
+            self.register_buffer(name, torch.zeros(shapes.get(name, ()), dtype=dtype))
+        self.register_buffer("centred", torch.ones((), dtype=torch.bool))
+        self.forget_norms()
+
+    @property
+    def norm_term(self) -> NormTerm | None:
+        """What an index keeps beside these codes under l2, or, of norm-free codes, what the tables carry in its place;
+        None where tables alone give the distance (product codes). Learned by ``fit`` or :meth:`fit_norms`."""
+        if self._term_bits is None:
+            return None
+        tensors = {name: getattr(self, name).cpu().numpy() for name in TENSORS[self._term_bits]}
+        return NormTerm.from_tensors(self.sizes, tensors)
+
+    @torch.no_grad()
+    def take_norm_term(self, term: NormTerm, *, centred: bool | None = None) -> Self:
+        """Keep norms as ``term`` says from now on.
+
+        Args:
+            centred: whether they are about :attr:`origin`, or about zero; None: as they were.
+
+        Raises:
+            ValueError: the term is of other codebooks, or of other bits than these codes have.
+        """
+        if term.sizes != self.sizes or term.bits != self._term_bits:
+            raise ValueError(
+                f"term must be of {self._term_bits} bits for codebooks of {self.sizes} entries, "
+                f"got {term.bits} bits for {term.sizes}"
+            )
+        for name, value in term.tensors().items():
+            getattr(self, name).copy_(torch.from_numpy(value))
+        if centred is not None:
+            self.centred.fill_(centred)
+        return self
+
+    def forget_norms(self) -> None:
+        """Forget how norms are kept, as codebooks have changed."""
+        if self._term_bits is None:
+            return
+        for name in TENSORS[self._term_bits]:
+            getattr(self, name).fill_(torch.nan if name == "norm_levels" else 0)
+        self.centred.fill_(True)
+
+    def require_norm_term(self, what: str) -> NormTerm:
+        """The byte or norm-free term of these codes; ``what`` is what needs it.
+
+        Raises:
+            ValueError: these codes need no norm (product codes).
+            NotFittedError: it was never learned (``fit`` or ``fit_norms``).
+        """
+        term = self.norm_term
+        if term is None:
+            raise ValueError(f"{what} is for codes that need a norm, and {type(self).__name__} codes do not")
+        if not term.learned:
+            raise NotFittedError(f"{what} needs learned norms: call fit(x) or fit_norms(x) first")
+        return term
+
+    def learn_terms(self, x: Array, *, seed: int = 0) -> None:
+        self.fit_norms(x, seed=seed)
+
+    def fit_norms(self, x: Array, *, seed: int = 0) -> Self:
+        """Learn how norms are kept from vectors, as ``fit`` does; for codebooks set by hand. Where a byte's error comes
+        near the codes' own, codes will be chosen with it in mind (:class:`~annvq.norms.NormTerm`).
+
+        Args:
+            x: (n, d) vectors, n at least 1; at most 32,768 of them are used (50,000 where norms
+                follow from codes), a seeded sample.
+        """
+        self.require_fitted("fit_norms")
+        check_vectors(x, self.dim, "x")
+        if self.needs_norm:
+            sample = self._norm_sample(x, NORM_ROWS, seed)
+            codes = self.encode_rows(sample)
+            start = expected_offsets(codes, self.norm_books().entries, self.sizes)
+            norms, errors = self.norms_and_errors(sample, codes)
+            self.take_norm_term(fit_norm_byte(codes, norms, self.sizes, start=start, code_error=errors))
+        return self
+
+    def _norm_sample(self, x: Array, count: int, seed: int) -> F32:
+        """At most ``count`` rows of ``x``, a seeded sample; ValueError where there are none."""
+        n = int(x.shape[0])
+        if n == 0:
+            raise ValueError("x must have at least one row to learn norms from, got none")
+        rows = np.sort(np.random.default_rng(seed).permutation(n)[:count])
+        return to_numpy(x if len(rows) == n else x[rows], self.dim)
+
+    def norms(self, codes: Array) -> Any:
+        """What squared distance needs beside the tables, (n,) float32: ‖x̂ − o‖² of each code, with o for
+        :attr:`origin`; None where tables alone give the distance (product codes)."""
+        if not self.needs_norm:
+            return None
+        self.require_fitted("norms")
+        return like(self._norms(self.check_codes(codes)), codes)
+
+    def _norms(self, codes: Codes) -> F32:
+        books, out = self.norm_books(), np.empty(len(codes), dtype=np.float32)
+        for start, stop in chunks(len(codes), self.dim):
+            out[start:stop] = squared_norms(books.decode(codes[start:stop]))
+        return out
+
+    def norms_and_errors(self, x: F32, codes: Codes) -> tuple[F32, F32]:
+        """‖x̂ − o‖² and ‖x − x̂‖² of checked rows (n, d) and their codes (n, M), (n,) each."""
+        errors = np.empty(len(codes), np.float32)
+        for start, stop in chunks(len(codes), self.dim):
+            errors[start:stop] = squared_norms(x[start:stop] - self.decode_rows(codes[start:stop]))
+        return self._norms(codes), errors
+
+    def keep(self, term: NormTerm, x: F32, codes: Codes) -> Any:
+        """What ``term`` stores beside codes (n, M) of checked rows (n, d), (n,)."""
+        norms, errors = self.norms_and_errors(x, codes) if term.error_share else (self._norms(codes), None)
+        return term.keep(codes, norms, errors)
+
+    @property
+    def origin(self) -> F32:
+        """What norms are about, (d,) float32: the sum of the codebooks' centres (see :attr:`centred`).
+
+        With o for it, ‖q − x̂‖² = ‖q − o‖² − 2⟨q − o, x̂ − o⟩ + ‖x̂ − o‖²: small terms, where those about zero are large
+        and cancel on data far from zero.
+        """
+        return self._centre() if self.about_origin else np.zeros(self.dim, np.float32)
+
+    @property
+    def about_origin(self) -> bool:
+        """Whether norms are about :attr:`origin`, whatever it is; False for codes that keep none."""
+        centred = self._buffers.get("centred")
+        return centred is not None and bool(centred)
+
+    def _centre(self) -> F32:
+        return self.books().centre
+
+    def norm_books(self) -> Codebooks:
+        """Codebooks over all d dimensions whose sums are x̂ − :attr:`origin`."""
+        books = self.books()
+        return books.centred.whole if self.about_origin else books.whole
+
+    # -- tables ----------------------------------------------------------------------------------------------------
+
+    def tables(self, queries: Array, metric: str = "l2") -> Tables:
+        """Distance tables of queries against the codebooks.
+
+        Args:
+            queries: (nq, d) vectors.
+            metric: ``"l2"`` squared Euclidean distance, ``"ip"`` −⟨q, x̂⟩, ``"cosine"`` 1 − ⟨q/‖q‖, x̂⟩.
+
+        Raises:
+            NotFittedError: before ``fit``.
+            TypeError, ValueError: wrong kind, dtype, shape, NaN or infinity, an unknown metric, a zero query under
+                cosine, or queries so long that tables overflow.
+        """
+        self.require_fitted("tables")
+        check_metric(metric)
+        q = to_numpy(queries, self.dim, "queries", rows="nq")
+        luts, bias = self.lazy_tables(normalized(q, "queries") if metric == "cosine" else q, metric)
+        built = luts.build()
+        if not built.min(initial=0.0) > -np.inf:
+            raise ValueError("queries must be shorter: products with codebook entries overflow float32")
+        return Tables(built, bias)
+
+    def lazy_tables(self, queries: F32, metric: str) -> tuple[LazyTables, F32]:
+        """What :meth:`tables` gives of checked queries (of length one under cosine), its entries not built yet: a scan
+        builds them as it goes, which is faster."""
+        if metric == "l2" and self.sums:
+            books = self.books()
+            if self.about_origin:
+                queries, books = queries - books.centre, books.centred
+            return books.tables(queries, squared=False, scale=-2.0), squared_norms(queries)
+        bias = np.ones(len(queries), np.float32) if metric == "cosine" else np.zeros(len(queries), np.float32)
+        return self.books().tables(queries, squared=metric == "l2", scale=-1.0), bias
