@@ -12,8 +12,10 @@ ROOT = Path(__file__).parents[1].resolve()
 # `python -m pytest` puts the checkout first on the path, where the package has no compiled kernels.
 sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != ROOT]
 
+import fake_neural  # noqa: E402, F401 (registers itself)
+
 import annvq  # noqa: E402
-from annvq.quantizers import registered  # noqa: E402
+from annvq.quantizers import TableQuantizer, registered  # noqa: E402
 from annvq.training import KMeans, Recipe  # noqa: E402
 
 # The same inputs on every run in CI, new ones at each run of a developer.
@@ -37,6 +39,19 @@ def kind(request):
     return request.param
 
 
+@pytest.fixture(params=sorted(kind for kind, made in registered().items() if issubclass(made, TableQuantizer)))
+def table_kind(request):
+    """The name of each registered quantizer that has codebooks and tables of its own."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def quick():
+    """``quick(kind)``: a recipe that takes no time, for tests of what is learned and not of how well; None: the
+    quantizer's own."""
+    return lambda kind: Recipe((KMeans(4),)) if issubclass(registered()[kind], TableQuantizer) else None
+
+
 @pytest.fixture
 def quick_fits(monkeypatch):
     """``quick_fits(recipe)``: every quantizer's default recipe for the rest of the test."""
@@ -49,13 +64,13 @@ def quick_fits(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def small():
+def small(quick):
     """``small(kind, …)``: a quickly fitted quantizer and the vectors it learned from."""
 
     def make(kind, nbits=4, M=3, dim=12, **config):
         rng = np.random.default_rng(0)
         x = (rng.normal(size=(600, dim)) @ rng.normal(size=(dim, dim))).astype(np.float32)
         q = annvq.make(kind, dim=dim, M=M, nbits=nbits, **config)
-        return q.fit(x, seed=0, recipe=Recipe((KMeans(4),))), x
+        return q.fit(x, seed=0, recipe=quick(kind)), x
 
     return make

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 from typing_extensions import Self
 
-from annvq.arrays import check_vectors, positive_int
+from annvq.arrays import positive_int
 from annvq.complexity import OperationCounts, encode_counts, norm_search
 from annvq.kernels import LazyTables
 from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder, norm_rounds
@@ -188,13 +188,10 @@ class SumQuantizer(TableQuantizer):
             raise ValueError("offset_norms is for norm_free=True; norms(codes) gives the norms of other codes")
         return self.require_norm_term("offset_norms").values(self.check_codes(codes))
 
-    def fit_norms(self, x: Array, *, seed: int = 0) -> Self:
+    def fit_norms(self, x: Array, *, seed: int = 0, codes: Array | None = None) -> Self:
         if not self.norm_free:
-            return super().fit_norms(x, seed=seed)
+            return super().fit_norms(x, seed=seed, codes=codes)
         self.require_fitted("fit_norms")
-        check_vectors(x, self.dim, "x")
-        sample = self._norm_sample(x, NORM_FREE_ROWS, seed)
-        books = self.norm_books()
-        return self.take_norm_term(
-            learn_free_term(sample - self.origin, self.plain_codes(sample), books.entries, self.sizes)
-        )
+        sample, given = self._norm_sample(x, codes, NORM_FREE_ROWS, seed)
+        plain = self.plain_codes(sample) if given is None else given
+        return self.take_norm_term(learn_free_term(sample - self.origin, plain, self.norm_books().entries, self.sizes))

@@ -231,31 +231,37 @@ class TableQuantizer(Quantizer):
     def learn_terms(self, x: Array, *, seed: int = 0) -> None:
         self.fit_norms(x, seed=seed)
 
-    def fit_norms(self, x: Array, *, seed: int = 0) -> Self:
+    def fit_norms(self, x: Array, *, seed: int = 0, codes: Array | None = None) -> Self:
         """Learn how norms are kept from vectors, as ``fit`` does; for codebooks set by hand. Where a byte's error comes
         near the codes' own, codes will be chosen with it in mind (:class:`~annvq.norms.NormTerm`).
 
         Args:
             x: (n, d) vectors, n at least 1; at most 32,768 of them are used (50,000 where norms
                 follow from codes), a seeded sample.
+            codes: (n, M) of x, where these codebooks are a view of a quantizer that encodes otherwise; default: their
+                own.
         """
         self.require_fitted("fit_norms")
-        check_vectors(x, self.dim, "x")
         if self.needs_norm:
-            sample = self._norm_sample(x, NORM_ROWS, seed)
-            codes = self.encode_rows(sample)
-            start = expected_offsets(codes, self.norm_books().entries, self.sizes)
-            norms, errors = self.norms_and_errors(sample, codes)
-            self.take_norm_term(fit_norm_byte(codes, norms, self.sizes, start=start, code_error=errors))
+            sample, given = self._norm_sample(x, codes, NORM_ROWS, seed)
+            coded = self.encode_rows(sample) if given is None else given
+            start = expected_offsets(coded, self.norm_books().entries, self.sizes)
+            norms, errors = self.norms_and_errors(sample, coded)
+            self.take_norm_term(fit_norm_byte(coded, norms, self.sizes, start=start, code_error=errors))
         return self
 
-    def _norm_sample(self, x: Array, count: int, seed: int) -> F32:
-        """At most ``count`` rows of ``x``, a seeded sample; ValueError where there are none."""
+    def _norm_sample(self, x: Array, codes: Array | None, count: int, seed: int) -> tuple[F32, Codes | None]:
+        """At most ``count`` rows of ``x`` and their given codes, a seeded sample; ValueError where there are none."""
+        check_vectors(x, self.dim, "x")
         n = int(x.shape[0])
         if n == 0:
             raise ValueError("x must have at least one row to learn norms from, got none")
+        given = None if codes is None else self.check_codes(codes)
+        if given is not None and len(given) != n:
+            raise ValueError(f"codes must be of the {n} rows of x, got {len(given)}")
         rows = np.sort(np.random.default_rng(seed).permutation(n)[:count])
-        return to_numpy(x if len(rows) == n else x[rows], self.dim)
+        sample = to_numpy(x if len(rows) == n else x[rows], self.dim)
+        return sample, None if given is None else given[rows]
 
     def norms(self, codes: Array) -> Any:
         """What squared distance needs beside the tables, (n,) float32: ‖x̂ − o‖² of each code, with o for

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from annvq.arrays import check_vectors
 from annvq.codebooks import Codebooks, row_products
 from annvq.complexity import OperationCounts, linear_map
 from annvq.kernels import LazyTables
@@ -195,15 +194,14 @@ class Transformed(TableQuantizer):
 
     # -- norms -----------------------------------------------------------------------------------------------------
 
-    def fit_norms(self, x: Array, *, seed: int = 0) -> Self:
+    def fit_norms(self, x: Array, *, seed: int = 0, codes: Array | None = None) -> Self:
         if self.needs_norm or not self.quantizer.sums:
-            return super().fit_norms(x, seed=seed)
+            return super().fit_norms(x, seed=seed, codes=codes)
         self.require_fitted("fit_norms")
-        check_vectors(x, self.dim, "x")
-        sample = torch.from_numpy(self._norm_sample(x, NORM_FREE_ROWS, seed)).to(self.fitted.device)
+        sample, given = self._norm_sample(x, codes, NORM_FREE_ROWS, seed)
         with torch.no_grad():
-            inner = self.transform(sample).cpu()
-        self.quantizer.fit_norms(inner, seed=seed)
+            inner = self.transform(torch.from_numpy(sample).to(self.fitted.device)).cpu()
+        self.quantizer.fit_norms(inner, seed=seed, codes=given)
         return self
 
     def _centre(self) -> F32:

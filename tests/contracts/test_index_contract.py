@@ -35,32 +35,44 @@ def make_index(request):
     return make
 
 
-def byte_terms(q, x, codes, norms):
+def byte_terms(view, x, codes, norms):
     """What bytes stand for: the level nearest to the norm and half of the error, less the offsets."""
-    assert q.error_share == 0.5
-    terms = norms + 0.5 * squared_errors(q, x, codes)
-    return q.norm_term.levels[q.norm_term.keep(codes, terms.astype(np.float32))]
+    assert view.error_share == 0.5
+    terms = norms + 0.5 * squared_errors(view, x, codes)
+    return view.norm_term.levels[view.norm_term.keep(codes, terms.astype(np.float32))]
 
 
-def squared_errors(q, x, codes):
+def squared_errors(view, x, codes):
     """‖x − x̂‖² by the quantizer, whose float32 rounding may decide a byte, once it is known to be right."""
-    errors = q.norms_and_errors(x, codes)[1]
-    np.testing.assert_allclose(errors, ((x - q.decode(codes).astype(np.float64)) ** 2).sum(1), rtol=1e-5, atol=1e-6)
+    errors = view.norms_and_errors(x, codes)[1]
+    np.testing.assert_allclose(errors, ((x - view.decode(codes).astype(np.float64)) ** 2).sum(1), rtol=1e-5, atol=1e-6)
     return errors.astype(np.float64)
+
+
+def unit(x):
+    return (x / np.sqrt((x.astype(np.float64) ** 2).sum(1))[:, None]).astype(np.float32)
+
+
+def scored(index, x):
+    """The vectors (n, d) that distances of stored ``x`` are to."""
+    x = unit(x) if index.metric == "cosine" else x
+    return x if index.kind == "rerank" else index.quantizer.scan_view().decode(index.quantizer.encode(x))
 
 
 def adc_scores(index, q, x, queries):
     """Exact ADC in the contract's order of summation."""
     if index.metric == "cosine":
-        x = (x / np.sqrt((x.astype(np.float64) ** 2).sum(1))[:, None]).astype(np.float32)
-    codes = q.encode(x, term=q.norm_term if index.norm == "uint8" else None).astype(int)
-    luts, bias = q.tables(queries, index.metric)
-    norms = q.norms(codes) if index.norm else None
-    if index.norm == "uint8":
-        norms = byte_terms(q, x, codes, norms)
+        x = unit(x)
+    view = q.scan_view()
+    term = view.norm_term if index.norm == "uint8" else None
+    codes = q.encode(x, term=term).astype(int)
+    luts, bias = view.tables(queries, index.metric)
+    norms = view.norms(codes) if index.norm else None
+    if term is not None:
+        norms = byte_terms(view, x, codes, norms)
         first = 0
         for m, size in enumerate(q.sizes):
-            luts[:, m, :size] += q.norm_term.offsets[first : first + size]
+            luts[:, m, :size] += term.offsets[first : first + size]
             first += size
     score = luts[:, 0, codes[:, 0]]
     for m in range(1, q.M):
@@ -74,7 +86,7 @@ def adc_scores(index, q, x, queries):
 def exact_scores(metric, x, queries):
     """Distances to the vectors themselves, as re-ranking sums them: sixteen lanes, folded in halves."""
     if metric == "cosine":
-        queries = (queries / np.sqrt((queries.astype(np.float64) ** 2).sum(1))[:, None]).astype(np.float32)
+        queries = unit(queries)
 
     def total(terms):
         lanes = np.zeros((*terms.shape[:2], 16), np.float32)
@@ -170,7 +182,10 @@ def test_reconstruct_and_torch(make_index, kind, small):
     q, x = small(kind)
     index = make_index(q, x).add(torch.from_numpy(x))
     stored = x if index.kind == "rerank" else q.decode(q.encode(x))
-    np.testing.assert_array_equal(index.reconstruct(np.array([5, 0, 5])), stored[[5, 0, 5]])
+    found = index.reconstruct(np.array([5, 0, 5]))
+    np.testing.assert_allclose(found, stored[[5, 0, 5]], rtol=1e-5, atol=1e-5)
+    if q.scan_view() is q:  # a network's matrix products may round otherwise in another batch
+        np.testing.assert_array_equal(found, stored[[5, 0, 5]])
     d, i = index.search(torch.from_numpy(x[:2]), 3)
     assert isinstance(d, torch.Tensor)
     assert d.dtype == torch.float32
@@ -270,8 +285,7 @@ def test_fit_trains_the_quantizer(make_index, kind):
     assert index.fit(x) is index
     d, i = index.add(x).search(x[:20], 5)
     assert (np.diff(d, axis=1) >= 0).all()
-    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    np.testing.assert_allclose(index.reconstruct(i[0]) @ unit[0], 1 - d[0], atol=1e-5)
+    np.testing.assert_allclose(scored(index, x)[i[0]] @ unit(x)[0], 1 - d[0], atol=1e-5)
 
 
 def test_copies(make_index, kind, small):
