@@ -117,7 +117,7 @@ def test_refusals(kind, small):
         (lambda: q.scan_view().tables(bad), ValueError, "queries must be finite"),
         (lambda: q.scan_view().tables(x, "hamming"), ValueError, "metric must be one of"),
         (
-            lambda: q.scan_view().tables(np.float32(3e38) * np.sign(x - x.mean()), "ip"),
+            lambda: q.scan_view().tables(far, "ip"),
             ValueError,
             "queries must be shorter",
         ),
