@@ -56,7 +56,11 @@ def unit(x):
 def scored(index, x):
     """The vectors (n, d) that distances of stored ``x`` are to."""
     x = unit(x) if index.metric == "cosine" else x
-    return x if index.kind == "rerank" else index.quantizer.scan_view().decode(index.quantizer.encode(x))
+    if index.kind == "rerank":
+        return x
+    lists, targets = index.targets(x) if index.kind == "ivf" else (None, x)
+    decoded = index.quantizer.scan_view().decode(index.quantizer.encode(targets))
+    return decoded + index.centroids[lists] if index.residual else decoded
 
 
 def adc_scores(index, q, x, queries):
