@@ -83,6 +83,11 @@ class Codebooks:
             entries[first:last, start : start + self.width] = self.entries[first:last]
         return Codebooks(entries, self.sizes, (0,) * len(self.sizes), self.dim)
 
+    def about(self, origin: bool) -> "Codebooks":
+        """Codebooks over all d dimensions, whose sums are vectors less :attr:`centre`, or, not about the origin, the
+        vectors themselves."""
+        return self.centred.whole if origin else self.whole
+
     def _with(self, entries: F32) -> "Codebooks":
         return Codebooks(entries, self.sizes, self.starts, self.dim)
 

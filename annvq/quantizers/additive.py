@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from annvq.arrays import positive_int
+from annvq.codebooks import Codebooks
 from annvq.complexity import OperationCounts, local_search
 from annvq.kernels.encode import AdditiveEncoder
 from annvq.quantizers.beam import additive_beam, residual_beam
@@ -89,27 +90,28 @@ class AdditiveVQ(SumQuantizer):
         # Few vectors gain by NSVQ, up to 1.5 %; many do not, and a first look tells.
         return Recipe((best, nsvq_part(steps=20, patience=1)))
 
-    def _native_search(self, encoder: AdditiveEncoder, x: F32) -> Codes:
+    def _native_search(self, books: Codebooks, encoder: AdditiveEncoder, x: F32) -> Codes:
         if self.rounds == 0 or self.M == 1:
             return encoder.additive(x, self.beam)
-        start = encoder.residual(x, self._width) if self._graded else encoder.additive(x, self._width)
+        graded = _graded(books)
+        width = self._width(graded)
+        start = encoder.residual(x, width) if graded else encoder.additive(x, width)
         return encoder.iterated_search(x, start, iterations=self.rounds, sweeps=SWEEPS)
 
-    @property
-    def _graded(self) -> bool:
-        """Whether the codebooks are coarse and fine ones, as a residual quantizer's are. An any-order beam search
-        fills its beam with fine entries then, and misses the coarse ones; one in codebook order does not."""
-        energies = self.energies()
-        return max(energies) > GRADED * min(energies)
-
     def _search(self, x: Tensor, weight: Tensor) -> Tensor:
-        search = residual_beam if self.rounds > 0 and self._graded else additive_beam
-        return search(x, weight, self.offsets, self._width)
+        graded = self.rounds > 0 and _graded(self.books())
+        search = residual_beam if graded else additive_beam
+        return search(x, weight, self.offsets, self._width(graded))
 
-    @property
-    def _width(self) -> int:
+    def _width(self, graded: bool) -> int:
         """Partial codes kept: twice ``beam`` in codebook order, which takes the time of an any-order beam."""
-        return min(2 * self.beam, 1 << 12) if self.rounds > 0 and self._graded else self.beam
+        return min(2 * self.beam, 1 << 12) if graded else self.beam
 
     def _workspace_per_row(self) -> int:
-        return 4 * 3 * self._width * sum(self.sizes)
+        return 4 * 3 * self._width(graded=self.rounds > 0) * sum(self.sizes)
+
+
+def _graded(books: Codebooks) -> bool:
+    """Whether the codebooks are coarse and fine ones, as a residual quantizer's are. An any-order beam search fills its
+    beam with fine entries then, and misses the coarse ones; one in codebook order does not."""
+    return max(books.energies) > GRADED * min(books.energies)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from annvq.codebooks import Codebooks
 from annvq.kernels.encode import AdditiveEncoder
 from annvq.quantizers.beam import residual_beam
 from annvq.quantizers.registry import register
@@ -50,7 +51,7 @@ class ResidualVQ(SumQuantizer):
         start = residual_start(self.sizes)
         return Recipe((start, Alternate(WARM, warm=True), Refit(3), nsvq_part(steps=40)))
 
-    def _native_search(self, encoder: AdditiveEncoder, x: F32) -> Codes:
+    def _native_search(self, books: Codebooks, encoder: AdditiveEncoder, x: F32) -> Codes:
         return encoder.residual(x, self.beam)
 
     def _search(self, x: Tensor, weight: Tensor) -> Tensor:

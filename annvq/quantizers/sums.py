@@ -10,6 +10,7 @@ from torch.nn.functional import embedding
 from typing_extensions import Self
 
 from annvq.arrays import positive_int
+from annvq.codebooks import Codebooks
 from annvq.complexity import OperationCounts, encode_counts, norm_search
 from annvq.kernels import LazyTables
 from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder, norm_rounds
@@ -117,22 +118,24 @@ class SumQuantizer(TableQuantizer):
         term = self.norm_term if self.norm_free else None
         if term is None or not term.weighed or not self._searches_natively:
             return self.plain_codes(x)
-        encoder = self.norm_books().additive_encoder
+        books, about_origin = self.books(), self.about_origin
+        encoder = books.about(about_origin).additive_encoder
         if not encoder.has_gram:
             return self.plain_codes(x)
-        moved = x - self.origin
-        found = self._native_search(encoder, moved)
+        moved = x - books.centre if about_origin else x
+        found = self._native_search(books, encoder, moved)
         return encoder.norm_free_search(moved, found, term.offsets, term.weight, error_share=term.error_share)
 
     def plain_codes(self, x: F32) -> Codes:
         """Codes (n, M) of checked rows (n, d) as if norms did not matter."""
         if not self._on_cpu or self.M > MAX_NATIVE_M:
             return self._encode_in_torch(x)
-        return self._native_search(self.books().additive_encoder, x)
+        books = self.books()
+        return self._native_search(books, books.additive_encoder, x)
 
     @abstractmethod
-    def _native_search(self, encoder: AdditiveEncoder, x: F32) -> Codes:
-        """The native form of :meth:`_search`."""
+    def _native_search(self, books: Codebooks, encoder: AdditiveEncoder, x: F32) -> Codes:
+        """The native form of :meth:`_search`, by an encoder of these codebooks or of them less their centres."""
 
     def _encode(self, x: Tensor) -> Tensor:
         # Codebooks are centred first: a partial sum then stands for what it will become with average entries from
@@ -159,9 +162,6 @@ class SumQuantizer(TableQuantizer):
         for m in range(1, self.M):
             total = total + embedding(codes[:, m], books[m])
         return total
-
-    def decode_rows(self, codes: Codes) -> F32:
-        return self.books().decode(codes)
 
     # -- norms that follow from codes ------------------------------------------------------------------------------
 

@@ -130,21 +130,29 @@ class TableQuantizer(Quantizer):
         """The codebooks as arrays, in the vectors' own coordinates."""
         return self._kept.of(self.weight, self.sizes, self.starts, self.dim)
 
+    def _now(self) -> Any:
+        """Codebooks as they are now, for an operation that looks at them more than once: what has ``centre``,
+        ``about(origin)`` and ``decode(codes)`` of :class:`~annvq.codebooks.Codebooks`."""
+        return self.books()
+
     def scan_view(self) -> "TableQuantizer":
         return self
 
     # -- codes -----------------------------------------------------------------------------------------------------
+
+    def decode_rows(self, codes: Codes) -> F32:
+        return self.books().decode(codes)
 
     def _encode_rows(self, x: F32, term: NormTerm | None, centres: F32 | None) -> Codes:
         codes = self._own_codes(x)
         if term is None or term.levels is None or not term.weighed or not self._searches_natively:
             return codes
         # The norm is that of x̂, so codes are improved where x̂ is: among entries over all d dimensions.
-        books = self.norm_books() if centres is None else self.books().whole
-        encoder = books.additive_encoder
+        now, about_origin = self._now(), centres is None and self.about_origin
+        encoder = now.about(about_origin).additive_encoder
         if not encoder.has_gram:
             return codes
-        moved = x - self.origin if centres is None else x
+        moved = x - now.centre if about_origin else x
         return encoder.norm_search(
             moved, codes, term.offsets, term.levels, error_share=term.error_share, centres=centres
         )
@@ -272,17 +280,14 @@ class TableQuantizer(Quantizer):
         return like(self._norms(self.check_codes(codes)), codes)
 
     def _norms(self, codes: Codes) -> F32:
-        books, out = self.norm_books(), np.empty(len(codes), dtype=np.float32)
-        for start, stop in chunks(len(codes), self.dim):
-            out[start:stop] = squared_norms(books.decode(codes[start:stop]))
-        return out
+        return _norms_of(self.norm_books(), codes)
 
     def norms_and_errors(self, x: F32, codes: Codes) -> tuple[F32, F32]:
         """‖x̂ − o‖² and ‖x − x̂‖² of checked rows (n, d) and their codes (n, M), (n,) each."""
-        errors = np.empty(len(codes), np.float32)
+        now, errors = self._now(), np.empty(len(codes), np.float32)
         for start, stop in chunks(len(codes), self.dim):
-            errors[start:stop] = squared_norms(x[start:stop] - self.decode_rows(codes[start:stop]))
-        return self._norms(codes), errors
+            errors[start:stop] = squared_norms(x[start:stop] - now.decode(codes[start:stop]))
+        return _norms_of(now.about(self.about_origin), codes), errors
 
     def keep(self, term: NormTerm, x: F32, codes: Codes) -> Any:
         """What ``term`` stores beside codes (n, M) of checked rows (n, d), (n,)."""
@@ -296,7 +301,7 @@ class TableQuantizer(Quantizer):
         With o for it, ‖q − x̂‖² = ‖q − o‖² − 2⟨q − o, x̂ − o⟩ + ‖x̂ − o‖²: small terms, where those about zero are large
         and cancel on data far from zero.
         """
-        return self._centre() if self.about_origin else np.zeros(self.dim, np.float32)
+        return self._now().centre if self.about_origin else np.zeros(self.dim, np.float32)
 
     @property
     def about_origin(self) -> bool:
@@ -304,13 +309,10 @@ class TableQuantizer(Quantizer):
         centred = self._buffers.get("centred")
         return centred is not None and bool(centred)
 
-    def _centre(self) -> F32:
-        return self.books().centre
-
     def norm_books(self) -> Codebooks:
         """Codebooks over all d dimensions whose sums are x̂ − :attr:`origin`."""
-        books = self.books()
-        return books.centred.whole if self.about_origin else books.whole
+        books: Codebooks = self._now().about(self.about_origin)
+        return books
 
     # -- tables ----------------------------------------------------------------------------------------------------
 
@@ -345,3 +347,11 @@ class TableQuantizer(Quantizer):
             return books.tables(queries, squared=False, scale=-2.0), squared_norms(queries)
         bias = np.ones(len(queries), np.float32) if metric == "cosine" else np.zeros(len(queries), np.float32)
         return self.books().tables(queries, squared=metric == "l2", scale=-1.0), bias
+
+
+def _norms_of(books: Codebooks, codes: Codes) -> F32:
+    """Squared lengths of the sums of codes (n, M), (n,)."""
+    out = np.empty(len(codes), dtype=np.float32)
+    for start, stop in chunks(len(codes), books.dim):
+        out[start:stop] = squared_norms(books.decode(codes[start:stop]))
+    return out

@@ -160,9 +160,11 @@ class Transformed(TableQuantizer):
     def books(self) -> Codebooks:
         return self._parts().books
 
-    def norm_books(self) -> Codebooks:
-        parts = self._parts()
-        return parts.centred if self.about_origin else parts.books
+    def decode_rows(self, codes: Codes) -> F32:
+        return Quantizer.decode_rows(self, codes)
+
+    def _now(self) -> "_Parts":
+        return self._parts()
 
     def _parts(self) -> "_Parts":
         """What follows from transform and codebooks as they are now."""
@@ -204,9 +206,6 @@ class Transformed(TableQuantizer):
         self.quantizer.fit_norms(inner, seed=seed, codes=given)
         return self
 
-    def _centre(self) -> F32:
-        return self._parts().centre
-
     # -- tables ----------------------------------------------------------------------------------------------------
 
     def lazy_tables(self, queries: F32, metric: str) -> tuple[LazyTables, F32]:
@@ -216,7 +215,7 @@ class Transformed(TableQuantizer):
         shift, centred = parts.shift, metric == "l2" and self.about_origin
         constant = np.full(len(queries), 1.0 if metric == "cosine" else 0.0)
         if metric == "l2":
-            queries = queries - self.origin
+            queries = queries - parts.centre if centred else queries
             constant += np.einsum("ij,ij->i", queries, queries, dtype=np.float64)
         # ⟨q, x̂⟩ = ⟨A⁻ᵀ q, ŷ⟩ + ⟨q, shift⟩; the shift is part of the origin.
         if shift is not None and not centred:
@@ -257,10 +256,17 @@ class _Parts:
             entries = torch.cat(self.owner.codebooks).cpu().numpy()
         return self._whole(entries)
 
+    def about(self, origin: bool) -> Codebooks:
+        """As :meth:`~annvq.codebooks.Codebooks.about`."""
+        return self._centred if origin else self.books
+
     @cached_property
-    def centred(self) -> Codebooks:
-        """Codebooks in the vectors' own coordinates, whose sums are x̂ less the origin."""
+    def _centred(self) -> Codebooks:
         return self._whole(row_products(self.inner.centred.whole.entries, self.back))
+
+    def decode(self, codes: Codes) -> F32:
+        """Vectors (n, d) of codes (n, M)."""
+        return self.owner.decode_rows(codes)
 
     @cached_property
     def centre(self) -> F32:
