@@ -2,7 +2,6 @@
 
 from annvq.indexes.base import Index, PreparedFilter, load_index
 from annvq.indexes.coarse import default_nlist
-from annvq.indexes.faiss_bridge import from_faiss, to_faiss
 from annvq.indexes.flat import FlatIndex
 from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.rerank import RerankIndex
@@ -14,7 +13,5 @@ __all__ = [
     "PreparedFilter",
     "RerankIndex",
     "default_nlist",
-    "from_faiss",
     "load_index",
-    "to_faiss",
 ]

@@ -2,7 +2,7 @@
 
 from annvq.quantizers.additive import AdditiveVQ
 from annvq.quantizers.base import Quantized, Quantizer, TableQuantizer, Tables, load_quantizer
-from annvq.quantizers.importing import from_codebooks
+from annvq.quantizers.imported import from_codebooks
 from annvq.quantizers.product import ProductVQ
 from annvq.quantizers.registry import make, register, registered
 from annvq.quantizers.residual import ResidualVQ

@@ -1,4 +1,4 @@
-"""Inverted lists to FAISS and back; see :mod:`annvq.indexes.faiss_bridge`.
+"""Inverted lists to FAISS and back; see :mod:`annvq.interop.faiss.convert`.
 
 Where codes are of residuals r = x − C, FAISS' distance is ‖q − C‖² − 2⟨q − C, r̂⟩ + ‖r̂‖² with the norm of the residual
 stored; annvq's is ‖q − C‖² − 2⟨q, r̂⟩ + t with t = ‖r̂‖² + 2⟨C, r̂⟩ stored. One follows from the other, as a float.
@@ -11,33 +11,37 @@ import numpy.typing as npt
 import torch
 
 from annvq.indexes.base import check_ids
-from annvq.indexes.faiss_bridge import (
+from annvq.indexes.ivf import IVFIndex
+from annvq.interop.faiss.codes import (
     Coded,
-    Rows,
-    additive_part,
-    additive_shape,
     behind,
-    check_fastscan,
-    check_transform,
     coded_additive,
     coded_product,
-    equal_bits,
-    exported,
-    metric_of,
     norm_values,
     packed_additive,
     plain_levels,
-    refuse_fastscan,
-    set_centroids,
-    set_entries,
-    store_rows,
-    taken_apart,
     unpacked_blocks,
+)
+from annvq.interop.faiss.common import (
+    Rows,
+    check_fastscan,
+    exported,
+    load_faiss,
+    metric_of,
+    refuse_fastscan,
+    store_rows,
     why_not,
 )
-from annvq.indexes.ivf import IVFIndex
+from annvq.interop.faiss.quantizers import (
+    additive_part,
+    additive_shape,
+    check_transform,
+    equal_bits,
+    set_centroids,
+    set_entries,
+    taken_apart,
+)
 from annvq.quantizers.base import TableQuantizer
-from annvq.quantizers.importing import load_faiss
 from annvq.quantizers.product import ProductVQ
 from annvq.quantizers.transform import Transform, Transformed
 from annvq.types import F32, I32, I64, Norm
