@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from annvq.arrays import check_vectors, chunks, rows_to_numpy, sample_crc
-from annvq.indexes.base import Index, load_index
+from annvq.indexes.contract import Index, load_index
+from annvq.indexes.ids import require_new
 from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.refine import OutsideVectors
 from annvq.indexes.rerank import RerankIndex
-from annvq.indexes.stored import StoreIndex, require_new
+from annvq.indexes.stored import StoreIndex
 from annvq.quantizers.norms import NormByte
 from annvq.storage import write_text
 from annvq.types import F32, Array
@@ -103,7 +104,8 @@ def same_training(index: Index, other: Index) -> bool:
 
 def _training(index: Index) -> tuple[Any, ...]:
     """A fingerprint of what an index was trained to."""
-    parts: list[Any] = [index.kind, index.metric, index.norm, index.residual, _quantizer_crc(index.quantizer)]
+    residual = getattr(index, "residual", None)
+    parts: list[Any] = [index.kind, index.metric, index.norm, residual, _quantizer_crc(index.quantizer)]
     if isinstance(index, RerankIndex):
         more = index.refinement
         fine = getattr(more, "quantizer", None)

@@ -6,7 +6,8 @@ import numpy.typing as npt
 from typing_extensions import Self
 
 from annvq.arrays import check_vectors, like
-from annvq.indexes.base import Filter, check_search, resolve_filter
+from annvq.indexes.contract import check_search
+from annvq.indexes.filters import Filter, resolve_filter
 from annvq.indexes.stored import Encoded, StoreIndex
 from annvq.quantizers.base import Quantizer
 from annvq.types import F32, Array, Norm

@@ -16,12 +16,13 @@ from typing_extensions import Self
 
 from annvq.arrays import check_vectors, chunks, like, positive_int, to_numpy
 from annvq.errors import NotFittedError
-from annvq.indexes.base import Filter, check_search, resolve_filter
 from annvq.indexes.coarse import MAX_LISTS, ROWS_PER_LIST, Coarse, default_nlist, train_centroids
+from annvq.indexes.contract import check_search
+from annvq.indexes.filters import Allowed, Filter, most_allowed, resolve_filter
 from annvq.indexes.probing import check_share, nearest_lists, probes_for, reach_of, widened
 from annvq.indexes.stored import Encoded, StoreIndex
 from annvq.kernels import LazyTables
-from annvq.kernels.store import PreparedAllowed, Rows
+from annvq.kernels.store import Rows
 from annvq.quantizers.base import Quantizer
 from annvq.quantizers.norms import NORM_LEVELS, NormByte
 from annvq.types import F32, I32, I64, Array, Norm
@@ -301,7 +302,7 @@ class IVFIndex(StoreIndex):
             return like(distances, queries), like(ids, queries)
         allowed = resolve_filter(filter, self._store.ids)
         if nprobe is None:
-            probes = widened(self.nprobe, coarse.nlist, _count(allowed, len(self)), len(self))
+            probes = widened(self.nprobe, coarse.nlist, most_allowed(allowed, len(self)), len(self))
         else:
             probes = positive_int(nprobe, "nprobe", high=coarse.nlist)
         distances, ids = np.empty((len(q), k), np.float32), np.empty((len(q), k), np.int64)
@@ -310,9 +311,7 @@ class IVFIndex(StoreIndex):
             distances[start:stop], ids[start:stop] = found
         return like(distances, queries), like(ids, queries)
 
-    def _search(
-        self, q: F32, k: int, probes: int, allowed: npt.NDArray[Any] | PreparedAllowed | None
-    ) -> tuple[F32, I64]:
+    def _search(self, q: F32, k: int, probes: int, allowed: Allowed) -> tuple[F32, I64]:
         coarse = self._trained("search")
         lists, scores = coarse.probe(q, probes)
         luts, bias = self._tables(q)
@@ -392,14 +391,6 @@ def _floats(tensors: dict[str, npt.NDArray[Any]], name: str, size: int) -> F32:
     if found.dtype != np.float32 or found.shape != (size,) or not np.isfinite(found).all():
         raise ValueError(f"its {name} must be {size} finite float32, got {found.dtype} {found.shape}")
     return found
-
-
-def _count(allowed: npt.NDArray[Any] | PreparedAllowed | None, n: int) -> int:
-    """How many of ``n`` stored vectors a filter allows at most; listed ids that are not stored count too."""
-    if allowed is None:
-        return n
-    named = allowed.allowed if isinstance(allowed, PreparedAllowed) else allowed
-    return min(n, int(np.count_nonzero(named)) if named.dtype == np.bool_ else len(named))
 
 
 def _resolve_residual(residual: Any, quantizer: Quantizer, metric: str) -> bool:

@@ -10,11 +10,13 @@ from typing_extensions import Self
 
 from annvq.arrays import check_vectors, chunks, like, normalized, positive_int, rows_to_numpy
 from annvq.indexes import refine as finer
-from annvq.indexes.base import Filter, Index, check_ids, check_search
+from annvq.indexes.contract import Index, check_search, registered
+from annvq.indexes.filters import Filter
+from annvq.indexes.ids import check_ids, require_new
 from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.probing import check_share, probes_for
 from annvq.indexes.refine import FinerCode, OutsideVectors, RawVectors, Refines
-from annvq.indexes.stored import Encoded, StoreIndex, require_new
+from annvq.indexes.stored import Encoded, StoreIndex
 from annvq.kernels.store import Rows
 from annvq.quantizers.base import Quantizer
 from annvq.types import F32, I64, Array
@@ -50,6 +52,7 @@ class RerankIndex(Index):
     """
 
     kind = "rerank"
+    mappable = StoreIndex.mappable | {"refine.ids", "refine.rows"}
 
     def __init__(
         self,
@@ -368,8 +371,6 @@ class RerankIndex(Index):
     def _from_stored(
         cls, quantizer: Quantizer, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
     ) -> Self:
-        from annvq.indexes.base import registered
-
         settings = {"metric": config["metric"], "norm": config["norm"], **config["index"]}
         inner = registered()[settings["kind"]]
         if not issubclass(inner, StoreIndex):

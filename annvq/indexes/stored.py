@@ -9,16 +9,14 @@ import numpy.typing as npt
 from typing_extensions import Self
 
 from annvq.arrays import check_vectors, chunks, positive_int, rows_to_numpy
-from annvq.indexes.base import Index, check_ids
+from annvq.indexes.contract import Index
 from annvq.indexes.files import store_from_stored, store_to_stored
+from annvq.indexes.ids import END_OF_IDS, check_ids, require_new
 from annvq.kernels import LazyTables
 from annvq.kernels.pooling import near_labels
 from annvq.kernels.store import CodeStore, Rows
-from annvq.quantizers.base import Quantizer
+from annvq.quantizers.base import Quantizer, TableQuantizer
 from annvq.types import F32, I32, I64, Array, Norm
-
-END_OF_IDS = 1 << 63
-"""One past the largest id."""
 
 
 class Encoded(NamedTuple):
@@ -36,8 +34,13 @@ class StoreIndex(Index):
     after it, never between. (Training is not among the things that may go on meanwhile.)
     """
 
+    mappable = frozenset({"codes", "ids", "norms"})
+    residual: bool = False
+    """Whether codes are of what coarse centroids leave over."""
+
     def __init__(self, quantizer: Quantizer, metric: str, norm: Norm) -> None:
-        super().__init__(quantizer, metric, norm)
+        super().__init__(quantizer, metric)
+        self.norm = resolve_norm(norm, quantizer.scan_view(), self.metric, residual=self.residual)
         self._store = self._new_store()
         self._labelled = False  # the store's codes are in the order that scans like; it is set up for the first vectors
         self._next_id = 0
@@ -189,10 +192,28 @@ class StoreIndex(Index):
         self._next_id = positive_int(config["next_id"], "next_id", low=low, high=END_OF_IDS)
 
 
-def require_new(ids: I64, there: npt.NDArray[np.bool_]) -> None:
-    """Raise ValueError where ids repeat or are stored."""
-    ordered = np.sort(ids)
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    if there.any() or len(twice):
-        repeated = sorted({*ids[there].tolist(), *twice.tolist()})
-        raise ValueError(f"ids must be new and differ from one another; repeated: {repeated[:5]}")
+def resolve_norm(norm: Norm, quantizer: TableQuantizer, metric: str, *, residual: bool = False) -> Norm:
+    """The norm that is stored: ``"uint8"``, ``"float32"`` or None.
+
+    ``"auto"`` stores none where none is needed (product and norm-free codes, ip, cosine) and one byte otherwise. Codes
+    of ``residual``s, what coarse centroids leave over, need one under l2 whatever they are.
+
+    Raises:
+        ValueError: an unknown norm; None for L2 on codes that need one; a norm where none is used.
+    """
+    if norm not in ("auto", "uint8", "float32", None):
+        raise ValueError(f"norm must be 'auto', 'uint8', 'float32' or None, got {norm!r}")
+    needed = (quantizer.needs_norm or residual) and metric == "l2"
+    if norm == "auto":
+        return "uint8" if needed else None
+    if needed and norm is None:
+        raise ValueError(
+            f"norm must not be None for metric 'l2' on {type(quantizer).__name__} codes: "
+            f"squared distance needs ‖x̂‖² ('uint8' stores it in one byte; codes of a quantizer made with "
+            f"norm_free=True need none)"
+        )
+    if not needed and norm is not None:
+        raise ValueError(
+            f"norm={norm!r} would never be read: metric {metric!r} on {type(quantizer).__name__} codes needs none"
+        )
+    return norm

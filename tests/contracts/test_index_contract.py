@@ -10,7 +10,7 @@ import torch
 
 import annvq
 from annvq.errors import FormatError, NotFittedError
-from annvq.indexes.base import registered
+from annvq.indexes.contract import registered
 from annvq.quantizers import registered as registered_quantizers
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import annvq
-from annvq.indexes.base import registered
+from annvq.indexes.contract import registered
 from annvq.training.norms import fit_levels
 
 

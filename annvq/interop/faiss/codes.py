@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from annvq.indexes.base import Index
+from annvq.indexes.contract import Index
 from annvq.interop.faiss.common import load_faiss
 from annvq.interop.faiss.quantizers import check_transform, quantizer_from_faiss
 from annvq.quantizers.base import TableQuantizer

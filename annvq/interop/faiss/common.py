@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from annvq.indexes.base import Index
+from annvq.indexes.contract import Index
 from annvq.indexes.stored import StoreIndex
 from annvq.types import I64
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from annvq.indexes.base import Index, check_ids
+from annvq.indexes.contract import Index
 from annvq.indexes.flat import FlatIndex
+from annvq.indexes.ids import check_ids
 from annvq.indexes.ivf import IVFIndex
 from annvq.interop.faiss.common import load_faiss
 from annvq.interop.faiss.flat import flat_from_faiss, flat_to_faiss

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annvq.indexes.base import Index
+from annvq.indexes.contract import Index
 from annvq.indexes.flat import FlatIndex
 from annvq.interop.faiss.codes import (
     Coded,

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from annvq.indexes.base import check_ids
+from annvq.indexes.ids import check_ids
 from annvq.indexes.ivf import IVFIndex
 from annvq.interop.faiss.codes import (
     Coded,

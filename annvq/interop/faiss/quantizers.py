@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from annvq.indexes.base import Index
+from annvq.indexes.contract import Index
 from annvq.indexes.ivf import IVFIndex
 from annvq.interop.faiss.common import load_faiss, require_trained
 from annvq.quantizers.additive import AdditiveVQ

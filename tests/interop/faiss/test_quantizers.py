@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import annvq
-from annvq.indexes.base import Index
+from annvq.indexes.contract import Index
 
 FAISS = {
     "pq": (lambda: faiss.ProductQuantizer(8, 4, 5), "product"),

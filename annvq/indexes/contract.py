@@ -2,29 +2,24 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
 from annvq import storage
 from annvq.arrays import normalized, positive_int, to_numpy
 from annvq.errors import FormatError, NotFittedError
-from annvq.kernels.store import PreparedAllowed
-from annvq.quantizers.base import Quantizer, TableQuantizer, check_metric
-from annvq.types import F32, I64, Array, Norm
+from annvq.indexes.filters import Filter
+from annvq.indexes.ids import check_distinct
+from annvq.quantizers.base import Quantizer, check_metric, from_stored
+from annvq.types import F32, Array, Norm
 
 if TYPE_CHECKING:
     from annvq.training.recipe import Recipe
 
 FORMAT, VERSIONS = "annvq.index", (1, 2, 3, 4, 5)
-
-Filter: TypeAlias = "Array | Callable[[I64], Any] | PreparedFilter | None"
-"""Which ids a search may return: a bitmap (bool, ``filter[id]``; ids beyond its end are not allowed), a list of allowed
-ids, or a function that is called once with the stored ids (n,) and returns which are allowed, bool (n,). One that is
-used again and again is best made a :class:`PreparedFilter`."""
 
 _KINDS: "dict[str, type[Index]]" = {}
 
@@ -34,74 +29,27 @@ def registered() -> "dict[str, type[Index]]":
     return dict(_KINDS)
 
 
-def resolve_norm(norm: Norm, quantizer: TableQuantizer, metric: str, *, residual: bool = False) -> Norm:
-    """The norm that is stored: ``"uint8"``, ``"float32"`` or None.
-
-    ``"auto"`` stores none where none is needed (product and norm-free codes, ip, cosine) and one byte otherwise. Codes
-    of ``residual``s, what coarse centroids leave over, need one under l2 whatever they are.
-
-    Raises:
-        ValueError: an unknown norm; None for L2 on codes that need one; a norm where none is used.
-    """
-    if norm not in ("auto", "uint8", "float32", None):
-        raise ValueError(f"norm must be 'auto', 'uint8', 'float32' or None, got {norm!r}")
-    needed = (quantizer.needs_norm or residual) and metric == "l2"
-    if norm == "auto":
-        return "uint8" if needed else None
-    if needed and norm is None:
-        raise ValueError(
-            f"norm must not be None for metric 'l2' on {type(quantizer).__name__} codes: "
-            f"squared distance needs ‖x̂‖² ('uint8' stores it in one byte; codes of a quantizer made with "
-            f"norm_free=True need none)"
-        )
-    if not needed and norm is not None:
-        raise ValueError(
-            f"norm={norm!r} would never be read: metric {metric!r} on {type(quantizer).__name__} codes needs none"
-        )
-    return norm
-
-
-def check_ids(ids: Array, n: int | None, name: str = "ids") -> I64:
-    """``ids`` as int64 (n,), each at least 0.
-
-    Raises:
-        TypeError: not an integer array.
-        ValueError: wrong shape or negative.
-    """
-    wanted = f"int64 of shape ({'n' if n is None else n},)"
-    array = np.asarray(ids.cpu() if hasattr(ids, "cpu") else ids)
-    if array.size == 0 and array.ndim == 1:
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be {wanted}, got {array.dtype}")
-    if array.ndim != 1 or (n is not None and len(array) != n):
-        raise ValueError(f"{name} must be {wanted}, got {array.dtype} {array.shape}")
-    if array.dtype == np.uint64 and len(array) and int(array.max()) > np.iinfo(np.int64).max:
-        raise ValueError(f"{name} must fit int64, got {int(array.max())}")
-    out: I64 = np.ascontiguousarray(array, dtype=np.int64)
-    if len(out) and int(out.min()) < 0:
-        raise ValueError(f"{name} must not be negative (−1 marks an empty place in results), got {int(out.min())}")
-    return out
-
-
 class Index(ABC):
     """Codes of vectors with ids, searchable by distance."""
 
     kind: ClassVar[str] = ""
-    residual: bool = False
-    """Whether codes are of what coarse centroids leave over."""
+    mappable: ClassVar[frozenset[str]] = frozenset()
+    """Tensors of a file that may stay on disk, as memory maps."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.kind:
-            _KINDS[cls.kind] = cls
+        if "kind" not in cls.__dict__:
+            return
+        if cls.kind in _KINDS:
+            raise ValueError(f"an index of kind {cls.kind!r} is registered already: {_KINDS[cls.kind].__name__}")
+        _KINDS[cls.kind] = cls
 
-    def __init__(self, quantizer: Quantizer, metric: str, norm: Norm) -> None:
+    def __init__(self, quantizer: Quantizer, metric: str, norm: Norm = None) -> None:
         if not isinstance(quantizer, Quantizer):
             raise TypeError(f"quantizer must be an annvq Quantizer, got {type(quantizer).__name__}")
         self.quantizer = quantizer
         self.metric = check_metric(metric)
-        self.norm = resolve_norm(norm, quantizer.scan_view(), self.metric, residual=self.residual)
+        self.norm = norm
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
@@ -261,10 +209,14 @@ def load_index(path: str | os.PathLike[str], *, mmap: bool = False, verify: bool
         FileNotFoundError: no such file.
         FormatError: not such a file, an unknown version, truncated or corrupt.
     """
-    from annvq.indexes.files import MAPPED
-
-    stored = storage.read(path, FORMAT, VERSIONS, mapped=MAPPED if mmap else (), verify=verify)
+    stored = storage.read(path, FORMAT, VERSIONS, mapped=_mappable if mmap else None, verify=verify)
     return _built(stored.config, stored.tensors, os.fspath(path), mapped=mmap, verify=verify)
+
+
+def _mappable(config: Mapping[str, Any]) -> Collection[str]:
+    """Tensors that may stay on disk in a file of this config."""
+    kind = config.get("kind")
+    return _KINDS[kind].mappable if isinstance(kind, str) and kind in _KINDS else ()
 
 
 def _built(
@@ -276,9 +228,6 @@ def _built(
     verify: bool = False,
 ) -> Index:
     """The index of a file's header and tensors; FormatError, naming ``name``, where they do not fit together."""
-    from annvq.indexes.files import check_distinct
-    from annvq.quantizers.base import from_stored
-
     prefix = "quantizer."
     parts = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     own = {k: v for k, v in tensors.items() if not k.startswith(prefix)}
@@ -301,54 +250,3 @@ def check_search(index: Index, queries: Array, k: int) -> tuple[F32, int]:
     """Checked queries and k of a search."""
     count = positive_int(k, "k", high=1 << 24)
     return index.prepared(queries, "queries"), count
-
-
-class PreparedFilter(PreparedAllowed):
-    """A filter for many searches: which rows it allows is found by the first, and again after an index has changed.
-
-    One query at a time that allows one id in a hundred of a million is then answered many times as fast. Meant for one
-    index: used on several in turn, it finds the rows each time. It holds on to the index's memory as it was when last
-    searched, and may be used by several threads.
-
-    Args:
-        filter: a bitmap or a list of ids, see :data:`Filter`; copied.
-
-    Raises:
-        TypeError, ValueError: not such a filter.
-    """
-
-    def __init__(self, filter: Array) -> None:
-        if filter is None or callable(filter) or isinstance(filter, PreparedAllowed):
-            raise TypeError(f"filter must be a bitmap or an array of ids, got {type(filter).__name__}")
-        super().__init__(_allowed(filter))
-
-
-def resolve_filter(filter: Filter, ids: Callable[[], I64]) -> npt.NDArray[np.bool_] | I64 | PreparedAllowed | None:
-    """A filter as a bitmap over ids or an array of ids; None for all.
-
-    Args:
-        filter: see :data:`Filter`. Listed ids that are not stored match nothing.
-        ids: gives the stored ids, for a function to judge.
-
-    Raises:
-        TypeError, ValueError: not such a filter.
-    """
-    if filter is None or isinstance(filter, PreparedAllowed):
-        return filter
-    if callable(filter):
-        stored = ids()
-        answer = np.asarray(filter(stored))
-        if answer.dtype != np.bool_ or answer.shape != stored.shape:
-            found = f"{answer.dtype} {answer.shape}"
-            raise ValueError(f"filter must return bool of shape ({len(stored)},) for as many ids, got {found}")
-        return stored[answer]
-    return _allowed(filter)
-
-
-def _allowed(filter: Array) -> npt.NDArray[np.bool_] | I64:
-    array = np.asarray(filter.cpu() if hasattr(filter, "cpu") else filter)
-    if array.dtype != np.bool_:
-        return check_ids(array, None, "filter")
-    if array.ndim != 1:
-        raise ValueError(f"filter must be a bitmap of shape (ids,), got bool {array.shape}")
-    return np.ascontiguousarray(array)
