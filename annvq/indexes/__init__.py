@@ -1,10 +1,9 @@
 """Indexes: codes that can be searched."""
 
-from annvq.indexes.coarse import default_nlist
 from annvq.indexes.contract import Index, load_index
 from annvq.indexes.filters import PreparedFilter
 from annvq.indexes.flat import FlatIndex
-from annvq.indexes.ivf import IVFIndex
+from annvq.indexes.ivf import IVFIndex, default_nlist
 from annvq.indexes.rerank import RerankIndex
 
 __all__ = [

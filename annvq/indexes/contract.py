@@ -1,10 +1,13 @@
 """The index contract: codes of vectors, searched exactly as their float tables say."""
 
+import json
 import os
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
@@ -24,13 +27,35 @@ FORMAT, VERSIONS = "annvq.index", (1, 2, 3, 4, 5)
 _KINDS: "dict[str, type[Index]]" = {}
 
 
+def array_crc(array: npt.NDArray[Any]) -> int:
+    """CRC-32 of an array's values."""
+    return zlib.crc32(np.ascontiguousarray(array).tobytes())
+
+
+def quantizer_fingerprint(quantizer: Quantizer) -> tuple[Any, ...]:
+    """What a quantizer is and has learned, to compare."""
+    config, tensors = quantizer.to_stored()
+    return json.dumps(config, sort_keys=True), tuple((name, array_crc(tensors[name])) for name in sorted(tensors))
+
+
 def registered() -> "dict[str, type[Index]]":
-    """Index classes by the name that files carry; contract tests cover each."""
+    """Index classes by the name that files carry. The contract tests cover each."""
     return dict(_KINDS)
 
 
 class Index(ABC):
-    """Codes of vectors with ids, searchable by distance."""
+    """Codes of vectors with ids, searchable by distance.
+
+    A subclass with a ``kind`` of its own is registered under it: files carry that name, and the contract tests take it.
+
+    Args:
+        quantizer: fitted, or to be fitted by :meth:`fit`.
+        metric: ``"l2"``, ``"ip"`` or ``"cosine"``.
+        norm: how ‖x̂‖² is stored with each vector: ``"uint8"``, ``"float32"`` or None, where it is not.
+
+    Raises:
+        TypeError, ValueError: not a quantizer, an unknown metric.
+    """
 
     kind: ClassVar[str] = ""
     mappable: ClassVar[frozenset[str]] = frozenset()
@@ -90,17 +115,31 @@ class Index(ABC):
             **self.quantizer.config,
         }
 
-    # -- learning ------------------------------------------------------------------------------------------------
+    # -- checks: all that is below takes rows that have passed these ---------------------------------------------
 
     def prepared(self, x: Array, name: str) -> F32:
-        """Checked rows as float32, normalised where the metric is cosine."""
-        rows = to_numpy(x, self.dim, name, rows="nq" if name == "queries" else "n")
-        return normalized(rows, name) if self.metric == "cosine" else rows
+        """All rows of ``x`` (n, d), checked, as the metric compares them (see :meth:`compared`)."""
+        return self.compared(to_numpy(x, self.dim, name, rows="nq" if name == "queries" else "n"), name)
+
+    def compared(self, rows: F32, name: str, start: int = 0) -> F32:
+        """Checked rows (n, d) as the metric compares them: of unit length under cosine, else as they are.
+
+        Raises:
+            ValueError: a zero vector under cosine; it is named by its number, counted from ``start``.
+        """
+        return normalized(rows, name, start) if self.metric == "cosine" else rows
+
+    def asked(self, queries: Array, k: int) -> tuple[F32, int]:
+        """Queries (nq, d) and k of a search, checked."""
+        count = positive_int(k, "k", high=1 << 24)
+        return self.prepared(queries, "queries"), count
 
     def require_fitted(self, what: str) -> None:
         """Raise NotFittedError unless this index can encode."""
         if not bool(self.quantizer.fitted):
             raise NotFittedError(f"{what} needs a trained index: call {type(self).__name__}.fit(x) first")
+
+    # -- learning ------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: "Recipe | None" = None) -> Self:
@@ -126,7 +165,7 @@ class Index(ABC):
 
     @abstractmethod
     def search(self, queries: Array, k: int, *, filter: Filter = None) -> tuple[Any, Any]:
-        """The ``k`` nearest stored vectors of each query, by exact ADC.
+        """The ``k`` nearest stored vectors of each query.
 
         Args:
             queries: (nq, d) vectors.
@@ -149,6 +188,48 @@ class Index(ABC):
     @abstractmethod
     def reconstruct(self, ids: Array) -> Any:
         """Decoded vectors (n, d) of stored ids (of the normalised vectors under cosine)."""
+
+    # -- large builds --------------------------------------------------------------------------------------------
+
+    recipe_keys: ClassVar[Mapping[str, type] | None] = None
+    """Arguments of the constructor that index recipes may state, with their types; None: recipes do not make this."""
+
+    @classmethod
+    def for_vectors(cls, quantizer: Quantizer, n: int, *, metric: str, **settings: Any) -> Self:
+        """An untrained index for ``n`` vectors, of a recipe's ``settings``."""
+        return cls(quantizer, metric=metric, **settings)
+
+    def fingerprint(self) -> tuple[Any, ...]:
+        """What was trained and set, to compare: indexes whose fingerprints are equal code vectors alike."""
+        return self.kind, self.metric, self.norm, quantizer_fingerprint(self.quantizer)
+
+    @abstractmethod
+    def take(self, other: Self) -> None:
+        """Put all vectors of ``other``, an index of this one's fingerprint, into this one, codes as they are.
+
+        Raises:
+            ValueError: ids that both have; nothing has changed then.
+        """
+
+    def measure(self, vectors: Array) -> None:
+        """Measure on what is stored what default searches need to know, unless the caller has said it.
+
+        Args:
+            vectors: (nq, d), like those that will be asked for; at least one.
+        """
+
+    @property
+    def reads_outside(self) -> bool:
+        """Whether searches read vectors that the index does not keep, see :meth:`attach`."""
+        return False
+
+    def attach(self, vectors: Array) -> Self:
+        """Say where the vectors lie that searches read and the index does not keep.
+
+        Raises:
+            ValueError: it keeps all, or these are not such vectors, or too few.
+        """
+        raise ValueError(f"{type(self).__name__} keeps all that it searches; there is nothing to attach")
 
     # -- files ---------------------------------------------------------------------------------------------------
 
@@ -244,9 +325,3 @@ def _built(
     if own:
         raise FormatError(f"{name} holds an index that cannot be built: tensors {sorted(own)} are not part of it")
     return index
-
-
-def check_search(index: Index, queries: Array, k: int) -> tuple[F32, int]:
-    """Checked queries and k of a search."""
-    count = positive_int(k, "k", high=1 << 24)
-    return index.prepared(queries, "queries"), count

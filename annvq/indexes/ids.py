@@ -32,6 +32,17 @@ def check_ids(ids: Array, n: int | None, name: str = "ids") -> I64:
     return out
 
 
+def following_ids(first: int, n: int) -> I64:
+    """The ids from ``first`` on, (n,), for vectors that come without.
+
+    Raises:
+        ValueError: int64 has too few left.
+    """
+    if first + n > END_OF_IDS:
+        raise ValueError(f"ids must be given: {first} is next, and fewer than {n} are left in int64")
+    return np.arange(first, first + n, dtype=np.uint64).astype(np.int64)
+
+
 def require_new(ids: I64, there: npt.NDArray[np.bool_]) -> None:
     """Raise ValueError where ids (n,) repeat or, as ``there`` (n,) says, are stored."""
     ordered = np.sort(ids)

@@ -73,7 +73,7 @@ def test_loaded_index_goes_on(case, mode, built, tmp_path):
     fresh = annvq.FlatIndex(index.quantizer, norm=index.norm)
     codes, norms, ids, _ = index._store.export()
     left = ~np.isin(ids, some)
-    encoded = index._encode_rows(x)
+    encoded = index.coding.encode(x)
     order = {stored: i for i, stored in enumerate(as_tuples(encoded.codes, encoded.norms))}
     rows = [order[stored] for stored in as_tuples(codes[left], norms if norms is None else norms[left])]
     fresh.add(x[rows], ids[left]).add(x[:40], np.arange(6000, 6040))

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 import annvq
 from annvq.errors import NotFittedError
-from annvq.indexes.coarse import Coarse, default_nlist, near_ranks, train_centroids
 from annvq.indexes.ivf import IVFIndex
-from annvq.indexes.probing import probes_for, reach_of, widened
+from annvq.indexes.ivf.coarse import Coarse, default_nlist, near_ranks, train_centroids
+from annvq.indexes.ivf.probing import reach_of, widened
+from annvq.indexes.targets import fewest
 from annvq.training import KMeans, Recipe
 
 QUICK = Recipe((KMeans(4),))
@@ -49,7 +50,7 @@ def brute_force(index, x, ids, queries, k, lists=None):
         r = q.decode(codes).astype(np.float64)
         norms = (r * r + 2 * r * C[assigned]).sum(1).astype(np.float32)
         if index.norm == "uint8":
-            byte = index._norm_byte
+            byte = index.coding.byte
             assert byte.error_share == 0.5
             errors = q.squared_errors(x - C[assigned], codes).astype(np.float64)
             norms = (norms + byte.error_share * errors).astype(np.float32)
@@ -273,9 +274,9 @@ def test_codes_of_uneven_vectors_are_chosen_with_their_byte_in_mind(kind):
     x = vectors(900)
     x += np.random.default_rng(3).gamma(1.0, 300.0, size=(len(x), 1)).astype(np.float32)
     index = IVFIndex(annvq.make(kind, dim=12, M=3, nbits=4), 5, residual=True).fit(x, recipe=QUICK)
-    assert index._norm_byte.weighed or kind == "product"
-    index._norm_byte = byte = replace(index._norm_byte, weighed=True)
-    lists, targets = index.targets(x)
+    assert index.coding.byte.weighed or kind == "product"
+    index.coding.byte = byte = replace(index.coding.byte, weighed=True)
+    lists, targets = index.coding.targets(x)
 
     def objective(codes):
         rest = index.quantizer.decode(codes).astype(np.float64)
@@ -289,9 +290,9 @@ def test_codes_of_uneven_vectors_are_chosen_with_their_byte_in_mind(kind):
     plain, chosen = objective(index.quantizer.encode(targets)), objective(codes)
     assert (chosen <= plain * (1 + 1e-4) + 0.05).all()
     assert np.median(chosen) < np.median(plain)
-    np.testing.assert_array_equal(bytes, index._norms_in_lists(targets, codes, lists))
+    np.testing.assert_array_equal(bytes, index.coding.encoded_as(targets, codes, lists).norms)
     loaded = annvq.load_index(save(index, "i"))
-    assert loaded._norm_byte.weighed
+    assert loaded.coding.byte.weighed
     for a, b in zip(loaded.add(x, np.arange(900, 1800)).search(x[:9], 8), index.add(x).search(x[:9], 8), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -399,7 +400,7 @@ def test_many_lists_go_through_a_graph(monkeypatch):
     exact = {metric: Coarse(centroids, metric) for metric in ("l2", "ip")}
     expected = {metric: c.probe(x[:200], 20) for metric, c in exact.items()}
     lists = exact["l2"].assign(x)
-    monkeypatch.setattr("annvq.indexes.coarse.EXACT_LISTS", 100)
+    monkeypatch.setattr("annvq.indexes.ivf.coarse.EXACT_LISTS", 100)
     for metric in ("l2", "ip"):
         coarse = Coarse(centroids, metric)
         found, scores = coarse.probe(x[:200], 20)
@@ -416,7 +417,7 @@ def test_reach():
     lists = np.array([[0, 1], [2, -1]], np.int32)
     reach = reach_of(coarse, np.array([[0.1], [0.2]], np.float32), lists)
     np.testing.assert_allclose(reach, [1 / 3, 2 / 3, 1])
-    assert [probes_for(reach, r) for r in (0.2, 1 / 3, 0.5, 2 / 3, 1.0)] == [1, 1, 2, 2, 3]
+    assert [fewest(reach, r) for r in (0.2, 1 / 3, 0.5, 2 / 3, 1.0)] == [1, 1, 2, 2, 3]
 
 
 @settings(max_examples=60, deadline=None)

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from annvq.indexes.coding import Encoded
 from annvq.indexes.contract import Index
 from annvq.indexes.stored import StoreIndex
-from annvq.types import I64
+from annvq.types import I32, I64, Codes
 
 
 class Rows(NamedTuple):
@@ -62,17 +63,14 @@ def check_fastscan(nbits: int) -> None:
         raise ValueError(f"fastscan needs nbits=4, got nbits={nbits}: FAISS' FastScan has tables of 16 entries")
 
 
-def exported(index: StoreIndex) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, I64, I64]:
+def exported(index: StoreIndex) -> tuple[Codes, npt.NDArray[Any] | None, I64, I64]:
     """Codes, norms and ids list after list, and the sizes of the lists."""
-    codes, norms, ids, sizes = index._store.export()
+    codes, norms, ids, sizes = index.export()
     # FAISS knows NumPy's long and not its long long, which has the same name.
     return codes, norms, ids.astype(np.dtype("l")), sizes
 
 
-def store_rows(index: StoreIndex, rows: Rows, lists: npt.NDArray[np.int32] | None = None) -> None:
+def store_rows(index: StoreIndex, rows: Rows, lists: I32 | None = None) -> None:
     """Put rows into an empty index."""
-    if not len(rows.ids):
-        return
-    with index._changing:
-        index._filled_store().append(np.ascontiguousarray(rows.codes), rows.norms, rows.ids, lists)
-        index._next_id = int(rows.ids.max()) + 1
+    if len(rows.ids):
+        index.store(Encoded(np.ascontiguousarray(rows.codes), rows.norms, lists), rows.ids)

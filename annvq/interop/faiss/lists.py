@@ -124,7 +124,7 @@ def _rows(index: Any) -> tuple[npt.NDArray[np.uint8], I64, I32]:
 
 def _terms(own: IVFIndex, codes: npt.NDArray[Any], lists: I32, theirs: F32 | None) -> F32:
     """‖r̂‖² + 2⟨C, r̂⟩, (n,), with ``theirs`` (n,) for ‖r̂‖² where FAISS has it rounded."""
-    exact = own._terms(codes, lists)
+    exact = own.coding.terms(codes, lists)
     if theirs is None:
         return exact
     return (exact.astype(np.float64) + (theirs.astype(np.float64) - _squared(own, codes))).astype(np.float32)
@@ -212,6 +212,6 @@ def _additive_lists(
 def _residual_norms(index: IVFIndex, codes: npt.NDArray[Any], norms: npt.NDArray[Any] | None, lists: I32) -> F32:
     """‖r̂‖² as FAISS needs it, (n,), from what this index stores, ‖r̂‖² + 2⟨C, r̂⟩."""
     assert norms is not None
-    terms = index._byte().decode(codes, norms) if index.norm == "uint8" else norms
-    exact = index._terms(codes, lists).astype(np.float64)
+    terms = index.coding.norm_byte.decode(codes, norms) if index.norm == "uint8" else norms
+    exact = index.coding.terms(codes, lists).astype(np.float64)
     return (terms.astype(np.float64) - exact + _squared(index, codes)).astype(np.float32)
