@@ -9,6 +9,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from exact_distances import distances_to
 
 import annvq
 from annvq.errors import FormatError, NotFittedError
@@ -96,26 +97,6 @@ def adc_scores(index, q, x, queries):
     return score
 
 
-def exact_scores(metric, x, queries):
-    """Distances to the vectors themselves, as re-ranking sums them: sixteen lanes, folded in halves."""
-    if metric == "cosine":
-        queries = unit(queries)
-
-    def total(terms):
-        lanes = np.zeros((*terms.shape[:2], 16), np.float32)
-        for j in range(0, terms.shape[2], 16):
-            part = terms[..., j : j + 16]
-            lanes[..., : part.shape[-1]] += part
-        for half in (8, 4, 2, 1):
-            lanes = lanes[..., :half] + lanes[..., half:]
-        return lanes[..., 0]
-
-    if metric == "l2":
-        return total((queries[:, None] - x[None]) ** 2)
-    products = total(queries[:, None] * x[None])
-    return -products if metric == "ip" else np.float32(1) - products / np.sqrt(total((x * x)[None]))
-
-
 def decoded_scores(index, q, x, queries):
     """Distances to decoded vectors in float64."""
     x, queries = (unit(x), unit(queries)) if index.metric == "cosine" else (x, queries)
@@ -135,8 +116,10 @@ def require_found(index, q, x, ids, queries, k, found):
     if not n:
         return
     if isinstance(index, StoreIndex) or index.kind == "rerank":
-        rerank = index.kind == "rerank"
-        score = exact_scores(index.metric, x, queries) if rerank else adc_scores(index, q, x, queries)
+        if index.kind == "rerank":
+            score = distances_to(unit(queries) if index.metric == "cosine" else queries, x, index.metric)
+        else:
+            score = adc_scores(index, q, x, queries)
         order = np.lexsort((np.broadcast_to(ids, score.shape), score))[:, :n]
         np.testing.assert_array_equal(places, ids[order])
         np.testing.assert_array_equal(distances, np.take_along_axis(score, order, 1))

@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 import annvq
 from annvq.errors import NotFittedError
 from annvq.indexes.ivf import IVFIndex
-from annvq.indexes.ivf.coarse import Coarse, default_nlist, near_ranks, train_centroids
-from annvq.indexes.ivf.probing import reach_of, widened
-from annvq.indexes.targets import fewest
 from annvq.training import KMeans, Recipe
 
 QUICK = Recipe((KMeans(4),))
+
+
 METRICS = ("l2", "ip", "cosine")
 
 
@@ -154,23 +153,6 @@ def test_batches_do_not_matter():
             np.testing.assert_array_equal(a[i], b[0])
 
 
-def test_neighbours_in_the_order_of_queries_probe_near_lists():
-    centroids = vectors(300)
-    ranks = near_ranks(centroids)
-    np.testing.assert_array_equal(np.sort(ranks), np.arange(300))
-    chain = centroids[np.argsort(ranks)]
-    steps, at_random = np.square(np.diff(chain, axis=0)).sum(1), np.square(np.diff(centroids, axis=0)).sum(1)
-    assert steps.mean() < at_random.mean() / 2
-    np.testing.assert_array_equal(np.sort(near_ranks(np.ones((9, 2), np.float32))), np.arange(9))
-    coarse = Coarse(centroids, "l2")
-    queries = vectors(200, seed=1)
-    lists = coarse.probe(queries, 3)[0]
-    order = coarse.order(lists)
-    np.testing.assert_array_equal(np.sort(order), np.arange(200))
-    assert (np.diff(ranks[lists[order, 0]]) >= 0).all()
-    assert coarse.order(lists[:5]) is None
-
-
 def test_default_nprobe_reaches_its_target():
     x = vectors(6000, clusters=300)
     base, queries = x[1000:], x[:200]
@@ -200,9 +182,6 @@ def test_narrow_filters_probe_more_lists_and_keep_recall():
         found = index.search(x[:50], k, filter=allowed)[1]
         assert np.isin(found, [*allowed, -1]).all()
         assert np.mean([len(set(a) & set(b)) / k for a, b in zip(full, found, strict=True)]) > 0.9
-    assert widened(8, 100, 10, 1000) == 80
-    assert widened(8, 100, 1000, 1000) == 8
-    assert widened(8, 100, 0, 1000) == widened(8, 100, 1, 1000) == 100
 
 
 def test_filters_of_every_form_agree():
@@ -388,49 +367,3 @@ def test_refusals():
     for use, error, message in cases:
         with pytest.raises(error, match=message):
             use()
-
-
-def test_default_nlist():
-    assert [default_nlist(n) for n in (1, 10_000, 100_000, 1_000_000)] == [1, 312, 1264, 4000]
-
-
-def test_many_lists_go_through_a_graph(monkeypatch):
-    x = vectors(4000, seed=3, clusters=500)
-    centroids = train_centroids(x, 300, 0)
-    exact = {metric: Coarse(centroids, metric) for metric in ("l2", "ip")}
-    expected = {metric: c.probe(x[:200], 20) for metric, c in exact.items()}
-    lists = exact["l2"].assign(x)
-    monkeypatch.setattr("annvq.indexes.ivf.coarse.EXACT_LISTS", 100)
-    for metric in ("l2", "ip"):
-        coarse = Coarse(centroids, metric)
-        found, scores = coarse.probe(x[:200], 20)
-        assert np.mean([len(set(a) & set(b)) for a, b in zip(found, expected[metric][0], strict=True)]) > 19
-        assert (np.diff(scores, axis=1) >= 0).all()
-        for a, b in zip(Coarse(centroids, metric).probe(x[:200], 20), (found, scores), strict=True):
-            np.testing.assert_array_equal(a, b)
-        assert (coarse.assign(x) == lists).mean() > 0.98
-        assert (np.sort(coarse.probe(x[:3], 300)[0]) == np.arange(300)).all()
-
-
-def test_reach():
-    coarse = Coarse(np.array([[0.0], [1.0], [5.0]], np.float32), "l2")
-    lists = np.array([[0, 1], [2, -1]], np.int32)
-    reach = reach_of(coarse, np.array([[0.1], [0.2]], np.float32), lists)
-    np.testing.assert_allclose(reach, [1 / 3, 2 / 3, 1])
-    assert [fewest(reach, r) for r in (0.2, 1 / 3, 0.5, 2 / 3, 1.0)] == [1, 1, 2, 2, 3]
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 4), st.integers(0, 10**6))
-def test_the_nearest_lists_in_order_ties_by_the_lower(nlist, nprobe, dim, seed):
-    rng = np.random.default_rng(seed)
-    centroids = rng.integers(-3, 4, size=(nlist, dim)).astype(np.float32)  # many ties
-    queries = rng.integers(-3, 4, size=(30, dim)).astype(np.float32)
-    for metric, scores in (
-        ("l2", ((queries[:, None] - centroids) ** 2).sum(2)),
-        ("ip", -(queries @ centroids.T)),
-    ):
-        found, values = Coarse(centroids, metric).probe(queries, nprobe)
-        expected = np.argsort(scores, axis=1, kind="stable")[:, :nprobe]
-        np.testing.assert_array_equal(found, expected)
-        np.testing.assert_array_equal(values, np.take_along_axis(scores, expected, 1))
