@@ -154,13 +154,13 @@ def read(
     format: str,
     versions: tuple[int, ...],
     *,
-    mapped: Collection[str] = (),
+    mapped: Callable[[dict[str, Any]], Collection[str]] | None = None,
     verify: bool = False,
 ) -> Stored:
     """Read and verify a file written by :func:`write`.
 
     Args:
-        mapped: tensors to leave in a read-only memory map, unread.
+        mapped: says, from the config, which tensors to leave in a read-only memory map, unread; default: none.
         verify: check their checksums all the same.
 
     Raises:
@@ -177,10 +177,11 @@ def read(
         raise FormatError(f"{name} is not an annvq file, or truncated or corrupt: {e}") from None
     header = _header(name, metadata, format, versions)
     listed = header["tensors"]
+    unread = () if mapped is None else mapped(header["config"])
     if tensors.keys() != listed.keys():
         raise FormatError(f"{name} is corrupt: its tensors are not the ones its header lists")
     for key, array in tensors.items():
-        stays = key in mapped and array.flags.aligned
+        stays = key in unread and array.flags.aligned
         if {k: listed[key].get(k) for k in ("dtype", "shape")} != {"dtype": str(array.dtype), "shape": [*array.shape]}:
             raise FormatError(f"{name} is corrupt: tensor {key!r} is not of the dtype and shape that its header lists")
         if not stays:

@@ -12,9 +12,11 @@ ROOT = Path(__file__).parents[1].resolve()
 # `python -m pytest` puts the checkout first on the path, where the package has no compiled kernels.
 sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != ROOT]
 
-import fake_neural  # noqa: E402, F401 (registers itself)
+import fake_index  # noqa: E402, F401  registered by being defined
+import fake_neural  # noqa: E402, F401  registered by being defined
 
 import annvq  # noqa: E402
+from annvq.indexes.contract import registered as registered_indexes  # noqa: E402
 from annvq.quantizers import TableQuantizer, registered  # noqa: E402
 from annvq.training import KMeans, Recipe  # noqa: E402
 
@@ -61,6 +63,18 @@ def quick_fits(monkeypatch):
             monkeypatch.setattr(quantizer, "default_recipe", lambda self: recipe)
 
     return use
+
+
+@pytest.fixture(scope="session")
+def new_index():
+    """``new_index(kind, quantizer, …)``: an untrained, empty index of any registered kind."""
+
+    def make(kind, q, **settings):
+        if kind == "rerank":  # scans another index, here for all that there is
+            return annvq.RerankIndex(annvq.FlatIndex(q, **settings), "float32", shortlist=10_000)
+        return registered_indexes()[kind](q, **settings)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from annvq.quantizers.additive import AdditiveVQ
 from annvq.quantizers.contract import Quantized, Quantizer
 from annvq.quantizers.files import load_quantizer
-from annvq.quantizers.importing import from_codebooks
+from annvq.quantizers.imported import from_codebooks
 from annvq.quantizers.maps import LinearMap, Rotation, Transform
 from annvq.quantizers.product import ProductVQ
 from annvq.quantizers.registry import make, register, registered

@@ -187,8 +187,8 @@ def answers_as_its_contents(
 ) -> None:
     codes, norms, stored, _ = index._store.export()
     assert len(index) == len(codes)
-    tables, bias = index._tables(queries)
-    levels = index._norm_levels()
+    tables, bias = index.coding.tables(queries)
+    levels = index.coding.norm_levels()
     values = norms if levels is None or norms is None else levels[norms]
     with np.errstate(all="ignore"):
         expected = reference.scan(codes, tables.build(), bias, 9, norms=values, ids=stored)

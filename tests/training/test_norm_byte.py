@@ -104,7 +104,7 @@ def test_a_file_with_an_impossible_share_is_refused(wrong, tmp_path):
         annvq.load_quantizer(tmp_path / "q")
     q.error_share.fill_(0.5)
     index = annvq.IVFIndex(q, 4, residual=True).fit(x)
-    index._own_term = replace(index._own_term, error_share=wrong)
+    index.coding.own_term = replace(index.coding.own_term, error_share=wrong)
     index.save(tmp_path / "i")
     with pytest.raises(FormatError, match="error_share"):
         annvq.load_index(tmp_path / "i")

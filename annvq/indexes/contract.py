@@ -1,9 +1,11 @@
 """The index contract: codes of vectors, searched exactly as their float tables say."""
 
+import json
 import os
+import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,97 +14,67 @@ from typing_extensions import Self
 from annvq import storage
 from annvq.arrays import normalized, positive_int, to_numpy
 from annvq.errors import FormatError, NotFittedError
-from annvq.kernels.store import PreparedAllowed
+from annvq.indexes.filters import Filter
+from annvq.indexes.ids import check_distinct
 from annvq.quantizers.contract import Quantizer
+from annvq.quantizers.files import from_stored
 from annvq.quantizers.tables import check_metric
-from annvq.types import F32, I64, Array, Norm
-
-if TYPE_CHECKING:
-    from annvq.training.recipe import Recipe
+from annvq.training.recipe import Recipe
+from annvq.types import F32, Array, Norm
 
 FORMAT, VERSIONS = "annvq.index", (1, 2, 3, 4, 5)
-
-Filter: TypeAlias = "Array | Callable[[I64], Any] | PreparedFilter | None"
-"""Which ids a search may return: a bitmap (bool, ``filter[id]``; ids beyond its end are not allowed), a list of allowed
-ids, or a function that is called once with the stored ids (n,) and returns which are allowed, bool (n,). One that is
-used again and again is best made a :class:`PreparedFilter`."""
 
 _KINDS: "dict[str, type[Index]]" = {}
 
 
+def array_crc(array: npt.NDArray[Any]) -> int:
+    """CRC-32 of an array's values."""
+    return zlib.crc32(np.ascontiguousarray(array).tobytes())
+
+
+def quantizer_fingerprint(quantizer: Quantizer) -> tuple[Any, ...]:
+    """What a quantizer is and has learned, to compare."""
+    config, tensors = quantizer.to_stored()
+    return json.dumps(config, sort_keys=True), tuple((name, array_crc(tensors[name])) for name in sorted(tensors))
+
+
 def registered() -> "dict[str, type[Index]]":
-    """Index classes by the name that files carry; contract tests cover each."""
+    """Index classes by the name that files carry. The contract tests cover each."""
     return dict(_KINDS)
 
 
-def resolve_norm(norm: Norm, quantizer: Quantizer, metric: str, *, residual: bool = False) -> Norm:
-    """The norm that is stored: ``"uint8"``, ``"float32"`` or None.
-
-    ``"auto"`` stores none where none is needed (product and norm-free codes, ip, cosine) and one byte otherwise. Codes
-    of ``residual``s, what coarse centroids leave over, need one under l2 whatever they are.
-
-    Raises:
-        ValueError: an unknown norm; None for L2 on codes that need one; a norm where none is used.
-    """
-    if norm not in ("auto", "uint8", "float32", None):
-        raise ValueError(f"norm must be 'auto', 'uint8', 'float32' or None, got {norm!r}")
-    needed = (quantizer.needs_norm or residual) and metric == "l2"
-    if norm == "auto":
-        return "uint8" if needed else None
-    if needed and norm is None:
-        raise ValueError(
-            f"norm must not be None for metric 'l2' on {type(quantizer).__name__} codes: "
-            f"squared distance needs ‖x̂‖² ('uint8' stores it in one byte; codes of a quantizer made with "
-            f"norm_free=True need none)"
-        )
-    if not needed and norm is not None:
-        raise ValueError(
-            f"norm={norm!r} would never be read: metric {metric!r} on {type(quantizer).__name__} codes needs none"
-        )
-    return norm
-
-
-def check_ids(ids: Array, n: int | None, name: str = "ids") -> I64:
-    """``ids`` as int64 (n,), each at least 0.
-
-    Raises:
-        TypeError: not an integer array.
-        ValueError: wrong shape or negative.
-    """
-    wanted = f"int64 of shape ({'n' if n is None else n},)"
-    array = np.asarray(ids.cpu() if hasattr(ids, "cpu") else ids)
-    if array.size == 0 and array.ndim == 1:
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be {wanted}, got {array.dtype}")
-    if array.ndim != 1 or (n is not None and len(array) != n):
-        raise ValueError(f"{name} must be {wanted}, got {array.dtype} {array.shape}")
-    if array.dtype == np.uint64 and len(array) and int(array.max()) > np.iinfo(np.int64).max:
-        raise ValueError(f"{name} must fit int64, got {int(array.max())}")
-    out: I64 = np.ascontiguousarray(array, dtype=np.int64)
-    if len(out) and int(out.min()) < 0:
-        raise ValueError(f"{name} must not be negative (−1 marks an empty place in results), got {int(out.min())}")
-    return out
-
-
 class Index(ABC):
-    """Codes of vectors with ids, searchable by distance."""
+    """Codes of vectors with ids, searchable by distance.
+
+    A subclass with a ``kind`` of its own is registered under it: files carry that name, and the contract tests take it.
+
+    Args:
+        quantizer: fitted, or to be fitted by :meth:`fit`.
+        metric: ``"l2"``, ``"ip"`` or ``"cosine"``.
+        norm: how ‖x̂‖² is stored with each vector: ``"uint8"``, ``"float32"`` or None, where it is not.
+
+    Raises:
+        TypeError, ValueError: not a quantizer, an unknown metric.
+    """
 
     kind: ClassVar[str] = ""
-    residual: bool = False
-    """Whether codes are of what coarse centroids leave over."""
+    mappable: ClassVar[frozenset[str]] = frozenset()
+    """Tensors of a file that may stay on disk, as memory maps."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.kind:
-            _KINDS[cls.kind] = cls
+        if "kind" not in cls.__dict__:
+            return
+        if cls.kind in _KINDS:
+            raise ValueError(f"an index of kind {cls.kind!r} is registered already: {_KINDS[cls.kind].__name__}")
+        _KINDS[cls.kind] = cls
 
-    def __init__(self, quantizer: Quantizer, metric: str, norm: Norm) -> None:
+    def __init__(self, quantizer: Quantizer, metric: str, norm: Norm = None) -> None:
         if not isinstance(quantizer, Quantizer):
             raise TypeError(f"quantizer must be an annvq Quantizer, got {type(quantizer).__name__}")
         self.quantizer = quantizer
         self.metric = check_metric(metric)
-        self.norm = resolve_norm(norm, quantizer, self.metric, residual=self.residual)
+        self.norm = norm
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
@@ -143,20 +115,35 @@ class Index(ABC):
             **self.quantizer.config,
         }
 
-    # -- learning ------------------------------------------------------------------------------------------------
+    # -- checks: all that is below takes rows that have passed these ---------------------------------------------
 
     def prepared(self, x: Array, name: str) -> F32:
-        """Checked rows as float32, normalised where the metric is cosine."""
-        rows = to_numpy(x, self.dim, name, rows="nq" if name == "queries" else "n")
-        return normalized(rows, name) if self.metric == "cosine" else rows
+        """All rows of ``x`` (n, d), checked, as the metric compares them (see :meth:`compared`)."""
+        return self.compared(to_numpy(x, self.dim, name, rows="nq" if name == "queries" else "n"), name)
+
+    def compared(self, rows: F32, name: str, start: int = 0) -> F32:
+        """Checked rows (n, d) as the metric compares them: of unit length under cosine, else as they are.
+
+        Raises:
+            ValueError: a zero vector under cosine; it is named by its number, counted from ``start``.
+        """
+        return normalized(rows, name, start) if self.metric == "cosine" else rows
+
+    def asked(self, queries: Array, k: int) -> tuple[F32, int]:
+        """Queries (nq, d) and k of a search, checked."""
+        count = positive_int(k, "k", high=1 << 24)
+        return self.prepared(queries, "queries"), count
 
     def require_fitted(self, what: str) -> None:
         """Raise NotFittedError unless this index can encode."""
         if not bool(self.quantizer.fitted):
             raise NotFittedError(f"{what} needs a trained index: call {type(self).__name__}.fit(x) first")
+        self.quantizer.require_encodes(what)
+
+    # -- learning ------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: "Recipe | None" = None) -> Self:
+    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: Recipe | None = None) -> Self:
         """Train what is untrained, on ``x`` of shape (n, d); what is trained stays as it is.
 
         Args:
@@ -179,7 +166,7 @@ class Index(ABC):
 
     @abstractmethod
     def search(self, queries: Array, k: int, *, filter: Filter = None) -> tuple[Any, Any]:
-        """The ``k`` nearest stored vectors of each query, by exact ADC.
+        """The ``k`` nearest stored vectors of each query.
 
         Args:
             queries: (nq, d) vectors.
@@ -202,6 +189,48 @@ class Index(ABC):
     @abstractmethod
     def reconstruct(self, ids: Array) -> Any:
         """Decoded vectors (n, d) of stored ids (of the normalised vectors under cosine)."""
+
+    # -- large builds --------------------------------------------------------------------------------------------
+
+    recipe_keys: ClassVar[Mapping[str, type] | None] = None
+    """Arguments of the constructor that index recipes may state, with their types; None: recipes do not make this."""
+
+    @classmethod
+    def for_vectors(cls, quantizer: Quantizer, n: int, *, metric: str, **settings: Any) -> Self:
+        """An untrained index for ``n`` vectors, of a recipe's ``settings``."""
+        return cls(quantizer, metric=metric, **settings)
+
+    def fingerprint(self) -> tuple[Any, ...]:
+        """What was trained and set, to compare: indexes whose fingerprints are equal code vectors alike."""
+        return self.kind, self.metric, self.norm, quantizer_fingerprint(self.quantizer)
+
+    @abstractmethod
+    def take(self, other: Self) -> None:
+        """Put all vectors of ``other``, an index of this one's fingerprint, into this one, codes as they are.
+
+        Raises:
+            ValueError: ids that both have; nothing has changed then.
+        """
+
+    def measure(self, vectors: Array) -> None:
+        """Measure on what is stored what default searches need to know, unless the caller has said it.
+
+        Args:
+            vectors: (nq, d), like those that will be asked for; at least one.
+        """
+
+    @property
+    def reads_outside(self) -> bool:
+        """Whether searches read vectors that the index does not keep, see :meth:`attach`."""
+        return False
+
+    def attach(self, vectors: Array) -> Self:
+        """Say where the vectors lie that searches read and the index does not keep.
+
+        Raises:
+            ValueError: it keeps all, or these are not such vectors, or too few.
+        """
+        raise ValueError(f"{type(self).__name__} keeps all that it searches; there is nothing to attach")
 
     # -- files ---------------------------------------------------------------------------------------------------
 
@@ -262,10 +291,14 @@ def load_index(path: str | os.PathLike[str], *, mmap: bool = False, verify: bool
         FileNotFoundError: no such file.
         FormatError: not such a file, an unknown version, truncated or corrupt.
     """
-    from annvq.indexes.files import MAPPED
-
-    stored = storage.read(path, FORMAT, VERSIONS, mapped=MAPPED if mmap else (), verify=verify)
+    stored = storage.read(path, FORMAT, VERSIONS, mapped=_mappable if mmap else None, verify=verify)
     return _built(stored.config, stored.tensors, os.fspath(path), mapped=mmap, verify=verify)
+
+
+def _mappable(config: Mapping[str, Any]) -> Collection[str]:
+    """Tensors that may stay on disk in a file of this config."""
+    kind = config.get("kind")
+    return _KINDS[kind].mappable if isinstance(kind, str) and kind in _KINDS else ()
 
 
 def _built(
@@ -277,9 +310,6 @@ def _built(
     verify: bool = False,
 ) -> Index:
     """The index of a file's header and tensors; FormatError, naming ``name``, where they do not fit together."""
-    from annvq.indexes.files import check_distinct
-    from annvq.quantizers.files import from_stored
-
     prefix = "quantizer."
     parts = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     own = {k: v for k, v in tensors.items() if not k.startswith(prefix)}
@@ -296,60 +326,3 @@ def _built(
     if own:
         raise FormatError(f"{name} holds an index that cannot be built: tensors {sorted(own)} are not part of it")
     return index
-
-
-def check_search(index: Index, queries: Array, k: int) -> tuple[F32, int]:
-    """Checked queries and k of a search."""
-    count = positive_int(k, "k", high=1 << 24)
-    return index.prepared(queries, "queries"), count
-
-
-class PreparedFilter(PreparedAllowed):
-    """A filter for many searches: which rows it allows is found by the first, and again after an index has changed.
-
-    One query at a time that allows one id in a hundred of a million is then answered many times as fast. Meant for one
-    index: used on several in turn, it finds the rows each time. It holds on to the index's memory as it was when last
-    searched, and may be used by several threads.
-
-    Args:
-        filter: a bitmap or a list of ids, see :data:`Filter`; copied.
-
-    Raises:
-        TypeError, ValueError: not such a filter.
-    """
-
-    def __init__(self, filter: Array) -> None:
-        if filter is None or callable(filter) or isinstance(filter, PreparedAllowed):
-            raise TypeError(f"filter must be a bitmap or an array of ids, got {type(filter).__name__}")
-        super().__init__(_allowed(filter))
-
-
-def resolve_filter(filter: Filter, ids: Callable[[], I64]) -> npt.NDArray[np.bool_] | I64 | PreparedAllowed | None:
-    """A filter as a bitmap over ids or an array of ids; None for all.
-
-    Args:
-        filter: see :data:`Filter`. Listed ids that are not stored match nothing.
-        ids: gives the stored ids, for a function to judge.
-
-    Raises:
-        TypeError, ValueError: not such a filter.
-    """
-    if filter is None or isinstance(filter, PreparedAllowed):
-        return filter
-    if callable(filter):
-        stored = ids()
-        answer = np.asarray(filter(stored))
-        if answer.dtype != np.bool_ or answer.shape != stored.shape:
-            found = f"{answer.dtype} {answer.shape}"
-            raise ValueError(f"filter must return bool of shape ({len(stored)},) for as many ids, got {found}")
-        return stored[answer]
-    return _allowed(filter)
-
-
-def _allowed(filter: Array) -> npt.NDArray[np.bool_] | I64:
-    array = np.asarray(filter.cpu() if hasattr(filter, "cpu") else filter)
-    if array.dtype != np.bool_:
-        return check_ids(array, None, "filter")
-    if array.ndim != 1:
-        raise ValueError(f"filter must be a bitmap of shape (ids,), got bool {array.shape}")
-    return np.ascontiguousarray(array)

@@ -1,4 +1,4 @@
-"""Inverted lists to FAISS and back; see :mod:`annvq.indexes.faiss_bridge`.
+"""Inverted lists to FAISS and back; see :mod:`annvq.interop.faiss.convert`.
 
 Where codes are of residuals r = x − C, FAISS' distance is ‖q − C‖² − 2⟨q − C, r̂⟩ + ‖r̂‖² with the norm of the residual
 stored; annvq's is ‖q − C‖² − 2⟨q, r̂⟩ + t with t = ‖r̂‖² + 2⟨C, r̂⟩ stored. One follows from the other, as a float.
@@ -10,33 +10,38 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from annvq.indexes.base import check_ids
-from annvq.indexes.faiss_bridge import (
+from annvq.indexes.ids import check_ids
+from annvq.indexes.ivf import IVFIndex
+from annvq.indexes.ivf.coding import residual_terms
+from annvq.interop.faiss.codes import (
     Coded,
-    Rows,
-    additive_part,
-    additive_shape,
     behind,
-    check_fastscan,
-    check_transform,
     coded_additive,
     coded_product,
-    equal_bits,
-    exported,
-    metric_of,
     norm_values,
     packed_additive,
     plain_levels,
-    refuse_fastscan,
-    set_centroids,
-    set_entries,
-    store_rows,
-    taken_apart,
     unpacked_blocks,
+)
+from annvq.interop.faiss.common import (
+    Rows,
+    check_fastscan,
+    exported,
+    load_faiss,
+    metric_of,
+    refuse_fastscan,
+    store_rows,
     why_not,
 )
-from annvq.indexes.ivf import IVFIndex
-from annvq.quantizers.importing import load_faiss
+from annvq.interop.faiss.quantizers import (
+    additive_part,
+    additive_shape,
+    check_transform,
+    equal_bits,
+    set_centroids,
+    set_entries,
+    taken_apart,
+)
 from annvq.quantizers.maps import Transform
 from annvq.quantizers.product import ProductVQ
 from annvq.quantizers.tables import TableQuantizer
@@ -121,10 +126,16 @@ def _rows(index: Any) -> tuple[npt.NDArray[np.uint8], I64, I32]:
 
 def _terms(own: IVFIndex, codes: npt.NDArray[Any], lists: I32, theirs: F32 | None) -> F32:
     """‖r̂‖² + 2⟨C, r̂⟩, (n,), with ``theirs`` (n,) for ‖r̂‖² where FAISS has it rounded."""
-    exact = own._terms(codes, lists)[0]
+    exact = _exact(own, codes, lists)
     if theirs is None:
         return exact
     return (exact.astype(np.float64) + (theirs.astype(np.float64) - _squared(own, codes))).astype(np.float32)
+
+
+def _exact(index: IVFIndex, codes: npt.NDArray[Any], lists: I32) -> F32:
+    """‖r̂‖² + 2⟨C, r̂⟩ of codes in these lists, (n,)."""
+    centroids = index.coding.trained("to_faiss").centroids
+    return residual_terms(index.quantizer.scan_view(), codes, centroids, lists)[0]
 
 
 def _squared(index: IVFIndex, codes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -209,8 +220,7 @@ def _additive_lists(
 def _residual_norms(index: IVFIndex, codes: npt.NDArray[Any], norms: npt.NDArray[Any] | None, lists: I32) -> F32:
     """‖r̂‖² as FAISS needs it, (n,), from what this index stores, ‖r̂‖² + 2⟨C, r̂⟩."""
     assert norms is not None
-    term = index._term
+    term = index.coding.term
     assert term is not None
-    terms = term.values(codes, norms)
-    exact = index._terms(codes, lists)[0].astype(np.float64)
+    terms, exact = term.values(codes, norms), _exact(index, codes, lists).astype(np.float64)
     return (terms.astype(np.float64) - exact + _squared(index, codes)).astype(np.float32)

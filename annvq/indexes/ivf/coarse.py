@@ -23,6 +23,8 @@ MAX_LISTS = 1 << 24
 ROWS_PER_LIST = 256
 """At most so many rows per list train the centroids, a seeded sample."""
 
+_HELD_OUT = 1_000
+_LEARN_ROWS = 1 << 18
 _FEW_QUERIES = 32
 _ALIKE, _PARTS = 8, 4096  # centroids whose order is left as it is; where they are many, at most about so many parts
 _LINKS, _EF_CONSTRUCTION, _SPARE = 32, 80, 16
@@ -31,6 +33,14 @@ _LINKS, _EF_CONSTRUCTION, _SPARE = 32, 80, 16
 def default_nlist(n: int) -> int:
     """4·√n lists, but no more than one for every 32 vectors: 312 for 10k, 1,264 for 100k, 4,000 for 1M."""
     return max(1, min(int(4 * n**0.5), n // 32))
+
+
+def learn_split(n: int, nlist: int | None, seed: int) -> tuple[I64, I64]:
+    """Of ``n`` learn vectors, the numbers of those to learn from and of those held out of them to ask with."""
+    limit = max(_LEARN_ROWS, ROWS_PER_LIST // 4 * (nlist or 0))
+    order = np.random.default_rng(seed).permutation(n)[:limit]
+    held = min(_HELD_OUT, len(order) // 20)
+    return np.sort(order[held:]), np.sort(order[:held])
 
 
 def train_centroids(x: F32, nlist: int, seed: int) -> F32:

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 import annvq
 from annvq.errors import NotFittedError
-from annvq.indexes.coarse import Coarse, default_nlist, near_ranks, train_centroids
 from annvq.indexes.ivf import IVFIndex
-from annvq.indexes.probing import probes_for, reach_of, widened
 from annvq.training import KMeans, Recipe
 
 QUICK = Recipe((KMeans(4),))
+
+
 METRICS = ("l2", "ip", "cosine")
 
 
@@ -49,7 +49,7 @@ def brute_force(index, x, ids, queries, k, lists=None):
         r = q.decode(codes).astype(np.float64)
         norms = (r * r + 2 * r * C[assigned]).sum(1).astype(np.float32)
         if index.norm == "uint8":
-            byte = index._own_term
+            byte = index.coding.own_term
             assert byte.error_share == 0.5
             errors = np.square(x - C[assigned] - q.decode(codes)).sum(1, dtype=np.float64)
             norms = (norms + byte.error_share * errors).astype(np.float32)
@@ -153,23 +153,6 @@ def test_batches_do_not_matter():
             np.testing.assert_array_equal(a[i], b[0])
 
 
-def test_neighbours_in_the_order_of_queries_probe_near_lists():
-    centroids = vectors(300)
-    ranks = near_ranks(centroids)
-    np.testing.assert_array_equal(np.sort(ranks), np.arange(300))
-    chain = centroids[np.argsort(ranks)]
-    steps, at_random = np.square(np.diff(chain, axis=0)).sum(1), np.square(np.diff(centroids, axis=0)).sum(1)
-    assert steps.mean() < at_random.mean() / 2
-    np.testing.assert_array_equal(np.sort(near_ranks(np.ones((9, 2), np.float32))), np.arange(9))
-    coarse = Coarse(centroids, "l2")
-    queries = vectors(200, seed=1)
-    lists = coarse.probe(queries, 3)[0]
-    order = coarse.order(lists)
-    np.testing.assert_array_equal(np.sort(order), np.arange(200))
-    assert (np.diff(ranks[lists[order, 0]]) >= 0).all()
-    assert coarse.order(lists[:5]) is None
-
-
 def test_default_nprobe_reaches_its_target():
     x = vectors(6000, clusters=300)
     base, queries = x[1000:], x[:200]
@@ -199,9 +182,6 @@ def test_narrow_filters_probe_more_lists_and_keep_recall():
         found = index.search(x[:50], k, filter=allowed)[1]
         assert np.isin(found, [*allowed, -1]).all()
         assert np.mean([len(set(a) & set(b)) / k for a, b in zip(full, found, strict=True)]) > 0.9
-    assert widened(8, 100, 10, 1000) == 80
-    assert widened(8, 100, 1000, 1000) == 8
-    assert widened(8, 100, 0, 1000) == widened(8, 100, 1, 1000) == 100
 
 
 def test_filters_of_every_form_agree():
@@ -273,9 +253,9 @@ def test_codes_of_uneven_vectors_are_chosen_with_their_byte_in_mind(kind):
     x = vectors(900)
     x += np.random.default_rng(3).gamma(1.0, 300.0, size=(len(x), 1)).astype(np.float32)
     index = IVFIndex(annvq.make(kind, dim=12, M=3, nbits=4), 5, residual=True).fit(x, recipe=QUICK)
-    assert index._own_term.weighed or kind == "product"
-    index._own_term = byte = replace(index._own_term, weight=1.0)
-    lists, targets = index.targets(x)
+    assert index.coding.own_term.weighed or kind == "product"
+    index.coding.own_term = byte = replace(index.coding.own_term, weight=1.0)
+    lists, targets = index.coding.targets(x)
 
     def objective(codes):
         rest = index.quantizer.decode(codes).astype(np.float64)
@@ -289,9 +269,9 @@ def test_codes_of_uneven_vectors_are_chosen_with_their_byte_in_mind(kind):
     plain, chosen = objective(index.quantizer.encode(targets)), objective(codes)
     assert (chosen <= plain * (1 + 1e-4) + 0.05).all()
     assert np.median(chosen) < np.median(plain)
-    np.testing.assert_array_equal(bytes, index.encoded_as(targets, codes, lists).norms)
+    np.testing.assert_array_equal(bytes, index.coding.encoded_as(targets, codes, lists).norms)
     loaded = annvq.load_index(save(index, "i"))
-    assert loaded._own_term.weighed
+    assert loaded.coding.own_term.weighed
     for a, b in zip(loaded.add(x, np.arange(900, 1800)).search(x[:9], 8), index.add(x).search(x[:9], 8), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -387,49 +367,3 @@ def test_refusals():
     for use, error, message in cases:
         with pytest.raises(error, match=message):
             use()
-
-
-def test_default_nlist():
-    assert [default_nlist(n) for n in (1, 10_000, 100_000, 1_000_000)] == [1, 312, 1264, 4000]
-
-
-def test_many_lists_go_through_a_graph(monkeypatch):
-    x = vectors(4000, seed=3, clusters=500)
-    centroids = train_centroids(x, 300, 0)
-    exact = {metric: Coarse(centroids, metric) for metric in ("l2", "ip")}
-    expected = {metric: c.probe(x[:200], 20) for metric, c in exact.items()}
-    lists = exact["l2"].assign(x)
-    monkeypatch.setattr("annvq.indexes.coarse.EXACT_LISTS", 100)
-    for metric in ("l2", "ip"):
-        coarse = Coarse(centroids, metric)
-        found, scores = coarse.probe(x[:200], 20)
-        assert np.mean([len(set(a) & set(b)) for a, b in zip(found, expected[metric][0], strict=True)]) > 19
-        assert (np.diff(scores, axis=1) >= 0).all()
-        for a, b in zip(Coarse(centroids, metric).probe(x[:200], 20), (found, scores), strict=True):
-            np.testing.assert_array_equal(a, b)
-        assert (coarse.assign(x) == lists).mean() > 0.98
-        assert (np.sort(coarse.probe(x[:3], 300)[0]) == np.arange(300)).all()
-
-
-def test_reach():
-    coarse = Coarse(np.array([[0.0], [1.0], [5.0]], np.float32), "l2")
-    lists = np.array([[0, 1], [2, -1]], np.int32)
-    reach = reach_of(coarse, np.array([[0.1], [0.2]], np.float32), lists)
-    np.testing.assert_allclose(reach, [1 / 3, 2 / 3, 1])
-    assert [probes_for(reach, r) for r in (0.2, 1 / 3, 0.5, 2 / 3, 1.0)] == [1, 1, 2, 2, 3]
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 4), st.integers(0, 10**6))
-def test_the_nearest_lists_in_order_ties_by_the_lower(nlist, nprobe, dim, seed):
-    rng = np.random.default_rng(seed)
-    centroids = rng.integers(-3, 4, size=(nlist, dim)).astype(np.float32)  # many ties
-    queries = rng.integers(-3, 4, size=(30, dim)).astype(np.float32)
-    for metric, scores in (
-        ("l2", ((queries[:, None] - centroids) ** 2).sum(2)),
-        ("ip", -(queries @ centroids.T)),
-    ):
-        found, values = Coarse(centroids, metric).probe(queries, nprobe)
-        expected = np.argsort(scores, axis=1, kind="stable")[:, :nprobe]
-        np.testing.assert_array_equal(found, expected)
-        np.testing.assert_array_equal(values, np.take_along_axis(scores, expected, 1))

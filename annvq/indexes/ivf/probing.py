@@ -3,10 +3,50 @@
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-from annvq.indexes.coarse import Coarse
+from annvq.indexes.ivf.coarse import Coarse
+from annvq.indexes.targets import check_share, fewest
 from annvq.types import F32, I32, I64
+
+_NEIGHBORS = 10
+
+
+class Probing:
+    """How many lists a search probes unless it says otherwise: a given number, or as many as a recall target takes.
+
+    Args:
+        given: that number, or None.
+        recall_target: share of the neighbours wanted that shall lie in the lists probed, in (0, 1].
+
+    Attributes:
+        reach: (nlist,) as :func:`reach_of` measures it; empty until then.
+    """
+
+    def __init__(self, given: int | None, recall_target: float) -> None:
+        self.given = given
+        self.recall_target = check_share(recall_target, "recall_target")
+        self.reach: F32 = np.empty(0, np.float32)
+
+    def usual(self, nlist: int) -> int:
+        """Lists that a search probes unless it says otherwise."""
+        return self.lists_for(self.recall_target, nlist) if self.given is None else min(self.given, nlist)
+
+    def lists_for(self, recall: float, nlist: int) -> int:
+        """Lists to probe for a share ``recall`` of the neighbours; one in 16 where nothing was measured."""
+        return fewest(self.reach, recall) if len(self.reach) else max(1, nlist // 16)
+
+    def learn(self, coarse: Coarse, rows: F32, held: F32, metric: str) -> None:
+        """Measure the reach, unless it is known, on queries ``held`` (nq, d) whose neighbours are among ``rows``."""
+        if not len(self.reach) and len(held):
+            self.reach = reach_of(coarse, held, nearest_lists(coarse, rows, held, _NEIGHBORS, metric))
+
+    def measured(self, reach: F32, recall_target: float) -> None:
+        """Take a new measurement and target in place of what was given."""
+        self.reach, self.recall_target, self.given = reach, recall_target, None
+
+    def forget(self) -> None:
+        """Forget the measurement."""
+        self.reach = np.empty(0, np.float32)
 
 
 def reach_of(coarse: Coarse, queries: F32, lists: I32) -> F32:
@@ -39,11 +79,6 @@ def nearest_lists(coarse: Coarse, learn: F32, queries: F32, k: int, metric: str)
     return lists
 
 
-def probes_for(reach: npt.NDArray[np.floating], recall: float) -> int:
-    """The fewest lists that reach ``recall`` of the wanted vectors."""
-    return min(len(reach), int(np.searchsorted(reach, recall - 1e-6)) + 1)
-
-
 def widened(nprobe: int, nlist: int, allowed: int, n: int) -> int:
     """Lists to probe where a filter allows ``allowed`` of ``n`` vectors: nprobe / √share, at most all of them.
 
@@ -54,12 +89,3 @@ def widened(nprobe: int, nlist: int, allowed: int, n: int) -> int:
     if allowed >= n or n == 0:
         return nprobe
     return min(nlist, math.ceil(nprobe / math.sqrt(max(allowed, 1) / n)))
-
-
-def check_share(value: float, name: str) -> float:
-    """``value`` as a float if it lies in (0, 1], else ValueError or TypeError."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.floating):
-        raise TypeError(f"{name} must be a number in (0, 1], got {value!r}")
-    if not 0 < value <= 1:
-        raise ValueError(f"{name} must lie in (0, 1], got {value}")
-    return float(value)
