@@ -6,7 +6,7 @@ It is registered by being defined, and then under the contract tests like every 
 import numpy as np
 
 from annvq.arrays import check_vectors, like, positive_int
-from annvq.indexes import Index
+from annvq.indexes.contract import Index
 from annvq.indexes.filters import resolve_filter
 from annvq.indexes.ids import END_OF_IDS, check_distinct, check_ids, following_ids, require_new
 from annvq.kernels.store import PreparedAllowed
