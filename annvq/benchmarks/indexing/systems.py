@@ -43,9 +43,9 @@ class System(ABC):
     def save(self, path: Path) -> None:
         """Write the index to a file or folder."""
 
-    def open(self, path: Path) -> None:
-        """Read what :meth:`save` wrote; only systems that are measured at several SIMD levels do."""
-        raise NotImplementedError
+    @abstractmethod
+    def open(self, path: Path, dim: int) -> None:
+        """Read what :meth:`save` wrote, of vectors of ``dim`` dimensions."""
 
     @abstractmethod
     def configure(self, settings: dict[str, Any]) -> None:
@@ -57,10 +57,6 @@ class System(ABC):
     @abstractmethod
     def search(self, queries: F32, k: int) -> Any:
         """Ids (nq, k)."""
-
-    def level(self) -> str:
-        """The SIMD level in use, as far as the library says."""
-        return "its own"
 
 
 class Annvq(System):
@@ -100,6 +96,11 @@ class Annvq(System):
     def save(self, path: Path) -> None:
         self.index.save(path)
 
+    def open(self, path: Path, dim: int) -> None:
+        import annvq
+
+        self.index = annvq.load_index(path)
+
     def configure(self, settings: dict[str, Any]) -> None:
         self.settings = settings
 
@@ -110,11 +111,6 @@ class Annvq(System):
 
     def search(self, queries: F32, k: int) -> Any:
         return self.index.search(queries, k, **self.settings)[1]
-
-    def level(self) -> str:
-        from annvq import kernels
-
-        return kernels.simd_level()
 
 
 class Faiss(System):
@@ -144,7 +140,7 @@ class Faiss(System):
 
         faiss.write_index(self.index, str(path))
 
-    def open(self, path: Path) -> None:
+    def open(self, path: Path, dim: int) -> None:
         import faiss
 
         self.index = faiss.read_index(str(path))
@@ -165,11 +161,6 @@ class Faiss(System):
     def search(self, queries: F32, k: int) -> Any:
         return self.index.search(queries, k)[1]
 
-    def level(self) -> str:
-        import faiss
-
-        return str(faiss.SIMDConfig.get_level_name()) if hasattr(faiss, "SIMDConfig") else "unknown"
-
 
 class Hnswlib(System):
     """hnswlib: a graph over raw vectors."""
@@ -181,12 +172,11 @@ class Hnswlib(System):
         import hnswlib
 
         self.index: Any = hnswlib.Index(space="l2", dim=dim)
-        self.index.set_num_threads(self.threads)
         self.how = {"M": spec.get("M", 16), "ef_construction": spec.get("ef_construction", 200), "random_seed": seed}
 
     def add(self, base: F32) -> None:
         self.index.init_index(max_elements=len(base), **self.how)
-        self.index.add_items(base)
+        self.index.add_items(base, num_threads=self.threads)
 
     def bits_per_vector(self) -> float | None:
         return None
@@ -194,14 +184,20 @@ class Hnswlib(System):
     def save(self, path: Path) -> None:
         self.index.save_index(str(path))
 
+    def open(self, path: Path, dim: int) -> None:
+        import hnswlib
+
+        self.index = hnswlib.Index(space="l2", dim=dim)
+        self.index.load_index(str(path))
+
     def configure(self, settings: dict[str, Any]) -> None:
         self.index.set_ef(settings["ef"])
 
-    def set_threads(self, count: int) -> None:  # before training, so before there is an index
+    def set_threads(self, count: int) -> None:
         self.threads = count
 
     def search(self, queries: F32, k: int) -> Any:
-        return self.index.knn_query(queries, k=k)[0].astype(np.int64)
+        return self.index.knn_query(queries, k=k, num_threads=self.threads)[0].astype(np.int64)
 
 
 class Usearch(System):
@@ -214,7 +210,6 @@ class Usearch(System):
         from usearch.index import Index
 
         self.index: Any = Index(ndim=dim, metric="l2sq", **{"dtype": "f32", **spec})
-        self.threads = 0
 
     def add(self, base: F32) -> None:
         self.index.add(np.arange(len(base)), base, threads=self.threads)
@@ -224,6 +219,11 @@ class Usearch(System):
 
     def save(self, path: Path) -> None:
         self.index.save(str(path))
+
+    def open(self, path: Path, dim: int) -> None:
+        from usearch.index import Index
+
+        self.index = Index.restore(str(path))
 
     def configure(self, settings: dict[str, Any]) -> None:
         self.index.expansion_search = settings["expansion"]
@@ -243,7 +243,7 @@ class Scann(System):
     setting_keys = ("leaves", "reorder")
 
     def train(self, learn: F32, dim: int, spec: dict[str, Any], seed: int) -> None:
-        self.spec, self.sample, self.threads = spec, len(learn), 1  # it trains when it is filled
+        self.spec, self.sample = spec, len(learn)  # it trains when it is filled
 
     def add(self, base: F32) -> None:
         from scann import scann_ops_pybind
@@ -262,6 +262,11 @@ class Scann(System):
     def save(self, path: Path) -> None:
         path.mkdir()
         self.index.serialize(str(path))
+
+    def open(self, path: Path, dim: int) -> None:
+        from scann import scann_ops_pybind
+
+        self.index = scann_ops_pybind.load_searcher(str(path))
 
     def configure(self, settings: dict[str, Any]) -> None:
         self.how = {"leaves_to_search": settings["leaves"], "pre_reorder_num_neighbors": settings["reorder"]}
@@ -313,8 +318,9 @@ def build(system: System, folder: Path, name: str, spec: dict[str, Any], seed: i
         system.save(saved)
         files = [saved] if saved.is_file() else [f for f in saved.rglob("*") if f.is_file()]
         size = sum(f.stat().st_size for f in files)
-        if saved.is_file():
-            shutil.move(saved, folder / name)
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
+        shutil.move(saved, folder / name)
     return {
         "train_s": trained - start,
         "add_s": added - trained,

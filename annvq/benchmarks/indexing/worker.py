@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from annvq.benchmarks.indexing.systems import SYSTEMS, System, build
+from annvq.benchmarks.levels import levels
 from annvq.benchmarks.processes import own_pipe, serve
 
 
@@ -36,7 +37,7 @@ class Holder:
         folder = Path(asked["folder"])
         self.queries = np.load(folder / "queries.npy")
         if asked["do"] == "open":
-            self.system.open(folder / asked["name"])
+            self.system.open(folder / asked["name"], self.queries.shape[1])
             return {}
         self.system.set_threads(asked["threads"])
         return build(self.system, folder, asked["name"], asked["spec"], asked["seed"])
@@ -59,7 +60,7 @@ def main() -> None:
     """Answer until standard input ends."""
     pipe = own_pipe()
     holder = Holder(SYSTEMS[sys.argv[1]]())
-    serve(holder.system.level(), holder.answer, pipe)
+    serve(*levels(sys.argv[1]), holder.answer, pipe)
 
 
 if __name__ == "__main__":

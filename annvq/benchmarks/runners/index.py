@@ -17,7 +17,7 @@ import numpy as np
 
 from annvq.benchmarks import metrics
 from annvq.benchmarks.indexing import systems
-from annvq.benchmarks.processes import Worker, faiss_levels
+from annvq.benchmarks.processes import EndedError, Pool, Worker
 from annvq.benchmarks.results import Row
 from annvq.benchmarks.runners import Plan, Point
 from annvq.benchmarks.runners.codes import Vectors, load_dataset, prepare
@@ -39,18 +39,31 @@ class _Session:
     seed: int
     folder: Path | None = None
     held: tuple[str, str] | None = None
-    workers: list[Worker] = field(default_factory=list)
+    workers: Pool[Worker] = field(default_factory=lambda: Pool(partial(Worker, _MODULE)))
     built: dict[str, Any] = field(default_factory=dict)
     loaded: str | None = None
+    failed: dict[tuple[str, str], str] = field(default_factory=dict)
+    holding: list[Worker] = field(default_factory=list)  # workers that have opened the index
 
     def index(self, data: Vectors, entry: dict[str, Any]) -> list[Worker]:
-        """The processes that hold this entry's index, built when first asked for."""
+        """The processes that are asked for this entry's index, which is built when first asked for.
+
+        Raises:
+            RuntimeError: it could not be built, now or earlier.
+        """
         key = (data.digest, entry["label"])
+        if key in self.failed:
+            raise RuntimeError(f"not built: {self.failed[key]}")
         if self.held != key:
             self._drop()
-            self._build(self._vectors(data), entry)
+            try:
+                self._build(self._vectors(data), entry)
+            except RuntimeError as error:  # building it again for each setting would take long and end alike
+                self.failed[key] = str(error)
+                raise
             self.held = key
-        return self.workers
+        use = entry["use"]
+        return self.workers.at_every_level(use) if use in systems.LEVELS else [self.workers.worker(use)]
 
     def _vectors(self, data: Vectors) -> Path:
         if self.loaded != data.digest or self.folder is None:
@@ -63,28 +76,24 @@ class _Session:
 
     def _build(self, folder: Path, entry: dict[str, Any]) -> None:
         use = entry["use"]
-        first = Worker(_MODULE, use)
-        self.workers = [first]
+        first = self.workers.worker(use)
         self.built = first.ask(
             do="build", folder=str(folder), name="index", spec=entry["spec"], seed=self.seed, threads=usable_cores()
         )
-        if use not in systems.LEVELS:
-            return
-        first.close()
-        self.workers = []
-        for level in faiss_levels():
-            try:
-                self.workers.append(Worker(_MODULE, use, level))
-            except RuntimeError:
-                continue
-        self.workers = self.workers or [Worker(_MODULE, use)]
-        for worker in self.workers:
-            worker.ask(do="open", folder=str(folder), name="index")
+        if use in systems.LEVELS:  # every level reads what was saved, the one that built it too
+            first.close()
+        else:
+            self.holding.append(first)
+
+    def open(self, worker: Worker) -> None:
+        """Have the worker hold the index: one that has not built it reads what was saved."""
+        if worker not in self.holding:
+            worker.ask(do="open", folder=str(self.folder), name="index")
+            self.holding.append(worker)
 
     def _drop(self) -> None:
-        for worker in self.workers:
-            worker.close()
-        self.workers, self.held = [], None
+        self.workers.close()
+        self.holding, self.held = [], None
 
     def close(self) -> None:
         """End the processes, drop the files."""
@@ -123,19 +132,19 @@ def _measure(session: _Session, data: Vectors, entry: dict[str, Any], facts: dic
         raise ModuleNotFoundError(f"{entry['use']} is not installed (pip install {entry['use']})")
     workers = session.index(data, entry)
     assert session.folder is not None
-    asked = {
-        "do": "search", "settings": facts["settings"], "k": _K, "single": facts["queries"] == "single",
-        "threads": facts["threads"],
-    }  # fmt: skip
     found = session.folder / "found.npy"
     timed: list[tuple[list[float], Worker]] = []
+    tried: dict[str, float | str] = {}
     for worker in workers:
-        first = worker.ask(**asked, nq=facts["nq"], calls=1, ids=str(found))["seconds"]  # warms up, and finds
-        calls = max(1, int(0.1 / max(first, 1e-9)))
-        times: list[float] = []
-        while not times or (len(times) < facts["effort"]["repeats"] and sum(times) < facts["effort"]["budget_s"]):
-            times.append(worker.ask(**asked, nq=facts["nq"], calls=calls)["seconds"] / calls)
-        timed.append((times, worker))
+        try:
+            session.open(worker)
+            timed.append((_times(worker, facts, found), worker))
+        except EndedError as error:
+            tried[worker.level] = str(error)
+        else:
+            tried[worker.level] = facts["nq"] / median(timed[-1][0])
+    if not timed:
+        raise EndedError("; ".join(map(str, tried.values())))
     times, fastest = min(timed, key=lambda t: median(t[0]))
     recalls = metrics.recalls(np.load(found), data.base, data.queries, data.neighbors, data.metric)
     return {
@@ -144,8 +153,23 @@ def _measure(session: _Session, data: Vectors, entry: dict[str, Any], facts: dic
         "recall@1": recalls["recall@1"],
         "10-recall@10": recalls["10-recall@10"],
         "simd": fastest.level,
+        "simd_qps": tried,
         **session.built,
     }
+
+
+def _times(worker: Worker, facts: dict[str, Any], found: Path) -> list[float]:
+    """Seconds of each measurement, every one of all queries; ``found`` gets the ids."""
+    asked = {
+        "do": "search", "settings": facts["settings"], "k": _K, "single": facts["queries"] == "single",
+        "threads": facts["threads"],
+    }  # fmt: skip
+    first = worker.ask(**asked, nq=facts["nq"], calls=1, ids=str(found))["seconds"]  # warms up, and finds
+    calls = max(1, int(0.1 / max(first, 1e-9)))
+    times: list[float] = []
+    while not times or (len(times) < facts["effort"]["repeats"] and sum(times) < facts["effort"]["budget_s"]):
+        times.append(worker.ask(**asked, nq=facts["nq"], calls=calls)["seconds"] / calls)
+    return times
 
 
 def _checked(suite: Suite) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.benchmarks import metrics
-from annvq.benchmarks.processes import faiss_levels
+from annvq.benchmarks.processes import Pool
 from annvq.benchmarks.results import Row
 from annvq.benchmarks.runners import Plan, Point
 from annvq.benchmarks.runners.codes import Vectors, load_dataset, prepare
@@ -65,7 +65,7 @@ class _Session:
     sizes: dict[tuple[str, str, int], set[int]] = field(default_factory=dict)
     sources: dict[str, codes.Source] = field(default_factory=dict)
     real: dict[str, Vectors] = field(default_factory=dict)
-    workers: dict[tuple[str, str | None], Scanner | str] = field(default_factory=dict)
+    workers: Pool[Scanner] = field(default_factory=lambda: Pool(Scanner))
     held: tuple[str, str, int] | None = None
     root: Path | None = None
     nearest: dict[tuple[str, int], npt.NDArray[np.int64]] = field(default_factory=dict)
@@ -81,27 +81,15 @@ class _Session:
         assert self.root is not None
         return self.root / "codes"
 
-    def worker(self, engine: str, level: str | None) -> Scanner:
-        """The process of this engine and level. RuntimeError where it cannot be."""
-        if (engine, level) not in self.workers:
-            try:
-                self.workers[engine, level] = Scanner(engine, level)
-            except RuntimeError as error:
-                self.workers[engine, level] = str(error)
-        found = self.workers[engine, level]
-        if isinstance(found, str):
-            raise RuntimeError(found)
-        return found
+    def annvq(self, simd: str) -> Scanner:
+        """annvq at the level that it takes, or at AVX2."""
+        return self.workers.worker("annvq", "avx2" if simd == "avx2" else None)
 
     def faiss(self, simd: str) -> list[Scanner]:
-        """FAISS at each level that ``simd`` allows and this processor has."""
-        found = []
-        for level in faiss_levels("AVX2" if simd == "avx2" else None):
-            try:
-                found.append(self.worker("faiss", level))
-            except RuntimeError:
-                continue
-        return found or [self.worker("faiss", None)]
+        """FAISS at each level that ``simd`` allows and this machine has."""
+        if simd == "avx2":
+            return [self.workers.worker("faiss", "AVX2")]
+        return self.workers.at_every_level("faiss")
 
     def neighbors(self, data: Vectors, n: int) -> npt.NDArray[np.int64]:
         """The nearest of the first n base vectors to each query, (nq, 1)."""
@@ -116,10 +104,7 @@ class _Session:
 
     def close(self) -> None:
         """End the processes, drop the codes."""
-        for worker in self.workers.values():
-            if isinstance(worker, Scanner):
-                worker.close()
-        self.workers.clear()
+        self.workers.close()
         self._forget()
 
 
@@ -182,20 +167,20 @@ def _label(cell: dict[str, Any]) -> str:
 
 def _measure(session: _Session, cell: dict[str, Any]) -> dict[str, Any]:
     folder = session.folder((cell["dataset"], cell["code"], cell["M"]))
-    mine = session.worker("annvq", "avx2" if cell["simd"] == "avx2" else None)
-    mine.open(folder, "FlatIndex", cell["n"])
-    keep = _allowed(folder, cell, session.seed)
-    how = {"k": cell["k"], "single": cell["queries"] == "single"}
-    ours = Side(mine, threads=cell["threads"], keep=keep, **how)
+    mine, keep = session.annvq(cell["simd"]), _allowed(folder, cell, session.seed)
+    how = {"folder": folder, "n": cell["n"], "k": cell["k"], "single": cell["queries"] == "single"}
+    own = {"index": "FlatIndex", **how}
+    ours = Side(mine, threads=cell["threads"], keep=keep, **own)
     least = 1
     if cell["rival"] == "annvq unfiltered":
-        theirs = [Side(mine, threads=cell["threads"], **how)]
+        theirs = [Side(mine, threads=cell["threads"], **own)]
     elif cell["rival"] == "annvq one thread":
-        theirs = [Side(mine, threads=1, keep=keep, **how)]
+        theirs = [Side(mine, threads=1, keep=keep, **own)]
     else:
-        theirs = [Side(w, threads=cell["threads"], keep=keep, **how) for w in session.faiss(cell["simd"])]
-        for side in theirs:
-            side.worker.open(folder, cell["rival"], cell["n"])
+        theirs = [
+            Side(worker, threads=cell["threads"], keep=keep, index=cell["rival"], **how)
+            for worker in session.faiss(cell["simd"])
+        ]
         if cell["code"] == "residual" and cell["threads"] > 1 and not how["single"]:
             least = _LEAST_QUERIES
     row = compare(ours, theirs, cell["nq"], least, session.effort)

@@ -6,7 +6,7 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-from annvq.benchmarks.processes import Worker
+from annvq.benchmarks.processes import EndedError, Worker
 
 
 class Scanner(Worker):
@@ -32,9 +32,12 @@ class Scanner(Worker):
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison: a worker and how it is asked."""
+    """One side of a comparison: a worker, the index that it holds (see :meth:`Scanner.open`), and how it is asked."""
 
     worker: Scanner
+    folder: Path
+    index: str
+    n: int
     k: int
     single: bool
     threads: int
@@ -42,6 +45,7 @@ class Side:
 
     def search(self, nq: int, calls: int = 1, ids: Path | None = None) -> tuple[float, float]:
         """Seconds per query, and seconds of processor time."""
+        self.worker.open(self.folder, self.index, self.n)
         reply = self.worker.ask(
             do="search", k=self.k, nq=nq, single=self.single, threads=self.threads, calls=calls,
             keep=self.keep and str(self.keep), ids=ids and str(ids),
@@ -87,18 +91,21 @@ def compare(ours: Side, theirs: list[Side], nq: int, least: int, effort: Effort)
 
     Args:
         ours: annvq's side.
-        theirs: the rival at several SIMD levels; the fastest of a short measurement is compared with.
+        theirs: the rival at several SIMD levels; the fastest of a short measurement is compared with. One whose process
+            ends is left out.
         nq: queries.
         least: queries that a call must have at least, where the rival's threads want them.
 
     Returns:
         ``qps``, ``rival_qps``, ``ratio``: medians over pairs; ``…_all``: of each pair; ``cpu_ratio``: the ratio by
-        processor time, which other work on the machine hardly changes; ``rival_simd``.
+        processor time, which other work on the machine hardly changes; ``own_simd``, ``rival_simd``: the levels
+        compared; ``rival_simd_s``: seconds per query at each level in the short measurement, or how it ended there.
+
+    Raises:
+        EndedError: a process ended, the rival's at every level.
     """
     our_plan, _ = plan(ours, nq, least, effort)
-    plans = [plan(side, nq, least, effort) for side in theirs]
-    fastest = min(range(len(theirs)), key=lambda at: plans[at][1])
-    rival, (rival_plan, _) = theirs[fastest], plans[fastest]
+    rival, rival_plan, tried = _fastest(theirs, nq, least, effort)
     mine: list[tuple[float, float]] = []
     its: list[tuple[float, float]] = []
     start = perf_counter()
@@ -117,5 +124,25 @@ def compare(ours: Side, theirs: list[Side], nq: int, least: int, effort: Effort)
         "ratio_all": ratios,
         "own_simd": ours.worker.level,
         "rival_simd": rival.worker.level,
+        "rival_simd_s": tried,
         "rival_nq": rival_plan.nq,
     }
+
+
+def _fastest(sides: list[Side], nq: int, least: int, effort: Effort) -> tuple[Side, Plan, dict[str, float | str]]:
+    """The fastest side, how it is asked, and the seconds per query of each by its level, or how its process ended."""
+    plans: list[tuple[float, Side, Plan]] = []
+    tried: dict[str, float | str] = {}
+    for side in sides:
+        level = side.worker.level
+        try:
+            planned, seconds = plan(side, nq, least, effort)
+        except EndedError as error:
+            tried[level] = str(error)
+        else:
+            tried[level] = seconds
+            plans.append((seconds, side, planned))
+    if not plans:
+        raise EndedError("; ".join(map(str, tried.values())))
+    _, fastest, planned = min(plans, key=lambda found: found[0])
+    return fastest, planned, tried

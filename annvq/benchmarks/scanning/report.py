@@ -9,7 +9,7 @@ from annvq.benchmarks.results import Row
 from annvq.benchmarks.suite import Suite
 
 COLUMNS = (
-    "codes", "n", "k", "queries", "rival", "annvq QPS", "rival QPS", "level", "ratio", "by CPU", "ns/vector",
+    "codes", "n", "k", "queries", "rival", "annvq QPS", "rival QPS", "levels", "ratio", "by CPU", "ns/vector",
     "look-ups/ns", "of ceiling", "recall@1, rival's", "same ids",
 )  # fmt: skip
 LEFT = (0, 3, 4, 7)
@@ -19,7 +19,7 @@ def grouped(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows by data set, threads and SIMD level, in order of appearance."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        level = "AVX2 on both sides" if row["simd"] == "avx2" else "best SIMD level on both sides"
+        level = "AVX2 on both sides" if row["simd"] == "avx2" else "each at its best SIMD level"
         title = f"{row['dataset']}, d = {row['d']}, {row['threads']} thread{'s'[: row['threads'] > 1]}, {level}"
         groups.setdefault(title, []).append(row)
     return groups
@@ -38,7 +38,8 @@ def cells(row: Row) -> list[str]:
     shape = [codes, f"{row['n']:,}", str(row["k"]), row["queries"] + filtered, row["rival"]]
     if row["error"] is not None:
         return [*shape, f"failed: {row['error'].splitlines()[0][:80]}", *[""] * (len(COLUMNS) - 6)]
-    measured = [_spread(row, "qps"), _spread(row, "rival_qps"), row["rival_simd"], f"{row['ratio']:.2f}×"]
+    measured = [_spread(row, "qps"), _spread(row, "rival_qps"), f"{row['own_simd']}, {row['rival_simd']}"]
+    measured.append(f"{row['ratio']:.2f}×")
     # Threads that wait for one another spend processor time too: it says nothing of more than one.
     measured.append(f"{row['cpu_ratio']:.2f}×" if row["threads"] == 1 and row.get("cpu_ratio") else "–")
     measured += [f"{row['ns_per_vector']:.3g}", f"{row['lookups_per_ns']:.1f}"]
@@ -54,7 +55,8 @@ def markdown(suite: Suite, rows: Sequence[Row]) -> str:
     if rows:
         lines += [f"Measured with {environment_line(rows[-1])}.", ""]
     lines += [
-        "QPS: median, and the widest distance of a pair from it. Level: SIMD level where FAISS was fastest. Ratio: "
+        "QPS: median, and the widest distance of a pair from it. Levels: annvq's SIMD level, and that at which the "
+        "rival was fastest. Ratio: "
         "median of the pairs' own ratios; by CPU: of processor time, on one thread. ns/vector and look-ups/ns are "
         "annvq's, with all that a query costs (tables, heap, call); of ceiling: the share of it that the cheapest "
         "look-ups alone would take, from the first cache, at the level in use. Same ids: share of results in which "

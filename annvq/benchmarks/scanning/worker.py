@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from annvq.benchmarks.levels import levels
 from annvq.benchmarks.processes import own_pipe, serve
 
 
@@ -29,10 +30,6 @@ class Engine(ABC):
 
     def __init__(self) -> None:
         self.queries: npt.NDArray[np.float32] = np.empty((0, 0), np.float32)
-
-    @abstractmethod
-    def level(self) -> str:
-        """The SIMD level in use."""
 
     @abstractmethod
     def open(self, folder: Path, index: str, n: int) -> None:
@@ -48,11 +45,6 @@ class Engine(ABC):
 
 class Annvq(Engine):
     """annvq's FlatIndex."""
-
-    def level(self) -> str:
-        from annvq import kernels
-
-        return kernels.simd_level()
 
     def open(self, folder: Path, index: str, n: int) -> None:
         import annvq
@@ -70,11 +62,6 @@ class Annvq(Engine):
 
 class Faiss(Engine):
     """FAISS' flat indexes over the same codes, or, for FastScan, over as many bytes of 4-bit codes."""
-
-    def level(self) -> str:
-        import faiss
-
-        return str(faiss.SIMDConfig.get_level_name()) if hasattr(faiss, "SIMDConfig") else "unknown"
 
     def open(self, folder: Path, index: str, n: int) -> None:
         import faiss
@@ -149,7 +136,7 @@ def main() -> None:
     """Answer until standard input ends."""
     pipe = own_pipe()
     engine = ENGINES[sys.argv[1]]()
-    serve(engine.level(), lambda asked: answer(engine, asked), pipe)
+    serve(*levels(sys.argv[1]), lambda asked: answer(engine, asked), pipe)
 
 
 if __name__ == "__main__":
