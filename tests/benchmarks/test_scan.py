@@ -149,9 +149,7 @@ def test_what_goes_wrong_is_said(folder):
         worker.open(folder / "absent", "IndexPQ", 3)
     worker.open(folder / "product", "IndexPQ", 300)  # and it goes on
     worker.close()
-    with pytest.raises(
-        EndedError, match=r"the annvq process .*exit code 1; its last words: ValueError: .*such lev"
-    ):
+    with pytest.raises(EndedError, match=r"the annvq process .*exit code 1; its last words: ValueError: .*such lev"):
         Scanner("annvq", "no such level")
 
 
@@ -191,7 +189,7 @@ def test_levels_are_those_that_the_environment_allows(tmp_path, vectors, monkeyp
     assert best["own_simd"] == "generic"
     assert list(best["rival_simd_s"]) == [best["rival_simd"]]
     assert best["rival_simd"] in ("NONE", "generic")
-    assert "has no SIMD level AVX2 on this machine" in avx2["error"]
+    assert "has no simd level avx2 on this machine" in avx2["error"].lower()
 
 
 @pytest.mark.parametrize(
