@@ -392,8 +392,7 @@ def _measure_one(c: Candidate, data: Any, bits: int, seed: int, stage: Stage) ->
 
 def _candidates(bits: int, dim: int, metric: str, n_learn: int) -> Sequence[Candidate]:
     """Codes of the grid that fit the budget, the dimension and the learn vectors, each once."""
-    from annvq.benchmarks.baselines import codebook_bits
-    from annvq.complexity import NORM_BITS
+    from annvq.bits import NORM_BITS, codebook_bits
     from annvq.quantizers.registry import pays_norm
 
     found: dict[tuple[Any, ...], Candidate] = {}

@@ -61,7 +61,7 @@ def complexity(
     convention of the ICASSP 2023 paper, which needs equal codebooks and counts greedy residual codes.
     """
     from annvq import complexity as counts
-    from annvq.benchmarks.baselines.base import codebook_bits
+    from annvq.bits import codebook_bits
 
     if not 1 <= nbits <= 16:
         raise click.UsageError(f"--nbits must be between 1 and 16, got {nbits}")

@@ -39,7 +39,7 @@ def _vectors(data: str, part: str) -> Any:
 
 
 def _make(kind: str, dim: int, bits: int, nbits: int, norm_bits: int, beam: int | None) -> Any:
-    from annvq.benchmarks.baselines.base import codebook_bits
+    from annvq.bits import codebook_bits
     from annvq.quantizers import make
     from annvq.quantizers.registry import quantizer_class
 

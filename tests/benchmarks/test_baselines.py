@@ -5,7 +5,7 @@ import pytest
 
 import annvq
 from annvq.benchmarks import baselines
-from annvq.benchmarks.baselines import Budget, make, split_bits
+from annvq.benchmarks.baselines import Budget, make
 from annvq.benchmarks.baselines.annvq import bounded
 from annvq.training.kmeans import KMeans, SubspaceKMeans
 from annvq.training.parts import Alternate
@@ -84,35 +84,6 @@ def test_residual_codes_in_sub_spaces_take_the_budget(bits, M, nbits):
 def test_what_cannot_be_is_refused(use, budget, options, message):
     with pytest.raises(ValueError, match=message):
         make(use, budget, options, 0)
-
-
-@pytest.mark.parametrize(
-    ("bits", "nbits", "expected"),
-    [
-        (64, 8, (8,) * 8),
-        (56, 8, (8,) * 7),
-        (92, 8, (8,) * 8 + (7,) * 4),
-        (5, 8, (5,)),
-        (64, 6, (6,) * 9 + (5,) * 2),
-    ],
-)
-def test_split_bits(bits, nbits, expected):
-    assert split_bits(bits, nbits) == expected
-    assert sum(expected) == bits
-
-
-@pytest.mark.parametrize(
-    ("bits", "nbits", "dim", "expected"),
-    [
-        (100, 8, 128, (7,) * 4 + (6,) * 12),
-        (72, 8, 96, (6,) * 12),
-        (48, 8, 64, (6,) * 8),
-        (64, 8, 128, (8,) * 8),
-        (72, 8, 7, (8,) * 9),  # no number of codebooks fits: refused when the quantizer is made
-    ],
-)
-def test_codebooks_that_divide_the_dimensions(bits, nbits, dim, expected):
-    assert split_bits(bits, nbits, dim) == expected
 
 
 @pytest.mark.parametrize("bits", [48, 72, 100])

@@ -9,9 +9,9 @@ import importlib
 import pkgutil
 from typing import Any
 
-from annvq.benchmarks.baselines.base import Budget, Method, codebook_bits, split_bits
+from annvq.benchmarks.baselines.base import Budget, Method
 
-__all__ = ["Budget", "Method", "codebook_bits", "known", "make", "split_bits"]
+__all__ = ["Budget", "Method", "known", "make"]
 
 _NOT_METHODS = {"base"}
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annvq.benchmarks.baselines.base import Budget, check_options, codebook_bits
-from annvq.complexity import NORM_BITS, norm_search
+from annvq.benchmarks.baselines.base import Budget, check_options
+from annvq.bits import NORM_BITS, codebook_bits
+from annvq.complexity import norm_search
 from annvq.indexes import FlatIndex
 from annvq.kernels.encode import norm_rounds
 from annvq.quantizers import Quantizer, TableQuantizer

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from annvq.benchmarks.baselines.base import check_options, codebook_bits
+from annvq.benchmarks.baselines.base import check_options
+from annvq.bits import codebook_bits
 from annvq.types import F32
 
 
