@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annvq import budget
 from annvq.benchmarks.run import Observer
-from annvq.budget import Candidate, pareto, recommend
+from annvq.choosing import Candidate, choose, grid, measuring
+from annvq.choosing.choice import pareto, recommend
 from annvq.training.kmeans import KMeans
 from annvq.training.recipe import Recipe
 
@@ -63,7 +63,7 @@ def test_recommendation():
 @pytest.mark.parametrize("metric", ["l2", "ip"])
 def test_candidates_take_the_budget(metric):
     for bits in (16, 48, 64, 100):
-        for c in budget._candidates(bits, 64, metric, 20_000):
+        for c in grid.candidates(bits, 64, metric, 20_000):
             norm = {None: 0, "uint8": 8, "float32": 32}[c.norm]
             assert sum(c.nbits) + norm == bits
             assert c.norm is None or metric == "l2"
@@ -72,25 +72,25 @@ def test_candidates_take_the_budget(metric):
 
 def test_no_code_fits():
     with pytest.raises(ValueError, match="no code of the grid fits"):
-        budget._candidates(100, 7, "ip", 8)
+        grid.candidates(100, 7, "ip", 8)
 
 
 def test_parts_are_disjoint(tmp_path, monkeypatch):
     monkeypatch.setenv("ANNVQ_DATA", str(tmp_path))
     x = np.arange(6000, dtype=np.float32).reshape(3000, 2)
-    data = budget._split(x, "l2", sample=2000, nq=100, seed=3)
+    data = measuring.split(x, "l2", sample=2000, nq=100, seed=3)
     parts = [set(map(tuple, part)) for part in (data.base, data.learn, data.queries)]
     assert sum(map(len, parts)) == len(set().union(*parts)) == 2000
     assert len(data.queries) == 100
-    again = budget._split(x, "l2", sample=2000, nq=100, seed=3)
+    again = measuring.split(x, "l2", sample=2000, nq=100, seed=3)
     assert again.digest == data.digest
 
 
 def test_choose_measures_and_recommends(monkeypatch, tmp_path):
     monkeypatch.setenv("ANNVQ_DATA", str(tmp_path))
-    monkeypatch.setattr(budget, "_GRID", (("product", 4, "auto"), ("product", 2, "auto")))
+    monkeypatch.setattr(grid, "GRID", (("product", 4, "auto"), ("product", 2, "auto")))
     x = np.random.default_rng(0).standard_normal((2000, 8)).astype(np.float32)
-    choice = budget.choose(x, bits=16, sample=1500, nq=50, threads=1)
+    choice = choose(x, bits=16, sample=1500, nq=50, threads=1)
     assert [c.label for c in choice.candidates] == ["product 4x4", "product 8x2"]
     assert choice.recommended in choice.front
     assert {c.bits_per_vector for c in choice.candidates} == {16}
@@ -103,10 +103,10 @@ def test_choose_measures_and_recommends(monkeypatch, tmp_path):
 def staged(monkeypatch, tmp_path):
     """Five codes, screened on a few vectors."""
     monkeypatch.setenv("ANNVQ_DATA", str(tmp_path))
-    grid = [("product", n, "auto") for n in (4, 3, 2, 1)] + [("residual", 2, "uint8")]
-    monkeypatch.setattr(budget, "_GRID", tuple(grid))
-    monkeypatch.setattr(budget, "_FINALISTS", 2)
-    monkeypatch.setattr(budget, "_SCREEN", replace(budget._SCREEN, learn=130, base=300))
+    codes = [("product", n, "auto") for n in (4, 3, 2, 1)] + [("residual", 2, "uint8")]
+    monkeypatch.setattr(grid, "GRID", tuple(codes))
+    monkeypatch.setattr(measuring, "_FINALISTS", 2)
+    monkeypatch.setattr(measuring, "_SCREEN", replace(measuring._SCREEN, learn=130, base=300))
     rng = np.random.default_rng(0)
     return (rng.standard_normal((3000, 6)) @ rng.standard_normal((6, 24))).astype(np.float32)
 
@@ -119,7 +119,7 @@ def test_the_best_are_measured_again(staged):
         def started(self, point):
             self.labels.append(point.label)
 
-    choice = budget.choose(staged, bits=24, nq=100, threads=1, observer=(seen := Seen()))
+    choice = choose(staged, bits=24, nq=100, threads=1, observer=(seen := Seen()))
     stages = {c.label: c.stage for c in choice.candidates}
     assert list(stages) == ["product 6x4", "product 8x3", "product 12x2", "product 24x1", "residual 8x2 + uint8 norm"]
     assert len(seen.labels) == 5 + sum(stage == "measured" for stage in stages.values())
@@ -136,7 +136,7 @@ def test_the_best_are_measured_again(staged):
 
 
 def test_time_is_kept(staged):
-    choice = budget.choose(staged, bits=24, nq=100, threads=1, seconds=1e-6)
+    choice = choose(staged, bits=24, nq=100, threads=1, seconds=1e-6)
     assert [c.stage for c in choice.candidates] == ["screened"] + ["planned"] * 4
     assert choice.recommended is choice.candidates[0]
     assert (choice.n, choice.n_learn) == (300, 130)
@@ -148,11 +148,11 @@ def test_time_is_kept(staged):
 def test_a_code_that_would_not_end_is_not_begun(staged, monkeypatch):
     """By a clock that goes a second forward whenever it is read."""
     ticks = count()
-    monkeypatch.setattr(budget, "perf_counter", lambda: float(next(ticks)))
-    everything = budget.choose(staged, bits=24, nq=100, threads=1, seconds=10_000)
+    monkeypatch.setattr(measuring, "perf_counter", lambda: float(next(ticks)))
+    everything = choose(staged, bits=24, nq=100, threads=1, seconds=10_000)
     assert "measured" in {c.stage for c in everything.candidates}
     # Screening takes a second for each code, measuring all 2,900 rows as many times more as there are rows.
-    screened = budget.choose(staged, bits=24, nq=100, threads=1, seconds=16)
+    screened = choose(staged, bits=24, nq=100, threads=1, seconds=16)
     assert {c.stage for c in screened.candidates} == {"screened"}
     assert "part of the sample; more seconds" in screened.effort()
 
@@ -179,7 +179,7 @@ def _with_row(row, value):
 )
 def test_bad_arguments_are_named(x, arguments, error, message):
     with pytest.raises(error, match=message):
-        budget.choose(x, **arguments)
+        choose(x, **arguments)
 
 
 def test_pareto_of_what_was_not_measured_is_refused():
