@@ -21,7 +21,7 @@ def _short_training(monkeypatch):
         return Recipe((KMeans(iterations=2),))
 
     monkeypatch.setattr("annvq.training.recipe.default_recipe", recipe)
-    monkeypatch.setattr("annvq.benchmarks.baselines.annvq.default_recipe", recipe)
+    monkeypatch.setattr("annvq.benchmarks.rivals.annvq.default_recipe", recipe)
 
 
 @pytest.fixture

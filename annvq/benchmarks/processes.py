@@ -1,9 +1,9 @@
 """Engines in processes of their own: each at its SIMD level, none in another's way.
 
-Requests and answers are JSON, one a line, on the standard input and output of ``python -m MODULE ENGINE``. A process
-first says which SIMD level it runs at, and which it could. The level is the environment's (``ANNVQ_SIMD``,
-``FAISS_SIMD_LEVEL``), which both libraries read when they are loaded; where the environment names none, it is the
-library's own choice.
+Requests and answers are JSON, one a line, on the standard input and output of ``python -m COMMAND``. A process first
+says which SIMD level it runs at, and which it could. The level is the environment's (``ANNVQ_SIMD``,
+``FAISS_SIMD_LEVEL``), which libraries read when they are loaded; where the environment names none, it is the library's
+own choice.
 """
 
 import contextlib
@@ -19,8 +19,6 @@ from typing import Any, Generic, TypeVar
 
 _log = logging.getLogger("annvq.benchmarks")
 _PIPE = subprocess.PIPE
-# What sets the SIMD level of each engine; FAISS before 1.13 has another variable than later ones.
-_VARIABLES = {"annvq": ("ANNVQ_SIMD",), "faiss": ("FAISS_SIMD_LEVEL", "FAISS_OPT_LEVEL")}
 _PATIENCE_S = 5.0  # for a process that has closed its output to end
 
 
@@ -29,27 +27,32 @@ class EndedError(RuntimeError):
 
 
 class Worker:
-    """A worker process: ``module`` serves, ``engine`` is its argument.
+    """A worker process.
 
     Attributes:
         level: the SIMD level in use, as the library says.
         levels: those that the library has here and is not kept from by the environment, lowest first.
 
     Args:
+        engine: whose process it is, for messages.
         level: forces the SIMD level, which must be one that the library has here; None leaves the choice to the
             environment and the library.
+        command: a module that serves, and its arguments.
+        variables: the environment variables that force the level.
 
     Raises:
         EndedError: it does not start.
     """
 
-    def __init__(self, module: str, engine: str, level: str | None = None) -> None:
+    def __init__(
+        self, engine: str, level: str | None = None, *, command: Sequence[str], variables: Sequence[str] = ()
+    ) -> None:
         environment = dict(os.environ)
         if level is not None:
-            environment |= dict.fromkeys(_VARIABLES.get(engine, ()), level)
+            environment |= dict.fromkeys(variables, level)
         self._said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 (close())
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, engine],
+            [sys.executable, "-m", *command],
             stdin=_PIPE, stdout=_PIPE, stderr=self._said, text=True, encoding="utf-8", env=environment,
         )  # fmt: skip
         self.engine = engine

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.arrays import host_array
-from annvq.benchmarks.baselines import Budget, make
+from annvq.benchmarks.rivals import make_code
+from annvq.benchmarks.roles import Budget
 from annvq.benchmarks.run import Observer, measure_point
 from annvq.benchmarks.runners import Point
 from annvq.benchmarks.runners.codes import Timing, Vectors, measure, prepare
@@ -177,4 +178,4 @@ def _finalists(result: dict[Candidate, Candidate]) -> list[Candidate]:
 def _measure_one(c: Candidate, data: Vectors, bits: int, seed: int, stage: Stage) -> dict[str, Any]:
     options = {"nbits": max(c.nbits), "norm": c.norm if c.norm else "auto", "effort": stage.effort}
     options |= {"norm_free": True} if c.norm_free else {}
-    return measure(make(f"annvq.{c.kind}", Budget(c.dim, bits, c.metric), options, seed), data, Timing(5, 3, 1.0))
+    return measure(make_code(f"annvq.{c.kind}", Budget(c.dim, bits, c.metric), options, seed), data, Timing(5, 3, 1.0))

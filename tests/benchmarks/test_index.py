@@ -1,10 +1,9 @@
 """Suites of kind index: what is built, what is charged, what is reported."""
 
-import numpy as np
 import pytest
 
-from annvq.benchmarks import load_suite, run
-from annvq.benchmarks.indexing import report, systems
+from annvq.benchmarks import load_suite, roles, run
+from annvq.benchmarks.indexing import report
 from annvq.benchmarks.runners import runner
 
 SUITE = """
@@ -37,7 +36,7 @@ def suite_of(tmp_path, text):
 
 
 def test_a_run(tmp_path, vectors, monkeypatch):
-    monkeypatch.setattr(systems, "installed", lambda name: name != "hnswlib")
+    monkeypatch.setattr(roles.Rival, "installed", lambda self: self.package != "hnswlib")
     rows = run(suite_of(tmp_path, SUITE), out=tmp_path / "out", dataset=vectors)
     by = {(row["method"], row["settings"].get("nprobe")): row for row in rows}
     assert len(rows) == 4
@@ -69,23 +68,6 @@ def test_queries_a_second_at_a_recall():
     assert report.best_at(rows, "recall@1", 0.6) == 70
     assert report.best_at(rows, "recall@1", 0.8) == 50
     assert report.best_at(rows, "recall@1", 0.9) is None
-
-
-@pytest.mark.parametrize("name", ["hnswlib", "usearch", "scann"])
-def test_other_libraries_find_near_vectors(name):
-    if not systems.installed(name):
-        pytest.skip(f"{name} is not installed")
-    x = np.random.default_rng(0).standard_normal((2000, 16)).astype(np.float32)
-    system = systems.SYSTEMS[name]()
-    system.set_threads(1)  # first, as the worker does
-    system.train(x, 16, {"leaves": 20} if name == "scann" else {}, 0)
-    system.add(x)
-    settings = {"hnswlib": {"ef": 200}, "usearch": {"expansion": 200}, "scann": {"leaves": 20, "reorder": 200}}
-    system.configure(settings[name])
-    found = system.search(x[:50], 10)
-    assert found.shape == (50, 10)
-    assert found.dtype == np.int64
-    assert (found[:, 0] == np.arange(50)).mean() > 0.95
 
 
 @pytest.mark.parametrize(

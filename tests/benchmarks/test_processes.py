@@ -2,10 +2,10 @@
 
 import os
 import signal
+from functools import partial
 
 import pytest
 
-from annvq.benchmarks.levels import levels
 from annvq.benchmarks.processes import EndedError, Pool, Worker
 
 # A library with three levels, of which the processor lacks one and the build another.
@@ -41,7 +41,7 @@ def start(tmp_path, monkeypatch):
     (tmp_path / "a_library.py").write_text(MODULE)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.delenv("FAISS_SIMD_LEVEL", raising=False)
-    return lambda engine, level=None: Worker("a_library", engine, level)
+    return partial(Worker, command=["a_library"], variables=["FAISS_SIMD_LEVEL"])
 
 
 def test_a_worker_answers_until_it_ends(start):
@@ -108,10 +108,3 @@ def test_a_level_that_the_environment_names_is_the_one(start, monkeypatch):
     worker = start("faiss")
     assert worker.level == "SLOW"
     worker.close()
-
-
-@pytest.mark.parametrize("engine", ["annvq", "faiss"])
-def test_libraries_have_the_level_that_they_use(engine):
-    level, available = levels(engine)
-    assert level in available
-    assert levels("hnswlib") == ("its own", ["its own"])

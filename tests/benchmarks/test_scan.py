@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from annvq.benchmarks import load_suite, run
+from annvq.benchmarks import load_suite, rivals, run
 from annvq.benchmarks.processes import EndedError
 from annvq.benchmarks.run import Observer
 from annvq.benchmarks.runners import runner, scan
@@ -99,7 +99,7 @@ def test_a_run_compares_and_reports(tmp_path, vectors):
 def test_both_sides_scan_the_same_codes(folder, kind, index):
     found = []
     for engine in ("annvq", "faiss"):
-        worker = Scanner(engine)
+        worker = rivals.pool("scan", Scanner).worker(engine)
         side = Side(worker, folder / kind, index, 300, k=5, single=True, threads=1)
         side.search(200, ids=folder / "found.npy")
         found.append(np.load(folder / "found.npy"))
@@ -144,21 +144,22 @@ def test_sides_are_asked_in_turn():
 
 
 def test_what_goes_wrong_is_said(folder):
-    worker = Scanner("faiss")
+    worker = rivals.pool("scan", Scanner).worker("faiss")
     with pytest.raises(RuntimeError, match="faiss: FileNotFoundError"):
         worker.open(folder / "absent", "IndexPQ", 3)
     worker.open(folder / "product", "IndexPQ", 300)  # and it goes on
     worker.close()
+    command = ("annvq.benchmarks.worker", "annvq", "scan")
     with pytest.raises(EndedError, match=r"the annvq process .*exit code 1; its last words: ValueError: .*such lev"):
-        Scanner("annvq", "no such level")
+        Scanner("annvq", "no such level", command=command, variables=["ANNVQ_SIMD"])
 
 
 def test_a_process_that_is_killed_takes_no_row_along(tmp_path, vectors, monkeypatch):
     started = []
 
     class Recorded(Scanner):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
+        def __init__(self, *arguments, **command):
+            super().__init__(*arguments, **command)
             started.append(self)
 
     class Killer(Observer):
@@ -203,7 +204,7 @@ def test_levels_are_those_that_the_environment_allows(tmp_path, vectors, monkeyp
         ("rivals = ['IndexPQ']\nM = [true]", "M must be a list of int"),
         ("rivals = ['IndexPQ']\nqueries = ['some']", "queries must be among batch, single"),
         ("rivals = ['annvq unfiltered']\nfilter = [1.5]", "filter is the share"),
-        ("rivals = ['IndexPQ']\nfilter = [0.1]", "take no filter"),
+        ("rivals = ['IndexPQ']\nfilter = [0.1]", "IndexPQ takes no filter"),
         ("rivals = ['IndexPQ']\nbeam = [1]", "a grid has code, M, n"),
     ],
 )  # fmt: skip

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from annvq.benchmarks import baselines, load_suite, runners, suite_names
+from annvq.benchmarks import load_suite, rivals, runners, suite_names
+from annvq.benchmarks.roles import Budget
 from annvq.benchmarks.runners import toy
 
 GOOD = """
@@ -38,8 +39,8 @@ def test_quickstart_charges_equal_bits_in_all():
     settings = load_suite("quickstart").settings
     for entry in settings["methods"]:
         for bits in settings["bits"]:
-            budget = baselines.Budget(64, bits)
-            method = baselines.make(entry["use"], budget, entry.get("options", {}), 0)
+            budget = Budget(64, bits)
+            method = rivals.make_code(entry["use"], budget, entry.get("options", {}), 0)
             assert method.bits_per_vector() == bits, entry
 
 

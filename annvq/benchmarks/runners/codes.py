@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annvq.benchmarks import baselines, metrics
+from annvq.benchmarks import metrics, rivals
 from annvq.benchmarks.environment import repeated, timed
 from annvq.benchmarks.results import Row
+from annvq.benchmarks.roles import Budget, Code
 from annvq.benchmarks.runners import Plan, Point
 from annvq.benchmarks.suite import Suite, check_settings
 from annvq.datasets import Dataset, exact_neighbors, from_vectors, load, load_vectors
@@ -78,7 +79,7 @@ def prepare(data: Dataset, limits: Mapping[str, int]) -> Vectors:
     return Vectors(data.name, data.metric, base, learn, queries, neighbors, source, h.hexdigest())
 
 
-def measure(method: baselines.Method, data: Vectors, timing: Timing) -> dict[str, Any]:
+def measure(method: Code, data: Vectors, timing: Timing) -> dict[str, Any]:
     """Train, encode, search; the measured columns of a row."""
     _, train_s = timed(lambda: method.fit(data.learn))
     encode_us = []
@@ -151,10 +152,11 @@ def _point(data: Vectors, entry: dict[str, Any], bits: int, seed: int, timing: T
         "seed": seed,
         "timing": {"parts": timing.parts, "repeats": timing.repeats, "budget_s": timing.budget_s},
     }
-    budget = baselines.Budget(data.base.shape[1], bits, data.metric)
+    budget = Budget(data.base.shape[1], bits, data.metric)
 
     def go() -> dict[str, Any]:
-        return measure(baselines.make(entry["use"], budget, options, seed), data, timing)
+        measured = measure(rivals.make_code(entry["use"], budget, options, seed), data, timing)
+        return {**measured, "simd": rivals.rival(entry["use"].partition(".")[0]).levels()[0]}
 
     label = f"{data.name} · {identity['method']} · {bits} bits"
     return Point(label, identity, ("config", *metrics.COLUMNS), go)
@@ -177,7 +179,7 @@ def _checked(suite: Suite) -> dict[str, Any]:
     for entry in settings["methods"]:
         if not isinstance(entry, dict) or "use" not in entry or set(entry) - _METHOD_KEYS:
             raise ValueError(f"{where}: a method has use, label and options; got {entry!r}")
-        baselines.check(entry["use"])
+        rivals.check_code(entry["use"])
     _check_numbers(where, "limits", settings["limits"], ("base", "learn", "queries"))
     _check_numbers(where, "timing", settings["timing"], ("parts", "repeats", "budget_s"))
     return settings

@@ -15,17 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from annvq.benchmarks import metrics
-from annvq.benchmarks.indexing import systems
+from annvq.benchmarks import metrics, rivals
 from annvq.benchmarks.processes import EndedError, Pool, Worker
 from annvq.benchmarks.results import Row
+from annvq.benchmarks.roles import check_options
 from annvq.benchmarks.runners import Plan, Point
 from annvq.benchmarks.runners.codes import Vectors, load_dataset, prepare
 from annvq.benchmarks.suite import Suite, check_settings
 from annvq.threads import usable_cores
 
 _K = 10
-_MODULE = "annvq.benchmarks.indexing.worker"
 _COLUMNS = (
     "qps", "recall@1", "10-recall@10", "bits_per_vector", "file_bytes_per_vector", "train_s", "add_s", "simd",
 )  # fmt: skip
@@ -39,7 +38,7 @@ class _Session:
     seed: int
     folder: Path | None = None
     held: tuple[str, str] | None = None
-    workers: Pool[Worker] = field(default_factory=lambda: Pool(partial(Worker, _MODULE)))
+    workers: Pool[Worker] = field(default_factory=lambda: rivals.pool("index", Worker))
     built: dict[str, Any] = field(default_factory=dict)
     loaded: str | None = None
     failed: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -62,8 +61,7 @@ class _Session:
                 self.failed[key] = str(error)
                 raise
             self.held = key
-        use = entry["use"]
-        return self.workers.at_every_level(use) if use in systems.LEVELS else [self.workers.worker(use)]
+        return rivals.measured_at(self.workers, entry["use"])
 
     def _vectors(self, data: Vectors) -> Path:
         if self.loaded != data.digest or self.folder is None:
@@ -80,7 +78,7 @@ class _Session:
         self.built = first.ask(
             do="build", folder=str(folder), name="index", spec=entry["spec"], seed=self.seed, threads=usable_cores()
         )
-        if use in systems.LEVELS:  # every level reads what was saved, the one that built it too
+        if rivals.rival(use).best_of_levels:  # every level reads what was saved, the one that built it too
             first.close()
         else:
             self.holding.append(first)
@@ -88,7 +86,7 @@ class _Session:
     def open(self, worker: Worker) -> None:
         """Have the worker hold the index: one that has not built it reads what was saved."""
         if worker not in self.holding:
-            worker.ask(do="open", folder=str(self.folder), name="index")
+            worker.ask(do="open", folder=str(self.folder), name="index", threads=usable_cores())
             self.holding.append(worker)
 
     def _drop(self) -> None:
@@ -128,8 +126,9 @@ def plan(suite: Suite, dataset: str | None) -> Plan:
 
 
 def _measure(session: _Session, data: Vectors, entry: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
-    if not systems.installed(entry["use"]):
-        raise ModuleNotFoundError(f"{entry['use']} is not installed (pip install {entry['use']})")
+    library = rivals.rival(entry["use"])
+    if not library.installed():
+        raise ModuleNotFoundError(f"{library.package} is not installed (pip install {library.package})")
     workers = session.index(data, entry)
     assert session.folder is not None
     found = session.folder / "found.npy"
@@ -196,13 +195,24 @@ def _checked_system(where: str, entry: Any) -> dict[str, Any]:
     if not isinstance(entry, dict) or not {"use", "sweep"} <= set(entry) or set(entry) - keys:
         raise ValueError(f"{where}: a system has use and sweep, and may have label, group and spec; got {entry!r}")
     full = {"label": entry["use"], "group": "", "spec": {}, **entry}
-    systems.check(full["use"], full["spec"], full["sweep"])
+    _check_known(full["use"], full["spec"], full["sweep"])
     for key, values in full["sweep"].items():
         if not isinstance(values, list) or not values or any(type(v) is not int or v < 1 for v in values):
             raise ValueError(
                 f"{where}: sweep of {full['label']}: {key} must be a list of positive integers, got {values!r}"
             )
     return full
+
+
+def _check_known(use: str, spec: dict[str, Any], settings: dict[str, Any]) -> None:
+    """ValueError unless the library exists, has indexes, and knows all that is said of one."""
+    known = [name for name in rivals.names() if rivals.rival(name).index is not None]
+    if use not in known:
+        raise ValueError(f"unknown system {use!r}; known: {', '.join(known)}")
+    index = rivals.rival(use).index
+    assert index is not None
+    check_options(f"{use} spec", spec, index.spec_keys)
+    check_options(f"{use} sweep", settings, index.setting_keys)
 
 
 def tables(rows: list[Row]) -> list[Any]:

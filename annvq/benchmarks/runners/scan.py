@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annvq.benchmarks import metrics
+from annvq.benchmarks import metrics, rivals
 from annvq.benchmarks.processes import Pool
 from annvq.benchmarks.results import Row
+from annvq.benchmarks.roles import Source
 from annvq.benchmarks.runners import Plan, Point
 from annvq.benchmarks.runners.codes import Vectors, load_dataset, prepare
 from annvq.benchmarks.scanning import codes
@@ -26,17 +27,12 @@ from annvq.benchmarks.scanning.pairs import Effort, Scanner, Side, compare
 from annvq.benchmarks.suite import Suite, check_settings
 from annvq.datasets import exact_neighbors
 
-RIVALS: dict[str, tuple[str, ...]] = {
-    "product": ("IndexPQ", "IndexPQFastScan"),
-    "residual": ("IndexResidualQuantizer", "IndexLocalSearchQuantizer"),
-}
+CODES = ("product", "residual")
 # annvq against itself: what a filter and a second thread bring.
 OWN = ("annvq unfiltered", "annvq one thread")
 RANDOM = "random"
 _RANDOM_DIM = 128
 _QUERIES = 200
-# FAISS' sums of entries use threads only for more queries than a hundred at once.
-_LEAST_QUERIES = 104
 
 _GRID: dict[str, tuple[tuple[Any, ...], type]] = {
     # key: (what it is without being said, type of each value)
@@ -56,6 +52,11 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+def indexes(code: str) -> dict[str, str]:
+    """The indexes that annvq's scan of these codes can be compared with, and the libraries they are of."""
+    return {index: library for library, scan in rivals.scans().items() for index in scan.indexes.get(code, ())}
+
+
 @dataclass
 class _Session:
     """The codes and processes of a run; both are kept from one point to the next."""
@@ -63,9 +64,9 @@ class _Session:
     seed: int
     effort: Effort
     sizes: dict[tuple[str, str, int], set[int]] = field(default_factory=dict)
-    sources: dict[str, codes.Source] = field(default_factory=dict)
+    sources: dict[str, Source] = field(default_factory=dict)
     real: dict[str, Vectors] = field(default_factory=dict)
-    workers: Pool[Scanner] = field(default_factory=lambda: Pool(Scanner))
+    workers: Pool[Scanner] = field(default_factory=lambda: rivals.pool("scan", Scanner))
     held: tuple[str, str, int] | None = None
     root: Path | None = None
     nearest: dict[tuple[str, int], npt.NDArray[np.int64]] = field(default_factory=dict)
@@ -85,11 +86,11 @@ class _Session:
         """annvq at the level that it takes, or at AVX2."""
         return self.workers.worker("annvq", "avx2" if simd == "avx2" else None)
 
-    def faiss(self, simd: str) -> list[Scanner]:
-        """FAISS at each level that ``simd`` allows and this machine has."""
+    def rival(self, library: str, simd: str) -> list[Scanner]:
+        """A library at each level that ``simd`` allows and this machine has."""
         if simd == "avx2":
-            return [self.workers.worker("faiss", "AVX2")]
-        return self.workers.at_every_level("faiss")
+            return [self.workers.worker(library, "AVX2")]
+        return rivals.measured_at(self.workers, library)
 
     def neighbors(self, data: Vectors, n: int) -> npt.NDArray[np.int64]:
         """The nearest of the first n base vectors to each query, (nq, 1)."""
@@ -139,8 +140,13 @@ def _open(name: str, session: _Session, settings: dict[str, Any]) -> dict[str, A
         return {"dataset": RANDOM, "d": source.dim, "nq": len(source.queries)}
     data = prepare(load_dataset(name), {"base": largest, "queries": _QUERIES, "learn": 50_000})
     session.real[data.name] = data
-    session.sources[data.name] = codes.Source(
-        data.name, data.base.shape[1], len(data.base), data.queries, data.learn, lambda a, b: data.base[a:b]
+    session.sources[data.name] = Source(
+        data.name,
+        data.base.shape[1],
+        len(data.base),
+        data.queries,
+        data.learn[: codes.LEARN],
+        lambda a, b: data.base[a:b],
     )
     return {
         "dataset": data.name, "dataset_digest": data.digest, "d": data.base.shape[1], "nq": len(data.queries),
@@ -154,7 +160,7 @@ def _cells(grid: dict[str, Any], threads: int) -> list[dict[str, Any]]:
     for combination in itertools.product(*(values[key] for key in _GRID)):
         cell = dict(zip(_GRID, combination, strict=True))
         rival = cell.pop("rivals")
-        if rival in (*RIVALS[cell["code"]], *OWN):
+        if rival in (*indexes(cell["code"]), *OWN):
             cells.append({**cell, "rival": rival})
     return cells
 
@@ -177,12 +183,13 @@ def _measure(session: _Session, cell: dict[str, Any]) -> dict[str, Any]:
     elif cell["rival"] == "annvq one thread":
         theirs = [Side(mine, threads=1, keep=keep, **own)]
     else:
+        library = indexes(cell["code"])[cell["rival"]]
         theirs = [
             Side(worker, threads=cell["threads"], keep=keep, index=cell["rival"], **how)
-            for worker in session.faiss(cell["simd"])
+            for worker in session.rival(library, cell["simd"])
         ]
-        if cell["code"] == "residual" and cell["threads"] > 1 and not how["single"]:
-            least = _LEAST_QUERIES
+        if cell["threads"] > 1 and not how["single"]:
+            least = rivals.scans()[library].least_queries.get(cell["rival"], 1)
     row = compare(ours, theirs, cell["nq"], least, session.effort)
     lookups = cell["n"] * (cell["M"] + (cell["code"] == "residual"))
     row["ns_per_vector"] = 1e9 / (row["qps"] * cell["n"])
@@ -246,20 +253,25 @@ def _checked_grid(where: str, grid: Any) -> dict[str, Any]:
         if kind is int and min(values) < 1:
             raise ValueError(f"{where}: {key} must be at least 1, got {min(values)}")
     allowed = {
-        "code": tuple(RIVALS),
+        "code": CODES,
         "queries": ("batch", "single"),
         "simd": ("best", "avx2"),
-        "rivals": (*itertools.chain.from_iterable(RIVALS[c] for c in full["code"] if c in RIVALS), *OWN),
+        "rivals": (*itertools.chain.from_iterable(map(indexes, full["code"])), *OWN),
     }
     for key, known in allowed.items():
         wrong = [v for v in full[key] if v not in known]
         if wrong:
             raise ValueError(f"{where}: {key} must be among {', '.join(known)}; got {wrong[0]!r}")
-    if any(full["filter"]) and set(full["rivals"]) - set(OWN):
-        raise ValueError(f"{where}: FAISS' flat indexes of codes take no filter; compare with {OWN[0]!r}")
+    without = [r for r in full["rivals"] if r not in OWN and not _takes_filter(full["code"], r)]
+    if any(full["filter"]) and without:
+        raise ValueError(f"{where}: {without[0]} takes no filter; compare with {OWN[0]!r}")
     if any(not 0 <= f < 1 for f in full["filter"]):
         raise ValueError(f"{where}: filter is the share of ids let through, 0 (no filter) to below 1")
     return full
+
+
+def _takes_filter(codes: list[str], index: str) -> bool:
+    return all(rivals.scans()[indexes(c)[index]].filters for c in codes if index in indexes(c))
 
 
 def tables(rows: list[Row]) -> list[Any]:

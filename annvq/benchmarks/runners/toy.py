@@ -89,7 +89,7 @@ def _point(entry: dict[str, Any], bits: int, kind: str, seed: int, settings: dic
 
 
 def _measure(kind: str, facts: dict[str, Any]) -> dict[str, Any]:
-    from annvq.benchmarks.baselines.annvq import bounded
+    from annvq.benchmarks.rivals.annvq import bounded
     from annvq.quantizers import make
 
     beam = {"residual": {"beam": 1}, "additive": {"beam": facts["beam"]}}.get(kind, {})

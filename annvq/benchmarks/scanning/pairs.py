@@ -12,8 +12,8 @@ from annvq.benchmarks.processes import EndedError, Worker
 class Scanner(Worker):
     """A worker that scans codes."""
 
-    def __init__(self, engine: str, level: str | None = None) -> None:
-        super().__init__("annvq.benchmarks.scanning.worker", engine, level)
+    def __init__(self, *arguments: Any, **command: Any) -> None:
+        super().__init__(*arguments, **command)
         self.held: tuple[Any, ...] | None = None
 
     def open(self, folder: Path, index: str, n: int) -> None:

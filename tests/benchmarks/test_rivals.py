@@ -1,18 +1,22 @@
 """Methods: the bits they take, and that what they search is what they decode."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 import annvq
-from annvq.benchmarks import baselines
-from annvq.benchmarks.baselines import Budget, make
-from annvq.benchmarks.baselines.annvq import bounded
+from annvq.benchmarks import rivals
+from annvq.benchmarks.rivals import make_code
+from annvq.benchmarks.rivals.annvq import bounded
+from annvq.benchmarks.roles import Budget
 from annvq.training.kmeans import KMeans, SubspaceKMeans
 from annvq.training.parts import Alternate
 from annvq.training.rotation import LearnRotation
 from annvq.training.trainer import TrainerPart
 
-FAISS = [name for name in baselines.known() if name.startswith("faiss.")]
+FAISS = [name for name in rivals.codes() if name.startswith("faiss.")]
 RNG = np.random.default_rng(0)
 LEARN, BASE, QUERIES = (RNG.standard_normal((n, 16)).astype(np.float32) for n in (400, 300, 20))
 
@@ -20,7 +24,7 @@ LEARN, BASE, QUERIES = (RNG.standard_normal((n, 16)).astype(np.float32) for n in
 @pytest.mark.parametrize("use", FAISS)
 @pytest.mark.parametrize("metric", ["l2", "ip"])
 def test_results_are_nearest_by_decoded_vectors(use, metric):
-    method = make(use, Budget(16, 32, metric), {"nbits": 4}, 0)
+    method = make_code(use, Budget(16, 32, metric), {"nbits": 4}, 0)
     method.fit(LEARN)
     method.add(BASE[:100])
     method.add(BASE[100:])
@@ -40,7 +44,7 @@ def test_results_are_nearest_by_decoded_vectors(use, metric):
 @pytest.mark.parametrize("use", ["faiss.pq", "faiss.opq"])
 @pytest.mark.parametrize("metric", ["l2", "ip"])
 def test_dimensions_that_sub_spaces_do_not_share_evenly_are_filled_up(use, metric):
-    method = make(use, Budget(14, 32, metric), {}, 0)  # four sub-spaces of four dimensions
+    method = make_code(use, Budget(14, 32, metric), {}, 0)  # four sub-spaces of four dimensions
     learn, base, queries = (np.ascontiguousarray(x[:, :14]) for x in (LEARN, BASE, QUERIES))
     method.fit(learn)
     method.add(base)
@@ -55,15 +59,15 @@ def test_dimensions_that_sub_spaces_do_not_share_evenly_are_filled_up(use, metri
 
 
 def test_defaults_are_said_to_be_defaults():
-    assert make("faiss.rq", Budget(16, 32), {}, 0).config["settings"] == "defaults"
-    assert make("faiss.rq", Budget(16, 32), {"beam": 30}, 0).config["settings"] == "options"
-    assert make("faiss.rq", Budget(16, 32), {}, 0).config["beam"] == 5
-    assert make("faiss.lsq", Budget(16, 32), {}, 0).config["M"] == 3
+    assert make_code("faiss.rq", Budget(16, 32), {}, 0).config["settings"] == "defaults"
+    assert make_code("faiss.rq", Budget(16, 32), {"beam": 30}, 0).config["settings"] == "options"
+    assert make_code("faiss.rq", Budget(16, 32), {}, 0).config["beam"] == 5
+    assert make_code("faiss.lsq", Budget(16, 32), {}, 0).config["M"] == 3
 
 
 @pytest.mark.parametrize(("bits", "M", "nbits"), [(64, 8, 7), (128, 20, 6), (40, 4, 8)])
 def test_residual_codes_in_sub_spaces_take_the_budget(bits, M, nbits):
-    method = make("faiss.prq", Budget(16, bits), {"beam": 7}, 0)
+    method = make_code("faiss.prq", Budget(16, bits), {"beam": 7}, 0)
     assert (method.config["M"], method.config["nbits"], method.config["beam"]) == (M, nbits, 7)
     assert M * nbits + 8 == bits == method.bits_per_vector()
 
@@ -83,7 +87,7 @@ def test_residual_codes_in_sub_spaces_take_the_budget(bits, M, nbits):
 )  # fmt: skip
 def test_what_cannot_be_is_refused(use, budget, options, message):
     with pytest.raises(ValueError, match=message):
-        make(use, budget, options, 0)
+        make_code(use, budget, options, 0)
 
 
 @pytest.mark.parametrize("bits", [48, 72, 100])
@@ -97,7 +101,7 @@ def test_what_cannot_be_is_refused(use, budget, options, message):
 )
 def test_budgets_that_bytes_do_not_fill(name, own, bits):
     options = {"nbits": 6, "effort": 0.1, "steps": 2, **own}
-    method = make(f"annvq.{name}", Budget(16, bits // 2), options, 0)
+    method = make_code(f"annvq.{name}", Budget(16, bits // 2), options, 0)
     method.fit(LEARN)
     method.add(BASE)
     assert method.bits_per_vector() == bits // 2
@@ -107,7 +111,7 @@ def test_budgets_that_bytes_do_not_fill(name, own, bits):
 @pytest.mark.parametrize("kind", ["product", "residual", "additive"])
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
 def test_annvq_codes_take_the_budget(kind, metric):
-    assert make(f"annvq.{kind}", Budget(16, 64, metric), {}, 0).bits_per_vector() == 64
+    assert make_code(f"annvq.{kind}", Budget(16, 64, metric), {}, 0).bits_per_vector() == 64
 
 
 @pytest.mark.parametrize("options", [{}, {"norm_free": True}])
@@ -138,3 +142,46 @@ def test_effort_reaches_every_part_of_a_recipe(kind, options):
         walk(part)
     assert seen
     assert set(seen) == {1}
+
+
+@pytest.mark.parametrize("name", ["hnswlib", "usearch", "scann"])
+def test_other_libraries_find_near_vectors(tmp_path, name):
+    if not rivals.rival(name).installed():
+        pytest.skip(f"{name} is not installed")
+    x = np.random.default_rng(0).standard_normal((2000, 16)).astype(np.float32)
+    system = rivals.rival(name).index()
+    system.set_threads(1)  # first, as the worker does
+    system.train(x, 16, {"leaves": 20} if name == "scann" else {}, 0)
+    system.add(x)
+    system.save(tmp_path / "saved")
+    again = rivals.rival(name).index()
+    again.set_threads(1)
+    again.open(tmp_path / "saved", 16)
+    settings = {"hnswlib": {"ef": 200}, "usearch": {"expansion": 200}, "scann": {"leaves": 20, "reorder": 200}}
+    for opened in (system, again):
+        opened.configure(settings[name])
+    found = system.search(x[:50], 10)
+    np.testing.assert_array_equal(again.search(x[:50], 10), found)
+    assert found.shape == (50, 10)
+    assert found.dtype == np.int64
+    assert (found[:, 0] == np.arange(50)).mean() > 0.95
+
+
+@pytest.mark.parametrize("name", rivals.names())
+def test_libraries_have_the_level_that_they_use(name):
+    library = rivals.rival(name)
+    level, available = library.levels()
+    assert level in available
+    assert bool(library.codes) == (library.make is not None)
+    assert not library.best_of_levels or library.level_variables
+    if library.scan is not None:
+        assert set(library.scan.indexes) <= {"product", "residual"}
+
+
+def test_annvq_is_timed_in_a_process_without_faiss():
+    """Two OpenMP runtimes in one process would wait for one another."""
+    code = (
+        "import sys; from annvq.benchmarks import rivals, worker; rivals.rival('annvq'); print('faiss' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,21 +1,24 @@
-"""annvq's own quantizers in a flat index."""
+"""annvq: its quantizers in a flat index, its scan, and its indexes of lists."""
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from annvq.benchmarks.baselines.base import Budget, check_options
+from annvq import kernels
+from annvq.benchmarks.roles import Budget, Index, Levels, Rival, Scan, check_options
 from annvq.bits import NORM_BITS, codebook_bits
 from annvq.complexity import norm_search
-from annvq.indexes import FlatIndex
+from annvq.indexes import FlatIndex, IVFIndex, RerankIndex, load_index
 from annvq.kernels.encode import norm_rounds
 from annvq.quantizers import Quantizer, TableQuantizer
 from annvq.quantizers import make as make_quantizer
 from annvq.quantizers.registry import pays_norm
+from annvq.threads import set_num_threads
 from annvq.training.kmeans import KMeans, SubspaceKMeans
 from annvq.training.parts import Alternate, LearnNormFree, Refit
 from annvq.training.recipe import Part, Recipe, default_recipe
@@ -23,7 +26,7 @@ from annvq.training.rotation import LearnRotation
 from annvq.training.trainer import TrainerPart
 from annvq.types import F32
 
-NAMES = ("product", "rotated-product", "residual", "additive")
+CODES = ("product", "rotated-product", "residual", "additive")
 _BOUNDS = ("steps", "effort")
 _PASSED = ("norm_free", "beam", "rounds")  # to the quantizer
 
@@ -86,7 +89,7 @@ def _shortened(part: Any, effort: float) -> Any:
     return part
 
 
-class Code:
+class FlatCode:
     """A quantizer of annvq, searched by FlatIndex; ``bounds`` are those of :func:`bounded`."""
 
     def __init__(self, quantizer: TableQuantizer, metric: str, norm: Any, seed: int, bounds: dict[str, Any]) -> None:
@@ -125,7 +128,7 @@ class Code:
         return counts.wmops()
 
 
-def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> Code:
+def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> FlatCode:
     """An untrained quantizer.
 
     Options: ``nbits`` (at most, per codebook), ``norm``, ``norm_free``, ``beam``, ``rounds``, and of training
@@ -143,4 +146,84 @@ def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> Code:
         name, dim=budget.dim, M=len(nbits), nbits=nbits[0] if len(set(nbits)) == 1 else nbits, **extra
     )
     assert isinstance(quantizer, TableQuantizer)
-    return Code(quantizer, budget.metric, norm, seed, {name: options.get(name) for name in _BOUNDS})
+    return FlatCode(quantizer, budget.metric, norm, seed, {name: options.get(name) for name in _BOUNDS})
+
+
+class FlatScan(Scan):
+    """FlatIndex, which others are compared with."""
+
+    filters = True
+
+    def open(self, folder: Path, index: str, n: int) -> None:
+        self.index = load_index(folder / f"index-{n}.annvq")
+
+    def set_threads(self, count: int) -> None:
+        set_num_threads(count)
+
+    def search(self, queries: F32, k: int, keep: npt.NDArray[np.int64] | None) -> Any:
+        return self.index.search(queries, k, filter=keep)[1]
+
+    def lookup_cost(self) -> float | None:
+        return kernels.lookup_cost()
+
+
+class Lists(Index):
+    """IVFIndex, and RerankIndex over it where ``refine`` says what by."""
+
+    spec_keys = ("quantizer", "bits", "nbits", "nlist", "residual", "refine", "refine_bits")
+    setting_keys = ("nprobe", "shortlist")
+
+    def train(self, learn: F32, dim: int, spec: dict[str, Any], seed: int) -> None:
+        kind, residual = spec.get("quantizer", "residual"), spec.get("residual", "auto")
+        norm_bits = 0 if kind == "product" and residual is not True else 8
+        coded = self._quantizer(kind, dim, spec["bits"] - norm_bits, spec.get("nbits", 8))
+        inner = IVFIndex(coded, spec.get("nlist"), residual=residual)
+        self.index: Any = inner
+        refine = spec.get("refine")
+        if refine is not None:
+            finer = self._quantizer(refine, dim, spec["refine_bits"], 8) if "refine_bits" in spec else refine
+            self.index = RerankIndex(inner, finer)
+        self.index.fit(learn, seed=seed)
+        self.settings: dict[str, Any] = {}
+
+    @staticmethod
+    def _quantizer(kind: str, dim: int, bits: int, most: int) -> Any:
+        nbits = codebook_bits(kind, dim, bits, most)
+        return make_quantizer(kind, dim=dim, M=len(nbits), nbits=nbits[0] if len(set(nbits)) == 1 else nbits)
+
+    def add(self, base: F32) -> None:
+        self.index.add(base)
+
+    def bits_per_vector(self) -> float | None:
+        return float(self.index.bits_per_vector)
+
+    def save(self, path: Path) -> None:
+        self.index.save(path)
+
+    def open(self, path: Path, dim: int) -> None:
+        self.index = load_index(path)
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+
+    def set_threads(self, count: int) -> None:
+        set_num_threads(count)
+
+    def search(self, queries: F32, k: int) -> Any:
+        return self.index.search(queries, k, **self.settings)[1]
+
+
+def levels() -> Levels:
+    """SIMD levels of the kernels."""
+    return kernels.simd_level(), kernels.available_levels()
+
+
+RIVAL = Rival(
+    "annvq",
+    codes=CODES,
+    make=make,
+    scan=FlatScan,
+    index=Lists,
+    levels=levels,
+    level_variables=("ANNVQ_SIMD",),
+)
