@@ -76,7 +76,7 @@ class Source:
 
 
 class Scan(ABC):
-    """Flat indexes over codes that are given, in the library's form (see :mod:`annvq.benchmarks.scanning.codes`)."""
+    """Flat indexes over codes that are given, in the library's form (see :mod:`annvq.benchmarks.kinds.scan.codes`)."""
 
     indexes: ClassVar[dict[str, tuple[str, ...]]] = {}
     """What ``"product"`` and ``"residual"`` codes can be searched by, as suites and rows call it."""

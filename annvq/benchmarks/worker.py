@@ -9,8 +9,8 @@ The requests of :mod:`annvq.benchmarks.processes`, in both roles:
 Of a scan:
 
 ``{"do": "open", "folder": …, "index": …, "n": …}``
-    hold the first n codes of a folder (see :mod:`annvq.benchmarks.scanning.codes`) as this kind of index. A search may
-    then have ``keep``, a file of allowed ids.
+    hold the first n codes of a folder (see :mod:`annvq.benchmarks.kinds.scan.codes`) as this kind of index. A search
+    may then have ``keep``, a file of allowed ids.
 ``{"do": "lookup_cost"}``
     the ``ns`` per look-up of a code, nothing else done, or null.
 

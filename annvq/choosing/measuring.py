@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.arrays import host_array
+from annvq.benchmarks.kinds.codes.points import Timing, measure
+from annvq.benchmarks.plan import Point
 from annvq.benchmarks.rivals import make_code
 from annvq.benchmarks.roles import Budget
 from annvq.benchmarks.run import Observer, measure_point
-from annvq.benchmarks.runners import Point
-from annvq.benchmarks.runners.codes import Timing, Vectors, measure, prepare
+from annvq.benchmarks.vectors import Vectors, prepare
 from annvq.choosing.grid import Candidate
 from annvq.datasets import Dataset, exact_neighbors
 
@@ -85,7 +86,7 @@ class Measuring:
     def __init__(self, data: Vectors, bits: int, seed: int, seconds: float, watch: Observer) -> None:
         self.data, self.bits, self.seed, self.seconds, self.watch = data, bits, seed, seconds, watch
         self.start = perf_counter()
-        self.points: list[Point] = []
+        self.points = 0  # begun or to be begun
         self.result: dict[Candidate, Candidate] = {}  # by what was planned
         self.rows = (0, 0)  # base and learn vectors of the last stage that measured anything
 
@@ -123,6 +124,10 @@ class Measuring:
         data = self.data
         return _prepared(data.metric, data.base[:base], data.learn[:learn], data.queries)
 
+    def _expect(self, more: int) -> None:
+        self.points += more
+        self.watch.planned(self.points)
+
     def _screen(self, planned: Sequence[Candidate]) -> Stage:
         share = min(1.0, 128 / self.data.base.shape[1])
         entries = 2 ** max(max(c.nbits) for c in planned)
@@ -136,8 +141,7 @@ class Measuring:
             c: Point(f"{c.label} ({stage.name})", {}, (), partial(_measure_one, c, data, self.bits, self.seed, stage))
             for c in planned
         }
-        self.points += points.values()
-        self.watch.planned(self.points)
+        self._expect(len(points))
         took: dict[Candidate, float] = {}
         for c, point in points.items():
             begun = self.elapsed()
@@ -145,8 +149,7 @@ class Measuring:
             needed = expected[c] or _COST[c.kind] * max((s / _COST[o.kind] for o, s in took.items()), default=0.0)
             late = begun + needed > self.seconds
             if late and any(r.stage != "planned" for r in self.result.values()):
-                self.points.remove(point)
-                self.watch.planned(self.points)
+                self._expect(-1)
                 continue
             self.watch.started(point)
             row = measure_point(point)

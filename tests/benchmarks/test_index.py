@@ -3,8 +3,8 @@
 import pytest
 
 from annvq.benchmarks import load_suite, roles, run
-from annvq.benchmarks.indexing import report
-from annvq.benchmarks.runners import runner
+from annvq.benchmarks.kinds import kind
+from annvq.benchmarks.kinds.index import reporting, settings
 
 SUITE = """
 kind = "index"
@@ -59,15 +59,15 @@ def test_a_run(tmp_path, vectors, monkeypatch):
     assert text.count("| re-ranked |") == 3
     assert "failed: ModuleNotFoundError" in text
     assert (tmp_path / "out" / "report.png").read_bytes().startswith(b"\x89PNG")
-    assert sum(table.row_count for table in runner("index").tables(rows)) == 3
+    assert sum(table.row_count for table in kind("index").tables(rows)) == 3
 
 
 def test_queries_a_second_at_a_recall():
     rows = [{"qps": q, "recall@1": r} for q, r in ((100, 0.5), (50, 0.8), (70, 0.7), (10, None))]
-    assert report.best_at(rows, "recall@1", 0.4) == 100
-    assert report.best_at(rows, "recall@1", 0.6) == 70
-    assert report.best_at(rows, "recall@1", 0.8) == 50
-    assert report.best_at(rows, "recall@1", 0.9) is None
+    assert reporting.best_at(rows, "recall@1", 0.4) == 100
+    assert reporting.best_at(rows, "recall@1", 0.6) == 70
+    assert reporting.best_at(rows, "recall@1", 0.8) == 50
+    assert reporting.best_at(rows, "recall@1", 0.9) is None
 
 
 @pytest.mark.parametrize(
@@ -85,12 +85,10 @@ def test_queries_a_second_at_a_recall():
 )  # fmt: skip
 def test_suites_are_checked(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
-        runner("index").plan(suite_of(tmp_path, f'kind = "index"\n{text}\n'), None)
+        kind("index").plan(suite_of(tmp_path, f'kind = "index"\n{text}\n'), None)
 
 
 @pytest.mark.parametrize("quick", [False, True])
 def test_the_shipped_suite_is_one(quick):
-    from annvq.benchmarks.runners.index import _checked
-
-    settings = _checked(load_suite("index", quick=quick))
-    assert {entry["use"] for entry in settings["systems"]} >= {"annvq", "faiss", "usearch"}
+    its = settings.checked(load_suite("index", quick=quick))
+    assert {entry["use"] for entry in its["systems"]} >= {"annvq", "faiss", "usearch"}

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from annvq.benchmarks import load_suite, rivals, run
+from annvq.benchmarks.kinds import kind
+from annvq.benchmarks.kinds.scan import codes, session, settings
+from annvq.benchmarks.kinds.scan.pairs import Effort, Scanner, Side, compare
 from annvq.benchmarks.processes import EndedError
 from annvq.benchmarks.run import Observer
-from annvq.benchmarks.runners import runner, scan
-from annvq.benchmarks.scanning import codes
-from annvq.benchmarks.scanning.pairs import Effort, Scanner, Side, compare
 
 SUITE = """
 kind = "scan"
@@ -55,8 +55,8 @@ def suite_of(tmp_path, text):
 def folder(tmp_path):
     """Random codes of 900 vectors, product and residual."""
     source = codes.random_source(16, 900, seed=3)
-    for kind in ("product", "residual"):
-        codes.make(source, kind, 4, [300, 900], tmp_path / kind, seed=3)
+    for code in ("product", "residual"):
+        codes.make(source, code, 4, [300, 900], tmp_path / code, seed=3)
     return tmp_path
 
 
@@ -82,7 +82,7 @@ def test_a_run_compares_and_reports(tmp_path, vectors):
     assert report.count("| IndexPQFastScan |") == 2
     assert "failed: " in report
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
-    assert sum(table.row_count for table in runner("scan").tables(rows)) == 9
+    assert sum(table.row_count for table in kind("scan").tables(rows)) == 9
 
     class Seen(Observer):
         def __init__(self):
@@ -95,19 +95,19 @@ def test_a_run_compares_and_reports(tmp_path, vectors):
     assert seen.measured == [3]
 
 
-@pytest.mark.parametrize(("kind", "index"), [("product", "IndexPQ"), ("residual", "IndexResidualQuantizer")])
-def test_both_sides_scan_the_same_codes(folder, kind, index):
+@pytest.mark.parametrize(("code", "index"), [("product", "IndexPQ"), ("residual", "IndexResidualQuantizer")])
+def test_both_sides_scan_the_same_codes(folder, code, index):
     found = []
     for engine in ("annvq", "faiss"):
         worker = rivals.pool("scan", Scanner).worker(engine)
-        side = Side(worker, folder / kind, index, 300, k=5, single=True, threads=1)
+        side = Side(worker, folder / code, index, 300, k=5, single=True, threads=1)
         side.search(200, ids=folder / "found.npy")
         found.append(np.load(folder / "found.npy"))
         worker.close()
     assert found[0].shape == (200, 5)
     assert found[0].max() < 300
     # One byte holds the norm, in either engine's way.
-    assert (found[0] == found[1]).mean() > (0.99 if kind == "product" else 0.6)
+    assert (found[0] == found[1]).mean() > (0.99 if code == "product" else 0.6)
 
 
 class Asked:
@@ -170,7 +170,7 @@ def test_a_process_that_is_killed_takes_no_row_along(tmp_path, vectors, monkeypa
                     while worker.ended is None:
                         time.sleep(0.01)
 
-    monkeypatch.setattr(scan, "Scanner", Recorded)
+    monkeypatch.setattr(session, "Scanner", Recorded)
     text = '[[grids]]\nM = [4]\nn = [900]\nk = [1, 2, 3]\nrivals = ["IndexPQ"]\n'
     suite = suite_of(tmp_path, f'kind = "scan"\nrandom = 0\neffort = {{ pairs = 2, budget_s = 0.1 }}\n{text}')
     rows = run(suite, out=tmp_path / "out", dataset=vectors, threads=1, observer=Killer())
@@ -210,14 +210,12 @@ def test_levels_are_those_that_the_environment_allows(tmp_path, vectors, monkeyp
 )  # fmt: skip
 def test_suites_are_checked(tmp_path, grid, message):
     with pytest.raises(ValueError, match=message):
-        runner("scan").plan(suite_of(tmp_path, f'kind = "scan"\n[[grids]]\n{grid}\n'), None)
+        kind("scan").plan(suite_of(tmp_path, f'kind = "scan"\n[[grids]]\n{grid}\n'), None)
 
 
 def test_the_shipped_suite_is_one():
     for quick in (False, True):
         suite = load_suite("scan", quick=quick)
-        from annvq.benchmarks.runners.scan import _checked
-
-        grids = _checked(suite)["grids"]
+        grids = settings.checked(suite)["grids"]
         assert len(grids) >= 4
         json.dumps(grids)

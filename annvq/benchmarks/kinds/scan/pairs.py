@@ -69,21 +69,21 @@ class Effort:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Asking:
     """How a side is asked each time: so many queries, so many calls."""
 
     nq: int
     calls: int
 
 
-def plan(side: Side, nq: int, least: int, effort: Effort) -> tuple[Plan, float]:
+def asking(side: Side, nq: int, least: int, effort: Effort) -> tuple[Asking, float]:
     """Queries and calls that take about ``effort.call_s``, and the seconds per query of a first measurement."""
     side.search(min(8, nq))  # lays out codes, wakes threads
     each, _ = side.search(min(least, nq))
     asked = nq if nq * each <= 4 * effort.call_s else max(least, int(4 * effort.call_s / each))
     asked = min(asked, nq)
     calls = max(1, int(effort.call_s / (each * asked)))
-    return Plan(asked, calls), min(each, side.search(asked)[0])
+    return Asking(asked, calls), min(each, side.search(asked)[0])
 
 
 def compare(ours: Side, theirs: list[Side], nq: int, least: int, effort: Effort) -> dict[str, Any]:
@@ -104,14 +104,14 @@ def compare(ours: Side, theirs: list[Side], nq: int, least: int, effort: Effort)
     Raises:
         EndedError: a process ended, the rival's at every level.
     """
-    our_plan, _ = plan(ours, nq, least, effort)
-    rival, rival_plan, tried = _fastest(theirs, nq, least, effort)
+    our_asking, _ = asking(ours, nq, least, effort)
+    rival, rival_asking, tried = _fastest(theirs, nq, least, effort)
     mine: list[tuple[float, float]] = []
     its: list[tuple[float, float]] = []
     start = perf_counter()
     while len(mine) < 2 or (len(mine) < effort.pairs and perf_counter() - start < effort.budget_s):
-        mine.append(ours.search(our_plan.nq, our_plan.calls))
-        its.append(rival.search(rival_plan.nq, rival_plan.calls))
+        mine.append(ours.search(our_asking.nq, our_asking.calls))
+        its.append(rival.search(rival_asking.nq, rival_asking.calls))
     qps, rival_qps = [1 / wall for wall, _ in mine], [1 / wall for wall, _ in its]
     ratios = [b[0] / a[0] for a, b in zip(mine, its, strict=True)]
     return {
@@ -125,24 +125,24 @@ def compare(ours: Side, theirs: list[Side], nq: int, least: int, effort: Effort)
         "own_simd": ours.worker.level,
         "rival_simd": rival.worker.level,
         "rival_simd_s": tried,
-        "rival_nq": rival_plan.nq,
+        "rival_nq": rival_asking.nq,
     }
 
 
-def _fastest(sides: list[Side], nq: int, least: int, effort: Effort) -> tuple[Side, Plan, dict[str, float | str]]:
+def _fastest(sides: list[Side], nq: int, least: int, effort: Effort) -> tuple[Side, Asking, dict[str, float | str]]:
     """The fastest side, how it is asked, and the seconds per query of each by its level, or how its process ended."""
-    plans: list[tuple[float, Side, Plan]] = []
+    found: list[tuple[float, Side, Asking]] = []
     tried: dict[str, float | str] = {}
     for side in sides:
         level = side.worker.level
         try:
-            planned, seconds = plan(side, nq, least, effort)
+            asked, seconds = asking(side, nq, least, effort)
         except EndedError as error:
             tried[level] = str(error)
         else:
             tried[level] = seconds
-            plans.append((seconds, side, planned))
-    if not plans:
+            found.append((seconds, side, asked))
+    if not found:
         raise EndedError("; ".join(map(str, tried.values())))
-    _, fastest, planned = min(plans, key=lambda found: found[0])
-    return fastest, planned, tried
+    _, fastest, asked = min(found, key=lambda side: side[0])
+    return fastest, asked, tried

@@ -1,41 +1,22 @@
-"""Suites of kind ``codes``: data set × method × bits, measured for error, recall and times."""
+"""Data set × method × bits, measured for error, recall and times."""
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from annvq.benchmarks import metrics, rivals
+from annvq.benchmarks import metrics, rivals, vectors
 from annvq.benchmarks.environment import repeated, timed
-from annvq.benchmarks.results import Row
+from annvq.benchmarks.plan import Plan, Point
 from annvq.benchmarks.roles import Budget, Code
-from annvq.benchmarks.runners import Plan, Point
 from annvq.benchmarks.suite import Suite, check_settings
-from annvq.datasets import Dataset, exact_neighbors, from_vectors, load, load_vectors
+from annvq.benchmarks.vectors import RESULTS, Vectors
 
-RESULTS = 100  # results asked of a search, and neighbours needed
 WARM_UP_QUERIES = 16
 _METHOD_KEYS = {"use", "label", "options"}
-
-
-@dataclass(frozen=True)
-class Vectors:
-    """A data set as methods see it: float32, of length one under cosine, cut to the suite's limits."""
-
-    name: str
-    metric: str
-    base: npt.NDArray[np.float32]
-    learn: npt.NDArray[np.float32]
-    queries: npt.NDArray[np.float32]
-    neighbors: npt.NDArray[np.int64]
-    learn_source: str
-    digest: str
+_COLUMNS = ("config", *metrics.COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -48,35 +29,6 @@ class Timing:
     parts: int = 5
     repeats: int = 5
     budget_s: float = 2.0
-
-
-def load_dataset(name_or_path: str) -> Dataset:
-    """A data set by name or path; of a file of plain vectors, queries are held out of base."""
-    path = Path(name_or_path)
-    if path.is_file() and path.suffix not in (".hdf5", ".h5", ".toml"):
-        x = load_vectors(path)
-        return from_vectors(x, name=path.stem, nq=max(1, min(1000, len(x) // 10)))
-    return load(name_or_path)
-
-
-def prepare(data: Dataset, limits: Mapping[str, int]) -> Vectors:
-    """``data`` cut to ``limits`` (first rows); neighbours are computed anew where base is cut."""
-    base, learn, queries = (
-        np.ascontiguousarray(x[: limits.get(part)], dtype=np.float32)
-        for part, x in (("base", data.base), ("learn", data.learn), ("queries", data.queries))
-    )
-    if len(base) < data.n or data.k < min(10, len(base)):
-        neighbors = exact_neighbors(base, queries, min(RESULTS, len(base)), metric=data.metric)[0]
-    else:
-        neighbors = data.neighbors[: len(queries)]
-    if data.metric == "cosine":
-        base, learn, queries = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (base, learn, queries))
-    h = hashlib.blake2b(f"{data.metric}".encode(), digest_size=10)
-    for x in (base, learn, queries):
-        h.update(str(x.shape).encode())
-        h.update(x.data)
-    source = "base sample" if data.learn_is_base_sample else "learn"
-    return Vectors(data.name, data.metric, base, learn, queries, neighbors, source, h.hexdigest())
 
 
 def measure(method: Code, data: Vectors, timing: Timing) -> dict[str, Any]:
@@ -108,30 +60,13 @@ def plan(suite: Suite, dataset: str | None) -> Plan:
     """Every data set × method × bits × seed."""
     settings = _checked(suite)
     timing = Timing(**settings["timing"])
+    grid = [(bits, seed, entry) for bits in settings["bits"] for seed in suite.seeds for entry in settings["methods"]]
+
+    def points(data: Vectors) -> list[Point]:
+        return [_point(data, entry, bits, seed, timing) for bits, seed, entry in grid]
+
     names = [dataset] if dataset else settings["datasets"]
-    points = []
-    for name in names:
-        try:
-            data = prepare(load_dataset(name), settings["limits"])
-        except (OSError, ValueError) as error:
-            if len(names) == 1:
-                raise
-            points.append(_absent(name, error))
-            continue
-        for bits in settings["bits"]:
-            for seed in suite.seeds:
-                points += [_point(data, entry, bits, seed, timing) for entry in settings["methods"]]
-    return Plan(points)
-
-
-def _absent(name: str, error: Exception) -> Point:
-    """A point that fails, for a data set that cannot be had: the others are measured all the same."""
-
-    def go() -> dict[str, Any]:
-        raise error
-
-    nothing = dict.fromkeys(("metric", "n", "d", "nq", "n_learn", "learn_source", "bits"))
-    return Point(f"{name} · load", {"dataset": name, "method": "load", **nothing}, ("config", *metrics.COLUMNS), go)
+    return Plan(vectors.parts(names, settings["limits"], len(grid), points, _COLUMNS))
 
 
 def _point(data: Vectors, entry: dict[str, Any], bits: int, seed: int, timing: Timing) -> Point:
@@ -150,7 +85,7 @@ def _point(data: Vectors, entry: dict[str, Any], bits: int, seed: int, timing: T
         "options": options,
         "bits": bits,
         "seed": seed,
-        "timing": {"parts": timing.parts, "repeats": timing.repeats, "budget_s": timing.budget_s},
+        "timing": asdict(timing),
     }
     budget = Budget(data.base.shape[1], bits, data.metric)
 
@@ -159,7 +94,7 @@ def _point(data: Vectors, entry: dict[str, Any], bits: int, seed: int, timing: T
         return {**measured, "simd": rivals.rival(entry["use"].partition(".")[0]).levels()[0]}
 
     label = f"{data.name} · {identity['method']} · {bits} bits"
-    return Point(label, identity, ("config", *metrics.COLUMNS), go)
+    return Point(label, identity, _COLUMNS, go)
 
 
 def _checked(suite: Suite) -> dict[str, Any]:
@@ -190,19 +125,3 @@ def _check_numbers(where: str, table: str, values: dict[str, Any], known: tuple[
         number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
         if key not in known or not number or (key != "budget_s" and not isinstance(value, int)):
             raise ValueError(f"{where}: {table} holds positive {', '.join(known)}; got {key} = {value!r}")
-
-
-def tables(rows: list[Row]) -> list[Any]:
-    """Rich tables, one per data set and budget."""
-    from annvq.benchmarks.report import terminal_table
-
-    return terminal_table(rows)
-
-
-def report(suite: Suite, rows: list[Row], out: Path) -> None:
-    """``report.png`` and ``report.md``."""
-    from annvq.benchmarks import plot
-    from annvq.benchmarks.report import markdown
-
-    plot.codes(rows, out / "report.png", suite.title)
-    (out / "report.md").write_text(markdown(suite, rows, ["report.png"]), encoding="utf-8")

@@ -4,7 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from annvq.benchmarks.report import environment_line
+from rich.table import Table
+
+from annvq.benchmarks import plot
+from annvq.benchmarks.report import environment_line, heading, split_absent
 from annvq.benchmarks.results import Row
 from annvq.benchmarks.suite import Suite
 
@@ -49,12 +52,31 @@ def cells(row: Row) -> list[str]:
     return [*shape, *measured, "–" if row.get("same_ids") is None else f"{row['same_ids']:.3f}"]
 
 
-def markdown(suite: Suite, rows: Sequence[Row]) -> str:
-    """The report: how it was measured, a picture, a table per data set, threads and SIMD level."""
-    lines = [f"# {suite.title or suite.name}", ""]
-    if rows:
-        lines += [f"Measured with {environment_line(rows[-1])}.", ""]
-    lines += [
+def tables(rows: list[Row]) -> list[Table]:
+    """Rich tables, one per data set, threads and SIMD level."""
+    out = []
+    for title, group in grouped(split_absent(rows)[0]).items():
+        table = Table(title=title, title_justify="left")
+        for at, name in enumerate(COLUMNS[:-1]):  # the last is for the report: a terminal is no wider
+            table.add_column(name, justify="left" if at in LEFT else "right")
+        for row in group:
+            table.add_row(*cells(row)[:-1])
+        out.append(table)
+    return out
+
+
+def report(suite: Suite, rows: list[Row], out: Path) -> None:
+    """``report.png`` and ``report.md``."""
+    rows, missing = split_absent(rows)
+    picture(rows, out / "report.png", suite.title)
+    text = "\n".join([*markdown(suite, rows), *missing, "", "How it is measured: `docs/benchmarks.md`.", ""])
+    (out / "report.md").write_text(text, encoding="utf-8")
+
+
+def markdown(suite: Suite, rows: Sequence[Row]) -> list[str]:
+    """Lines of the report: how it was measured, a picture, a table per data set, threads and SIMD level."""
+    lines = [
+        *heading(suite, rows),
         "QPS: median, and the widest distance of a pair from it. Levels: annvq's SIMD level, and that at which the "
         "rival was fastest. Ratio: "
         "median of the pairs' own ratios; by CPU: of processor time, on one thread. ns/vector and look-ups/ns are "
@@ -68,22 +90,20 @@ def markdown(suite: Suite, rows: Sequence[Row]) -> str:
         marks = "".join("---|" if at in LEFT else "---:|" for at in range(len(COLUMNS)))
         lines += ["", f"## {title}", "", "| " + " | ".join(COLUMNS) + " |", "|" + marks]
         lines += ["| " + " | ".join(cells(row)) + " |" for row in group]
-    return "\n".join([*lines, "", "How it is measured: `docs/benchmarks.md`.", ""])
+    return lines
 
 
 def picture(rows: Sequence[Row], path: Path, title: str) -> None:
     """Ratio of every comparison that worked, against n, by rival; one panel per data set."""
-    from annvq.benchmarks.plot import _figure, _style
-
     good = [row for row in rows if row["error"] is None]
     datasets = list(dict.fromkeys(row["dataset"] for row in good)) or ["nothing measured"]
     rivals = list(dict.fromkeys(row["rival"] for row in good))
-    figure, axes = _figure(1, len(datasets))
+    figure, axes = plot.figure(1, len(datasets))
     for axis, dataset in zip(axes[0], datasets, strict=True):
         for rival in rivals:
             points = [(row["n"], row["ratio"]) for row in good if (row["dataset"], row["rival"]) == (dataset, rival)]
             if points:
-                style: dict[str, Any] = _style(rivals, rival) | {"linestyle": "none", "alpha": 0.6}
+                style: dict[str, Any] = plot.style(rivals, rival) | {"linestyle": "none", "alpha": 0.6}
                 axis.plot(*zip(*points, strict=True), label=rival, **style)
         axis.axhline(1, color="black", linewidth=0.8)
         axis.set_xscale("log")

@@ -17,12 +17,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from rich.table import Table
 
+from annvq.benchmarks import plot
 from annvq.benchmarks.environment import timed
-from annvq.benchmarks.report import environment_line
+from annvq.benchmarks.plan import Part, Plan, Point
+from annvq.benchmarks.report import environment_line, heading
 from annvq.benchmarks.results import Row
-from annvq.benchmarks.runners import Plan, Point
+from annvq.benchmarks.rivals.annvq import bounded
 from annvq.benchmarks.suite import Suite, check_settings
+from annvq.quantizers import make
 
 KINDS = {"product": "PVQ", "residual": "RVQ", "additive": "AVQ"}
 DATA = ("uncorrelated", "uniform", "correlated")
@@ -64,12 +68,14 @@ def plan(suite: Suite, dataset: str | None) -> Plan:
     if dataset is not None:
         raise ValueError(f"suite {suite.name!r} makes its own data; --dataset has no place in it")
     settings = _checked(suite)
-    points = []
-    for entry in settings["sets"]:
-        for bits in settings["bits"]:
-            for seed in suite.seeds:
-                points += [_point(entry, bits, kind, seed, settings) for kind in KINDS]
-    return Plan(points)
+    points = [
+        _point(entry, bits, kind, seed, settings)
+        for entry in settings["sets"]
+        for bits in settings["bits"]
+        for seed in suite.seeds
+        for kind in KINDS
+    ]
+    return Plan([Part("samples", len(points), lambda: points)])
 
 
 def _point(entry: dict[str, Any], bits: int, kind: str, seed: int, settings: dict[str, Any]) -> Point:
@@ -89,9 +95,6 @@ def _point(entry: dict[str, Any], bits: int, kind: str, seed: int, settings: dic
 
 
 def _measure(kind: str, facts: dict[str, Any]) -> dict[str, Any]:
-    from annvq.benchmarks.rivals.annvq import bounded
-    from annvq.quantizers import make
-
     beam = {"residual": {"beam": 1}, "additive": {"beam": facts["beam"]}}.get(kind, {})
     quantizer = make(kind, dim=facts["d"], M=facts["M"], nbits=facts["bits"] // facts["M"], **beam)
     learn, test = (
@@ -148,10 +151,8 @@ def compared(rows: list[Row]) -> list[dict[str, Any]]:
     return lines
 
 
-def tables(rows: list[Row]) -> list[Any]:
+def tables(rows: list[Row]) -> list[Table]:
     """One rich table: errors, their order and the published one."""
-    from rich.table import Table
-
     table = Table(title="mean squared error, and the order of the codes (least error first)")
     for name in ("data", "bits", "AVQ", "RVQ", "PVQ", "order", "published order"):
         table.add_column(name, justify="right" if name in ("bits", "AVQ", "RVQ", "PVQ") else "left")
@@ -164,13 +165,8 @@ def tables(rows: list[Row]) -> list[Any]:
 
 def report(suite: Suite, rows: list[Row], out: Path) -> None:
     """``report.png`` and ``report.md``: error against bits, and the orders beside the published ones."""
-    from annvq.benchmarks import plot
-
-    plot.toy(rows, out / "report.png", suite.title)
-    lines = [f"# {suite.title or suite.name}", ""]
-    if rows:
-        lines += [f"Measured with {environment_line(rows[-1])}.", ""]
-    lines += ["![](report.png)", "", "| data | bits | AVQ | RVQ | PVQ | order | published |"]
+    picture(rows, out / "report.png", suite.title)
+    lines = [*heading(suite, rows), "![](report.png)", "", "| data | bits | AVQ | RVQ | PVQ | order | published |"]
     lines.append("|---|---:|---:|---:|---:|---|---|")
     for line in compared(rows):
         values = " | ".join(format(line[m], ".4g") if m in line else "–" for m in ("AVQ", "RVQ", "PVQ"))
@@ -180,3 +176,27 @@ def report(suite: Suite, rows: list[Row], out: Path) -> None:
     lines += [f"\nFailed: {r['dataset']} {r['method']} {r['bits']} bits: {r['error']}" for r in failed]
     text = __doc__.split("\n\n", 1)[1].replace("``", "`")
     (out / "report.md").write_text("\n".join([*lines, "", text]), encoding="utf-8")
+
+
+def picture(rows: list[Row], path: Path, title: str) -> None:
+    """Mean squared error against bits, one panel per data set."""
+    good = [row for row in rows if row["error"] is None]
+    datasets = list(dict.fromkeys(row["dataset"] for row in good)) or ["nothing measured"]
+    figure, axes = plot.figure(1, len(datasets))
+    for axis, dataset in zip(axes[0], datasets, strict=True):
+        for at, method in enumerate(("AVQ", "RVQ", "PVQ")):
+            points: dict[int, list[float]] = {}
+            for row in good:
+                if row["dataset"] == dataset and row["method"] == method:
+                    points.setdefault(row["bits"], []).append(row["mse"])
+            bits = sorted(points)
+            means = [sum(points[b]) / len(points[b]) for b in bits]
+            axis.plot(bits, means, label=method, color=plot.COLOURS[at], marker=plot.MARKERS[at])
+        axis.set_title(dataset, loc="left")
+        axis.set_xlabel("bits per vector")
+        axis.set_ylabel("mean of ‖x − x̂‖²" if axis is axes[0][0] else "")
+        axis.set_yscale("log")
+        axis.grid(alpha=0.3, which="both")
+        axis.legend(frameon=False)
+    figure.suptitle(f"{title}\n{environment_line(good[-1])}" if good else title, fontsize=9)
+    figure.savefig(path)

@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from annvq.benchmarks.report import environment_line
+from rich.table import Table
+
+from annvq.benchmarks import plot
+from annvq.benchmarks.report import environment_line, heading, split_absent
 from annvq.benchmarks.results import Row
 from annvq.benchmarks.suite import Suite
 
@@ -64,12 +67,31 @@ def _line(row: Row) -> str:
     )
 
 
-def markdown(suite: Suite, rows: Sequence[Row]) -> str:
-    """The report: how it was measured, a picture, queries a second at recalls, and every row."""
-    lines = [f"# {suite.title or suite.name}", ""]
-    if rows:
-        lines += [f"Measured with {environment_line(rows[-1])}.", ""]
-    lines += [
+def tables(rows: list[Row]) -> list[Table]:
+    """Rich tables: queries a second at recalls, one per data set and group."""
+    out = []
+    for title, (header, lines) in at_recalls(split_absent(rows)[0]).items():
+        table = Table(title=title, title_justify="left")
+        for at, name in enumerate(header):
+            table.add_column(name, justify="right" if at else "left")
+        for line in lines:
+            table.add_row(*line)
+        out.append(table)
+    return out
+
+
+def report(suite: Suite, rows: list[Row], out: Path) -> None:
+    """``report.png``: queries a second against recall; ``report.md``: at recalls, and every row."""
+    rows, missing = split_absent(rows)
+    picture(rows, out / "report.png", suite.title)
+    text = "\n".join([*markdown(suite, rows), *missing, "", "How it is measured: `docs/benchmarks.md`.", ""])
+    (out / "report.md").write_text(text, encoding="utf-8")
+
+
+def markdown(suite: Suite, rows: Sequence[Row]) -> list[str]:
+    """Lines of the report: how it was measured, a picture, queries a second at recalls, and every row."""
+    lines = [
+        *heading(suite, rows),
         "Bytes: what is stored per vector to score it, as the index itself says (code, norm, vectors kept for "
         "re-ranking), or the file's size where it does not say. Build: training and adding, on all cores. QPS at a "
         "recall: the fastest setting that reaches it. Highest: 10-recall@10.",
@@ -85,22 +107,19 @@ def markdown(suite: Suite, rows: Sequence[Row]) -> str:
         "",
         "| index | settings | QPS | spread | recall@1 | 10-recall@10 | bytes | file bytes | SIMD |",
     ]
-    lines += ["|---|---|---:|---:|---:|---:|---:|---:|---|", *map(_line, rows)]
-    return "\n".join([*lines, "", "How it is measured: `docs/benchmarks.md`.", ""])
+    return [*lines, "|---|---|---:|---:|---:|---:|---:|---:|---|", *map(_line, rows)]
 
 
 def picture(rows: Sequence[Row], path: Path, title: str) -> None:
     """Queries a second against both recalls, a row of panels per group."""
-    from annvq.benchmarks.plot import _figure, _style
-
     groups = _groups(row for row in rows if row["error"] is None) or {"nothing measured": {}}
-    figure, axes = _figure(len(groups), 2)
+    figure, axes = plot.figure(len(groups), 2)
     for line, (name, methods) in zip(axes, groups.items(), strict=True):
         for axis, column in zip(line, TARGETS, strict=True):
             for method, group in methods.items():
                 points = sorted((row[column], row["qps"]) for row in group if row[column] is not None)
                 if points:
-                    axis.plot(*zip(*points, strict=True), label=method, **_style(list(methods), method))
+                    axis.plot(*zip(*points, strict=True), label=method, **plot.style(list(methods), method))
             axis.set_xlabel(column)
             axis.set_yscale("log")
             axis.grid(alpha=0.3, which="both")
