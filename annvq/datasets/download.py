@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from annvq._version import __version__
 from annvq.datasets import cache
 from annvq.datasets.cards import Card
 
@@ -185,8 +186,6 @@ class _Plan:
 
 def _resume_point(card: Card, url: str, part: Path) -> tuple[int, dict[str, str]]:
     """How many bytes of the part can be kept, and the headers that ask for the rest of that version."""
-    from annvq import __version__
-
     headers = {"User-Agent": f"annvq/{__version__}", "Accept-Encoding": "identity"}
     record = _read_json(_part_record(card))
     have = part.stat().st_size if part.exists() else 0
