@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from annvq.types import F32
+from annvq.types import F32, I64
 
 Levels = tuple[str, list[str]]
 """The SIMD level in use, and those that a library was built for and this processor has, lowest first."""
@@ -50,7 +47,7 @@ class Code(Protocol):
     def decode(self, start: int, stop: int) -> F32:
         """The stored vectors of these ids, as their codes give them."""
 
-    def search(self, queries: F32, k: int) -> npt.NDArray[np.int64]:
+    def search(self, queries: F32, k: int) -> I64:
         """Ids (nq, k) of the nearest stored vectors, nearest first; −1 where there are none."""
 
     def bits_per_vector(self) -> float:
@@ -98,7 +95,7 @@ class Scan(ABC):
     def set_threads(self, count: int) -> None: ...
 
     @abstractmethod
-    def search(self, queries: F32, k: int, keep: npt.NDArray[np.int64] | None) -> Any:
+    def search(self, queries: F32, k: int, keep: I64 | None) -> Any:
         """Ids (nq, k), of those in ``keep`` where it is given."""
 
     def lookup_cost(self) -> float | None:
@@ -116,6 +113,10 @@ class Index(ABC):
     """What ``spec`` may hold."""
     setting_keys: ClassVar[tuple[str, ...]] = ()
     """What ``settings`` may hold."""
+    grows: ClassVar[bool] = False
+    """Whether :meth:`add` may be called again, also after :meth:`open`."""
+    upserts: ClassVar[bool] = False
+    """Whether vectors can be replaced."""
 
     @abstractmethod
     def set_threads(self, count: int) -> None:
@@ -126,8 +127,8 @@ class Index(ABC):
         """An empty index, trained."""
 
     @abstractmethod
-    def add(self, base: F32) -> None:
-        """Fill it; ids are row numbers."""
+    def add(self, x: F32) -> None:
+        """Add vectors; ids go on from those stored, the first is 0."""
 
     @abstractmethod
     def bits_per_vector(self) -> float | None:
@@ -148,6 +149,10 @@ class Index(ABC):
     @abstractmethod
     def search(self, queries: F32, k: int) -> Any:
         """Ids (nq, k)."""
+
+    def upsert(self, x: F32, ids: I64) -> None:
+        """Replace the vectors of these ids; only where ``upserts`` says so."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from annvq import kernels
 from annvq.benchmarks.roles import Budget, Index, Levels, Rival, Scan, check_options
@@ -24,7 +23,7 @@ from annvq.training.parts import Alternate, LearnNormFree, Refit
 from annvq.training.recipe import Part, Recipe, default_recipe
 from annvq.training.rotation import LearnRotation
 from annvq.training.trainer import TrainerPart
-from annvq.types import F32
+from annvq.types import F32, I64
 
 CODES = ("product", "rotated-product", "residual", "additive")
 _BOUNDS = ("steps", "effort")
@@ -114,8 +113,8 @@ class FlatCode:
         rows: F32 = self.index.reconstruct(np.arange(start, stop))
         return rows
 
-    def search(self, queries: F32, k: int) -> npt.NDArray[np.int64]:
-        ids: npt.NDArray[np.int64] = self.index.search(queries, k)[1]
+    def search(self, queries: F32, k: int) -> I64:
+        ids: I64 = self.index.search(queries, k)[1]
         return ids
 
     def bits_per_vector(self) -> float:
@@ -160,7 +159,7 @@ class FlatScan(Scan):
     def set_threads(self, count: int) -> None:
         set_num_threads(count)
 
-    def search(self, queries: F32, k: int, keep: npt.NDArray[np.int64] | None) -> Any:
+    def search(self, queries: F32, k: int, keep: I64 | None) -> Any:
         return self.index.search(queries, k, filter=keep)[1]
 
     def lookup_cost(self) -> float | None:
@@ -168,31 +167,42 @@ class FlatScan(Scan):
 
 
 class Lists(Index):
-    """IVFIndex, and RerankIndex over it where ``refine`` says what by."""
+    """IVFIndex, or FlatIndex where ``index = "flat"``, and RerankIndex over it where ``refine`` says what by."""
 
-    spec_keys = ("quantizer", "bits", "nbits", "nlist", "residual", "refine", "refine_bits")
+    spec_keys = ("index", "quantizer", "bits", "nbits", "nlist", "residual", "refine", "refine_bits")
     setting_keys = ("nprobe", "shortlist")
+    grows = True
+    upserts = True
+
+    def __init__(self) -> None:
+        self.index: Any = None
+        self.settings: dict[str, Any] = {}
 
     def train(self, learn: F32, dim: int, spec: dict[str, Any], seed: int) -> None:
         kind, residual = spec.get("quantizer", "residual"), spec.get("residual", "auto")
+        shape = spec.get("index", "ivf")
+        if shape not in ("flat", "ivf"):
+            raise ValueError(f"index must be 'flat' or 'ivf', got {shape!r}")
         norm_bits = 0 if kind == "product" and residual is not True else 8
         coded = self._quantizer(kind, dim, spec["bits"] - norm_bits, spec.get("nbits", 8))
-        inner = IVFIndex(coded, spec.get("nlist"), residual=residual)
-        self.index: Any = inner
+        inner = FlatIndex(coded) if shape == "flat" else IVFIndex(coded, spec.get("nlist"), residual=residual)
+        self.index = inner
         refine = spec.get("refine")
         if refine is not None:
             finer = self._quantizer(refine, dim, spec["refine_bits"], 8) if "refine_bits" in spec else refine
             self.index = RerankIndex(inner, finer)
         self.index.fit(learn, seed=seed)
-        self.settings: dict[str, Any] = {}
 
     @staticmethod
     def _quantizer(kind: str, dim: int, bits: int, most: int) -> Any:
         nbits = codebook_bits(kind, dim, bits, most)
         return make_quantizer(kind, dim=dim, M=len(nbits), nbits=nbits[0] if len(set(nbits)) == 1 else nbits)
 
-    def add(self, base: F32) -> None:
-        self.index.add(base)
+    def add(self, x: F32) -> None:
+        self.index.add(x)
+
+    def upsert(self, x: F32, ids: I64) -> None:
+        self.index.upsert(x, ids)
 
     def bits_per_vector(self) -> float | None:
         return float(self.index.bits_per_vector)

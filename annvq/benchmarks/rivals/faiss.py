@@ -15,11 +15,10 @@ from typing import Any, ClassVar
 
 import faiss
 import numpy as np
-import numpy.typing as npt
 
 from annvq import complexity
 from annvq.benchmarks.roles import Budget, Index, Levels, Rival, Scan, Source, check_options
-from annvq.types import F32
+from annvq.types import F32, I64
 
 _Build = Callable[[Budget, int, int, dict[str, Any]], tuple[Any, Any, dict[str, Any]]]
 
@@ -43,8 +42,8 @@ class FlatCode:
         rows: F32 = self.index.reconstruct_n(start, stop - start)
         return rows
 
-    def search(self, queries: F32, k: int) -> npt.NDArray[np.int64]:
-        ids: npt.NDArray[np.int64] = self.index.search(queries, k)[1]
+    def search(self, queries: F32, k: int) -> I64:
+        ids: I64 = self.index.search(queries, k)[1]
         return ids
 
     def bits_per_vector(self) -> float:
@@ -220,7 +219,7 @@ class FlatScan(Scan):
     def set_threads(self, count: int) -> None:
         faiss.omp_set_num_threads(count)
 
-    def search(self, queries: F32, k: int, keep: npt.NDArray[np.int64] | None) -> Any:
+    def search(self, queries: F32, k: int, keep: I64 | None) -> Any:
         if keep is not None:
             raise ValueError("FAISS' flat indexes of codes take no filter")
         return self.index.search(queries, k)[1]
@@ -244,22 +243,24 @@ def _four_bits(source: Source, M: int, n: int, folder: Path, seed: int) -> None:
 
 
 class Lists(Index):
-    """An index of FAISS' factory, inverted lists with or without refinement."""
+    """An index of FAISS' factory: codes, flat or in inverted lists, with or without refinement."""
 
     spec_keys = ("factory",)
     setting_keys = ("nprobe", "k_factor")
+    grows = True
 
     def train(self, learn: F32, dim: int, spec: dict[str, Any], seed: int) -> None:
         self.index: Any = faiss.index_factory(dim, spec["factory"])
         self.index.train(learn)
 
-    def add(self, base: F32) -> None:
-        self.index.add(base)
+    def add(self, x: F32) -> None:
+        self.index.add(x)
 
     def bits_per_vector(self) -> float | None:
-        refined = faiss.downcast_index(self.index)
-        bits = 8.0 * faiss.extract_index_ivf(self.index).code_size
-        return bits + 8.0 * refined.refine_index.sa_code_size() if hasattr(refined, "refine_index") else bits
+        held: Any = faiss.downcast_index(self.index)
+        lists: Any = faiss.try_extract_index_ivf(held)
+        bits = 8.0 * (held.sa_code_size() if lists is None else lists.code_size)
+        return bits + 8.0 * held.refine_index.sa_code_size() if hasattr(held, "refine_index") else bits
 
     def save(self, path: Path) -> None:
         faiss.write_index(self.index, str(path))

@@ -21,9 +21,9 @@ class Graph(Index):
         self.index: Any = hnswlib.Index(space="l2", dim=dim)
         self.how = {"M": spec.get("M", 16), "ef_construction": spec.get("ef_construction", 200), "random_seed": seed}
 
-    def add(self, base: F32) -> None:
-        self.index.init_index(max_elements=len(base), **self.how)
-        self.index.add_items(base, num_threads=self.threads)
+    def add(self, x: F32) -> None:
+        self.index.init_index(max_elements=len(x), **self.how)
+        self.index.add_items(x, num_threads=self.threads)
 
     def bits_per_vector(self) -> float | None:
         return None

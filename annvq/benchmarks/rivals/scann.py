@@ -19,11 +19,11 @@ class Tree(Index):
     def train(self, learn: F32, dim: int, spec: dict[str, Any], seed: int) -> None:
         self.spec, self.sample = spec, len(learn)  # it trains when it is filled
 
-    def add(self, base: F32) -> None:
+    def add(self, x: F32) -> None:
         from scann import scann_ops_pybind
 
         spec = self.spec
-        builder = scann_ops_pybind.builder(base, 10, "squared_l2")
+        builder = scann_ops_pybind.builder(x, 10, "squared_l2")
         builder = builder.tree(spec.get("leaves", 1000), 10, training_sample_size=max(self.sample, 100_000))
         builder = builder.score_ah(
             spec.get("dims_per_block", 2), anisotropic_quantization_threshold=spec.get("anisotropic", float("nan"))

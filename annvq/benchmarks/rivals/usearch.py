@@ -14,14 +14,15 @@ class Graph(Index):
 
     spec_keys = ("connectivity", "expansion_add", "dtype")
     setting_keys = ("expansion",)
+    grows = True
 
     def train(self, learn: F32, dim: int, spec: dict[str, Any], seed: int) -> None:
         from usearch.index import Index
 
         self.index: Any = Index(ndim=dim, metric="l2sq", **{"dtype": "f32", **spec})
 
-    def add(self, base: F32) -> None:
-        self.index.add(np.arange(len(base)), base, threads=self.threads)
+    def add(self, x: F32) -> None:
+        self.index.add(len(self.index) + np.arange(len(x)), x, threads=self.threads)
 
     def bits_per_vector(self) -> float | None:
         return None

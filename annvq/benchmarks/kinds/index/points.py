@@ -1,4 +1,4 @@
-"""Data set × index × its settings × queries at once or one by one."""
+"""Data set × index × its settings × queries at once or one by one; and data set × index to add to."""
 
 import itertools
 from functools import partial
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from annvq.benchmarks import metrics, vectors
+from annvq.benchmarks.kinds.index import streams
 from annvq.benchmarks.kinds.index.session import Session
 from annvq.benchmarks.kinds.index.settings import checked
 from annvq.benchmarks.plan import Plan, Point
@@ -16,6 +17,7 @@ from annvq.benchmarks.processes import EndedError, Worker
 from annvq.benchmarks.suite import Suite
 from annvq.benchmarks.vectors import Vectors
 from annvq.threads import usable_cores
+from annvq.types import I64
 
 _K = 10
 _COLUMNS = (
@@ -24,7 +26,7 @@ _COLUMNS = (
 
 
 def plan(suite: Suite, dataset: str | None) -> Plan:
-    """Every data set × index × its settings × queries at once or one by one."""
+    """Every data set × index × its settings × queries at once or one by one, then every index to add to."""
     settings, threads = checked(suite), suite.threads or usable_cores()
     session = Session(suite.seeds[0])
     grid = [
@@ -35,10 +37,11 @@ def plan(suite: Suite, dataset: str | None) -> Plan:
     ]
 
     def points(data: Vectors) -> list[Point]:
-        return [_point(session, data, *cell, threads, settings["effort"]) for cell in grid]
+        searched = [_point(session, data, *cell, threads, settings["effort"]) for cell in grid]
+        return searched + [streams.point(session, data, e, threads, settings["stream"]) for e in settings["streams"]]
 
-    names = [dataset] if dataset else settings["datasets"]
-    return Plan(vectors.parts(names, settings["limits"], len(grid), points, _COLUMNS), session.close)
+    names, count = [dataset] if dataset else settings["datasets"], len(grid) + len(settings["streams"])
+    return Plan(vectors.parts(names, settings["limits"], count, points, _COLUMNS), session.close)
 
 
 def _point(
@@ -65,20 +68,20 @@ def _point(
 def _measure(session: Session, data: Vectors, entry: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     workers = session.index(data, entry)
     found = session.folder / "found.npy"
-    timed: list[tuple[list[float], Worker]] = []
+    timed: list[tuple[list[float], Worker, I64]] = []
     tried: dict[str, float | str] = {}
     for worker in workers:
         try:
             session.open(worker)
-            timed.append((_times(worker, facts, found), worker))
+            timed.append((_times(worker, facts, found), worker, np.load(found)))
         except EndedError as error:
             tried[worker.level] = str(error)
         else:
             tried[worker.level] = facts["nq"] / median(timed[-1][0])
     if not timed:
         raise EndedError("; ".join(map(str, tried.values())))
-    times, fastest = min(timed, key=lambda t: median(t[0]))
-    recalls = metrics.recalls(np.load(found), data.base, data.queries, data.neighbors, data.metric)
+    times, fastest, ids = min(timed, key=lambda t: median(t[0]))
+    recalls = metrics.recalls(ids, data.base, data.queries, data.neighbors, data.metric)
     return {
         "qps": facts["nq"] / median(times),
         "qps_all": [facts["nq"] / t for t in times],

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.table import Table
 
 from annvq.benchmarks import plot
@@ -10,7 +11,28 @@ from annvq.benchmarks.report import environment_line, heading, split_absent
 from annvq.benchmarks.results import Row
 from annvq.benchmarks.suite import Suite
 
+_COSTS = {
+    "first_add_ms": "first, ms",
+    "add_1_ms": "one, ms",
+    "add_64_ms": "64 at once, ms",
+    "adds_per_s": "adds/s",
+    "upsert_1_ms": "one replaced, ms",
+    "upsert_64_ms": "64 replaced, ms",
+    "upserts_per_s": "upserts/s",
+}
 TARGETS = {"recall@1": (0.2, 0.3, 0.4, 0.5), "10-recall@10": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)}
+
+
+_SEARCH_TEXT = (
+    "Bytes: what is stored per vector to score it, as the index itself says (code, norm, vectors kept for re-ranking), "
+    "or the file's size where it does not say. Build: training and adding, on all cores. QPS at a recall: the fastest "
+    "setting that reaches it. Highest: 10-recall@10."
+)
+_ADDING_TEXT = (
+    "Adding: a process opens the saved index; first: the first vector added then. One, 64 at once: medians of calls "
+    "with the processor's caches filled by something else before each. A second: one vector after another. Replaced: "
+    "by upsert. ± half of the distance between the quartiles."
+)
 
 
 def _groups(rows: Iterable[Row]) -> dict[str, dict[str, list[Row]]]:
@@ -67,10 +89,47 @@ def _line(row: Row) -> str:
     )
 
 
+def split_streams(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """Rows of searches, and rows of what adding costs."""
+    return [row for row in rows if "stream" not in row], [row for row in rows if "stream" in row]
+
+
+def _cost(row: Row, name: str, shown: str) -> str:
+    """A median, and how far the middle half of its repeats spreads, in per cent of it."""
+    if row.get(name) is None:
+        return "–"
+    value, repeats = row[name], row.get(f"{name}_all")
+    spread = np.subtract(*np.percentile(repeats, [75, 25])) / value if repeats else 0
+    return f"{value:{shown}}" + (f" ±{50 * spread:.0f}%" if repeats else "")
+
+
+def adding(rows: Sequence[Row]) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """For each data set and group: a header, and a line per index with what adding to it costs."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        title = f"Adding to {row['n']:,} vectors of {row['dataset']}, d = {row['d']}, {row['threads']} threads"
+        title = title.replace(" 1 threads", " 1 thread") + (f": {row['group']}" if row["group"] else "")
+        groups.setdefault(title, []).append(row)
+    out = {}
+    for title, group in groups.items():
+        header = ["index", *_COSTS.values(), "bytes", "SIMD"]
+        lines = []
+        for row in group:
+            if row["error"] is not None:
+                lines.append([row["method"], f"failed: {row['error']}", *[""] * (len(header) - 2)])
+                continue
+            costs = [_cost(row, name, ",.0f" if name.endswith("_s") else ".3g") for name in _COSTS]
+            size = "–" if row["bits_per_vector"] is None else f"{row['bits_per_vector'] / 8:.0f}"
+            lines.append([row["method"], *costs, size, row["simd"]])
+        out[title] = header, lines
+    return out
+
+
 def tables(rows: list[Row]) -> list[Table]:
-    """Rich tables: queries a second at recalls, one per data set and group."""
+    """Rich tables: queries a second at recalls, and what adding costs; one per data set and group."""
     out = []
-    for title, (header, lines) in at_recalls(split_absent(rows)[0]).items():
+    searches, streams = split_streams(split_absent(rows)[0])
+    for title, (header, lines) in (at_recalls(searches) | adding(streams)).items():
         table = Table(title=title, title_justify="left")
         for at, name in enumerate(header):
             table.add_column(name, justify="right" if at else "left")
@@ -81,26 +140,33 @@ def tables(rows: list[Row]) -> list[Table]:
 
 
 def report(suite: Suite, rows: list[Row], out: Path) -> None:
-    """``report.png``: queries a second against recall; ``report.md``: at recalls, and every row."""
+    """``report.png``: queries a second against recall; ``report.md``: at recalls, what adding costs, every row."""
     rows, missing = split_absent(rows)
-    picture(rows, out / "report.png", suite.title)
+    picture(split_streams(rows)[0], out / "report.png", suite.title)
     text = "\n".join([*markdown(suite, rows), *missing, "", "How it is measured: `docs/benchmarks.md`.", ""])
     (out / "report.md").write_text(text, encoding="utf-8")
 
 
 def markdown(suite: Suite, rows: Sequence[Row]) -> list[str]:
-    """Lines of the report: how it was measured, a picture, queries a second at recalls, and every row."""
-    lines = [
-        *heading(suite, rows),
-        "Bytes: what is stored per vector to score it, as the index itself says (code, norm, vectors kept for "
-        "re-ranking), or the file's size where it does not say. Build: training and adding, on all cores. QPS at a "
-        "recall: the fastest setting that reaches it. Highest: 10-recall@10.",
-        "",
-        "![](report.png)",
-    ]
+    """Lines of the report: how it was measured, queries a second at recalls, every setting, what adding costs."""
+    searches, streams = split_streams(rows)
+    lines = [*heading(suite, rows), *(_searched(searches) if searches else [])]
+    if streams:
+        lines += ["", _ADDING_TEXT]
+    for title, (header, body) in adding(streams).items():
+        lines += ["", f"## {title}", "", *_table(header, body)]
+    return lines
+
+
+def _table(header: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+    rule = "|---|" + "---:|" * (len(header) - 1)
+    return ["| " + " | ".join(header) + " |", rule, *("| " + " | ".join(line) + " |" for line in body)]
+
+
+def _searched(rows: Sequence[Row]) -> list[str]:
+    lines = [_SEARCH_TEXT, "", "![](report.png)"]
     for title, (header, body) in at_recalls(rows).items():
-        lines += ["", f"## {title}", "", "| " + " | ".join(header) + " |", "|---|" + "---:|" * (len(header) - 1)]
-        lines += ["| " + " | ".join(line) + " |" for line in body]
+        lines += ["", f"## {title}", "", *_table(header, body)]
     lines += [
         "",
         "## Every setting",

@@ -6,30 +6,30 @@ from annvq.benchmarks import rivals
 from annvq.benchmarks.roles import check_options
 from annvq.benchmarks.suite import Suite, check_settings
 
-_LISTS = ("datasets", "systems", "queries")
-_EFFORT: dict[str, Any] = {"repeats": 5, "budget_s": 3.0}
+_LISTS = ("datasets", "systems", "streams", "queries")
+_TABLES = {
+    "effort": {"repeats": 5, "budget_s": 3.0},  # of searches
+    # of adding to an index of n vectors, trained on so many: how well it codes them is not what is timed
+    "stream": {"n": 1_000_000, "learn": 20_000, "repeats": 30, "budget_s": 5.0},
+}
 
 
 def checked(suite: Suite) -> dict[str, Any]:
     """The suite's settings with defaults, after checking them."""
-    known: dict[str, Any] = {
-        "datasets": list,
-        "limits": dict,
-        "systems": list,
-        "queries": list,
-        "effort": dict,
-        "description": str,
-    }
-    check_settings(suite, known)
+    known: dict[str, Any] = dict.fromkeys(_LISTS, list) | dict.fromkeys((*_TABLES, "limits"), dict)
+    check_settings(suite, {**known, "description": str})
     settings: dict[str, Any] = {"datasets": ["patches"], "limits": {}, "queries": ["batch"], **suite.settings}
-    settings["effort"] = {**_EFFORT, **settings.get("effort", {})}
     where = f"suite {suite.name!r}"
-    if set(settings["effort"]) != set(_EFFORT) or any(not v > 0 for v in settings["effort"].values()):
-        raise ValueError(f"{where}: effort holds positive {', '.join(_EFFORT)}; got {settings['effort']!r}")
+    for table, defaults in _TABLES.items():
+        settings[table] = {**defaults, **settings.get(table, {})}
+        if set(settings[table]) != set(defaults) or any(not v > 0 for v in settings[table].values()):
+            raise ValueError(f"{where}: {table} holds positive {', '.join(defaults)}; got {settings[table]!r}")
     wrong = [q for q in settings["queries"] if q not in ("batch", "single")]
     if wrong or not settings["queries"]:
         raise ValueError(f"{where}: queries must be among batch, single; got {settings['queries']!r}")
-    settings["systems"] = [_checked_system(where, entry) for entry in settings.get("systems") or [None]]
+    settings["streams"] = [_checked_stream(where, entry) for entry in settings.get("streams", [])]
+    systems = settings.get("systems") or ([] if settings["streams"] else [None])
+    settings["systems"] = [_checked_system(where, entry) for entry in systems]
     labels = [entry["label"] for entry in settings["systems"]]
     twice = {label for label in labels if labels.count(label) > 1}
     if twice:
@@ -48,6 +48,17 @@ def _checked_system(where: str, entry: Any) -> dict[str, Any]:
             raise ValueError(
                 f"{where}: sweep of {full['label']}: {key} must be a list of positive integers, got {values!r}"
             )
+    return full
+
+
+def _checked_stream(where: str, entry: Any) -> dict[str, Any]:
+    if not isinstance(entry, dict) or "use" not in entry or set(entry) - {"use", "label", "group", "spec"}:
+        raise ValueError(f"{where}: a stream has use, and may have label, group and spec; got {entry!r}")
+    full = {"label": entry["use"], "group": "", "spec": {}, **entry}
+    _check_known(full["use"], full["spec"], {})
+    index = rivals.rival(full["use"]).index
+    if index is None or not index.grows:
+        raise ValueError(f"{where}: an index of {full['use']} cannot be added to once it is filled")
     return full
 
 
