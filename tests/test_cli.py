@@ -197,9 +197,7 @@ def test_search_refuses_a_filter_that_is_no_array_of_numbers(annvq, vectors, tmp
 
 
 def test_choose(annvq, vectors, monkeypatch):
-    from annvq import budget
-
-    monkeypatch.setattr(budget, "_GRID", (("product", 4, "auto"),))
+    monkeypatch.setattr("annvq.choosing.grid.GRID", (("product", 4, "auto"),))
     code, out, err = annvq("choose", vectors, "--bits", 16, "--threads", 1)
     assert code == 0, err
     assert "Recommended: product 4x4" in out

@@ -1,8 +1,8 @@
 """The benchmark harness: a suite (TOML) names what is measured; every point becomes one JSON line.
 
-``run(load_suite("quickstart"), out=folder)`` is what ``annvq bench`` does. A suite's ``kind`` names the
-module in :mod:`annvq.benchmarks.runners` that measures it; a method is a class in
-:mod:`annvq.benchmarks.baselines`.
+``run(load_suite("quickstart"), out=folder)`` is what ``annvq bench`` does. A suite's ``kind`` names the module in
+:mod:`annvq.benchmarks.kinds` that plans, measures and reports it; a library is a module in
+:mod:`annvq.benchmarks.rivals`.
 """
 
 from annvq.benchmarks.run import run

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from annvq.benchmarks import environment
+from annvq.benchmarks.kinds import kind
+from annvq.benchmarks.plan import Part, Point
 from annvq.benchmarks.results import Results, Row, digest
-from annvq.benchmarks.runners import Plan, Point, runner
 from annvq.benchmarks.suite import Suite
 from annvq.threads import usable_cores
 
@@ -19,11 +20,17 @@ _log = logging.getLogger("annvq.benchmarks")
 class Observer:
     """Told what happens; the command line shows it. This one keeps quiet."""
 
-    def planned(self, points: list[Point]) -> None: ...
+    def planned(self, total: int) -> None:
+        """So many points in all; told again where that turns out to be otherwise."""
 
-    def started(self, point: Point) -> None: ...
+    def loading(self, name: str) -> None:
+        """A data set is being loaded."""
 
-    def finished(self, point: Point, row: Row, *, measured: bool) -> None: ...
+    def started(self, point: Point) -> None:
+        """A point is being measured."""
+
+    def finished(self, point: Point, row: Row, *, measured: bool) -> None:
+        """There is a row of a point, measured now or earlier."""
 
 
 def run(
@@ -37,6 +44,8 @@ def run(
 ) -> list[Row]:
     """Measure every point of ``suite`` and write ``out/results.jsonl`` and the report beside it.
 
+    Data sets are loaded one after another, each when the first of its points is due.
+
     Args:
         suite: from :func:`annvq.benchmarks.load_suite`.
         out: folder of the results; what it holds already is not measured again.
@@ -49,48 +58,64 @@ def run(
         One row per point, in the plan's order. A point that failed is a row whose ``error`` says why.
 
     Raises:
-        ValueError: the suite, the data set or the results file cannot be used.
+        ValueError: the suite, its only data set or the results file cannot be used.
     """
-    watch = observer or Observer()
     if threads:
         suite = replace(suite, threads=threads)
     count = suite.threads or usable_cores()
-    kind = runner(suite.kind)
+    its_kind = kind(suite.kind)
     results = Results(out, fresh=fresh)
     with environment.pinned_threads(count):
-        plan: Plan = kind.plan(suite, dataset)
-        where = environment.facts(count)
-        points = {id(p): digest({**p.identity, "threads": count}) for p in plan.points}
-        measured_with = {"versions": where["versions"], "commit": where["commit"], "simd": where["simd"]}
-        keys = {point: digest({"point": point, **measured_with}) for point in points.values()}
-        results.drop_stale(keys)
-        watch.planned(plan.points)
+        plan = its_kind.plan(suite, dataset)
+        work = _Run(suite.name, results, environment.facts(count), observer or Observer())
+        work.expect(sum(part.count for part in plan.parts))
         try:
-            rows = [_row(point, points[id(point)], keys, results, suite, where, watch) for point in plan.points]
+            rows = [row for part in plan.parts for row in work.part(part)]
         finally:
             plan.close()
-    kind.report(suite, rows, out)
+    its_kind.report(suite, rows, out)
     return rows
 
 
-def _row(
-    point: Point,
-    name: str,
-    keys: dict[str, str],
-    results: Results,
-    suite: Suite,
-    where: dict[str, Any],
-    watch: Observer,
-) -> Row:
-    """The row of one point, as it is in ``results`` or measured."""
-    row = results.find(keys[name])
-    measured = row is None
-    if row is None:
-        watch.started(point)
-        tail = {"suite": suite.name, "point": name, "key": keys[name], "env": where}
-        row = results.append({**measure_point(point), **tail})
-    watch.finished(point, row, measured=measured)
-    return row
+class _Run:
+    """Rows of points, found among the results or measured.
+
+    Args:
+        where: facts about this machine; they are part of every row, and some of what a row is known by.
+    """
+
+    def __init__(self, suite: str, results: Results, where: dict[str, Any], watch: Observer) -> None:
+        self.suite, self.results, self.where, self.watch = suite, results, where, watch
+        self.total = 0
+
+    def expect(self, more: int) -> None:
+        """So many more points (or fewer) than expected."""
+        self.total += more
+        self.watch.planned(self.total)
+
+    def part(self, part: Part) -> list[Row]:
+        """The rows of a part, whose data set is loaded for them."""
+        self.watch.loading(part.name)
+        points = part.points()
+        self.expect(len(points) - part.count)
+        names = [digest({**point.identity, "threads": self.where["threads"]}) for point in points]
+        self.results.drop_stale({name: self._key(name) for name in names})
+        return [self._row(point, name) for point, name in zip(points, names, strict=True)]
+
+    def _key(self, name: str) -> str:
+        """What a row is known by: what was measured, and with which versions."""
+        return digest({"point": name, **{fact: self.where[fact] for fact in ("versions", "commit", "simd")}})
+
+    def _row(self, point: Point, name: str) -> Row:
+        key = self._key(name)
+        row = self.results.find(key)
+        measured = row is None
+        if row is None:
+            self.watch.started(point)
+            tail = {"suite": self.suite, "point": name, "key": key, "env": self.where}
+            row = self.results.append({**measure_point(point), **tail})
+        self.watch.finished(point, row, measured=measured)
+        return row
 
 
 def measure_point(point: Point) -> Row:

@@ -44,9 +44,8 @@ def bench(
 
     OUT gets results.jsonl (a line per row, as it is measured), report.png and report.md.
     """
-
     from annvq.benchmarks import load_suite, run, suite_names
-    from annvq.benchmarks.runners import runner
+    from annvq.benchmarks.kinds import kind
     from annvq.cli.progress import Bar
 
     if listing:
@@ -58,7 +57,7 @@ def bench(
     console = wide_console()
     with Bar(console) as observer:
         rows = run(chosen, out=folder, dataset=dataset, threads=threads, fresh=not resume, observer=observer)
-    for table in runner(chosen.kind).tables(rows):
+    for table in kind(chosen.kind).tables(rows):
         console.print(table)
     click.echo(f"wrote {folder / 'results.jsonl'} and {folder / 'report.png'}")
     failed = [row for row in rows if row["error"] is not None]

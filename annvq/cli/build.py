@@ -5,16 +5,17 @@ from typing import Any
 
 import click
 
-from annvq.cli.index import _FILE, _METRIC, _THREADS, _is_named, _make, _use, _vectors
+import annvq
+from annvq.cli.shared import FILE, METRIC, THREADS, is_named, make_quantizer, use_threads, vectors
 
 
 @click.command()
 @click.argument("recipe")
 @click.argument("data")
-@click.argument("out", type=_FILE, required=False)
-@click.option("--out", "out_option", type=_FILE, help="File of the index, in place of OUT.")
+@click.argument("out", type=FILE, required=False)
+@click.option("--out", "out_option", type=FILE, help="File of the index, in place of OUT.")
 @click.option("--learn", help="File of vectors to train on [default: the data set's, else a sample of DATA].")
-@_METRIC
+@METRIC
 @click.option(
     "--norm",
     type=click.Choice(["auto", "uint8", "float32"]),
@@ -27,7 +28,7 @@ from annvq.cli.index import _FILE, _METRIC, _THREADS, _is_named, _make, _use, _v
 @click.option("--nlist", type=click.IntRange(min=1), help="For a recipe with lists: how many.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--restart", is_flag=True, help="Start anew where an earlier build to OUT was not finished.")
-@_THREADS
+@THREADS
 def build(
     recipe: str,
     data: str,
@@ -57,9 +58,9 @@ def build(
         raise click.UsageError("give the index's file once, as OUT or --out")
     target = out or out_option
     assert target is not None
-    _use(threads)
+    use_threads(threads)
     metric = metric or _metric_of(data)
-    base, learned_from = _vectors(data, "base"), _vectors(learn or data, "learn")
+    base, learned_from = vectors(data, "base"), vectors(learn or data, "learn")
     empty, what = _empty_index(recipe, base, metric, norm, bits, nbits, nlist)
     work = Build(empty, base, learned_from, target, what=what, seed=seed)
     if restart:
@@ -79,10 +80,10 @@ def build(
 
 
 def _metric_of(data: str) -> str:
-    from annvq.datasets import hdf5, load
+    from annvq.datasets import hdf5
 
-    if _is_named(data):
-        return load(data).metric
+    if is_named(data):
+        return annvq.datasets.load(data).metric
     if Path(data).suffix in hdf5.SUFFIXES:
         return hdf5.read(data).metric or "l2"
     return "l2"
@@ -92,8 +93,9 @@ def _empty_index(
     recipe: str, base: Any, metric: str, norm: Any, bits: int, nbits: int, nlist: int | None
 ) -> tuple[Any, Any]:
     """The index to fill, and what says that a build is the same one."""
-    from annvq.indexes import FlatIndex, recipes
-    from annvq.quantizers import load_quantizer, registered
+    from annvq.indexes import recipes
+    from annvq.indexes.building import file_crc
+    from annvq.quantizers import registered
     from annvq.quantizers.registry import pays_norm
 
     dim = int(base.shape[1])
@@ -106,11 +108,9 @@ def _empty_index(
         raise click.UsageError("--nlist is for recipes with lists")
     if recipe in registered():
         charged = {"uint8": 8, "float32": 32, "auto": 8}[norm] if pays_norm(recipe, metric) else 0
-        quantizer = _make(recipe, dim, bits, nbits, charged, None)
-        return FlatIndex(quantizer, metric=metric, norm=norm), [recipe, quantizer.config, norm]
+        quantizer = make_quantizer(recipe, dim, bits, nbits, charged, None)
+        return annvq.FlatIndex(quantizer, metric=metric, norm=norm), [recipe, quantizer.config, norm]
     if not Path(recipe).is_file():
         known = ", ".join([*recipes.recipe_names(), *registered()])
         raise ValueError(f"RECIPE must be a .toml file, a quantizer's file or one of {known}; got {recipe!r}")
-    from annvq.indexes.building import file_crc
-
-    return FlatIndex(load_quantizer(recipe), metric=metric, norm=norm), [file_crc(recipe), norm]
+    return annvq.FlatIndex(annvq.load_quantizer(recipe), metric=metric, norm=norm), [file_crc(recipe), norm]

@@ -1,10 +1,13 @@
 """``annvq choose``."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
+import annvq
 from annvq.cli.console import wide_console
 
 
@@ -46,14 +49,12 @@ def choose(
     All codes are screened on a part of the sample with very short training, the best again on as much of it as
     time allows; the table says which rows are estimates. More --sample and --seconds measure more closely.
     """
-    from rich.console import Console
-
-    from annvq import budget
+    from annvq import choosing  # with PyTorch
     from annvq.cli.progress import Bar
 
     x, its_metric = _sample_source(data)
     with Bar(Console(stderr=True)) as observer:
-        choice = budget.choose(
+        choice = choosing.choose(
             x,
             bits=bits,
             metric=metric or its_metric,
@@ -76,12 +77,8 @@ def choose(
 
 def _sample_source(data: str) -> tuple[Any, str]:
     """The vectors to sample from, and the metric that comes with them."""
-    from pathlib import Path
-
-    from annvq import datasets
-
     path = Path(data)
     if path.is_file() and path.suffix not in (".hdf5", ".h5"):
-        return datasets.load_vectors(path), "l2"
-    held = datasets.load(data)
+        return annvq.datasets.load_vectors(path), "l2"
+    held = annvq.datasets.load(data)
     return held.base, held.metric

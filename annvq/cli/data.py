@@ -1,6 +1,10 @@
 """``annvq datasets``."""
 
 import click
+from rich.console import Console
+from rich.table import Table
+
+import annvq
 
 
 @click.group()
@@ -11,11 +15,6 @@ def datasets() -> None:
 @datasets.command("list")
 def list_() -> None:
     """List the named data sets."""
-    from rich.console import Console
-    from rich.table import Table
-
-    from annvq import datasets as sets
-
     table = Table()
     for name, side in (
         ("name", "left"),
@@ -25,8 +24,8 @@ def list_() -> None:
         ("here", "left"),
     ):
         table.add_column(name, justify=side)  # type: ignore[arg-type]
-    for name in sets.names():
-        facts = sets.info(name)
+    for name in annvq.datasets.names():
+        facts = annvq.datasets.info(name)
         here = "built in" if facts["path"] is None else ("yes" if facts["downloaded"] else "no")
         table.add_row(name, f"{facts['n']:,}", str(facts["d"]), facts["metric"], here)
     Console().print(table)
@@ -36,9 +35,7 @@ def list_() -> None:
 @click.argument("name")
 def get(name: str) -> None:
     """Download the data set NAME, resuming and verifying, and print where it is."""
-    from annvq import datasets as sets
-
-    path = sets.get(name, progress=True)
+    path = annvq.datasets.get(name, progress=True)
     click.echo(path if path is not None else f"{name} is built in; nothing to download")
 
 
@@ -46,8 +43,6 @@ def get(name: str) -> None:
 @click.argument("name")
 def info(name: str) -> None:
     """Say what is known of the data set NAME."""
-    from annvq import datasets as sets
-
-    for key, value in sets.info(name).items():
+    for key, value in annvq.datasets.info(name).items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         click.echo(f"{key:<12}{shown}")

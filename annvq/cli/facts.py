@@ -5,6 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
+from rich.table import Table
+
+import annvq
+from annvq.bits import codebook_bits
+from annvq.errors import FormatError
 
 
 @click.command()
@@ -21,15 +27,11 @@ def info(file: Path, as_json: bool) -> None:
 
 
 def _facts(file: Path) -> dict[str, Any]:
-    from annvq.errors import FormatError
-    from annvq.indexes import load_index
-    from annvq.quantizers import load_quantizer
-
     try:
-        index = load_index(file, mmap=True)
+        index = annvq.load_index(file, mmap=True)
     except FormatError as not_an_index:
         try:
-            quantizer = load_quantizer(file)
+            quantizer = annvq.load_quantizer(file)
         except FormatError as not_a_quantizer:
             wrong = not_a_quantizer if "annvq.quantizer" in str(not_an_index) else not_an_index
             raise wrong from None
@@ -60,21 +62,18 @@ def complexity(
     Counted, not measured: WMOPS are millions of weighted operations per vector. `published` is the
     convention of the ICASSP 2023 paper, which needs equal codebooks and counts greedy residual codes.
     """
-    from annvq import complexity as counts
-    from annvq.benchmarks.baselines.base import codebook_bits
-
     if not 1 <= nbits <= 16:
         raise click.UsageError(f"--nbits must be between 1 and 16, got {nbits}")
     rows = []
-    for kind in counts.KINDS:
+    for kind in annvq.complexity.KINDS:
         row: dict[str, Any] = {"kind": kind}
         try:
             per_codebook = codebook_bits(kind, dim, bits - (8 if kind != "product" else 0), nbits)
             shape: dict[str, Any] = {"dim": dim, "M": len(per_codebook), "nbits": per_codebook}
             greedy = kind == "product" or (kind == "residual" and convention == "published")
             shape_and_beam = {**shape, "beam": None if greedy else beam}
-            cost = counts.wmops(kind, **shape_and_beam, convention=convention, precision=precision)
-            searching = counts.search(kind, **shape)
+            cost = annvq.complexity.wmops(kind, **shape_and_beam, convention=convention, precision=precision)
+            searching = annvq.complexity.search(kind, **shape)
             row |= {"code": "+".join(map(str, per_codebook)), "bits": searching.bits}
             row |= {"encode_wmops": cost, "tables_wmops": searching.tables.wmops(precision)}
             row |= {"lookups_per_vector": searching.lookups, "table_bytes": searching.table_bytes}
@@ -90,9 +89,6 @@ def complexity(
 
 
 def _print_counts(rows: list[dict[str, Any]], dim: int, bits: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     titles = ("code", "bits", "encode_wmops", "tables_wmops", "lookups_per_vector", "table_bytes")
     table = Table(title=f"d = {dim}, {bits} bits per vector in all", title_justify="left")
     table.add_column("kind")
@@ -110,6 +106,4 @@ def _print_counts(rows: list[dict[str, Any]], dim: int, bits: int) -> None:
 @click.command()
 def config() -> None:
     """Print versions, SIMD level (in use and available) and threads."""
-    from annvq import show_config
-
-    show_config()
+    annvq.show_config()

@@ -7,60 +7,20 @@ from typing import Any
 
 import click
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
-_THREADS = click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all cores].")
-_METRIC = click.option("--metric", type=click.Choice(["l2", "ip", "cosine"]), help="[default: the data set's, else l2]")
-
-
-def _use(threads: int | None) -> None:
-    if threads is not None:
-        from annvq import set_num_threads
-
-        set_num_threads(threads)
-
-
-def _is_named(data: str) -> bool:
-
-    return not Path(data).exists() and "/" not in data and not Path(data).suffix
-
-
-def _vectors(data: str, part: str) -> Any:
-    """The vectors of a file, or ``part`` of a named data set."""
-    from annvq import datasets
-
-    if _is_named(data):
-        return getattr(datasets.load(data), part)
-    path = Path(data)
-    if part == "learn" and path.suffix in (".hdf5", ".h5"):
-        return datasets.load(data).learn
-    if part == "queries" and path.suffix in (".hdf5", ".h5"):
-        return datasets.load(data).queries
-    return datasets.load_vectors(path)
-
-
-def _make(kind: str, dim: int, bits: int, nbits: int, norm_bits: int, beam: int | None) -> Any:
-    from annvq.benchmarks.baselines.base import codebook_bits
-    from annvq.quantizers import make
-    from annvq.quantizers.registry import quantizer_class
-
-    per_codebook = codebook_bits(kind, dim, bits - norm_bits, nbits)
-    equal = len(set(per_codebook)) == 1
-    extra = {} if beam is None else {"beam": beam}
-    if extra and "beam" not in inspect.signature(quantizer_class(kind)).parameters:
-        raise click.UsageError(f"--beam is for residual and additive codes, {kind!r} has none")
-    return make(kind, dim=dim, M=len(per_codebook), nbits=per_codebook[0] if equal else per_codebook, **extra)
+import annvq
+from annvq.cli.shared import FILE, METRIC, THREADS, make_quantizer, use_threads, vectors
 
 
 @click.command()
 @click.argument("data")
-@click.option("--out", type=_FILE, required=True, help="File of the quantizer.")
+@click.option("--out", type=FILE, required=True, help="File of the quantizer.")
 @click.option("--kind", default="additive", show_default=True, help="product, rotated-product, residual, additive, …")
 @click.option("--bits", type=click.IntRange(min=1), default=64, show_default=True, help="Bits per vector in all.")
 @click.option("--nbits", type=click.IntRange(1, 16), default=8, show_default=True, help="At most, per codebook.")
 @click.option("--beam", type=click.IntRange(min=1), help="Beam width of residual and additive codes.")
-@_METRIC
+@METRIC
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@_THREADS
+@THREADS
 def train(
     data: str,
     out: Path,
@@ -83,10 +43,10 @@ def train(
 
     if not os.access(out.parent, os.W_OK):  # training may take long
         raise OSError(f"cannot write {out}: no folder {out.parent} that can be written to")
-    _use(threads)
-    x = _vectors(data, "learn")
+    use_threads(threads)
+    x = vectors(data, "learn")
     charged = 8 if pays_norm(kind, metric or "l2") else 0
-    quantizer = _make(kind, int(x.shape[1]), bits, nbits, charged, beam)
+    quantizer = make_quantizer(kind, int(x.shape[1]), bits, nbits, charged, beam)
     if metric == "cosine":
         x = normalized(np.asarray(x, dtype=np.float32))
     quantizer.fit(x, seed=seed, progress=True)
@@ -98,7 +58,7 @@ def train(
 @click.argument("index", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("queries")
 @click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours per query.")
-@click.option("--out", type=_FILE, help="Write .npz (ids and distances) or .ivecs (ids) instead of a table.")
+@click.option("--out", type=FILE, help="Write .npz (ids and distances) or .ivecs (ids) instead of a table.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first LIMIT queries.")
 @click.option("--nprobe", type=click.IntRange(min=1), help="Lists to scan [default: as measured when it was built].")
 @click.option("--shortlist", type=click.IntRange(min=1), help="Vectors to re-rank [default: as measured].")
@@ -107,7 +67,7 @@ def train(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help=".npy file of the ids that may be found, or of one bool for each id.",
 )
-@_THREADS
+@THREADS
 def search(
     index: Path,
     queries: str,
@@ -126,13 +86,12 @@ def search(
     import numpy as np
 
     from annvq.datasets.vecs import read_array
-    from annvq.indexes import load_index
 
     if out is not None and out.suffix not in (".npz", ".ivecs"):
         raise click.UsageError(f"--out must end in .npz or .ivecs, got {out.name!r}")
-    _use(threads)
-    loaded = load_index(index, mmap=True)
-    asked = _vectors(queries, "queries")[:limit]
+    use_threads(threads)
+    loaded = annvq.load_index(index, mmap=True)
+    asked = vectors(queries, "queries")[:limit]
     if out is None:
         asked = asked[: limit or 10]
     settings = _settings(loaded, nprobe=nprobe, shortlist=shortlist)

@@ -32,8 +32,11 @@ class Bar(Observer):
         if self.earlier:
             self.console.print(f"{self.earlier} rows were there already (--fresh measures them again)")
 
-    def planned(self, points: Any) -> None:
-        self.progress.update(self.task, total=len(points))
+    def planned(self, total: int) -> None:
+        self.progress.update(self.task, total=total)
+
+    def loading(self, name: str) -> None:
+        self.progress.update(self.task, description=f"loading {name}")
 
     def started(self, point: Any) -> None:
         self.progress.update(self.task, description=point.label)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from annvq.datasets import builtin, cards, hdf5, loading, vecs
+from annvq.datasets import builtin, cards, download, hdf5, loading, vecs
 from annvq.datasets.dataset import Dataset, Vectors, as_vectors, check_metric, check_positive
 
 _BUILTIN = "patches"
@@ -217,6 +217,4 @@ def _load_path(path: Path, metric: str | None, options: dict[str, Any]) -> Datas
 
 
 def _fetch(name: str, progress: bool | None) -> Path:
-    from annvq.datasets.download import fetch
-
-    return fetch(cards.all_cards()[name], progress=progress)
+    return download.fetch(cards.all_cards()[name], progress=progress)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from annvq.benchmarks import load_suite, run, timed
-from annvq.benchmarks.runners import ablation, runner
+from annvq.benchmarks import load_suite, run
+from annvq.benchmarks.kinds import kind
+from annvq.benchmarks.kinds.ablation import learners, points
 from annvq.quantizers import make
 from annvq.training.estimators import NSVQ, DiVeQ, RotationTrick, StraightThrough
 
@@ -21,7 +22,7 @@ def model_of(kind, *, maps, seed=0):
     quantizer = make(kind, dim=8, M=2, nbits=3)
     quantizer.reset_parameters()
     quantizer.mark_fitted()
-    return timed.Model(quantizer, maps=maps)
+    return learners.Model(quantizer, maps=maps)
 
 
 def error(model):
@@ -30,11 +31,11 @@ def error(model):
 
 @pytest.mark.parametrize("maps", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", list(ablation.LEARNERS))
+@pytest.mark.parametrize("name", list(points.LEARNERS))
 def test_learners_learn_in_their_time(kind, name, maps):
     model = model_of(kind, maps=maps)
     before, start = error(model), time.process_time()
-    steps = ablation.LEARNERS[name](model, X, 0.15, 0)
+    steps = points.LEARNERS[name](model, X, 0.15, 0)
     assert steps > 0
     assert error(model) < before
     assert not model.training
@@ -49,11 +50,11 @@ def test_alternation_never_makes_codes_of_the_same_assignment_worse(kind):
     codes = model.codes(X)
     before = ((X - model.decode(codes)) ** 2).sum()
     calls = iter([0.0, 0.0, 1.0])
-    original, timed.process_time = timed.process_time, lambda: next(calls)
+    original, learners.process_time = learners.process_time, lambda: next(calls)
     try:
-        assert timed.Alternation()(model, X, 1.0, 0) == 1
+        assert learners.Alternation()(model, X, 1.0, 0) == 1
     finally:
-        timed.process_time = original
+        learners.process_time = original
     assert ((X - model.decode(codes)) ** 2).sum() <= before * (1 + 1e-6)
 
 
@@ -93,7 +94,7 @@ def test_a_run(tmp_path, monkeypatch):
         assert row["steps"] > 0
         assert 0 <= row["dead"] < 1
         assert 0 < row["recall@1"] <= row["recall@10"] <= 1
-    tables = runner("ablation").tables(rows)
+    tables = kind("ablation").tables(rows)
     assert [table.row_count for table in tables] == [2, 2, 2, 2]
     assert "| NSVQ | " in (tmp_path / "out" / "report.md").read_text()
     assert (tmp_path / "out" / "report.png").read_bytes().startswith(b"\x89PNG")
@@ -104,4 +105,4 @@ def test_suites_are_checked(tmp_path, line):
     path = tmp_path / "small.toml"
     path.write_text(f'kind = "ablation"\n{line}\n')
     with pytest.raises(ValueError, match=f"small': {line.split()[0]} must be"):
-        runner("ablation").plan(load_suite(path), None)
+        kind("ablation").plan(load_suite(path), None)

@@ -1,14 +1,18 @@
 """Whole runs: resuming, failing methods, limits, reports."""
 
 import json
+import sys
+import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from annvq.benchmarks import load_suite, run
+from annvq.benchmarks import vectors as vectors_module
+from annvq.benchmarks.kinds import kind
 from annvq.benchmarks.results import read_rows
 from annvq.benchmarks.run import Observer
-from annvq.benchmarks.runners import runner
 
 SUITE = """
 title = "small"
@@ -139,7 +143,49 @@ def test_of_several_data_sets_one_may_be_missing(tmp_path, vectors):
     assert "absent" in rows[0]["error"]
     assert rows[1]["mse"] > 0
     assert "absent.npy: not measured" in (tmp_path / "out" / "report.md").read_text()
-    assert len(runner("codes").tables(rows)) == 2
+    assert len(kind("codes").tables(rows)) == 2
+
+
+@pytest.mark.parametrize("name", ["ablation", "codes", "index", "scan"])
+def test_a_data_set_is_loaded_when_its_first_point_is_due(tmp_path, monkeypatch, name):
+    """And let go when the next one is."""
+    monkeypatch.setenv("ANNVQ_DATA", str(tmp_path / "cache"))
+    for seed in (1, 2):
+        np.save(tmp_path / f"{seed}.npy", np.random.default_rng(seed).standard_normal((1200, 16)).astype(np.float32))
+    sets = [str(tmp_path / f"{stem}.npy") for stem in ("1", "absent", "2")]
+    text = (Path(__file__).parents[1] / "golden" / "rows" / f"{name}.toml").read_text()
+    (tmp_path / "two.toml").write_text(f"datasets = {sets}\n{text}")
+    log, held, prepare = [], [], vectors_module.prepare
+
+    def prepared(data, limits):
+        assert [before() for before in held] == [None] * len(held)
+        made = prepare(data, limits)
+        held.append(weakref.ref(made))
+        return made
+
+    class Log(Observer):
+        def planned(self, total):
+            log.append(total)
+
+        def loading(self, name):
+            log.append(f"loading {Path(name).stem}")
+
+        def started(self, point):
+            log.append(f"measuring {Path(point.identity['dataset']).stem}")
+
+    def not_measured(point):
+        return {**point.identity, **dict.fromkeys(point.columns), "error": "not measured", "date": ""}
+
+    monkeypatch.setattr(vectors_module, "prepare", prepared)
+    monkeypatch.setattr(sys.modules["annvq.benchmarks.run"], "measure_point", not_measured)
+    rows = run(load_suite(tmp_path / "two.toml"), out=tmp_path / "out", threads=1, observer=Log())
+    assert len(held) == 2
+    assert [entry for entry in log if isinstance(entry, int)][-1] == len(rows)
+    steps = [entry for entry in dict.fromkeys(log) if isinstance(entry, str) and "random" not in entry]
+    expected = [f"{what} {which}" for which in ("1", "absent", "2") for what in ("loading", "measuring")]
+    assert steps == expected
+    assert "absent.npy" in (tmp_path / "out" / "report.md").read_text()
+    kind(name).tables(rows)
 
 
 def test_a_missing_data_set_is_an_error_of_the_run(tmp_path, suite):

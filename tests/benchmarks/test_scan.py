@@ -1,15 +1,20 @@
 """Suites of kind scan: the same codes on both sides, both sides asked, reports."""
 
 import json
+import os
+import signal
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from annvq.benchmarks import load_suite, run
+from annvq.benchmarks import load_suite, rivals, run
+from annvq.benchmarks.kinds import kind
+from annvq.benchmarks.kinds.scan import codes, session, settings
+from annvq.benchmarks.kinds.scan.pairs import Effort, Scanner, Side, compare
+from annvq.benchmarks.processes import EndedError
 from annvq.benchmarks.run import Observer
-from annvq.benchmarks.runners import runner
-from annvq.benchmarks.scanning import codes
-from annvq.benchmarks.scanning.pairs import Effort, Scanner, Side, compare
 
 SUITE = """
 kind = "scan"
@@ -50,8 +55,8 @@ def suite_of(tmp_path, text):
 def folder(tmp_path):
     """Random codes of 900 vectors, product and residual."""
     source = codes.random_source(16, 900, seed=3)
-    for kind in ("product", "residual"):
-        codes.make(source, kind, 4, [300, 900], tmp_path / kind, seed=3)
+    for code in ("product", "residual"):
+        codes.make(source, code, 4, [300, 900], tmp_path / code, seed=3)
     return tmp_path
 
 
@@ -77,7 +82,7 @@ def test_a_run_compares_and_reports(tmp_path, vectors):
     assert report.count("| IndexPQFastScan |") == 2
     assert "failed: " in report
     assert (out / "report.png").read_bytes().startswith(b"\x89PNG")
-    assert sum(table.row_count for table in runner("scan").tables(rows)) == 9
+    assert sum(table.row_count for table in kind("scan").tables(rows)) == 9
 
     class Seen(Observer):
         def __init__(self):
@@ -90,50 +95,102 @@ def test_a_run_compares_and_reports(tmp_path, vectors):
     assert seen.measured == [3]
 
 
-@pytest.mark.parametrize(("kind", "index"), [("product", "IndexPQ"), ("residual", "IndexResidualQuantizer")])
-def test_both_sides_scan_the_same_codes(folder, kind, index):
+@pytest.mark.parametrize(("code", "index"), [("product", "IndexPQ"), ("residual", "IndexResidualQuantizer")])
+def test_both_sides_scan_the_same_codes(folder, code, index):
     found = []
     for engine in ("annvq", "faiss"):
-        worker = Scanner(engine)
-        worker.open(folder / kind, index, 300)
-        Side(worker, k=5, single=True, threads=1).search(200, ids=folder / "found.npy")
+        worker = rivals.pool("scan", Scanner).worker(engine)
+        side = Side(worker, folder / code, index, 300, k=5, single=True, threads=1)
+        side.search(200, ids=folder / "found.npy")
         found.append(np.load(folder / "found.npy"))
         worker.close()
     assert found[0].shape == (200, 5)
     assert found[0].max() < 300
     # One byte holds the norm, in either engine's way.
-    assert (found[0] == found[1]).mean() > (0.99 if kind == "product" else 0.6)
+    assert (found[0] == found[1]).mean() > (0.99 if code == "product" else 0.6)
+
+
+class Asked:
+    """A worker that answers what it takes; one that takes no time at all has ended."""
+
+    def __init__(self, level, seconds, log):
+        self.level, self.seconds, self.log = level, seconds, log
+
+    def open(self, folder, index, n):
+        if not self.seconds:
+            raise EndedError(f"{self.level} ended")
+
+    def ask(self, **request):
+        self.log.append(self.level)
+        seconds = self.seconds * request["nq"] * request["calls"]
+        return {"seconds": seconds, "cpu_seconds": seconds / (2 if self.level == "ours" else 1)}
+
+
+def sides_of(log, **seconds):
+    return [Side(Asked(name, s, log), Path(), "", 1, k=1, single=False, threads=1) for name, s in seconds.items()]
 
 
 def test_sides_are_asked_in_turn():
-    class Asked:
-        level = "x"
-
-        def __init__(self, name, seconds, log):
-            self.name, self.seconds, self.log = name, seconds, log
-
-        def ask(self, **request):
-            self.log.append(self.name)
-            seconds = self.seconds * request["nq"] * request["calls"]
-            return {"seconds": seconds, "cpu_seconds": seconds / (2 if self.name == "ours" else 1)}
-
     log = []
-    ours, slow, fast = (Asked(name, s, log) for name, s in (("ours", 1e-4), ("slow", 1e-2), ("fast", 1e-3)))
-    sides = [Side(w, k=1, single=False, threads=1) for w in (ours, slow, fast)]
-    row = compare(sides[0], sides[1:], 200, 1, Effort(pairs=4, budget_s=60, call_s=0.1))
+    ours, *theirs = sides_of(log, ours=1e-4, slow=1e-2, gone=0, fast=1e-3)
+    row = compare(ours, theirs, 200, 1, Effort(pairs=4, budget_s=60, call_s=0.1))
     assert log[-8:] == ["ours", "fast"] * 4
     assert (row["ratio"], row["cpu_ratio"]) == (pytest.approx(10), pytest.approx(20))
     assert (row["qps"], row["rival_qps"]) == (pytest.approx(1e4), pytest.approx(1e3))
+    assert (row["own_simd"], row["rival_simd"]) == ("ours", "fast")
+    assert row["rival_simd_s"] == {"slow": pytest.approx(1e-2), "gone": "gone ended", "fast": pytest.approx(1e-3)}
+    with pytest.raises(EndedError, match="gone ended"):
+        compare(ours, sides_of(log, gone=0), 200, 1, Effort())
 
 
 def test_what_goes_wrong_is_said(folder):
-    worker = Scanner("faiss")
+    worker = rivals.pool("scan", Scanner).worker("faiss")
     with pytest.raises(RuntimeError, match="faiss: FileNotFoundError"):
         worker.open(folder / "absent", "IndexPQ", 3)
     worker.open(folder / "product", "IndexPQ", 300)  # and it goes on
     worker.close()
-    with pytest.raises(RuntimeError, match="process ended"):
-        Scanner("annvq", "no such level")
+    command = ("annvq.benchmarks.worker", "annvq", "scan")
+    with pytest.raises(EndedError, match=r"the annvq process .*exit code 1; its last words: ValueError: .*such lev"):
+        Scanner("annvq", "no such level", command=command, variables=["ANNVQ_SIMD"])
+
+
+def test_a_process_that_is_killed_takes_no_row_along(tmp_path, vectors, monkeypatch):
+    started = []
+
+    class Recorded(Scanner):
+        def __init__(self, *arguments, **command):
+            super().__init__(*arguments, **command)
+            started.append(self)
+
+    class Killer(Observer):
+        def finished(self, point, row, *, measured):
+            for worker in started:
+                if worker.ended is None:
+                    os.kill(worker.pid, signal.SIGKILL)
+                    while worker.ended is None:
+                        time.sleep(0.01)
+
+    monkeypatch.setattr(session, "Scanner", Recorded)
+    text = '[[grids]]\nM = [4]\nn = [900]\nk = [1, 2, 3]\nrivals = ["IndexPQ"]\n'
+    suite = suite_of(tmp_path, f'kind = "scan"\nrandom = 0\neffort = {{ pairs = 2, budget_s = 0.1 }}\n{text}')
+    rows = run(suite, out=tmp_path / "out", dataset=vectors, threads=1, observer=Killer())
+    assert [row["error"] for row in rows] == [None] * 3
+    assert {worker.ended.split(": ", 1)[1] for worker in started} == {"SIGKILL (Killed); it said nothing"}
+
+
+def test_levels_are_those_that_the_environment_allows(tmp_path, vectors, monkeypatch):
+    """As on a processor that has no more than what is forced here."""
+    monkeypatch.setenv("ANNVQ_SIMD", "generic")
+    monkeypatch.setenv("FAISS_SIMD_LEVEL", "NONE")
+    monkeypatch.setenv("FAISS_OPT_LEVEL", "generic")
+    text = '[[grids]]\nM = [4]\nn = [900]\nsimd = ["best", "avx2"]\nrivals = ["IndexPQ"]\n'
+    suite = suite_of(tmp_path, f'kind = "scan"\nrandom = 0\neffort = {{ pairs = 2, budget_s = 0.1 }}\n{text}')
+    best, avx2 = run(suite, out=tmp_path / "out", dataset=vectors, threads=1)
+    assert best["error"] is None
+    assert best["own_simd"] == "generic"
+    assert list(best["rival_simd_s"]) == [best["rival_simd"]]
+    assert best["rival_simd"] in ("NONE", "generic")
+    assert "has no simd level avx2 on this machine" in avx2["error"].lower()
 
 
 @pytest.mark.parametrize(
@@ -147,20 +204,18 @@ def test_what_goes_wrong_is_said(folder):
         ("rivals = ['IndexPQ']\nM = [true]", "M must be a list of int"),
         ("rivals = ['IndexPQ']\nqueries = ['some']", "queries must be among batch, single"),
         ("rivals = ['annvq unfiltered']\nfilter = [1.5]", "filter is the share"),
-        ("rivals = ['IndexPQ']\nfilter = [0.1]", "take no filter"),
+        ("rivals = ['IndexPQ']\nfilter = [0.1]", "IndexPQ takes no filter"),
         ("rivals = ['IndexPQ']\nbeam = [1]", "a grid has code, M, n"),
     ],
 )  # fmt: skip
 def test_suites_are_checked(tmp_path, grid, message):
     with pytest.raises(ValueError, match=message):
-        runner("scan").plan(suite_of(tmp_path, f'kind = "scan"\n[[grids]]\n{grid}\n'), None)
+        kind("scan").plan(suite_of(tmp_path, f'kind = "scan"\n[[grids]]\n{grid}\n'), None)
 
 
 def test_the_shipped_suite_is_one():
     for quick in (False, True):
         suite = load_suite("scan", quick=quick)
-        from annvq.benchmarks.runners.scan import _checked
-
-        grids = _checked(suite)["grids"]
+        grids = settings.checked(suite)["grids"]
         assert len(grids) >= 4
         json.dumps(grids)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from annvq.benchmarks import baselines, load_suite, runners, suite_names
-from annvq.benchmarks.runners import toy
+from annvq.benchmarks import kinds, load_suite, rivals, suite_names
+from annvq.benchmarks.kinds import toy
+from annvq.benchmarks.roles import Budget
 
 GOOD = """
 kind = "codes"
@@ -27,19 +28,19 @@ def test_shipped_suites_plan():
     assert set(suite_names()) == {"ablation", "codes", "index", "quickstart", "scan", "toy"}
     for name in suite_names():
         suite = load_suite(name)
-        assert suite.kind in runners.kinds()
-    plan = runners.runner("toy").plan(load_suite("toy"), None)
-    assert len(plan.points) == 6 * 6 * 3
-    quick = runners.runner("toy").plan(load_suite("toy", quick=True), None)
-    assert len(quick.points) < len(plan.points)
+        assert suite.kind in kinds.names()
+    (whole,) = kinds.kind("toy").plan(load_suite("toy"), None).parts
+    assert whole.count == len(whole.points()) == 6 * 6 * 3
+    (quick,) = kinds.kind("toy").plan(load_suite("toy", quick=True), None).parts
+    assert quick.count < whole.count
 
 
 def test_quickstart_charges_equal_bits_in_all():
     settings = load_suite("quickstart").settings
     for entry in settings["methods"]:
         for bits in settings["bits"]:
-            budget = baselines.Budget(64, bits)
-            method = baselines.make(entry["use"], budget, entry.get("options", {}), 0)
+            budget = Budget(64, bits)
+            method = rivals.make_code(entry["use"], budget, entry.get("options", {}), 0)
             assert method.bits_per_vector() == bits, entry
 
 
@@ -79,7 +80,7 @@ def test_a_wrong_file_is_refused(tmp_path, text, message):
 def test_wrong_settings_are_refused(tmp_path, old, new, message):
     suite = load_suite(written(tmp_path, GOOD.replace(old, new)))
     with pytest.raises(ValueError, match=message):
-        runners.runner(suite.kind).plan(suite, None)
+        kinds.kind(suite.kind).plan(suite, None)
 
 
 def test_unknown_names():
@@ -90,7 +91,7 @@ def test_unknown_names():
     with pytest.raises(ValueError, match="no \\[quick\\] table"):
         load_suite("quickstart", quick=True)
     with pytest.raises(ValueError, match=r"unknown kind of suite 'code'.*Did you mean 'codes'"):
-        runners.runner("code")
+        kinds.kind("code")
 
 
 @pytest.mark.parametrize("data", toy.DATA)

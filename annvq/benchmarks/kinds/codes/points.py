@@ -1,0 +1,127 @@
+"""Data set × method × bits, measured for error, recall and times."""
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from annvq.benchmarks import metrics, rivals, vectors
+from annvq.benchmarks.environment import repeated, timed
+from annvq.benchmarks.plan import Plan, Point
+from annvq.benchmarks.roles import Budget, Code
+from annvq.benchmarks.suite import Suite, check_settings
+from annvq.benchmarks.vectors import RESULTS, Vectors
+
+WARM_UP_QUERIES = 16
+_METHOD_KEYS = {"use", "label", "options"}
+_COLUMNS = ("config", *metrics.COLUMNS)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How often things are timed: encoding in ``parts`` equal parts of base, searching ``repeats`` times.
+
+    ``budget_s`` seconds after the first search no further one is started.
+    """
+
+    parts: int = 5
+    repeats: int = 5
+    budget_s: float = 2.0
+
+
+def measure(method: Code, data: Vectors, timing: Timing) -> dict[str, Any]:
+    """Train, encode, search; the measured columns of a row."""
+    _, train_s = timed(lambda: method.fit(data.learn))
+    encode_us = []
+    for part in np.array_split(data.base, min(timing.parts, len(data.base))):
+        _, seconds = timed(partial(method.add, part))
+        encode_us.append(1e6 * seconds / len(part))
+    k = min(RESULTS, len(data.base))
+    method.search(data.queries[:WARM_UP_QUERIES], k)
+    ids, seconds_each = repeated(lambda: method.search(data.queries, k), timing.repeats, budget_s=timing.budget_s)
+    search_us = [1e6 * s / len(data.queries) for s in seconds_each]
+    return {
+        "config": method.config,
+        "bits_per_vector": method.bits_per_vector(),
+        "mse": metrics.mean_squared_error(data.base, method.decode),
+        **metrics.recalls(ids, data.base, data.queries, data.neighbors, data.metric),
+        "train_s": train_s,
+        "encode_us": median(encode_us),
+        "wmops": method.wmops(),
+        "search_us": median(search_us),
+        "encode_us_parts": encode_us,
+        "search_us_repeats": search_us,
+    }
+
+
+def plan(suite: Suite, dataset: str | None) -> Plan:
+    """Every data set × method × bits × seed."""
+    settings = _checked(suite)
+    timing = Timing(**settings["timing"])
+    grid = [(bits, seed, entry) for bits in settings["bits"] for seed in suite.seeds for entry in settings["methods"]]
+
+    def points(data: Vectors) -> list[Point]:
+        return [_point(data, entry, bits, seed, timing) for bits, seed, entry in grid]
+
+    names = [dataset] if dataset else settings["datasets"]
+    return Plan(vectors.parts(names, settings["limits"], len(grid), points, _COLUMNS))
+
+
+def _point(data: Vectors, entry: dict[str, Any], bits: int, seed: int, timing: Timing) -> Point:
+    options = entry.get("options", {})
+    identity = {
+        "dataset": data.name,
+        "dataset_digest": data.digest,
+        "metric": data.metric,
+        "n": len(data.base),
+        "d": data.base.shape[1],
+        "nq": len(data.queries),
+        "n_learn": len(data.learn),
+        "learn_source": data.learn_source,
+        "method": entry.get("label", entry["use"]),
+        "use": entry["use"],
+        "options": options,
+        "bits": bits,
+        "seed": seed,
+        "timing": asdict(timing),
+    }
+    budget = Budget(data.base.shape[1], bits, data.metric)
+
+    def go() -> dict[str, Any]:
+        measured = measure(rivals.make_code(entry["use"], budget, options, seed), data, timing)
+        return {**measured, "simd": rivals.rival(entry["use"].partition(".")[0]).levels()[0]}
+
+    label = f"{data.name} · {identity['method']} · {bits} bits"
+    return Point(label, identity, _COLUMNS, go)
+
+
+def _checked(suite: Suite) -> dict[str, Any]:
+    """The suite's settings with defaults, after checking them."""
+    check_settings(
+        suite,
+        {"datasets": list, "bits": list, "methods": list, "limits": dict, "timing": dict, "description": str},
+    )
+    settings: dict[str, Any] = {"datasets": ["patches"], "limits": {}, "timing": {}, **suite.settings}
+    where = f"suite {suite.name!r}"
+    for name in ("bits", "methods", "datasets"):
+        if not settings.get(name):
+            raise ValueError(f"{where}: {name} must be a list of at least one")
+    for bits in settings["bits"]:
+        if not isinstance(bits, int) or isinstance(bits, bool) or bits < 1:
+            raise ValueError(f"{where}: bits must be positive integers, got {bits!r}")
+    for entry in settings["methods"]:
+        if not isinstance(entry, dict) or "use" not in entry or set(entry) - _METHOD_KEYS:
+            raise ValueError(f"{where}: a method has use, label and options; got {entry!r}")
+        rivals.check_code(entry["use"])
+    _check_numbers(where, "limits", settings["limits"], ("base", "learn", "queries"))
+    _check_numbers(where, "timing", settings["timing"], ("parts", "repeats", "budget_s"))
+    return settings
+
+
+def _check_numbers(where: str, table: str, values: dict[str, Any], known: tuple[str, ...]) -> None:
+    for key, value in values.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+        if key not in known or not number or (key != "budget_s" and not isinstance(value, int)):
+            raise ValueError(f"{where}: {table} holds positive {', '.join(known)}; got {key} = {value!r}")

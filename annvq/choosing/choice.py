@@ -1,0 +1,188 @@
+"""Choosing among measured codes: the Pareto front, and one of it that is recommended."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import sqrt
+from typing import Any
+
+from rich.table import Table
+
+from annvq.arrays import check_vectors, positive_int
+from annvq.benchmarks import environment
+from annvq.benchmarks.run import Observer
+from annvq.choosing.grid import Candidate, candidates
+from annvq.choosing.measuring import CRITERION, Measuring, split
+from annvq.threads import get_num_threads
+
+# Times closer than this ratio are one time: they are measured, and measuring them again gives others.
+_SAME_TIME = 1.1
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What :func:`choose` found.
+
+    Attributes:
+        n, n_learn, nq: base, learn and query vectors of the last stage.
+        candidates: every code, with the figures of the last stage it was in.
+        front: those of the last stage that none other beats; highest recall first.
+        recommended: one of the front; ``reason`` says why.
+        seconds: what it took.
+    """
+
+    bits: int
+    n: int
+    n_learn: int
+    nq: int
+    candidates: tuple[Candidate, ...]
+    front: tuple[Candidate, ...]
+    recommended: Candidate
+    reason: str
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        return asdict(self)
+
+    def effort(self) -> str:
+        """How many codes were measured on what, in a sentence or two."""
+        counts = {s: sum(c.stage == s for c in self.candidates) for s in ("measured", "screened", "planned")}
+        seen, total = counts["measured"] + counts["screened"], len(self.candidates)
+        text = f"{seen} of {total} codes measured, in {self.seconds:.0f} s, trained on {self.n_learn:,} vectors."
+        if counts["measured"] and counts["screened"]:
+            text += f" {counts['screened']} only on a part of the sample, where {counts['measured']} did better."
+        if counts["planned"]:
+            text += f" Time ran out before {counts['planned']} more; more seconds measure them."
+        elif not counts["measured"]:
+            text += " That is a part of the sample; more seconds measure the best on all of it."
+        return text
+
+    def table(self) -> Any:
+        """A rich table of the candidates; those on the Pareto front are marked."""
+        table = Table(
+            title=f"{self.bits} bits per vector; {self.n:,} vectors, {self.nq:,} held-out queries",
+            title_justify="left",
+        )
+        for name in ("", "code", CRITERION, "recall@1", "MSE", "train s", "encode µs", "search µs", "WMOPS"):
+            table.add_column(name, justify="left" if name in ("", "code") else "right")
+        order = ("measured", "screened", "planned")
+        last = self.recommended.stage
+        for c in sorted(self.candidates, key=lambda c: (order.index(c.stage), -(c.recall or -1.0))):
+            if c.error is not None or c.stage == "planned":
+                table.add_row("", c.label, f"[dim]{c.error or 'not measured: no time left'}[/dim]")
+                continue
+            mark = "★" if c is self.recommended else ("•" if c in self.front else "")
+            values = (c.recall, c.recall_at_1, c.mse, c.train_s, c.encode_us, c.search_us, c.wmops)
+            formats = (".3f", ".3f", ".4g", ".1f", ".2f", ".0f", ".3g")
+            cells = [format(v, f) if v is not None else "–" for v, f in zip(values, formats, strict=True)]
+            table.add_row(mark, c.label, *cells, style=None if c.stage == last else "dim")
+        table.caption = "★ recommended, • on the Pareto front of recall, encoding and search time" + (
+            "; dim: estimates from a part of the sample and very short training" if last == "measured" else ""
+        )
+        table.caption_justify = "left"
+        return table
+
+
+def choose(
+    x: Any,
+    *,
+    bits: int,
+    metric: str = "l2",
+    seconds: float = 60.0,
+    sample: int = 50_000,
+    nq: int = 500,
+    seed: int = 0,
+    threads: int | None = None,
+    observer: Observer | None = None,
+) -> Choice:
+    """Measure a grid of codes at ``bits`` bits per vector on a sample of ``x`` and recommend one.
+
+    The sample is split in three disjoint parts: queries, learn vectors, and a base to search. Every bit
+    stored per vector is charged, the norm of residual and additive codes among them. Training is shorter than
+    ``fit``'s own, alike for all codes.
+
+    Args:
+        x: (n, d) vectors, NumPy (memory maps too) or torch.
+        bits: bits per vector in all.
+        metric: ``"l2"``, ``"ip"`` or ``"cosine"``.
+        seconds: to spend, beside reading the sample. At least one code is measured, whatever it takes, and a code that
+            has been begun is ended.
+        sample: at most so many vectors are looked at.
+        nq: queries held out, at most a tenth of the sample.
+        seed: of the sample and of training.
+        threads: default all that annvq uses.
+        observer: told of progress.
+
+    Raises:
+        TypeError, ValueError: x holds no such vectors, too few of them, or no code fits the budget.
+    """
+    check_vectors(x, None, "x")
+    positive_int(bits, "bits")
+    positive_int(sample, "sample")
+    positive_int(nq, "nq")
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        raise ValueError(f"seconds must be a positive number, got {seconds!r}")
+    if int(x.shape[0]) < 1000:
+        raise ValueError(f"x must have at least 1000 vectors to choose on, got {int(x.shape[0])}")
+    with environment.pinned_threads(get_num_threads() if threads is None else positive_int(threads, "threads")):
+        data = split(x, metric, sample, nq, seed)
+        measuring = Measuring(data, bits, seed, seconds, observer or Observer())
+        codes = measuring.run(candidates(bits, data.base.shape[1], data.metric, len(data.learn)))
+    good = [c for c in codes if c.error is None and c.stage != "planned"]
+    if not good:
+        failed = next(c for c in codes if c.error is not None)
+        raise ValueError(f"bits={bits}: no code could be measured; the first: {failed.error}")
+    last = [c for c in good if c.stage == "measured"] or good
+    front = pareto(last)
+    best, reason = recommend(front, len(data.queries))
+    n, n_learn = measuring.rows
+    return Choice(bits, n, n_learn, len(data.queries), tuple(codes), tuple(front), best, reason, measuring.elapsed())
+
+
+def pareto(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those that no other beats in recall without costing more to encode or search; highest recall first.
+
+    Raises:
+        ValueError: a candidate was not measured.
+    """
+    for c in candidates:
+        if None in (c.recall, c.encode_us, c.search_us):
+            raise ValueError(f"candidates must have been measured; {c.label} has no recall or no times")
+
+    def beats(a: Candidate, b: Candidate) -> bool:
+        costs = ((a.encode_us, b.encode_us), (a.search_us, b.search_us))
+        no_dearer = all(mine <= _SAME_TIME * its for mine, its in costs)  # type: ignore[operator]
+        cheaper = all(mine < its for mine, its in costs)  # type: ignore[operator]
+        better, equal = a.recall > b.recall, a.recall == b.recall  # type: ignore[operator]
+        return no_dearer and (better or (equal and cheaper))
+
+    front = [c for c in candidates if not any(beats(other, c) for other in candidates)]
+    return sorted(front, key=lambda c: (-(c.recall or 0), c.search_us or 0))
+
+
+def recommend(front: Sequence[Candidate], nq: int) -> tuple[Candidate, str]:
+    """The code with the highest recall, or a cheaper one that the measurement cannot tell from it.
+
+    Two recalls are one where they differ by less than a standard error of the measured recall (at least
+    0.005); among such codes the one with the least product of encoding and search time is taken.
+    """
+    best = front[0]
+    top = best.recall or 0.0
+    error = max(0.005, sqrt(max(top * (1 - top), 0) / (10 * nq)))
+    close = [c for c in front if (c.recall or 0) >= top - error]
+    chosen = min(close, key=lambda c: (c.encode_us or 0) * (c.search_us or 0))
+    figures = (
+        f"{CRITERION} {chosen.recall:.3f}, {chosen.encode_us:.1f} µs to encode a vector, "
+        f"{chosen.search_us:.0f} µs a query"
+    )
+    if chosen is best:
+        others = [c for c in front if c is not best]
+        reason = f"Highest recall of the codes measured: {figures}."
+        if others:
+            second = others[0]
+            reason += f" Next on the front: {second.label}, {second.recall:.3f} at {second.encode_us:.1f} µs to encode."
+        return chosen, reason
+    return chosen, (
+        f"{figures}. {best.label} reaches {top:.3f}, within the measurement's error (±{error:.3f}), "
+        f"but costs {best.encode_us:.1f} µs to encode and {best.search_us:.0f} µs a query."
+    )

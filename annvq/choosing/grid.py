@@ -1,0 +1,95 @@
+"""The codes that are measured: those of a grid that fit the budget, the dimension and the learn vectors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from annvq.bits import NORM_BITS, codebook_bits
+from annvq.quantizers.registry import pays_norm, quantizer_class
+
+NORM_FREE = "none: it follows from the code"
+# (method of the harness, at most so many bits per codebook, norm), the most promising of each kind first; the norm is
+# charged to the budget.
+GRID: tuple[tuple[str, int, str], ...] = (
+    ("product", 8, "auto"),
+    ("rotated-product", 8, "auto"),
+    ("residual", 8, "uint8"),
+    ("additive", 8, "uint8"),
+    ("additive", 8, NORM_FREE),
+    ("residual", 8, NORM_FREE),
+    ("product", 4, "auto"),
+    ("residual", 6, "uint8"),
+    ("additive", 6, "uint8"),
+    ("product", 6, "auto"),
+    ("residual", 8, "float32"),
+    ("product", 10, "auto"),
+    ("residual", 10, "uint8"),
+)
+# Codebooks of more entries than the usual 256 are tried where each entry has this many learn vectors.
+_VECTORS_PER_ENTRY, _USUAL_ENTRIES = 20, 256
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One code as measured.
+
+    ``stage`` is ``"measured"`` on as much of the sample as time allows, ``"screened"`` on a part of it, or
+    ``"planned"`` when time ran out before. ``error`` says why a code could not be measured. Figures that do not exist
+    are None.
+    """
+
+    kind: str
+    nbits: tuple[int, ...]
+    norm: str | None
+    metric: str
+    dim: int
+    bits_per_vector: float | None = None
+    recall: float | None = None
+    recall_at_1: float | None = None
+    mse: float | None = None
+    train_s: float | None = None
+    encode_us: float | None = None
+    search_us: float | None = None
+    wmops: float | None = None
+    error: str | None = None
+    stage: Literal["planned", "screened", "measured"] = "planned"
+    norm_free: bool = False
+
+    @property
+    def label(self) -> str:
+        """Kind, codebooks and norm in one phrase."""
+        books = f"{len(self.nbits)}x{self.nbits[0]}" if len(set(self.nbits)) == 1 else "+".join(map(str, self.nbits))
+        norm = f" + {self.norm} norm" if self.norm else ", norm-free" if self.norm_free else ""
+        return f"{self.kind} {books}{norm}"
+
+    def code_line(self) -> str:
+        """The Python that makes this index."""
+        nbits = self.nbits[0] if len(set(self.nbits)) == 1 else self.nbits
+        norm = f', norm="{self.norm}"' if self.norm else ""
+        free = ", norm_free=True" if self.norm_free else ""
+        quantizer = (
+            f"annvq.{quantizer_class(self.kind).__name__}(dim={self.dim}, M={len(self.nbits)}, nbits={nbits}{free})"
+        )
+        return f'annvq.FlatIndex({quantizer}.fit(x), metric="{self.metric}"{norm})'
+
+
+def candidates(bits: int, dim: int, metric: str, n_learn: int) -> Sequence[Candidate]:
+    """Codes of the grid that fit the budget, the dimension and the learn vectors, each once."""
+    found: dict[tuple[Any, ...], Candidate] = {}
+    for kind, most, wanted in GRID:
+        pays, free = pays_norm(kind, metric), wanted == NORM_FREE
+        norm = wanted if pays and not free else None
+        if free and not pays:
+            continue
+        left = bits - NORM_BITS[norm]
+        if left < 1:
+            continue
+        nbits = codebook_bits(kind, dim, left, most)
+        entries = 2 ** max(nbits)
+        enough = entries * (_VECTORS_PER_ENTRY if entries > _USUAL_ENTRIES else 1)
+        if (kind.endswith("product") and dim % len(nbits)) or enough > n_learn:
+            continue
+        found.setdefault((kind, nbits, norm), Candidate(kind, nbits, norm, metric, dim, norm_free=free))
+    if not found:
+        raise ValueError(f"bits={bits}: no code of the grid fits dimension {dim} and {n_learn} learn vectors")
+    return list(found.values())

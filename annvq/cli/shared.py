@@ -1,0 +1,49 @@
+"""Options and arguments that several commands take."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import click
+
+import annvq
+from annvq.bits import codebook_bits
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+THREADS = click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all cores].")
+METRIC = click.option("--metric", type=click.Choice(["l2", "ip", "cosine"]), help="[default: the data set's, else l2]")
+
+
+def use_threads(threads: int | None) -> None:
+    """Use so many threads from now on; None: as many as by default."""
+    if threads is not None:
+        annvq.set_num_threads(threads)
+
+
+def is_named(data: str) -> bool:
+    """Whether this is the name of a data set, and no file."""
+    return not Path(data).exists() and "/" not in data and not Path(data).suffix
+
+
+def vectors(data: str, part: str) -> Any:
+    """The vectors of a file, or ``part`` of a named data set."""
+    if is_named(data):
+        return getattr(annvq.datasets.load(data), part)
+    path = Path(data)
+    if part == "learn" and path.suffix in (".hdf5", ".h5"):
+        return annvq.datasets.load(data).learn
+    if part == "queries" and path.suffix in (".hdf5", ".h5"):
+        return annvq.datasets.load(data).queries
+    return annvq.datasets.load_vectors(path)
+
+
+def make_quantizer(kind: str, dim: int, bits: int, nbits: int, norm_bits: int, beam: int | None) -> Any:
+    """An untrained quantizer of ``bits`` bits, those of the norm among them, over as few codebooks as can be."""
+    from annvq.quantizers.registry import quantizer_class
+
+    per_codebook = codebook_bits(kind, dim, bits - norm_bits, nbits)
+    equal = len(set(per_codebook)) == 1
+    extra = {} if beam is None else {"beam": beam}
+    if extra and "beam" not in inspect.signature(quantizer_class(kind)).parameters:
+        raise click.UsageError(f"--beam is for residual and additive codes, {kind!r} has none")
+    return annvq.make(kind, dim=dim, M=len(per_codebook), nbits=per_codebook[0] if equal else per_codebook, **extra)

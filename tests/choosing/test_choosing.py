@@ -1,0 +1,182 @@
+"""Choosing a code: disjoint parts, every bit charged, front and recommendation by their definitions."""
+
+import json
+from dataclasses import replace
+from itertools import count
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from annvq.benchmarks.run import Observer
+from annvq.choosing import Candidate, choose, grid, measuring
+from annvq.choosing.choice import pareto, recommend
+from annvq.training.parts import KMeans
+from annvq.training.recipe import Recipe
+
+
+@pytest.fixture(autouse=True)
+def _short_training(quick_fits):
+    """A few rounds of k-means are enough here: what is learned is not what is tested."""
+    quick_fits(Recipe((KMeans(iterations=2),)))
+
+
+def candidate(recall, encode, search):
+    return Candidate("product", (8,), None, "l2", 8, 8, recall, recall, 1.0, 1.0, encode, search, 1.0)
+
+
+FIGURES = st.tuples(st.floats(0, 1), st.floats(0.1, 100), st.floats(0.1, 100))
+
+
+@given(st.lists(FIGURES, min_size=1, max_size=12))
+def test_front_holds_the_best_and_nothing_beaten(figures):
+    candidates = [candidate(*f) for f in figures]
+    front = pareto(candidates)
+    top = max(c.recall for c in candidates)
+    assert front[0].recall == top
+    assert [c.recall for c in front] == sorted((c.recall for c in front), reverse=True)
+    for c in candidates:
+        for other in candidates:
+            beaten = other.recall > c.recall and other.encode_us <= c.encode_us and other.search_us <= c.search_us
+            if beaten:
+                assert c not in front
+    chosen, reason = recommend(front, nq=500)
+    assert chosen in front
+    assert top - chosen.recall <= max(0.005, (top * (1 - top) / 5000) ** 0.5) + 1e-12
+    assert reason
+
+
+def test_recommendation():
+    best, close, cheap = candidate(0.600, 50, 100), candidate(0.598, 5, 100), candidate(0.4, 1, 100)
+    assert recommend([best, close, cheap], nq=500)[0] is close
+    chosen, reason = recommend([best, cheap], nq=500)
+    assert chosen is best
+    assert reason.startswith("Highest recall of the codes measured")
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip"])
+def test_candidates_take_the_budget(metric):
+    for bits in (16, 48, 64, 100):
+        for c in grid.candidates(bits, 64, metric, 20_000):
+            norm = {None: 0, "uint8": 8, "float32": 32}[c.norm]
+            assert sum(c.nbits) + norm == bits
+            assert c.norm is None or metric == "l2"
+            assert max(c.nbits) <= 10
+
+
+def test_no_code_fits():
+    with pytest.raises(ValueError, match="no code of the grid fits"):
+        grid.candidates(100, 7, "ip", 8)
+
+
+def test_parts_are_disjoint(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANNVQ_DATA", str(tmp_path))
+    x = np.arange(6000, dtype=np.float32).reshape(3000, 2)
+    data = measuring.split(x, "l2", sample=2000, nq=100, seed=3)
+    parts = [set(map(tuple, part)) for part in (data.base, data.learn, data.queries)]
+    assert sum(map(len, parts)) == len(set().union(*parts)) == 2000
+    assert len(data.queries) == 100
+    again = measuring.split(x, "l2", sample=2000, nq=100, seed=3)
+    assert again.digest == data.digest
+
+
+def test_choose_measures_and_recommends(monkeypatch, tmp_path):
+    monkeypatch.setenv("ANNVQ_DATA", str(tmp_path))
+    monkeypatch.setattr(grid, "GRID", (("product", 4, "auto"), ("product", 2, "auto")))
+    x = np.random.default_rng(0).standard_normal((2000, 8)).astype(np.float32)
+    choice = choose(x, bits=16, sample=1500, nq=50, threads=1)
+    assert [c.label for c in choice.candidates] == ["product 4x4", "product 8x2"]
+    assert choice.recommended in choice.front
+    assert {c.bits_per_vector for c in choice.candidates} == {16}
+    assert json.loads(json.dumps(choice.to_dict()))["recommended"]["kind"] == "product"
+    assert choice.table().row_count == 2
+    assert choice.recommended.code_line().startswith("annvq.FlatIndex(annvq.ProductVQ(dim=8, M=")
+
+
+@pytest.fixture
+def staged(monkeypatch, tmp_path):
+    """Five codes, screened on a few vectors."""
+    monkeypatch.setenv("ANNVQ_DATA", str(tmp_path))
+    codes = [("product", n, "auto") for n in (4, 3, 2, 1)] + [("residual", 2, "uint8")]
+    monkeypatch.setattr(grid, "GRID", tuple(codes))
+    monkeypatch.setattr(measuring, "_FINALISTS", 2)
+    monkeypatch.setattr(measuring, "_SCREEN", replace(measuring._SCREEN, learn=130, base=300))
+    rng = np.random.default_rng(0)
+    return (rng.standard_normal((3000, 6)) @ rng.standard_normal((6, 24))).astype(np.float32)
+
+
+def test_the_best_are_measured_again(staged):
+    class Seen(Observer):
+        def __init__(self):
+            self.labels = []
+
+        def started(self, point):
+            self.labels.append(point.label)
+
+    choice = choose(staged, bits=24, nq=100, threads=1, observer=(seen := Seen()))
+    stages = {c.label: c.stage for c in choice.candidates}
+    assert list(stages) == ["product 6x4", "product 8x3", "product 12x2", "product 24x1", "residual 8x2 + uint8 norm"]
+    assert len(seen.labels) == 5 + sum(stage == "measured" for stage in stages.values())
+    assert sum(stage == "measured" for stage in stages.values()) in (2, 3)
+    assert set(stages.values()) == {"screened", "measured"}
+    # The best of each kind goes on, however the others fare.
+    assert stages["residual 8x2 + uint8 norm"] == stages["product 6x4"] == "measured"
+    assert {c.stage for c in choice.front} == {"measured"}
+    assert (choice.n, choice.n_learn, choice.nq) == (1700, 1200, 100)
+    assert "5 of 5 codes measured" in choice.effort()
+    assert "only on a part of the sample" in choice.effort()
+    by_recall = max((c for c in choice.candidates if c.stage == "measured"), key=lambda c: c.recall)
+    assert by_recall is choice.front[0]
+
+
+def test_time_is_kept(staged):
+    choice = choose(staged, bits=24, nq=100, threads=1, seconds=1e-6)
+    assert [c.stage for c in choice.candidates] == ["screened"] + ["planned"] * 4
+    assert choice.recommended is choice.candidates[0]
+    assert (choice.n, choice.n_learn) == (300, 130)
+    assert "1 of 5 codes measured" in choice.effort()
+    assert "Time ran out before 4 more" in choice.effort()
+    assert choice.table().row_count == 5
+
+
+def test_a_code_that_would_not_end_is_not_begun(staged, monkeypatch):
+    """By a clock that goes a second forward whenever it is read."""
+    ticks = count()
+    monkeypatch.setattr(measuring, "perf_counter", lambda: float(next(ticks)))
+    everything = choose(staged, bits=24, nq=100, threads=1, seconds=10_000)
+    assert "measured" in {c.stage for c in everything.candidates}
+    # Screening takes a second for each code, measuring all 2,900 rows as many times more as there are rows.
+    screened = choose(staged, bits=24, nq=100, threads=1, seconds=16)
+    assert {c.stage for c in screened.candidates} == {"screened"}
+    assert "part of the sample; more seconds" in screened.effort()
+
+
+def _with_row(row, value):
+    x = np.ones((2000, 4))
+    x[row] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("x", "arguments", "error", "message"),
+    [
+        (np.zeros((10, 4), np.float32), {"bits": 8}, ValueError, "at least 1000 vectors"),
+        (np.zeros((2000, 4), np.float32), {"bits": 0}, ValueError, "bits must be"),
+        (np.zeros((2000, 4), np.float32), {"bits": 8, "nq": 0}, ValueError, "nq must be"),
+        (np.zeros((2000, 4), np.float32), {"bits": 8, "seconds": 0}, ValueError, "seconds must be"),
+        (np.zeros((2000, 4), np.float32), {"bits": 8, "seconds": "1"}, ValueError, "seconds must be"),
+        ([[1.0]], {"bits": 8}, TypeError, "x must be"),
+        (_with_row(7, np.nan), {"bits": 8}, ValueError, "x must be finite in float32; row 7 has NaN"),
+        (_with_row(7, 1e300), {"bits": 8}, ValueError, "x must be finite in float32; row 7 has NaN"),
+        (_with_row(7, 0), {"bits": 8, "metric": "cosine"}, ValueError, "zero vectors under cosine; row 7 is zero"),
+    ],
+)
+def test_bad_arguments_are_named(x, arguments, error, message):
+    with pytest.raises(error, match=message):
+        choose(x, **arguments)
+
+
+def test_pareto_of_what_was_not_measured_is_refused():
+    with pytest.raises(ValueError, match="must have been measured"):
+        pareto([Candidate("product", (8, 8), None, "l2", 16)])
