@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from annvq.kernels._native import CoarseSearch
 from annvq.kernels.encode import ProductEncoder
@@ -135,7 +136,6 @@ class Coarse:
     def _graph(self, squared: bool) -> Any:
         """The graph over the centroids, built by one thread when first needed: same centroids, same graph."""
         import faiss
-        from threadpoolctl import threadpool_limits
 
         with self._lock:
             if squared not in self._graphs:
