@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from annvq._version import __version__
 from annvq.datasets import cache
 from annvq.datasets.cards import Card
@@ -261,6 +259,7 @@ def _receive(response: Any, part: Path, plan: _Plan, bar: AbstractContextManager
 
 
 def _bar(card: Card, plan: _Plan, progress: bool | None) -> AbstractContextManager[Any]:
+    from tqdm import tqdm
 
     bar: AbstractContextManager[Any] = tqdm(
         desc=card.path.name,

@@ -14,9 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
-from tqdm import tqdm
 
 from annvq.datasets import cache
 from annvq.datasets.dataset import Vectors, as_vectors, check_metric, check_positive
@@ -146,6 +143,7 @@ def _candidates(
 ) -> tuple[F64, I64, float]:
     """float32 scores and ids of the ``wanted`` best rows per query, unordered; the largest base norm."""
     import faiss
+    from tqdm import tqdm
 
     nq = len(queries)
     best = np.full((nq, wanted), np.inf)
@@ -250,6 +248,8 @@ def _key(base: Vectors, queries: Vectors, k: int, metric: str) -> str:
 def _read(path: Path, shape: tuple[int, int], n: int) -> tuple[I64, F32] | None:
     if not path.is_file():
         return None
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
 
     try:
         arrays = load_file(path)
@@ -262,6 +262,7 @@ def _read(path: Path, shape: tuple[int, int], n: int) -> tuple[I64, F32] | None:
 
 
 def _write(path: Path, neighbors: I64, distances: F32) -> None:
+    from safetensors.numpy import save_file
 
     with cache.atomic_path(path) as temporary:
         save_file({"neighbors": neighbors, "distances": distances}, temporary)
