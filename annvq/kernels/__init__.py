@@ -169,7 +169,7 @@ def squared_norms(x: F32) -> F32:
 
 
 class Blocks(NamedTuple):
-    """Codes laid out for the blocked scan, ``[superblock of 512 vectors][column][512]`` bytes (``csrc/layout.h``)."""
+    """Codes laid out for the blocked scan, ``[superblock of 512 vectors][column][512]`` bytes (``scan/layout.h``)."""
 
     packed: npt.NDArray[np.uint8]
     n: int

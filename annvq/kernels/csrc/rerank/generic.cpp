@@ -1,0 +1,6 @@
+#define ANNVQ_ISA rerank_generic
+#include "rerank/rerank_core.h"
+
+namespace annvq {
+const RerankKernels kRerankGeneric = rerank_generic::kKernels;
+}

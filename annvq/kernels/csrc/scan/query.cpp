@@ -1,0 +1,399 @@
+#include "scan/query.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <utility>
+
+#include "common/bits.h"
+
+namespace annvq {
+namespace {
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr int64_t kTileBytes = 32768;
+constexpr int64_t kSample = 8;                    // superblocks that filters are compared on
+constexpr int64_t kRequantizeEvery = 4 * kBlock;  // rows
+constexpr int kFewRows = 8;                       // scoring so few costs less than bounding a superblock
+constexpr int64_t kLiveRun = 8;                   // superblocks filtered at once where some rows are not live
+
+constexpr int64_t kGrowth = 8;
+constexpr int kPortion = 64;  // rows scored at a time until there is a threshold
+
+}  // namespace
+
+NormRange norm_range(const float* norms, int64_t n) {
+    if (!n) return {0, 0};
+    const auto [low, high] = std::minmax_element(norms, norms + n);
+    const double step = (static_cast<double>(*high) - *low) / 255;
+    return {*low, step < 1e37 ? static_cast<float>(step) : 0.f};
+}
+
+uint8_t norm_byte(float norm, NormRange range) {
+    if (!(range.step > 0)) return 0;
+    const double above = static_cast<double>(norm) - range.low, step = range.step;
+    double b = std::floor(std::min(above / step, 255.0));
+    while (b > 0 && b * step > above) b--;
+    return static_cast<uint8_t>(b);
+}
+
+Query::Query(const QueryTables& tables, const BlockKernels& kernels, int64_t k)
+    : layout_(tables.layout), t_(tables), kernels_(&kernels), k_(k), columns_(layout_.columns()), best_(k) {
+    const bool nibbles = layout_.nibbles(), labels = layout_.meaning(0) && !t_.by_stored_byte;
+    scorer_ = nibbles  ? &Query::score<true, false>
+              : labels ? &Query::score<false, true>
+                       : &Query::score<false, false>;
+    split_ = nibbles && kernels.nibbles;
+    // More entries than the tables have would not be finer.
+    const bool small = !nibbles && layout_.norm() == NormKind::none;
+    while (finest_ + 1 < kernels.filter_count && (!small || kernels.filters[finest_].entries < t_.K))
+        finest_++;
+    filter_ = std::min(kernels.first_choice, finest_);
+    // Until about k superblocks have been seen, a row in vain for every few superblocks decides nothing.
+    next_check_ = std::max<int64_t>(32, k) * kBlock;
+    least_.reserve(layout_.M() + 1);
+    const auto add = [&](const float* table, int64_t size) {
+        const float least = kernels.least(table, size);
+        if (!(least > -kInf)) throw std::invalid_argument("tables must hold no NaN and no -inf");
+        least_.push_back(least);
+        tables_least_ += least;
+        tables_magnitude_ += std::fabs(static_cast<double>(least));
+    };
+    for (int m = 0; m < layout_.M(); m++) add(t_.luts + m * t_.K, t_.K);
+    if (layout_.norm() == NormKind::levels) add(t_.norm_levels, 256);
+    hopeless_ = std::isinf(tables_least_);
+}
+
+// Makes the threshold fit a segment's bias and norm range. False where no row can matter.
+bool Query::enter(const Segment& segment, float bias) {
+    if (!(bias > -kInf)) throw std::invalid_argument("bias must hold no NaN and no -inf");
+    if (hopeless_ || std::isinf(bias)) return false;
+    segment_ = &segment;
+    const bool floats = layout_.norm() == NormKind::floats;
+    const float low = floats ? segment.norm_low : 0, step = floats ? segment.norm_step : 0;
+    if (entered_ && bias == bias_ && low == norm_low_ && step == norm_step_) return !closed_;
+    if (step != norm_step_) everything_ = true;
+    entered_ = true, bias_ = bias, norm_low_ = low, norm_step_ = step;
+    least_sum_ = tables_least_ + low + bias;
+    magnitude_ =
+        tables_magnitude_ + std::fabs(static_cast<double>(low)) + std::fabs(static_cast<double>(bias));
+    tighten();
+    return !closed_;
+}
+
+void Query::scan(const Segment& segment, float bias, int64_t first, int64_t last) {
+    const bool fallen = shared_ && best_.lower(shared_->load(std::memory_order_relaxed));
+    if (!enter(segment, bias)) return;
+    if (fallen) tighten();
+    const int64_t begin = first * kBlock, end = std::min(last * kBlock, segment.n);
+    scan_rows(begin, end);
+    if (!everything_ && !closed_) reconsider_filter(begin, end);
+    if (shared_) tell_limit();
+}
+
+void Query::tell_limit() {
+    const float own = best_.limit().first;
+    float least = shared_->load(std::memory_order_relaxed);
+    while (own < least && !shared_->compare_exchange_weak(least, own, std::memory_order_relaxed)) {
+    }
+}
+
+void Query::scan_rows(int64_t from, int64_t end) {
+    const Segment& segment = *segment_;
+    for (int64_t at = from; at < end && !closed_;) {
+        const int64_t block = at / kBlock, start = block * kBlock;
+        const int64_t block_end = std::min(start + kBlock, end);
+        if (segment.sparse && count_bits(segment.live + 8 * block, 8) <= kFewRows) {
+            offer_live(block);
+            seen_ += block_end - at;
+            at = block_end;
+            continue;
+        }
+        if (everything_) {
+            const int64_t to = std::min(at + kPortion, block_end);
+            offer_all(at, to);
+            seen_ += to - at;
+            at = to;
+            continue;
+        }
+        Candidates found;
+        const int64_t done = filter()(segment.codes + block * columns_ * kBlock, at - start,
+                                      run_end(at, end) - start, columns_, tables(), threshold_, &found);
+        filtered_ += start + done - at;
+        seen_ += start + done - at;
+        at = start + done;
+        offer(block, &found, true);
+    }
+}
+
+// Where a run of the filter from row `at` on ends, `end` at the latest: the first rows lower the limit fast,
+// so runs are no longer than what has been seen. In a superblock whole steps, from a whole one on whole ones.
+int64_t Query::run_end(int64_t at, int64_t end) const {
+    const int64_t run = std::max(kFilterStep, sums_bound_above() ? kGrowth * seen_ : seen_),
+                  block_end = (at / kBlock + 1) * kBlock;
+    if (at % kBlock || run < kBlock) return std::min({at + run / kFilterStep * kFilterStep, block_end, end});
+    int64_t blocks = std::min(run / kBlock, segment_->sparse ? kLiveRun : kRun);
+    for (int64_t b = 1; segment_->sparse && b < blocks && at + b * kBlock < end; b++)
+        if (count_bits(segment_->live + at / 64 + 8 * b, 8) <= kFewRows) blocks = b;
+    return std::min(at + blocks * kBlock, end);
+}
+
+// All rows [from, to) of a superblock.
+void Query::offer_all(int64_t from, int64_t to) {
+    Candidates all;
+    const int64_t block = from / kBlock;
+    for (int64_t i = from; i < to; i++) all.rows[all.count++] = static_cast<uint16_t>(i - block * kBlock);
+    offer(block, &all, false);
+}
+
+// The live rows of a superblock.
+void Query::offer_live(int64_t block) {
+    Candidates live;
+    for (int w = 0; w < 8; w++)
+        for (uint64_t bits = segment_->live[8 * block + w]; bits; bits &= bits - 1)
+            live.rows[live.count++] = static_cast<uint16_t>(64 * w + __builtin_ctzll(bits));
+    while (live.count && block * kBlock + live.rows[live.count - 1] >= segment_->n) live.count--;
+    offer(block, &live, false);
+}
+
+// Scores ascending rows, numbered from a superblock's first, and keeps what may matter. bounded: they come
+// with their sums of bytes.
+void Query::offer(int64_t block, Candidates* found, bool bounded) {
+    const int64_t base = block * kBlock;
+    keep_allowed(base, found);
+    if (bounded && found->count >= 2 * k_ + kFewRows) narrow(found);
+    const uint16_t* rows = found->rows;
+    const int count = found->count;
+    if (!count) return;
+    float scores[kRoom];
+    (this->*scorer_)(block, rows, count, scores);
+    const Hit before = best_.limit();
+    if (segment_->ids)
+        best_.add(scores, count, [&](int64_t i) { return place_of(segment_->ids + base + rows[i]); });
+    else
+        best_.add(scores, count, [&](int64_t i) { return segment_->first_id + base + rows[i]; });
+    let_through_ += count;
+    // Where sums narrow what a first, wide threshold lets through, it pays to have one early.
+    if (count >= k_ || (!(before.first < kInf) && sums_bound_above())) best_.cut();
+    if (best_.limit() < before) tighten();
+}
+
+// Drops rows that may not be returned.
+void Query::keep_allowed(int64_t base, Candidates* found) const {
+    const Segment& s = *segment_;
+    uint16_t* rows = found->rows;
+    uint8_t* sums = found->sums;
+    if (const uint64_t* live = s.live ? s.live + base / 64 : nullptr) {
+        int kept = 0;
+        for (int i = 0; i < found->count; i++) {
+            const uint16_t row = rows[i];
+            rows[kept] = row, sums[kept] = sums[i];
+            kept += live[row / 64] >> (row % 64) & 1;
+        }
+        found->count = kept;
+    }
+    if (!s.allowed) return;
+    int kept = 0;
+    for (int i = 0; i < found->count; i++) {
+        const int64_t row = base + rows[i], id = s.ids ? s.ids[row] : s.first_id + row;
+        rows[kept] = rows[i], sums[kept] = sums[i];
+        kept += id >= 0 && id < s.allowed_size && s.allowed[id];
+    }
+    found->count = kept;
+}
+
+// Whether a byte sum bounds a score from above too: each entry is less than its byte plus one.
+bool Query::sums_bound_above() const {
+    if (!kernels_->filter_count) return false;
+    return split_ ? layout_.norm() == NormKind::none : entries() == 256 && layout_.norm() != NormKind::floats;
+}
+
+// Of rows that a wide threshold let through, drops those that cannot be among the k best of them, going by
+// their sums alone.
+void Query::narrow(Candidates* found) const {
+    if (!sums_bound_above()) return;
+    int sum = 0;  // the k-th lowest
+    for (int bit = 128; bit; bit /= 2)
+        if (kernels_->count_at_most(found->sums, found->count, static_cast<uint8_t>(sum + bit - 1)) < k_)
+            sum += bit;
+    const int floors = layout_.M() + (layout_.norm() == NormKind::levels);
+    const double kth = (sum + floors) * scaled_for_ / 253 * (1 + 2e-5);
+    const uint8_t limit = byte_of(widened(widened(kth)));  // as scores of both may be off
+    int kept = 0;
+    for (int i = 0; i < found->count; i++) {
+        const uint8_t own = found->sums[i];
+        found->rows[kept] = found->rows[i], found->sums[kept] = own;
+        kept += own <= limit;
+    }
+    found->count = kept;
+}
+
+template <bool nibbles, bool labels>
+void Query::score(int64_t block, const uint16_t* rows, int count, float* out) const {
+    constexpr int at_once = 4;  // independent sums hide each other's latency
+    const int M = layout_.M(), norm = layout_.code_columns();
+    const int64_t stride = columns_ * kBlock;
+    const uint8_t* codes = segment_->codes + block * stride;
+    for (int i = 0; i < count; i += at_once) {
+        const uint8_t* own[at_once];
+        for (int j = 0; j < at_once; j++) {
+            const int row = rows[std::min(i + j, count - 1)];
+            own[j] = codes + row / kBlock * stride + row % kBlock;
+        }
+        float sum[at_once] = {};
+        for (int m = 0; m < M; m++) {
+            const float* table = t_.luts + m * t_.K;
+            const uint8_t* meaning = labels ? layout_.meaning(m) : nullptr;
+            for (int j = 0; j < at_once; j++) {
+                int code = nibbles ? own[j][m / 2 * kBlock] >> (m % 2 * 4) & 15 : own[j][m * kBlock];
+                if (labels) code = meaning[code];
+                sum[j] = m ? sum[j] + table[code] : table[code];
+            }
+        }
+        for (int j = 0; j < at_once && i + j < count; j++) {
+            if (layout_.norm() == NormKind::levels)
+                sum[j] += t_.norm_levels[layout_.meaning(norm)[own[j][norm * kBlock]]];
+            if (layout_.norm() == NormKind::floats)
+                sum[j] += segment_->norms_f32[block * kBlock + rows[i + j]];
+            out[i + j] = sum[j] + bias_;
+        }
+    }
+}
+
+void Query::merge(Query&& other) {
+    best_.merge(other.best_);
+    entered_ = false;  // the next scan fits the threshold anew
+}
+
+void Query::write(float* distances, int64_t* ids) {
+    const std::vector<Hit> hits = best_.sorted();
+    for (int64_t r = 0; r < k_; r++) {
+        const bool found = r < static_cast<int64_t>(hits.size());
+        distances[r] = found ? hits[r].first : kInf;
+        ids[r] = found ? hits[r].second : -1;
+    }
+}
+
+// A distance from the sum of minima, widened by what float summation can err on scores that low:
+// (columns + 2) roundings of at most 2^-24 of the magnitudes summed, which are at most |minima| + distance.
+double Query::widened(double raw) const {
+    return raw + (columns_ + 3) * 6.1e-8 * (magnitude_ + std::max(raw, 0.0));
+}
+
+// To the k-th best.
+double Query::gap() const { return widened(best_.limit().first - least_sum_); }
+
+// The highest sum of bytes of rows within a gap.
+uint8_t Query::byte_of(double gap) const {
+    return static_cast<uint8_t>(std::min(254.0, gap * bytes_per_gap_ + 1e-3));  // at least 0: down
+}
+
+// Follows the limit: closes the segment, makes tables for a gap much narrower than the last, sets the
+// threshold.
+void Query::tighten() {
+    closed_ = false;
+    if (!(best_.limit().first < kInf)) return;
+    if (everything_) best_.cut();
+    const bool unsafe = !(magnitude_ + std::fabs(static_cast<double>(best_.limit().first)) < 1e37);
+    // Sums that could overflow float, and negative ones that could reach -inf, are scored in float
+    // throughout.
+    if (unsafe) {
+        everything_ = true;
+        return;
+    }
+    const double now = gap(), widest = now + std::max(0.0, static_cast<double>(bias_) - expected_bias_);
+    closed_ = now < 0;
+    if (closed_ || (!split_ && !kernels_->filter_count)) return;
+    const bool pays = filtered_ - quantized_at_ >= kRequantizeEvery || widest < 0.5 * scaled_for_;
+    if (everything_ || now > scaled_for_ || (widest < 0.85 * scaled_for_ && pays)) {
+        scaled_for_ = std::max(widest, 1e-30);
+        bytes_per_gap_ = 253.0 / scaled_for_;
+        everything_ = false;
+        quantize();
+    }
+    threshold_ = byte_of(now);
+}
+
+void Query::quantize() {
+    quantized_at_ = filtered_;
+    lines_.resize((columns_ * entries() + 63) / 64);
+    for (int c = 0; c < columns_; c++) quantize_column(c, tables() + c * entries());
+}
+
+void Query::quantize_column(int column, uint8_t* out) const {
+    const float scale = static_cast<float>(253.0 / scaled_for_ * (1 - 1e-5));
+    const auto& quantize = kernels_->quantize;
+    uint8_t bytes[256], halves[2][256];
+    if (column == layout_.code_columns()) {
+        if (layout_.norm() == NormKind::levels) {
+            quantize(t_.norm_levels, 256, least_.back(), scale, bytes);
+        } else {
+            const double step = static_cast<double>(norm_step_) * scale;
+            for (int b = 0; b < 256; b++) bytes[b] = static_cast<uint8_t>(std::min(255.0, b * step));
+        }
+    } else if (!layout_.nibbles()) {
+        quantize(t_.luts + column * t_.K, t_.K, least_[column], scale, bytes);
+    } else {
+        std::fill(halves[1], halves[2], uint8_t{0});
+        for (int half = 0; half < 2 && 2 * column + half < layout_.M(); half++) {
+            const int m = 2 * column + half;
+            quantize(t_.luts + m * t_.K, t_.K, least_[m], scale, halves[half]);
+        }
+        if (split_) {
+            for (int half = 0; half < 2; half++) std::copy(halves[half], halves[half] + 16, out + 16 * half);
+            return;
+        }
+        for (int b = 0; b < 256; b++)
+            bytes[b] = static_cast<uint8_t>(std::min(255, halves[0][b & 15] + halves[1][b >> 4]));
+    }
+    const bool as_is = t_.by_stored_byte && column < layout_.code_columns();
+    kernels_->arrange(bytes, as_is ? nullptr : layout_.meaning(column), entries(), out);
+}
+
+Filter Query::filter() const {
+    if (!split_) return kernels_->filters[filter_].run;
+    return layout_.norm() == NormKind::none ? kernels_->nibbles : kernels_->nibbles_norm;
+}
+
+// Now and then tries the filter next to the present one on superblocks at hand: the finer where scoring rows
+// let through costs more than the finer look-ups would, else the coarser.
+void Query::reconsider_filter(int64_t first, int64_t last) {
+    if (split_ || seen_ < next_check_ || first >= last) return;
+    next_check_ = 2 * seen_;
+    const int64_t filtered = std::exchange(filtered_, 0), rows = std::exchange(let_through_, 0);
+    quantized_at_ = 0;
+    const FilterCosts& costs = filter_costs(*kernels_);
+    const auto price = [&](int f) { return costs.column[f] * columns_; };
+    const int before = filter_, finer = before + 1, coarser = before - 1;
+    int other = before;
+    if (finer <= finest_ &&
+        rows * row_ns() > filtered / static_cast<double>(kBlock) * (price(finer) - price(before)))
+        other = finer;
+    else if (coarser >= 0 && price(coarser) < 0.9 * price(before))
+        other = coarser;
+    if (other == before) return;
+    const int64_t sample = std::min(kSample * kBlock, last - first);
+    const auto cost = [&](int f) {
+        Candidates found;
+        const int64_t done =
+            filter()(segment_->codes + first * columns_, 0, sample, columns_, tables(), threshold_, &found);
+        return (price(f) / kBlock * static_cast<double>(done) + row_ns() * found.count) /
+               static_cast<double>(done);
+    };
+    const double present = cost(before);
+    filter_ = other;
+    quantize();
+    if (cost(other) < present) return;
+    filter_ = before;
+    quantize();
+}
+
+void scan_together(Query* const* queries, const float* biases, int64_t count, const Segment& segment,
+                   int64_t first, int64_t last) {
+    // Superblocks that stay in the first cache while all queries look at them.
+    const int64_t tile = std::max<int64_t>(1, kTileBytes / (queries[0]->columns() * kBlock));
+    for (int64_t b = first; b < last; b += tile)
+        for (int64_t q = 0; q < count; q++) queries[q]->scan(segment, biases[q], b, std::min(last, b + tile));
+}
+
+}  // namespace annvq
