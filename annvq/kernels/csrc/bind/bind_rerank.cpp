@@ -29,8 +29,8 @@ RowMetric row_metric(const std::string& name) {
     return RowMetric::cosine;
 }
 
-Candidates candidates(const In<float, 2>& queries, const In<int64_t, 2>& ids, int64_t k,
-                      const std::string& metric, int threads) {
+RerankArguments arguments(const In<float, 2>& queries, const In<int64_t, 2>& ids, int64_t k,
+                          const std::string& metric, int threads) {
     require(ids.shape(0) == queries.shape(0), "ids must have shape (nq, s)");
     require(k >= 1, "k must be at least 1");
     return {queries.data(),
@@ -44,11 +44,11 @@ Candidates candidates(const In<float, 2>& queries, const In<int64_t, 2>& ids, in
 }
 
 template <class Search>
-Result search(const Candidates& c, Search&& run) {
+Result search(const RerankArguments& a, Search&& run) {
     float* d;
     int64_t* i;
-    auto distances = new_array<float, 2>({static_cast<size_t>(c.nq), static_cast<size_t>(c.k)}, &d);
-    auto found = new_array<int64_t, 2>({static_cast<size_t>(c.nq), static_cast<size_t>(c.k)}, &i);
+    auto distances = new_array<float, 2>({static_cast<size_t>(a.nq), static_cast<size_t>(a.k)}, &d);
+    auto found = new_array<int64_t, 2>({static_cast<size_t>(a.nq), static_cast<size_t>(a.k)}, &i);
     WithoutLock release;
     run(d, i);
     return {distances, found};
@@ -92,8 +92,8 @@ SumBooks sum_books(In<float, 2> entries, In<int32_t, 1> sizes, In<int32_t, 1> st
 Result search_codes(const RowStore& store, const SumBooks& books, In<float, 2> queries, In<int64_t, 2> ids,
                     int64_t k, const std::string& metric, const SumBooks* coarse_books, Bytes coarse_codes,
                     In<float, 2> centroids, In<int32_t, 1> lists, int threads) {
-    const Candidates c = candidates(queries, ids, k, metric, threads);
-    const int64_t count = c.nq * c.s;
+    const RerankArguments a = arguments(queries, ids, k, metric, threads);
+    const int64_t count = a.nq * a.s;
     CoarsePart coarse;
     require(store.row_bytes() == books.M * (books.wide ? 2 : 1), "rows must hold one code for each codebook");
     if (coarse_books) {
@@ -106,26 +106,26 @@ Result search_codes(const RowStore& store, const SumBooks& books, In<float, 2> q
     }
     if (centroids.shape(0)) {
         require(static_cast<int64_t>(lists.shape(0)) == count, "lists must have shape (nq * s,)");
-        require(static_cast<int64_t>(centroids.shape(1)) == c.dim, "centroids must have shape (nlist, d)");
+        require(static_cast<int64_t>(centroids.shape(1)) == a.dim, "centroids must have shape (nlist, d)");
         for (int64_t i = 0; i < count; i++)
             require(lists.data()[i] >= 0 && lists.data()[i] < static_cast<int64_t>(centroids.shape(0)),
                     "lists must be numbers of centroids");
         coarse.centroids = centroids.data();
         coarse.lists = lists.data();
     }
-    return search(c, [&](float* d, int64_t* i) { rerank_codes(c, store, books, coarse, d, i); });
+    return search(a, [&](float* d, int64_t* i) { rerank_codes(a, store, books, coarse, d, i); });
 }
 
 Result search_array(AnyRows rows, const std::string& dtype, In<float, 2> queries, In<int64_t, 2> ids,
                     int64_t k, const std::string& metric, int threads) {
-    const Candidates c = candidates(queries, ids, k, metric, threads);
+    const RerankArguments a = arguments(queries, ids, k, metric, threads);
     const RowType type = row_type(dtype);
     require(rows.itemsize() == static_cast<size_t>(row_item(type)), "rows must be of the dtype given");
-    require(static_cast<int64_t>(rows.shape(1)) == c.dim && (rows.stride(1) == 1 || c.dim == 1) &&
+    require(static_cast<int64_t>(rows.shape(1)) == a.dim && (rows.stride(1) == 1 || a.dim == 1) &&
                 rows.stride(0) >= 0,
             "rows must have shape (n, d), the dimensions of a row side by side");
-    return search(c, [&](float* d, int64_t* i) {
-        rerank_array(c, static_cast<const uint8_t*>(rows.data()), rows.shape(0),
+    return search(a, [&](float* d, int64_t* i) {
+        rerank_array(a, static_cast<const uint8_t*>(rows.data()), rows.shape(0),
                      rows.stride(0) * row_item(type), type, d, i);
     });
 }
@@ -231,11 +231,11 @@ void bind_rerank(nb::module_& m) {
         "rerank_rows",
         [](const RowStore& store, const std::string& dtype, In<float, 2> queries, In<int64_t, 2> ids,
            int64_t k, const std::string& metric, int threads) {
-            const Candidates c = candidates(queries, ids, k, metric, threads);
+            const RerankArguments a = arguments(queries, ids, k, metric, threads);
             const RowType type = row_type(dtype);
-            require(store.row_bytes() == c.dim * row_item(type),
+            require(store.row_bytes() == a.dim * row_item(type),
                     "rows must hold d values of the dtype given");
-            return search(c, [&](float* d, int64_t* i) { rerank_rows(c, store, type, d, i); });
+            return search(a, [&](float* d, int64_t* i) { rerank_rows(a, store, type, d, i); });
         },
         arg("store"), arg("dtype"), arg("queries"), arg("ids"), arg("k"), arg("metric"), arg("threads"));
     m.def("rerank_array", &search_array, arg("rows"), arg("dtype"), arg("queries"), arg("ids"), arg("k"),

@@ -97,7 +97,7 @@ void bind_scan(nb::module_& m) {
         double least = 0;
         for (int f = 0; f < kernels.filter_count; f++)
             least = f ? std::min(least, costs.column[f]) : costs.column[f];
-        return least / kBlock;
+        return least / kSuperblock;
     });
     m.def("norm_bytes", &norm_bytes, arg("norms"));
 }

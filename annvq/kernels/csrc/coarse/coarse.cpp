@@ -13,7 +13,7 @@
 namespace annvq {
 namespace {
 
-constexpr int64_t kBlock = 24;  // queries whose products are formed together
+constexpr int64_t kQueriesTogether = 24;  // queries whose products are formed together
 
 // A list and its score as one number, by (score, list); NaN has its place too.
 uint64_t key_of(float score, int32_t list) {
@@ -115,7 +115,7 @@ ByteCentroids byte_centroids(const float* centroids, int64_t nlist, int32_t dim)
 
 // What queries use one after another.
 struct CoarseSearch::Scratch {
-    std::vector<float> table;  // (kBlock, padded)
+    std::vector<float> table;  // (kQueriesTogether, padded)
     std::vector<int32_t> chosen;
     std::vector<float> scores;
     std::vector<uint64_t> keys;
@@ -132,8 +132,8 @@ CoarseSearch::CoarseSearch(const float* centroids, int32_t nlist, int32_t dim)
 
 void CoarseSearch::probe(const float* queries, int64_t nq, int64_t nprobe, bool squared, int32_t* lists,
                          float* scores, int threads) const {
-    parallel_for((nq + kBlock - 1) / kBlock, threads, [&](int64_t block) {
-        const int64_t first = block * kBlock, rows = std::min(kBlock, nq - first);
+    parallel_for((nq + kQueriesTogether - 1) / kQueriesTogether, threads, [&](int64_t block) {
+        const int64_t first = block * kQueriesTogether, rows = std::min(kQueriesTogether, nq - first);
         static thread_local Scratch s;
         s.table.resize(
             std::max<size_t>(s.table.size(), rows * std::max<int64_t>(books_.padded, bytes_.padded)));
@@ -180,7 +180,7 @@ void CoarseSearch::probe_bytes(const float* queries, std::vector<int64_t>& rows,
     const ByteCentroids& b = bytes_;
     const int64_t n = nlist(), d = dim(), groups = groups_of(n, nprobe), count = rows.size();
     if (!groups || kVain * nprobe > n) return;
-    float steps[kBlock], lengths[kBlock], errors[kBlock];
+    float steps[kQueriesTogether], lengths[kQueriesTogether], errors[kQueriesTogether];
     s.bytes.resize(count * 4 * b.quads);
     s.chosen.resize(b.padded + kByteLanes), s.scores.resize(b.padded);
     for (int64_t r = 0; r < count; r++)

@@ -39,7 +39,7 @@ struct Job {
 
 // Threads that wait for jobs. Made when first wanted and never ended: whoever waits at exit goes with the
 // process.
-class Pool {
+class Helpers {
   public:
     void run(int helpers, const std::function<void()>& work) {
         Job job{work};
@@ -96,12 +96,12 @@ class Pool {
     int threads_ = 0;
 };
 
-Pool* the_pool = nullptr;
+Helpers* the_helpers = nullptr;
 
 // Threads do not survive a fork, and a mutex may have been held: the child begins anew.
-void renew() { the_pool = new Pool; }
+void renew() { the_helpers = new Helpers; }
 
-Pool& pool() {
+Helpers& helper_threads() {
     static std::once_flag once;
     std::call_once(once, [] {
         renew();
@@ -109,11 +109,11 @@ Pool& pool() {
         pthread_atfork(nullptr, nullptr, renew);
 #endif
     });
-    return *the_pool;
+    return *the_helpers;
 }
 
 }  // namespace
 
-void run_together(int helpers, const std::function<void()>& work) { pool().run(helpers, work); }
+void run_together(int helpers, const std::function<void()>& work) { helper_threads().run(helpers, work); }
 
 }  // namespace annvq

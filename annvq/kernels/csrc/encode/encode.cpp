@@ -29,8 +29,8 @@ const EncodeKernels& encode_kernels() {
 
 namespace {
 
-constexpr int64_t kChunk = 192;  // vectors per unit of work
-constexpr int64_t kBlock = 24;   // vectors whose products are formed together
+constexpr int64_t kChunk = 192;           // vectors per unit of work
+constexpr int64_t kVectorsTogether = 24;  // vectors whose products are formed together
 
 const EncodeKernels& kernels() { return encode_kernels(); }
 
@@ -96,8 +96,8 @@ void pack(EncoderBooks& b) {
 
 void make_gram(EncoderBooks& b, int threads) {
     b.gram.resize(b.padded * b.padded);
-    parallel_for((b.padded + kBlock - 1) / kBlock, threads, [&](int64_t block) {
-        const int64_t from = block * kBlock, rows = std::min(kBlock, b.padded - from);
+    parallel_for((b.padded + kVectorsTogether - 1) / kVectorsTogether, threads, [&](int64_t block) {
+        const int64_t from = block * kVectorsTogether, rows = std::min(kVectorsTogether, b.padded - from);
         float* out = b.gram.data() + from * b.padded;
         kernels().products(b, 0, b.panel_from[b.M], b.entries.data() + from * b.width, b.width, rows, false,
                            out, b.padded);
@@ -115,10 +115,10 @@ void for_blocks(const EncoderBooks& b, const float* x, int64_t n, int64_t scratc
                 Fn&& fn) {
     parallel_for((n + kChunk - 1) / kChunk, threads, [&](int64_t chunk) {
         Scratch scratch(scratch_floats);
-        std::vector<float> shifted(kBlock * b.width);
+        std::vector<float> shifted(kVectorsTogether * b.width);
         const int64_t end = std::min(n, (chunk + 1) * kChunk);
-        for (int64_t i = chunk * kChunk; i < end; i += kBlock) {
-            const int64_t rows = std::min(kBlock, end - i);
+        for (int64_t i = chunk * kChunk; i < end; i += kVectorsTogether) {
+            const int64_t rows = std::min(kVectorsTogether, end - i);
             for (int64_t r = 0; r < rows; r++)
                 for (int j = 0; j < b.width; j++)
                     shifted[r * b.width + j] = x[(i + r) * b.width + j] - b.shift[j];
@@ -194,7 +194,7 @@ void encode_product(const EncoderBooks& b, const int32_t* offsets, const float* 
 void encode_beam(const EncoderBooks& b, const float* x, int64_t n, int32_t beam, bool any_order, int32_t keep,
                  uint16_t* codes, int threads) {
     const EncodeKernels& k = kernels();
-    for_blocks(b, x, n, k.beam_scratch(b, kBlock, beam, any_order), threads,
+    for_blocks(b, x, n, k.beam_scratch(b, kVectorsTogether, beam, any_order), threads,
                [&](const float* block, int64_t i, int64_t rows, float* scratch) {
                    k.beam(b, block, rows, beam, any_order, keep, codes + i * keep * b.M, scratch);
                });
@@ -203,7 +203,7 @@ void encode_beam(const EncoderBooks& b, const float* x, int64_t n, int32_t beam,
 void encode_local_search(const EncoderBooks& b, const float* x, int64_t n, const int32_t* schedule,
                          int32_t rounds, int32_t open, int32_t width, uint16_t* codes, int threads) {
     const EncodeKernels& k = kernels();
-    for_blocks(b, x, n, k.local_search_scratch(b, kBlock, open, width), threads,
+    for_blocks(b, x, n, k.local_search_scratch(b, kVectorsTogether, open, width), threads,
                [&](const float* block, int64_t i, int64_t rows, float* scratch) {
                    k.local_search(b, block, rows, schedule, rounds, open, width, codes + i * b.M, scratch);
                });
@@ -212,7 +212,7 @@ void encode_local_search(const EncoderBooks& b, const float* x, int64_t n, const
 void encode_norm_search(const EncoderBooks& b, const NormModel& model, const float* x, const float* centres,
                         int64_t n, const int32_t* pairs, int32_t rounds, uint16_t* codes, int threads) {
     const EncodeKernels& k = kernels();
-    for_blocks(b, x, n, k.norm_search_scratch(b, kBlock), threads,
+    for_blocks(b, x, n, k.norm_search_scratch(b, kVectorsTogether), threads,
                [&](const float* block, int64_t i, int64_t rows, float* scratch) {
                    k.norm_search(b, model, block, centres ? centres + i * b.width : nullptr, rows, pairs,
                                  rounds, codes + i * b.M, scratch);
@@ -374,14 +374,14 @@ void encode_iterated(const EncoderBooks& b, const PairTables& t, const float* x,
     const int64_t share = n / std::max(threads, 1), in_step = std::min(kInStep, std::max<int64_t>(share, 64));
     parallel_for((n + in_step - 1) / in_step, threads, [&](int64_t chunk) {
         const int64_t from = chunk * in_step, rows = std::min(in_step, n - from);
-        Scratch products(kBlock * b.padded), state(rows * (36 + 8 * b.M) / 4 + 1);
+        Scratch products(kVectorsTogether * b.padded), state(rows * (36 + 8 * b.M) / 4 + 1);
         LargeShorts unary(rows * t.first[t.M]);
         std::vector<float> shifted(rows * b.width), residual(b.width);
         for (int64_t r = 0; r < rows; r++)
             for (int j = 0; j < b.width; j++)
                 shifted[r * b.width + j] = x[(from + r) * b.width + j] - b.shift[j];
-        for (int64_t r = 0; r < rows; r += kBlock) {
-            const int64_t some = std::min(kBlock, rows - r);
+        for (int64_t r = 0; r < rows; r += kVectorsTogether) {
+            const int64_t some = std::min(kVectorsTogether, rows - r);
             kernels().products(b, 0, b.panel_from[b.M], &shifted[r * b.width], b.width, some, false,
                                products.data, b.padded);
             to_shorts(b, t, products.data, r, some, rows, unary.data());

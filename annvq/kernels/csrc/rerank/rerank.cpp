@@ -207,24 +207,24 @@ void write(std::vector<Ranked>& ranked, int64_t k, float* distances, int64_t* fo
 
 // find(id) gives a row, distance(query number, padded query, candidate number, row) its distance.
 template <class Find, class Distance>
-void rerank(const Candidates& c, int64_t row_bytes, Find&& find, Distance&& distance, float* distances,
+void rerank(const RerankArguments& a, int64_t row_bytes, Find&& find, Distance&& distance, float* distances,
             int64_t* found) {
-    parallel_for(c.nq, c.threads, [&](int64_t i) {
-        std::vector<float> q((c.dim + 15) / 16 * 16, 0.f);
-        std::memcpy(q.data(), c.queries + i * c.dim, c.dim * sizeof(float));
-        const int64_t* ids = c.ids + i * c.s;
-        std::vector<const uint8_t*> rows(c.s);
-        for (int64_t j = 0; j < c.s; j++) rows[j] = ids[j] < 0 ? nullptr : find(ids[j]);
-        for (int64_t j = 0; j < std::min(kAhead, c.s); j++) fetch(rows[j], row_bytes);
+    parallel_for(a.nq, a.threads, [&](int64_t i) {
+        std::vector<float> q((a.dim + 15) / 16 * 16, 0.f);
+        std::memcpy(q.data(), a.queries + i * a.dim, a.dim * sizeof(float));
+        const int64_t* ids = a.ids + i * a.s;
+        std::vector<const uint8_t*> rows(a.s);
+        for (int64_t j = 0; j < a.s; j++) rows[j] = ids[j] < 0 ? nullptr : find(ids[j]);
+        for (int64_t j = 0; j < std::min(kAhead, a.s); j++) fetch(rows[j], row_bytes);
         std::vector<Ranked> ranked;
-        ranked.reserve(c.s);
-        for (int64_t j = 0; j < c.s; j++) {
-            if (j + kAhead < c.s) fetch(rows[j + kAhead], row_bytes);
+        ranked.reserve(a.s);
+        for (int64_t j = 0; j < a.s; j++) {
+            if (j + kAhead < a.s) fetch(rows[j + kAhead], row_bytes);
             if (!rows[j]) continue;
-            const float value = distance(q.data(), i * c.s + j, rows[j]);
+            const float value = distance(q.data(), i * a.s + j, rows[j]);
             if (std::isfinite(value)) ranked.push_back({value, ids[j]});
         }
-        write(ranked, c.k, distances + i * c.k, found + i * c.k);
+        write(ranked, a.k, distances + i * a.k, found + i * a.k);
     });
 }
 
@@ -264,65 +264,66 @@ void add_entries(const RerankKernels& kernels, const SumBooks& books, const void
 
 }  // namespace
 
-void rerank_rows(const Candidates& c, const RowStore& rows, RowType type, float* distances, int64_t* found) {
+void rerank_rows(const RerankArguments& a, const RowStore& rows, RowType type, float* distances,
+                 int64_t* found) {
     const RerankKernels& kernels = rerank_kernels();
     auto lock = rows.reading();
     rerank(
-        c, rows.row_bytes(), [&](int64_t id) { return rows.find(id); },
+        a, rows.row_bytes(), [&](int64_t id) { return rows.find(id); },
         [&](const float* q, int64_t, const uint8_t* row) {
-            return kernels.distance(q, row, c.dim, type, c.metric);
+            return kernels.distance(q, row, a.dim, type, a.metric);
         },
         distances, found);
 }
 
-void rerank_array(const Candidates& c, const uint8_t* rows, int64_t n, int64_t stride, RowType type,
+void rerank_array(const RerankArguments& a, const uint8_t* rows, int64_t n, int64_t stride, RowType type,
                   float* distances, int64_t* found) {
     const RerankKernels& kernels = rerank_kernels();
     rerank(
-        c, c.dim * row_item(type),
+        a, a.dim * row_item(type),
         [&](int64_t id) { return id < n ? rows + id * stride : static_cast<const uint8_t*>(nullptr); },
         [&](const float* q, int64_t, const uint8_t* row) {
-            return kernels.distance(q, row, c.dim, type, c.metric);
+            return kernels.distance(q, row, a.dim, type, a.metric);
         },
         distances, found);
 }
 
-void rerank_codes(const Candidates& c, const RowStore& rows, const SumBooks& books, const CoarsePart& coarse,
-                  float* distances, int64_t* found) {
+void rerank_codes(const RerankArguments& a, const RowStore& rows, const SumBooks& books,
+                  const CoarsePart& coarse, float* distances, int64_t* found) {
     const RerankKernels& kernels = rerank_kernels();
     auto lock = rows.reading();
     const auto find = [&](int64_t id) { return rows.find(id); };
-    if (!coarse.lists && books.product_of(c.dim) && (!coarse.books || coarse.books->product_of(c.dim))) {
+    if (!coarse.lists && books.product_of(a.dim) && (!coarse.books || coarse.books->product_of(a.dim))) {
         const SumBooks* scanned = coarse.books;
         rerank(
-            c, rows.row_bytes(), find,
+            a, rows.row_bytes(), find,
             [&](const float* q, int64_t candidate, const uint8_t* row) {
                 ProductPart parts[2] = {{books.entries.data(), books.width, row}, {}};
                 if (scanned) {
                     const auto* codes = static_cast<const uint8_t*>(coarse.codes) + candidate * scanned->M;
                     parts[1] = std::exchange(parts[0], {scanned->entries.data(), scanned->width, codes});
                 }
-                return kernels.product(q, parts, scanned ? 2 : 1, c.dim, c.metric);
+                return kernels.product(q, parts, scanned ? 2 : 1, a.dim, a.metric);
             },
             distances, found);
         return;
     }
     rerank(
-        c, rows.row_bytes(), find,
+        a, rows.row_bytes(), find,
         [&](const float* q, int64_t candidate, const uint8_t* row) {
             thread_local std::vector<float> vector, fine;
-            vector.assign(c.dim, 0.f);
-            fine.assign(c.dim, 0.f);
+            vector.assign(a.dim, 0.f);
+            fine.assign(a.dim, 0.f);
             if (coarse.books)
-                add_entries(kernels, *coarse.books, coarse.codes, candidate, c.dim, vector.data());
+                add_entries(kernels, *coarse.books, coarse.codes, candidate, a.dim, vector.data());
             if (coarse.lists)
-                kernels.add(vector.data(), coarse.centroids + coarse.lists[candidate] * c.dim, c.dim);
-            add_entries(kernels, books, row, 0, c.dim, fine.data());
+                kernels.add(vector.data(), coarse.centroids + coarse.lists[candidate] * a.dim, a.dim);
+            add_entries(kernels, books, row, 0, a.dim, fine.data());
             if (coarse.books || coarse.lists)
-                kernels.add(vector.data(), fine.data(), c.dim);
+                kernels.add(vector.data(), fine.data(), a.dim);
             else
                 vector.swap(fine);
-            return kernels.distance(q, vector.data(), c.dim, RowType::f32, c.metric);
+            return kernels.distance(q, vector.data(), a.dim, RowType::f32, a.metric);
         },
         distances, found);
 }

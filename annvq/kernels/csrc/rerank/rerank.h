@@ -86,8 +86,8 @@ class RowStore {
     int64_t live_ = 0;
 };
 
-// Where candidates' vectors come from.
-struct Candidates {
+// Queries, the ids of each one's candidates, and how many of them are wanted.
+struct RerankArguments {
     const float* queries = nullptr;  // (nq, dim)
     int64_t nq = 0, dim = 0;
     const int64_t* ids = nullptr;  // (nq, s), -1: none
@@ -119,11 +119,12 @@ struct CoarsePart {
 
 // distances, found: (nq, k), by (distance, id), padded with +inf and -1. Candidates that are not there, and
 // distances that are not finite, are left out.
-void rerank_rows(const Candidates& c, const RowStore& rows, RowType type, float* distances, int64_t* found);
-void rerank_array(const Candidates& c, const uint8_t* rows, int64_t n, int64_t stride, RowType type,
+void rerank_rows(const RerankArguments& a, const RowStore& rows, RowType type, float* distances,
+                 int64_t* found);
+void rerank_array(const RerankArguments& a, const uint8_t* rows, int64_t n, int64_t stride, RowType type,
                   float* distances, int64_t* found);
 // The vector is (sum of coarse entries + centroid) + sum of the row's entries.
-void rerank_codes(const Candidates& c, const RowStore& rows, const SumBooks& books, const CoarsePart& coarse,
-                  float* distances, int64_t* found);
+void rerank_codes(const RerankArguments& a, const RowStore& rows, const SumBooks& books,
+                  const CoarsePart& coarse, float* distances, int64_t* found);
 
 }  // namespace annvq

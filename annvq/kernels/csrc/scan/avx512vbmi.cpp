@@ -27,7 +27,7 @@ struct Table {
 // Out of line, so that the sums stay in registers where no row gets through.
 template <int sets>
 __attribute__((noinline)) void append(const uint8_t* sums, __m512i limit, int64_t first, int64_t last,
-                                      Candidates* found) {
+                                      FilteredRows* found) {
     __m512i sum[sets];
     uint64_t masks[sets];
     for (int b = 0; b < sets; b++) {
@@ -67,7 +67,7 @@ __attribute__((noinline)) void append(const uint8_t* sums, __m512i limit, int64_
 // The next 64 * sets rows, from `codes` on, in so many sums.
 template <int entries, int sets>
 inline void look_up(const uint8_t* codes, int64_t first, int64_t last, int columns, const uint8_t* tables,
-                    __m512i limit, Candidates* found) {
+                    __m512i limit, FilteredRows* found) {
     __m512i sum[sets];
 #pragma GCC unroll 8
     for (int b = 0; b < sets; b++) sum[b] = _mm512_setzero_si512();
@@ -76,7 +76,7 @@ inline void look_up(const uint8_t* codes, int64_t first, int64_t last, int colum
         const Table<entries> table(tables + c * entries);
 #pragma GCC unroll 8
         for (int b = 0; b < sets; b++)
-            sum[b] = _mm512_adds_epu8(sum[b], table[_mm512_loadu_si512(codes + c * kBlock + 64 * b)]);
+            sum[b] = _mm512_adds_epu8(sum[b], table[_mm512_loadu_si512(codes + c * kSuperblock + 64 * b)]);
     }
     __m512i least = sum[0];
 #pragma GCC unroll 8
@@ -90,12 +90,12 @@ inline void look_up(const uint8_t* codes, int64_t first, int64_t last, int colum
 
 template <int entries>
 int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, int columns, const uint8_t* tables,
-               uint8_t threshold, Candidates* found) {
+               uint8_t threshold, FilteredRows* found) {
     const __m512i limit = _mm512_set1_epi8(static_cast<char>(threshold));
     int64_t at = first;
-    while (at < last && found->count <= kRoom - kBlock) {
-        const uint8_t* codes = blocks + at / kBlock * columns * kBlock + at % kBlock;
-        const int64_t block_end = (at / kBlock + 1) * kBlock;
+    while (at < last && found->count <= kRoom - kSuperblock) {
+        const uint8_t* codes = blocks + at / kSuperblock * columns * kSuperblock + at % kSuperblock;
+        const int64_t block_end = (at / kSuperblock + 1) * kSuperblock;
         const int64_t sets = ((last < block_end ? last : block_end) - at + 63) / 64;
         if (sets == 8) {
             look_up<entries, 8>(codes, at, last, columns, tables, limit, found);

@@ -16,16 +16,17 @@ struct alignas(64) Line {
 
 FilterCosts measure(const BlockKernels& kernels) {
     constexpr int columns = 8, count = 4, repeats = 12;
-    const std::vector<Line> codes(columns * count * kBlock / 64);
+    const std::vector<Line> codes(columns * count * kSuperblock / 64);
     std::vector<Line> tables(columns * 256 / 64);
     std::memset(tables.data(), 255, tables.size() * sizeof(Line));  // so that no row gets through
     FilterCosts costs{};
     for (int f = 0; f < kernels.filter_count; f++) {
         double least = 1e9;
         for (int r = 0; r < repeats; r++) {
-            Candidates found;
+            FilteredRows found;
             const auto start = std::chrono::steady_clock::now();
-            kernels.filters[f].run(codes[0].bytes, 0, count * kBlock, columns, tables[0].bytes, 0, &found);
+            kernels.filters[f].run(codes[0].bytes, 0, count * kSuperblock, columns, tables[0].bytes, 0,
+                                   &found);
             const std::chrono::duration<double, std::nano> taken = std::chrono::steady_clock::now() - start;
             least = std::min(least, taken.count());
         }

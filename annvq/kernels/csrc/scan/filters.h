@@ -17,7 +17,7 @@ constexpr int kRoom = 2048;
 constexpr int64_t kRun = 64;
 constexpr int64_t kFilterStep = 64;
 // Rows, numbered from a superblock's first, that a filter let through, and their sums of bytes.
-struct Candidates {
+struct FilteredRows {
     uint16_t rows[kRoom];
     uint8_t sums[kRoom];
     int count = 0;
@@ -27,7 +27,7 @@ struct Candidates {
 // places are left. Returns the row that it came to. first is a multiple of kFilterStep; last is at most kRun
 // superblocks.
 using Filter = int64_t (*)(const uint8_t* blocks, int64_t first, int64_t last, int columns,
-                           const uint8_t* tables, uint8_t threshold, Candidates* found);
+                           const uint8_t* tables, uint8_t threshold, FilteredRows* found);
 
 // How many of n bytes are at most limit.
 using CountAtMost = int (*)(const uint8_t* bytes, int n, uint8_t limit);

@@ -44,11 +44,11 @@ Layout::Layout(int32_t M, NormKind norm, bool nibbles, const uint8_t* relabel)
 const uint8_t* Layout::norm_meaning() { return kNormLabels.meaning.data(); }
 
 void Layout::pack(const uint8_t* codes, const uint8_t* norms, int64_t n, int64_t at, uint8_t* out) const {
-    const int64_t stride = columns() * kBlock;
+    const int64_t stride = columns() * kSuperblock;
     for (int64_t i = 0; i < n; i++) {
-        uint8_t* o = out + (at + i) / kBlock * stride + (at + i) % kBlock;
+        uint8_t* o = out + (at + i) / kSuperblock * stride + (at + i) % kSuperblock;
         const uint8_t* c = codes + i * M_;
-        for (int m = 0; m < code_columns(); m++, o += kBlock) {
+        for (int m = 0; m < code_columns(); m++, o += kSuperblock) {
             if (nibbles_)
                 *o = static_cast<uint8_t>(c[2 * m] | (2 * m + 1 < M_ ? c[2 * m + 1] << 4 : 0));
             else
@@ -59,14 +59,14 @@ void Layout::pack(const uint8_t* codes, const uint8_t* norms, int64_t n, int64_t
 }
 
 void Layout::unpack(const uint8_t* blocks, int64_t row, uint8_t* codes, uint8_t* norm) const {
-    const uint8_t* b = blocks + row / kBlock * columns() * kBlock + row % kBlock;
+    const uint8_t* b = blocks + row / kSuperblock * columns() * kSuperblock + row % kSuperblock;
     for (int m = 0; m < M_; m++) {
         if (nibbles_)
-            codes[m] = b[m / 2 * kBlock] >> (m % 2 * 4) & 15;
+            codes[m] = b[m / 2 * kSuperblock] >> (m % 2 * 4) & 15;
         else
-            codes[m] = meaning_.empty() ? b[m * kBlock] : meaning_[m * 256 + b[m * kBlock]];
+            codes[m] = meaning_.empty() ? b[m * kSuperblock] : meaning_[m * 256 + b[m * kSuperblock]];
     }
-    if (norm && norm_ != NormKind::none) *norm = kNormLabels.meaning[b[code_columns() * kBlock]];
+    if (norm && norm_ != NormKind::none) *norm = kNormLabels.meaning[b[code_columns() * kSuperblock]];
 }
 
 }  // namespace annvq

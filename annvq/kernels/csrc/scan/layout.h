@@ -12,11 +12,11 @@
 
 namespace annvq {
 
-constexpr int64_t kBlock = 512;
+constexpr int64_t kSuperblock = 512;
 
 enum class NormKind { none, levels, floats };
 
-inline int64_t superblocks(int64_t n) { return (n + kBlock - 1) / kBlock; }
+inline int64_t superblocks(int64_t n) { return (n + kSuperblock - 1) / kSuperblock; }
 
 class Layout {
   public:
@@ -29,7 +29,7 @@ class Layout {
     bool nibbles() const { return nibbles_; }
     int code_columns() const { return nibbles_ ? (M_ + 1) / 2 : M_; }
     int columns() const { return code_columns() + (norm_ != NormKind::none); }
-    int64_t bytes(int64_t n) const { return superblocks(n) * columns() * kBlock; }
+    int64_t bytes(int64_t n) const { return superblocks(n) * columns() * kSuperblock; }
     // What stored byte b of a column stands for, (256,); nullptr where it is b itself.
     const uint8_t* meaning(int column) const {
         if (column == code_columns()) return norm_meaning();

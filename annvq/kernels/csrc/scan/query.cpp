@@ -12,10 +12,10 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr int64_t kTileBytes = 32768;
-constexpr int64_t kSample = 8;                    // superblocks that filters are compared on
-constexpr int64_t kRequantizeEvery = 4 * kBlock;  // rows
-constexpr int kFewRows = 8;                       // scoring so few costs less than bounding a superblock
-constexpr int64_t kLiveRun = 8;                   // superblocks filtered at once where some rows are not live
+constexpr int64_t kSample = 8;                         // superblocks that filters are compared on
+constexpr int64_t kRequantizeEvery = 4 * kSuperblock;  // rows
+constexpr int kFewRows = 8;                            // scoring so few costs less than bounding a superblock
+constexpr int64_t kLiveRun = 8;  // superblocks filtered at once where some rows are not live
 
 constexpr int64_t kGrowth = 8;
 constexpr int kPortion = 64;  // rows scored at a time until there is a threshold
@@ -50,7 +50,7 @@ Query::Query(const QueryTables& tables, const BlockKernels& kernels, int64_t k)
         finest_++;
     filter_ = std::min(kernels.first_choice, finest_);
     // Until about k superblocks have been seen, a row in vain for every few superblocks decides nothing.
-    next_check_ = std::max<int64_t>(32, k) * kBlock;
+    next_check_ = std::max<int64_t>(32, k) * kSuperblock;
     least_.reserve(layout_.M() + 1);
     const auto add = [&](const float* table, int64_t size) {
         const float least = kernels.least(table, size);
@@ -85,7 +85,7 @@ void Query::scan(const Segment& segment, float bias, int64_t first, int64_t last
     const bool fallen = shared_ && best_.lower(shared_->load(std::memory_order_relaxed));
     if (!enter(segment, bias)) return;
     if (fallen) tighten();
-    const int64_t begin = first * kBlock, end = std::min(last * kBlock, segment.n);
+    const int64_t begin = first * kSuperblock, end = std::min(last * kSuperblock, segment.n);
     scan_rows(begin, end);
     if (!everything_ && !closed_) reconsider_filter(begin, end);
     if (shared_) tell_limit();
@@ -101,8 +101,8 @@ void Query::tell_limit() {
 void Query::scan_rows(int64_t from, int64_t end) {
     const Segment& segment = *segment_;
     for (int64_t at = from; at < end && !closed_;) {
-        const int64_t block = at / kBlock, start = block * kBlock;
-        const int64_t block_end = std::min(start + kBlock, end);
+        const int64_t block = at / kSuperblock, start = block * kSuperblock;
+        const int64_t block_end = std::min(start + kSuperblock, end);
         if (segment.sparse && count_bits(segment.live + 8 * block, 8) <= kFewRows) {
             offer_live(block);
             seen_ += block_end - at;
@@ -116,8 +116,8 @@ void Query::scan_rows(int64_t from, int64_t end) {
             at = to;
             continue;
         }
-        Candidates found;
-        const int64_t done = filter()(segment.codes + block * columns_ * kBlock, at - start,
+        FilteredRows found;
+        const int64_t done = filter()(segment.codes + block * columns_ * kSuperblock, at - start,
                                       run_end(at, end) - start, columns_, tables(), threshold_, &found);
         filtered_ += start + done - at;
         seen_ += start + done - at;
@@ -130,36 +130,38 @@ void Query::scan_rows(int64_t from, int64_t end) {
 // so runs are no longer than what has been seen. In a superblock whole steps, from a whole one on whole ones.
 int64_t Query::run_end(int64_t at, int64_t end) const {
     const int64_t run = std::max(kFilterStep, sums_bound_above() ? kGrowth * seen_ : seen_),
-                  block_end = (at / kBlock + 1) * kBlock;
-    if (at % kBlock || run < kBlock) return std::min({at + run / kFilterStep * kFilterStep, block_end, end});
-    int64_t blocks = std::min(run / kBlock, segment_->sparse ? kLiveRun : kRun);
-    for (int64_t b = 1; segment_->sparse && b < blocks && at + b * kBlock < end; b++)
+                  block_end = (at / kSuperblock + 1) * kSuperblock;
+    if (at % kSuperblock || run < kSuperblock)
+        return std::min({at + run / kFilterStep * kFilterStep, block_end, end});
+    int64_t blocks = std::min(run / kSuperblock, segment_->sparse ? kLiveRun : kRun);
+    for (int64_t b = 1; segment_->sparse && b < blocks && at + b * kSuperblock < end; b++)
         if (count_bits(segment_->live + at / 64 + 8 * b, 8) <= kFewRows) blocks = b;
-    return std::min(at + blocks * kBlock, end);
+    return std::min(at + blocks * kSuperblock, end);
 }
 
 // All rows [from, to) of a superblock.
 void Query::offer_all(int64_t from, int64_t to) {
-    Candidates all;
-    const int64_t block = from / kBlock;
-    for (int64_t i = from; i < to; i++) all.rows[all.count++] = static_cast<uint16_t>(i - block * kBlock);
+    FilteredRows all;
+    const int64_t block = from / kSuperblock;
+    for (int64_t i = from; i < to; i++)
+        all.rows[all.count++] = static_cast<uint16_t>(i - block * kSuperblock);
     offer(block, &all, false);
 }
 
 // The live rows of a superblock.
 void Query::offer_live(int64_t block) {
-    Candidates live;
+    FilteredRows live;
     for (int w = 0; w < 8; w++)
         for (uint64_t bits = segment_->live[8 * block + w]; bits; bits &= bits - 1)
             live.rows[live.count++] = static_cast<uint16_t>(64 * w + __builtin_ctzll(bits));
-    while (live.count && block * kBlock + live.rows[live.count - 1] >= segment_->n) live.count--;
+    while (live.count && block * kSuperblock + live.rows[live.count - 1] >= segment_->n) live.count--;
     offer(block, &live, false);
 }
 
 // Scores ascending rows, numbered from a superblock's first, and keeps what may matter. bounded: they come
 // with their sums of bytes.
-void Query::offer(int64_t block, Candidates* found, bool bounded) {
-    const int64_t base = block * kBlock;
+void Query::offer(int64_t block, FilteredRows* found, bool bounded) {
+    const int64_t base = block * kSuperblock;
     keep_allowed(base, found);
     if (bounded && found->count >= 2 * k_ + kFewRows) narrow(found);
     const uint16_t* rows = found->rows;
@@ -179,7 +181,7 @@ void Query::offer(int64_t block, Candidates* found, bool bounded) {
 }
 
 // Drops rows that may not be returned.
-void Query::keep_allowed(int64_t base, Candidates* found) const {
+void Query::keep_allowed(int64_t base, FilteredRows* found) const {
     const Segment& s = *segment_;
     uint16_t* rows = found->rows;
     uint8_t* sums = found->sums;
@@ -210,7 +212,7 @@ bool Query::sums_bound_above() const {
 
 // Of rows that a wide threshold let through, drops those that cannot be among the k best of them, going by
 // their sums alone.
-void Query::narrow(Candidates* found) const {
+void Query::narrow(FilteredRows* found) const {
     if (!sums_bound_above()) return;
     int sum = 0;  // the k-th lowest
     for (int bit = 128; bit; bit /= 2)
@@ -232,29 +234,30 @@ template <bool nibbles, bool labels>
 void Query::score(int64_t block, const uint16_t* rows, int count, float* out) const {
     constexpr int at_once = 4;  // independent sums hide each other's latency
     const int M = layout_.M(), norm = layout_.code_columns();
-    const int64_t stride = columns_ * kBlock;
+    const int64_t stride = columns_ * kSuperblock;
     const uint8_t* codes = segment_->codes + block * stride;
     for (int i = 0; i < count; i += at_once) {
         const uint8_t* own[at_once];
         for (int j = 0; j < at_once; j++) {
             const int row = rows[std::min(i + j, count - 1)];
-            own[j] = codes + row / kBlock * stride + row % kBlock;
+            own[j] = codes + row / kSuperblock * stride + row % kSuperblock;
         }
         float sum[at_once] = {};
         for (int m = 0; m < M; m++) {
             const float* table = t_.luts + m * t_.K;
             const uint8_t* meaning = labels ? layout_.meaning(m) : nullptr;
             for (int j = 0; j < at_once; j++) {
-                int code = nibbles ? own[j][m / 2 * kBlock] >> (m % 2 * 4) & 15 : own[j][m * kBlock];
+                int code =
+                    nibbles ? own[j][m / 2 * kSuperblock] >> (m % 2 * 4) & 15 : own[j][m * kSuperblock];
                 if (labels) code = meaning[code];
                 sum[j] = m ? sum[j] + table[code] : table[code];
             }
         }
         for (int j = 0; j < at_once && i + j < count; j++) {
             if (layout_.norm() == NormKind::levels)
-                sum[j] += t_.norm_levels[layout_.meaning(norm)[own[j][norm * kBlock]]];
+                sum[j] += t_.norm_levels[layout_.meaning(norm)[own[j][norm * kSuperblock]]];
             if (layout_.norm() == NormKind::floats)
-                sum[j] += segment_->norms_f32[block * kBlock + rows[i + j]];
+                sum[j] += segment_->norms_f32[block * kSuperblock + rows[i + j]];
             out[i + j] = sum[j] + bias_;
         }
     }
@@ -367,17 +370,17 @@ void Query::reconsider_filter(int64_t first, int64_t last) {
     const int before = filter_, finer = before + 1, coarser = before - 1;
     int other = before;
     if (finer <= finest_ &&
-        rows * row_ns() > filtered / static_cast<double>(kBlock) * (price(finer) - price(before)))
+        rows * row_ns() > filtered / static_cast<double>(kSuperblock) * (price(finer) - price(before)))
         other = finer;
     else if (coarser >= 0 && price(coarser) < 0.9 * price(before))
         other = coarser;
     if (other == before) return;
-    const int64_t sample = std::min(kSample * kBlock, last - first);
+    const int64_t sample = std::min(kSample * kSuperblock, last - first);
     const auto cost = [&](int f) {
-        Candidates found;
+        FilteredRows found;
         const int64_t done =
             filter()(segment_->codes + first * columns_, 0, sample, columns_, tables(), threshold_, &found);
-        return (price(f) / kBlock * static_cast<double>(done) + row_ns() * found.count) /
+        return (price(f) / kSuperblock * static_cast<double>(done) + row_ns() * found.count) /
                static_cast<double>(done);
     };
     const double present = cost(before);
@@ -391,7 +394,7 @@ void Query::reconsider_filter(int64_t first, int64_t last) {
 void scan_together(Query* const* queries, const float* biases, int64_t count, const Segment& segment,
                    int64_t first, int64_t last) {
     // Superblocks that stay in the first cache while all queries look at them.
-    const int64_t tile = std::max<int64_t>(1, kTileBytes / (queries[0]->columns() * kBlock));
+    const int64_t tile = std::max<int64_t>(1, kTileBytes / (queries[0]->columns() * kSuperblock));
     for (int64_t b = first; b < last; b += tile)
         for (int64_t q = 0; q < count; q++) queries[q]->scan(segment, biases[q], b, std::min(last, b + tile));
 }

@@ -83,9 +83,9 @@ class Query {
     int64_t run_end(int64_t at, int64_t end) const;
     void offer_all(int64_t from, int64_t to);
     void offer_live(int64_t block);
-    void keep_allowed(int64_t base, Candidates* found) const;
-    void narrow(Candidates* found) const;
-    void offer(int64_t block, Candidates* found, bool bounded);
+    void keep_allowed(int64_t base, FilteredRows* found) const;
+    void narrow(FilteredRows* found) const;
+    void offer(int64_t block, FilteredRows* found, bool bounded);
     template <bool nibbles, bool labels>
     void score(int64_t block, const uint16_t* rows, int count, float* out) const;
     double row_ns() const { return 4 + layout_.M(); }  // to score a row

@@ -94,7 +94,7 @@ inline uint64_t within(int64_t at, int64_t first, int64_t last) {
 }
 
 // Out of line, so that the sums stay in registers.
-__attribute__((noinline)) inline void append(Bytes sum, uint64_t set, int64_t at, Candidates* found) {
+__attribute__((noinline)) inline void append(Bytes sum, uint64_t set, int64_t at, FilteredRows* found) {
     alignas(64) uint8_t sums[kLanes];
     store(sums, sum);
     for (; set; set &= set - 1, found->count++) {
@@ -107,15 +107,15 @@ __attribute__((noinline)) inline void append(Bytes sum, uint64_t set, int64_t at
 // Runs `add(column, codes, sum)` over the columns of each superblock; see Filter.
 template <class Add>
 inline int64_t run(const uint8_t* blocks, int64_t first, int64_t last, int columns, uint8_t threshold,
-                   Candidates* found, Add add) {
+                   FilteredRows* found, Add add) {
     constexpr int64_t step = kAtOnce * kLanes;
     const Bytes limit = splat(threshold);
     int64_t at = first / step * step;
-    while (at < last && (at % kBlock || found->count <= kRoom - kBlock)) {
-        const uint8_t* codes = blocks + at / kBlock * columns * kBlock + at % kBlock;
+    while (at < last && (at % kSuperblock || found->count <= kRoom - kSuperblock)) {
+        const uint8_t* codes = blocks + at / kSuperblock * columns * kSuperblock + at % kSuperblock;
         Bytes sum[kAtOnce];
         for (auto& s : sum) s = splat(0);
-        for (int c = 0; c < columns; c++) add(c, codes + c * kBlock, sum);
+        for (int c = 0; c < columns; c++) add(c, codes + c * kSuperblock, sum);
         for (int b = 0; b < kAtOnce; b++, at += kLanes)
             if (const uint64_t w = at_most(sum[b], limit) & within(at, first, last))
                 append(sum[b], w, at, found);
@@ -125,7 +125,7 @@ inline int64_t run(const uint8_t* blocks, int64_t first, int64_t last, int colum
 
 template <int entries>
 int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, int columns, const uint8_t* tables,
-               uint8_t threshold, Candidates* found) {
+               uint8_t threshold, FilteredRows* found) {
     return run(blocks, first, last, columns, threshold, found, [&](int c, const uint8_t* codes, Bytes* sum) {
         look_up<entries>(codes, tables + c * entries, sum);
     });
@@ -134,7 +134,7 @@ int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, int columns, 
 // The last column holds bytes, all others two codes each.
 template <bool norm>
 int64_t filter_nibbles(const uint8_t* blocks, int64_t first, int64_t last, int columns, const uint8_t* tables,
-                       uint8_t threshold, Candidates* found) {
+                       uint8_t threshold, FilteredRows* found) {
     return run(blocks, first, last, columns, threshold, found, [&](int c, const uint8_t* codes, Bytes* sum) {
         if (norm && c == columns - 1)
             look_up<32>(codes, tables + c * 32, sum);

@@ -53,24 +53,24 @@ class WideQuery {
     }
 
     void scan_block(const Segment& s, float bias, int64_t block) {
-        const int64_t start = block * kBlock, rows = std::min(kBlock, s.n - start);
+        const int64_t start = block * kSuperblock, rows = std::min(kSuperblock, s.n - start);
         const uint64_t* live = s.live ? s.live + 8 * block : nullptr;
         if (live && std::all_of(live, live + 8, [](uint64_t w) { return w == 0; })) return;
         const int32_t columns = t_.M + (t_.norm_levels != nullptr);
         const uint16_t* codes = reinterpret_cast<const uint16_t*>(s.codes) + start * columns;
-        float scores[kBlock];
+        float scores[kSuperblock];
         for (int64_t j = 0; j < rows; j++) scores[j] = t_.luts[codes[j]];
         for (int m = 1; m < t_.M; m++) {
             const float* table = t_.luts + m * t_.K;
-            const uint16_t* column = codes + m * kBlock;
+            const uint16_t* column = codes + m * kSuperblock;
             for (int64_t j = 0; j < rows; j++) scores[j] += table[column[j]];
         }
         if (t_.norm_levels)
-            for (int64_t j = 0; j < rows; j++) scores[j] += t_.norm_levels[codes[t_.M * kBlock + j]];
+            for (int64_t j = 0; j < rows; j++) scores[j] += t_.norm_levels[codes[t_.M * kSuperblock + j]];
         if (s.norms_f32)
             for (int64_t j = 0; j < rows; j++) scores[j] += s.norms_f32[start + j];
         int64_t count = 0;
-        IdPlace places[kBlock];
+        IdPlace places[kSuperblock];
         for (int64_t j = 0; j < rows; j++) {
             const float score = scores[j] + bias;
             // Written so that NaN, which +inf in a table and a norm that overflows may give, is refused.

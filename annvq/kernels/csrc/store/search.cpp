@@ -100,7 +100,7 @@ class Search {
             for (int64_t p = 0; p < a_.P; p++)
                 if (a_.probes[p] >= 0) blocks += lists_[a_.probes[p]].blocks;
         const int64_t bytes = store_.shape().wide ? 2 : 1;
-        return blocks * store_.layout().columns() * kBlock * bytes;
+        return blocks * store_.layout().columns() * kSuperblock * bytes;
     }
 
     // Floats of a query's tables.

@@ -128,7 +128,7 @@ void CodeStore::publish(Draft& draft) {
 
 std::shared_ptr<Chunk> CodeStore::make_chunk(int64_t blocks) {
     auto chunk = std::make_shared<Chunk>();
-    chunk->capacity = blocks * kBlock;
+    chunk->capacity = blocks * kSuperblock;
     const int64_t bytes = blocks * block_bytes();
     chunk->codes = aligned<uint8_t>(bytes, chunk.get());
     std::memset(chunk->codes, 0, bytes);
@@ -143,17 +143,18 @@ std::shared_ptr<Chunk> CodeStore::make_chunk(int64_t blocks) {
 }
 
 int64_t CodeStore::block_bytes() const {
-    if (!shape_.wide) return layout_.columns() * kBlock;
-    return 2 * kBlock * (shape_.M + (shape_.norm == NormKind::levels));
+    if (!shape_.wide) return layout_.columns() * kSuperblock;
+    return 2 * kSuperblock * (shape_.M + (shape_.norm == NormKind::levels));
 }
 
 void CodeStore::write_row(Chunk& chunk, int64_t at, const Rows& rows, int64_t row) {
     const int64_t M = shape_.M;
     if (shape_.wide) {
         const uint16_t* code = static_cast<const uint16_t*>(rows.codes) + row * M;
-        uint16_t* out = reinterpret_cast<uint16_t*>(chunk.codes + at / kBlock * block_bytes()) + at % kBlock;
-        for (int64_t m = 0; m < M; m++) out[m * kBlock] = code[m];
-        if (shape_.norm == NormKind::levels) out[M * kBlock] = rows.norm_bytes[row];
+        uint16_t* out =
+            reinterpret_cast<uint16_t*>(chunk.codes + at / kSuperblock * block_bytes()) + at % kSuperblock;
+        for (int64_t m = 0; m < M; m++) out[m * kSuperblock] = code[m];
+        if (shape_.norm == NormKind::levels) out[M * kSuperblock] = rows.norm_bytes[row];
     } else {
         uint8_t byte = 0;
         if (shape_.norm == NormKind::levels) byte = rows.norm_bytes[row];
@@ -169,9 +170,10 @@ void CodeStore::read_row(const Chunk& chunk, int64_t at, void* codes, uint8_t* b
     const int64_t M = shape_.M;
     if (shape_.wide) {
         const uint16_t* from =
-            reinterpret_cast<const uint16_t*>(chunk.codes + at / kBlock * block_bytes()) + at % kBlock;
-        for (int64_t m = 0; m < M; m++) static_cast<uint16_t*>(codes)[m] = from[m * kBlock];
-        if (shape_.norm == NormKind::levels) *byte = static_cast<uint8_t>(from[M * kBlock]);
+            reinterpret_cast<const uint16_t*>(chunk.codes + at / kSuperblock * block_bytes()) +
+            at % kSuperblock;
+        for (int64_t m = 0; m < M; m++) static_cast<uint16_t*>(codes)[m] = from[m * kSuperblock];
+        if (shape_.norm == NormKind::levels) *byte = static_cast<uint8_t>(from[M * kSuperblock]);
     } else {
         layout_.unpack(chunk.codes, at, static_cast<uint8_t*>(codes),
                        shape_.norm == NormKind::levels ? byte : nullptr);
@@ -181,8 +183,8 @@ void CodeStore::read_row(const Chunk& chunk, int64_t at, void* codes, uint8_t* b
 
 void CodeStore::fetch_row(const Chunk& chunk, int64_t at) const {
     const int64_t item = shape_.wide ? 2 : 1;
-    const uint8_t* from = chunk.codes + at / kBlock * block_bytes() + at % kBlock * item;
-    for (int64_t c = 0; c < layout_.columns(); c++) __builtin_prefetch(from + c * kBlock * item);
+    const uint8_t* from = chunk.codes + at / kSuperblock * block_bytes() + at % kSuperblock * item;
+    for (int64_t c = 0; c < layout_.columns(); c++) __builtin_prefetch(from + c * kSuperblock * item);
 }
 
 // -- appending --
@@ -470,7 +472,7 @@ void CodeStore::rewrite(Draft& draft, int32_t number, bool all) {
     const auto wasteful = [&](const Piece& p) {
         if (all) return p.dead > 0;
         // A mapped chunk is rewritten on request only: the copy would take memory that the map does not.
-        return p.chunk->writable && (p.dead == p.n || (p.dead >= kBlock / 2 && 3 * p.dead >= p.n));
+        return p.chunk->writable && (p.dead == p.n || (p.dead >= kSuperblock / 2 && 3 * p.dead >= p.n));
     };
     const List& before = *draft.lists[number];
     if (std::none_of(before.pieces.begin(), before.pieces.end(), wasteful)) return;
@@ -504,7 +506,7 @@ void CodeStore::rewrite(Draft& draft, int32_t number, bool all) {
             norms.push_back(0);
             ids.push_back(old[p].id(r));
             read_row(*old[p].chunk, r, codes.data() + codes.size() - width, &bytes.back(), &norms.back());
-            if (static_cast<int64_t>(ids.size()) == kMaxBlocks * kBlock) flush();
+            if (static_cast<int64_t>(ids.size()) == kMaxBlocks * kSuperblock) flush();
         }
     }
     flush();
@@ -532,8 +534,8 @@ void CodeStore::adopt(int32_t number, const uint8_t* codes, const int64_t* ids, 
                       std::shared_ptr<void> owner) {
     if (n == 0) return;
     std::lock_guard<std::mutex> lock(writing_);
-    constexpr int64_t most = kMaxBlocks * kBlock;
-    const int64_t columns = layout_.columns(), mapped = owner ? n / kBlock * kBlock : 0;
+    constexpr int64_t most = kMaxBlocks * kSuperblock;
+    const int64_t columns = layout_.columns(), mapped = owner ? n / kSuperblock * kSuperblock : 0;
     Draft draft(*current_);
     List& list = draft.edit(number);
     for (int64_t at = 0; at < mapped; at += most) {
@@ -550,11 +552,12 @@ void CodeStore::adopt(int32_t number, const uint8_t* codes, const int64_t* ids, 
         list.pieces.push_back({chunk, chunk->capacity, nullptr, 0});
     }
     for (int64_t at = mapped; at < n; at += most) {
-        const int64_t rows = std::min(most, n - at), whole = rows / kBlock * kBlock, rest = rows - whole;
+        const int64_t rows = std::min(most, n - at), whole = rows / kSuperblock * kSuperblock,
+                      rest = rows - whole;
         auto chunk = make_chunk(superblocks(rows));
         std::memcpy(chunk->codes, codes + at * columns, whole * columns);
         for (int64_t c = 0; c < columns; c++)
-            std::memcpy(chunk->codes + whole * columns + c * kBlock,
+            std::memcpy(chunk->codes + whole * columns + c * kSuperblock,
                         codes + (at + whole) * columns + c * rest, rest);
         chunk->first_id = first_id + at;
         if (ids) {
@@ -610,16 +613,18 @@ void CodeStore::export_rows(const Snapshot& s, void* codes, uint8_t* bytes, floa
 void CodeStore::export_blocks(const Snapshot& s, uint8_t* blocks, int64_t* ids) const {
     const int64_t columns = layout_.columns();
     for (const auto& list : s.lists) {
-        const int64_t n = list->rows - list->dead, whole = n / kBlock * kBlock, rest = n - whole;
+        const int64_t n = list->rows - list->dead, whole = n / kSuperblock * kSuperblock, rest = n - whole;
         int64_t at = 0;
         for (const Piece& piece : list->pieces)
             for (int64_t r = 0; r < piece.n; r++) {
                 if (!piece.is_live(r)) continue;
-                const uint8_t* from = piece.chunk->codes + r / kBlock * kBlock * columns + r % kBlock;
-                uint8_t* to = blocks + (at < whole ? at / kBlock * kBlock * columns + at % kBlock
-                                                   : whole * columns + (at - whole));
-                const int64_t step = at < whole ? kBlock : rest;
-                for (int64_t c = 0; c < columns; c++) to[c * step] = from[c * kBlock];
+                const uint8_t* from =
+                    piece.chunk->codes + r / kSuperblock * kSuperblock * columns + r % kSuperblock;
+                uint8_t* to =
+                    blocks + (at < whole ? at / kSuperblock * kSuperblock * columns + at % kSuperblock
+                                         : whole * columns + (at - whole));
+                const int64_t step = at < whole ? kSuperblock : rest;
+                for (int64_t c = 0; c < columns; c++) to[c * step] = from[c * kSuperblock];
                 ids[at++] = piece.id(r);
             }
         blocks += n * columns;
