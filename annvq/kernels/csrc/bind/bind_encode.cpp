@@ -5,6 +5,7 @@
 
 #include "bind/bind.h"
 #include "encode/encode.h"
+#include "encode/iterated.h"
 #include "encode/norm_search.h"
 
 namespace annvq {

@@ -3,12 +3,12 @@
 
 #include <cstring>
 
-#include "coarse/bytes.h"
+#include "coarse/kernels.h"
 
 namespace annvq {
 namespace {
 
-void quantize(const ByteCentroids& b, const float* query, uint8_t* bytes, float* step, float* length,
+void quantize(const BytesView& b, const float* query, uint8_t* bytes, float* step, float* length,
               float* error) {
     const auto rest = [&](int32_t j) {
         return _cvtu32_mask16((1u << (b.dim - j < 16 ? b.dim - j : 16)) - 1);
@@ -39,7 +39,7 @@ void quantize(const ByteCentroids& b, const float* query, uint8_t* bytes, float*
 }
 
 template <int R>
-void tile(const ByteCentroids& b, int64_t panel, const uint8_t* queries, const float* steps, float* out) {
+void tile(const BytesView& b, int64_t panel, const uint8_t* queries, const float* steps, float* out) {
     constexpr int G = 4;
     const int64_t stride = 4 * b.quads;
     const int8_t* centroids = &b.packed[panel * G * b.quads * 64];
@@ -67,7 +67,7 @@ void tile(const ByteCentroids& b, int64_t panel, const uint8_t* queries, const f
     }
 }
 
-void scores(const ByteCentroids& b, const uint8_t* queries, const float* steps, int64_t rows, float* out) {
+void scores(const BytesView& b, const uint8_t* queries, const float* steps, int64_t rows, float* out) {
     constexpr int R = 6;
     const int64_t stride = 4 * b.quads;
     for (int64_t panel = 0; panel < b.padded / (4 * kByteLanes); panel++) {
@@ -193,6 +193,6 @@ void ranks(const float* values, int64_t n, int32_t* out) {
 
 }  // namespace
 
-const ByteKernels kBytesVnni{quantize, scores, bound, at_most, distances, ranks};
+extern constexpr CoarseKernels kBytesVnni{quantize, scores, bound, at_most, distances, ranks};
 
 }  // namespace annvq

@@ -7,7 +7,10 @@
 #include <numeric>
 #include <vector>
 
+#include "coarse/bytes.h"
+#include "coarse/kernels.h"
 #include "common/parallel.h"
+#include "encode/kernels.h"
 #include "simd/levels.h"
 
 namespace annvq {
@@ -70,47 +73,12 @@ constexpr int64_t kRanked = 256;
 
 }  // namespace
 
-const ByteKernels* byte_kernels() {
+const CoarseKernels* coarse_kernels() {
 #if defined(__x86_64__)
     static const bool vnni = __builtin_cpu_supports("avx512vnni");
     if (vnni && simd_level() == SimdLevel::avx512vbmi) return &kBytesVnni;
 #endif
     return nullptr;
-}
-
-ByteCentroids byte_centroids(const float* centroids, int64_t nlist, int32_t dim) {
-    ByteCentroids b;
-    b.dim = dim, b.quads = (dim + 3) / 4;
-    constexpr int64_t panel = 4 * kByteLanes;
-    b.padded = (nlist + panel - 1) / panel * panel;
-    std::vector<double> mean(dim);
-    for (int64_t i = 0; i < nlist * dim; i++) mean[i % dim] += centroids[i] / static_cast<double>(nlist);
-    b.mean.assign(4 * b.quads, 0.f);
-    std::copy(mean.begin(), mean.end(), b.mean.begin());
-    const auto centred = [&](int64_t i, int32_t j) {
-        return static_cast<double>(centroids[i * dim + j]) - b.mean[j];
-    };
-    double most = 0;
-    for (int64_t i = 0; i < nlist; i++)
-        for (int32_t j = 0; j < dim; j++) most = std::max(most, std::fabs(centred(i, j)));
-    b.step = static_cast<float>(most / 127);
-    b.norms.assign(b.padded, std::numeric_limits<float>::infinity());
-    b.start.assign(b.padded, 0);
-    b.packed.assign(b.padded * 4 * b.quads, 0);
-    for (int64_t i = 0; i < nlist; i++) {
-        double squares = 0, errors = 0;
-        for (int32_t j = 0; j < dim; j++) {
-            const double v = centred(i, j);
-            const auto byte = static_cast<int8_t>(
-                b.step > 0 ? std::clamp<int64_t>(std::llround(v / b.step), -127, 127) : 0);
-            squares += v * v, errors += (v - double{b.step} * byte) * (v - double{b.step} * byte);
-            b.start[i] -= 128 * byte;
-            b.packed[((i / kByteLanes * b.quads + j / 4) * kByteLanes + i % kByteLanes) * 4 + j % 4] = byte;
-        }
-        b.norms[i] = static_cast<float>(squares);
-        b.widest = std::max(b.widest, std::sqrt(squares)), b.error = std::max(b.error, std::sqrt(errors));
-    }
-    return b;
 }
 
 // What queries use one after another.
@@ -145,7 +113,7 @@ void CoarseSearch::probe(const float* queries, int64_t nq, int64_t nprobe, bool 
                 scores[row * nprobe + p] = score_of(s.keys[p]);
             }
         };
-        if (squared && has_bytes_ && byte_kernels()) probe_bytes(queries, left, nprobe, s, write);
+        if (squared && has_bytes_ && coarse_kernels()) probe_bytes(queries, left, nprobe, s, write);
         if (!left.empty()) probe_floats(queries, left, nprobe, squared, s, write);
     });
 }
@@ -157,7 +125,7 @@ void CoarseSearch::probe_floats(const float* queries, const std::vector<int64_t>
     const int64_t n = nlist(), d = dim(), groups = groups_of(n, nprobe);
     std::vector<float> together;
     for (int64_t row : rows) together.insert(together.end(), queries + row * d, queries + (row + 1) * d);
-    encode_kernels().products(books_, 0, books_.panel_from[1], together.data(), d,
+    encode_kernels().products(books_.view(), 0, books_.panel_from[1], together.data(), d,
                               static_cast<int64_t>(rows.size()), squared, s.table.data(), books_.padded);
     for (size_t r = 0; r < rows.size(); r++) {
         float* row = &s.table[r * books_.padded];
@@ -176,8 +144,8 @@ void CoarseSearch::probe_floats(const float* queries, const std::vector<int64_t>
 template <class Write>
 void CoarseSearch::probe_bytes(const float* queries, std::vector<int64_t>& rows, int64_t nprobe, Scratch& s,
                                Write&& write) const {
-    const ByteKernels& kernels = *byte_kernels();
-    const ByteCentroids& b = bytes_;
+    const CoarseKernels& kernels = *coarse_kernels();
+    const BytesView b = bytes_.view();
     const int64_t n = nlist(), d = dim(), groups = groups_of(n, nprobe), count = rows.size();
     if (!groups || kVain * nprobe > n) return;
     float steps[kQueriesTogether], lengths[kQueriesTogether], errors[kQueriesTogether];
@@ -192,9 +160,9 @@ void CoarseSearch::probe_bytes(const float* queries, std::vector<int64_t>& rows,
         // How far a score by bytes may lie from the float32 sum less ||q - mean||^2: by the bytes' errors
         // (the inequality of Cauchy and Schwarz), and by the roundings of sums that (||q - mean|| + widest)^2
         // bounds.
-        const double sum = lengths[r] + b.widest, whole = lengths[r] + errors[r];
+        const double sum = lengths[r] + bytes_.widest, whole = lengths[r] + errors[r];
         const double off =
-            2.002 * (errors[r] * b.widest + whole * b.error) + sum * sum * (dim() + 8) * 0x1p-21;
+            2.002 * (errors[r] * bytes_.widest + whole * bytes_.error) + sum * sum * (dim() + 8) * 0x1p-21;
         const float* row = &s.table[r * b.padded];
         const double limit = kernels.bound(row, b.padded, nprobe, groups) + 2 * off;
         const bool finite = limit < 1e37;

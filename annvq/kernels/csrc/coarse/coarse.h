@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "coarse/bytes.h"
-#include "encode/encode.h"
+#include "encode/books.h"
 
 namespace annvq {
 

@@ -1,5 +1,6 @@
 // A hash map from ids (>= 0) to 64-bit places: open addressing with linear probing, erasure by shifting back.
 #pragma once
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 

@@ -1,6 +1,5 @@
-#define ANNVQ_ISA encode_avx2
 #include "encode/encode_core.h"
 
 namespace annvq {
-const EncodeKernels kEncodeAvx2 = encode_avx2::kKernels;
+extern constexpr EncodeKernels kEncodeAvx2 = kKernels;
 }

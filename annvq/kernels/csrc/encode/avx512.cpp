@@ -1,6 +1,5 @@
-#define ANNVQ_ISA encode_avx512
 #include "encode/encode_core.h"
 
 namespace annvq {
-const EncodeKernels kEncodeAvx512 = encode_avx512::kKernels;
+extern constexpr EncodeKernels kEncodeAvx512 = kKernels;
 }

@@ -1,6 +1,5 @@
-#define ANNVQ_ISA encode_generic
 #include "encode/encode_core.h"
 
 namespace annvq {
-const EncodeKernels kEncodeGeneric = encode_generic::kKernels;
+extern constexpr EncodeKernels kEncodeGeneric = kKernels;
 }

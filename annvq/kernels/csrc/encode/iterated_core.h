@@ -1,17 +1,18 @@
-// Iterated local search over 16-bit scores, compiled once per instruction set (see encode/encode_core.h).
+// Iterated local search over 16-bit scores.
 //
 // The vectors of a block go in step: all of them update the same codebook, a strip of its entries at a time,
 // so that the strip's part of the table of pairs stays in the core's own cache; then all turn to the next. A
 // codebook is passed over for a vector none of whose other codes has changed since. Every vector goes its own
 // way all the same: nothing depends on the block.
 #pragma once
-#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
-#include "encode/encode.h"
+#include "encode/kernels.h"
 #include "simd/lanes.h"
 
-namespace annvq::ANNVQ_ISA {
+namespace annvq {
+namespace {
 
 constexpr int64_t kAhead = 3;  // vectors whose rows are fetched ahead
 constexpr int32_t kSlack = 2;  // units of pairs, beyond which rounding does not lead astray
@@ -83,8 +84,8 @@ struct Update {
 
 template <class Pair>
 struct IteratedSearch {
-    const EncoderBooks& books;
-    const PairTables& tables;
+    const BooksView& books;
+    const PairsView& tables;
     const Pair* const pairs;
     const int16_t* const unary;
     const int32_t* const energy;  // what brings a score to the squared error
@@ -105,8 +106,8 @@ struct IteratedSearch {
         return unary + vectors * (tables.first[m] + from) + v * width;
     }
     int16_t unary_at(int64_t v, int m, int64_t k) const {
-        const int64_t from = tables.strip_of(m, k);
-        return unary_of(v, m, from, tables.strip_width(m, from))[k - from];
+        const int64_t from = strip_of(tables, m, k);
+        return unary_of(v, m, from, strip_width(tables, m, from))[k - from];
     }
 
     // Score of codes, up to a constant of the vector.
@@ -146,7 +147,7 @@ struct IteratedSearch {
         for (int o = 0, r = 0; o < M; o++) {
             if (o == m) continue;
             others[r] = o;
-            bases[r++] = pairs + tables.row(m, tables.first[o], from, width);
+            bases[r++] = pairs + row_of(tables, m, tables.first[o], from, width);
         }
         const int16_t* unaries = unary_of(0, m, from, width);
         const Pair* rows[kAhead][kMaxAdditiveCodebooks];
@@ -179,7 +180,7 @@ struct IteratedSearch {
             count += (stale[v] & bit) != 0;
         }
         for (int64_t from = 0; from < padded(m);) {
-            const int64_t width = tables.strip_width(m, from);
+            const int64_t width = strip_width(tables, m, from);
             if constexpr (sizeof(Pair) == 1)  // bytes come in whole strips
                 strip<kStrip>(m, from, count);
             else if (width == kStripEntries)
@@ -243,7 +244,7 @@ struct IteratedSearch {
         for (int64_t v = 0; v < vectors; v++) {
             uint16_t *from = walk + v * tables.M, *found = trial + v * tables.M;
             if (!differ(from, found)) continue;
-            const int64_t error = std::max<int64_t>(int64_t{best[v]} + energy[v], 0);
+            const int64_t distance = int64_t{best[v]} + energy[v], error = distance > 0 ? distance : 0;
             const auto random = static_cast<int64_t>(mix(salt[v] + draw) >> 48);
             const int64_t limit = here[v] + (((error * heat) >> 16) * random >> 16);
             const int32_t value = total_below(v, limit);
@@ -305,9 +306,9 @@ struct IteratedSearch {
 };
 
 template <class Pair>
-inline void iterated_search(const EncoderBooks& books, const PairTables& tables, const Pair* pairs,
-                            const int16_t* unary, const int32_t* energy, int64_t vectors,
-                            const IteratedPlan& plan, uint16_t* codes, unsigned char* scratch) {
+void iterated_search(const BooksView& books, const PairsView& tables, const Pair* pairs, const int16_t* unary,
+                     const int32_t* energy, int64_t vectors, const IteratedPlan& plan, uint16_t* codes,
+                     unsigned char* scratch) {
     auto* stale = reinterpret_cast<uint64_t*>(scratch);
     auto* updates = reinterpret_cast<Update*>(stale + 2 * vectors);
     auto* best = reinterpret_cast<int32_t*>(updates + vectors);
@@ -330,13 +331,14 @@ inline void iterated_search(const EncoderBooks& books, const PairTables& tables,
     search.run(plan, codes);
 }
 
-inline void iterated_search(const EncoderBooks& books, const PairTables& tables, const int16_t* unary,
-                            const int32_t* energy, int64_t vectors, const IteratedPlan& plan, uint16_t* codes,
-                            unsigned char* scratch) {
-    if (tables.bytes.empty())
-        iterated_search(books, tables, tables.shorts.data(), unary, energy, vectors, plan, codes, scratch);
+void iterated_block(const BooksView& books, const PairsView& tables, const int16_t* unary,
+                    const int32_t* energy, int64_t vectors, const IteratedPlan& plan, uint16_t* codes,
+                    unsigned char* scratch) {
+    if (!tables.bytes)
+        iterated_search(books, tables, tables.shorts, unary, energy, vectors, plan, codes, scratch);
     else
-        iterated_search(books, tables, tables.bytes.data(), unary, energy, vectors, plan, codes, scratch);
+        iterated_search(books, tables, tables.bytes, unary, energy, vectors, plan, codes, scratch);
 }
 
-}  // namespace annvq::ANNVQ_ISA
+}  // namespace
+}  // namespace annvq

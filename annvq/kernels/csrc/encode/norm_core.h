@@ -1,29 +1,30 @@
-// Codes fitted to how their norm is kept, compiled once per instruction set (see encode/encode_core.h).
+// Codes fitted to how their norm is kept.
 //
 // Pairs of codebooks are coded anew, the other codes given. Of the first codebook the sixteen entries are
 // tried that are lowest on their lanes, and the present one, each beside every entry of the second.
 #pragma once
 #include <cfloat>
-#include <cmath>
 #include <cstdint>
 
-#include "encode/norm_search.h"
+#include "encode/kernels.h"
+#include "encode/products_core.h"
 #include "simd/lanes.h"
 
-namespace annvq::ANNVQ_ISA {
+namespace annvq {
+namespace {
 
 struct NormSearch {
-    const EncoderBooks& books;
-    const NormModel& model;
+    const BooksView& books;
+    const NormView& model;
     float *error_a, *error_b;  // ||x - x^||^2 of entries, the other codes given, without what they share
     float *norm_a, *norm_b;    // what entries add to the part of the norm's term that no offset holds
     const float *unary = nullptr,
-                *weights = nullptr;  // of one vector; NormModel's, or those about its centre
+                *weights = nullptr;  // of one vector; NormView's, or those about its centre
     float constant = 0;
     float norm_rest = 0;     // what the other codes add
     const float pair_share;  // of a Gram entry: once in ||x^||^2, and a share of it in the error
 
-    NormSearch(Bump& bump, const EncoderBooks& b, const NormModel& m)
+    NormSearch(Bump& bump, const BooksView& b, const NormView& m)
         : books(b),
           model(m),
           error_a(bump.take<float>(widest(b))),
@@ -65,9 +66,9 @@ struct NormSearch {
         return &books.gram[(books.first[a] + i) * books.padded + books.first[b]];
     }
 
-    static float miss(const NormModel& model, float rest) {
-        const float* middles = model.middles.data();
-        int64_t low = 0, high = static_cast<int64_t>(model.middles.size());
+    static float miss(const NormView& model, float rest) {
+        const float* middles = model.middles;
+        int64_t low = 0, high = model.middle_count;
         while (low < high) {
             const int64_t mid = (low + high) / 2;
             if (middles[mid] < rest)
@@ -75,7 +76,7 @@ struct NormSearch {
             else
                 high = mid;
         }
-        return std::fabs(rest - model.levels[low]);
+        return __builtin_fabsf(rest - model.levels[low]);
     }
 
     // What the norm's error adds for entries i and j, g being their Gram entry.
@@ -163,7 +164,7 @@ struct NormSearch {
             sums(a, b, codes, error_a, norm_a);
             sums(b, a, codes, error_b, norm_b);
             rest(a, b, codes);
-            if (model.levels.empty())
+            if (!model.levels)
                 improve_free(a, b, codes);
             else
                 improve_byte(a, b, codes);
@@ -171,16 +172,16 @@ struct NormSearch {
     }
 };
 
-int64_t norm_search_scratch(const EncoderBooks& books, int64_t vectors) {
+int64_t norm_search_scratch(const BooksView& books, int64_t vectors) {
     Bump bump{nullptr};
     bump.take<float>(2 * vectors * books.padded);
     for (int i = 0; i < 4; i++) bump.take<float>(widest(books));  // as NormSearch does
     return bump.used;
 }
 
-void encode_norm_search(const EncoderBooks& books, const NormModel& model, const float* x,
-                        const float* centres, int64_t vectors, const int32_t* pairs, int32_t rounds,
-                        uint16_t* codes, float* scratch) {
+void norm_search_block(const BooksView& books, const NormView& model, const float* x, const float* centres,
+                       int64_t vectors, const int32_t* pairs, int32_t rounds, uint16_t* codes,
+                       float* scratch) {
     Bump bump{scratch};
     float* unary = bump.take<float>(2 * vectors * books.padded);
     float* about = unary + vectors * books.padded;
@@ -189,7 +190,7 @@ void encode_norm_search(const EncoderBooks& books, const NormModel& model, const
     products(books, 0, panels, x, books.width, vectors, false, unary, books.padded);
     if (centres) products(books, 0, panels, centres, books.width, vectors, false, about, books.padded);
     for (int64_t v = 0; v < vectors; v++, unary += books.padded, about += books.padded) {
-        products_to_scores(books.norms.data(), books.padded, unary);
+        products_to_scores(books.norms, books.padded, unary);
         double constant = model.constant;
         const bool own = centres || model.error_share > 0;  // weights of this vector's own
         for (int64_t e = 0; own && e < books.padded; e++) {
@@ -202,10 +203,11 @@ void encode_norm_search(const EncoderBooks& books, const NormModel& model, const
             constant +=
                 static_cast<double>(model.error_share) * x[v * books.width + j] * x[v * books.width + j];
         search.unary = unary;
-        search.weights = own ? about : model.weights.data();
+        search.weights = own ? about : model.weights;
         search.constant = static_cast<float>(constant);
         search.run(pairs, rounds, codes + v * books.M);
     }
 }
 
-}  // namespace annvq::ANNVQ_ISA
+}  // namespace
+}  // namespace annvq

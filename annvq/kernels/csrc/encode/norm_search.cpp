@@ -2,6 +2,17 @@
 
 namespace annvq {
 
+NormView NormModel::view() const {
+    const bool free = levels.empty();
+    return {constant,
+            weights.data(),
+            free ? nullptr : levels.data(),
+            free ? nullptr : middles.data(),
+            static_cast<int64_t>(middles.size()),
+            weight,
+            error_share};
+}
+
 NormModel norm_model(const EncoderBooks& books, const float* offsets, const float* levels, int64_t count,
                      float weight, float error_share) {
     NormModel model;

@@ -4,7 +4,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "encode/encode.h"
+#include "encode/books.h"
+#include "encode/kernels.h"
 
 namespace annvq {
 
@@ -19,6 +20,8 @@ struct NormModel {
     std::vector<float> middles;  // between neighbouring levels
     float weight;                // of the squared error of offsets alone, where there are no levels
     float error_share;           // of ||x - x^||^2 that is kept with the norm
+
+    NormView view() const;
 };
 
 // offsets (sum of sizes,) are what the tables carry of the norm, entry by entry; levels (count,) the byte's.

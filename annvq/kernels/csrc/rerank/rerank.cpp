@@ -1,19 +1,14 @@
 #include "rerank/rerank.h"
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <mutex>
-#include <new>
-#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
+#include "common/large_pages.h"
 #include "common/parallel.h"
 #include "simd/levels.h"
 
@@ -29,25 +24,15 @@ const RerankKernels& rerank_kernels() {
 
 namespace {
 
-constexpr size_t kHugePage = size_t{1} << 21;
-
-// Zeroed memory in huge pages where there are some: rows are read at random, and small pages cost as much as
-// the reads.
-uint8_t* large_memory(int64_t bytes) {
-    const size_t size = (static_cast<size_t>(bytes) + kHugePage - 1) / kHugePage * kHugePage;
-    auto* memory = static_cast<uint8_t*>(::operator new(size, std::align_val_t{kHugePage}));
-#if defined(MADV_HUGEPAGE)
-    madvise(memory, size, MADV_HUGEPAGE);
-#endif
-    std::memset(memory, 0, size);
-    return memory;
+// Zeroed: rows are read at random.
+uint8_t* zeroed_pages(int64_t bytes) {
+    void* memory = large_pages(bytes);
+    return static_cast<uint8_t*>(std::memset(memory, 0, bytes));
 }
 
 }  // namespace
 
-void RowStore::Free::operator()(uint8_t* memory) const {
-    ::operator delete(memory, std::align_val_t{kHugePage});
-}
+void RowStore::Free::operator()(uint8_t* memory) const { free_large_pages(memory); }
 
 // -- rows ---------------------------------------------------------------------------------------------------
 
@@ -73,7 +58,7 @@ const uint8_t* RowStore::find(int64_t id) const {
 uint8_t* RowStore::own_row(int64_t row) {
     const int64_t own = row - adopted_rows_, chunk = own / chunk_rows();
     while (static_cast<int64_t>(chunks_.size()) <= chunk)
-        chunks_.emplace_back(large_memory(chunk_rows() * row_bytes_));
+        chunks_.emplace_back(zeroed_pages(chunk_rows() * row_bytes_));
     return &chunks_[chunk][own % chunk_rows() * row_bytes_];
 }
 

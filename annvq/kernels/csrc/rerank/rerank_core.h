@@ -1,6 +1,5 @@
-// Distances of re-ranking, compiled once per instruction set (ANNVQ_ISA names the namespace).
+// Distances of re-ranking, compiled once per instruction set (simd/pick.h).
 #pragma once
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -11,7 +10,8 @@
 #include <immintrin.h>
 #endif
 
-namespace annvq::ANNVQ_ISA {
+namespace annvq {
+namespace {
 
 typedef float V16 __attribute__((vector_size(64)));
 typedef float V8 __attribute__((vector_size(32)));
@@ -118,7 +118,7 @@ struct Terms {
         if constexpr (M == RowMetric::l2) return total(sum);
         if constexpr (M == RowMetric::ip) return -total(sum);
         if constexpr (M == RowMetric::unit) return 1.f - total(sum);
-        return 1.f - total(sum) / std::sqrt(total(squares));
+        return 1.f - total(sum) / __builtin_sqrtf(total(squares));
     }
 };
 
@@ -262,4 +262,5 @@ void add_all(float* sum, const float* const* entries, const int32_t* starts, int
 
 constexpr RerankKernels kKernels{distance, add, add_all, product};
 
-}  // namespace annvq::ANNVQ_ISA
+}  // namespace
+}  // namespace annvq

@@ -1,8 +1,5 @@
-#define ANNVQ_ISA blocks_avx2
 #include "scan/shuffle_core.h"
 
 namespace annvq {
-
-const BlockKernels kBlocksAvx2 = ANNVQ_ISA::kKernels;
-
-}  // namespace annvq
+extern constexpr BlockKernels kBlocksAvx2 = kKernels;
+}

@@ -175,6 +175,7 @@ constexpr PooledFilter kFilters[] = {{64, filter<64>}, {128, filter<128>}, {256,
 
 }  // namespace
 
-const BlockKernels kBlocksVbmi{least, quantize, arrange, count_at_most, kFilters, 3, 2, nullptr, nullptr};
+extern constexpr BlockKernels kBlocksVbmi{least, quantize, arrange, count_at_most, kFilters,
+                                          3,     2,        nullptr, nullptr};
 
 }  // namespace annvq

@@ -16,6 +16,7 @@ float least(const float* table, int64_t size) {
 
 }  // namespace
 
-const BlockKernels kBlocksGeneric{least, nullptr, nullptr, nullptr, nullptr, 0, 0, nullptr, nullptr};
+extern constexpr BlockKernels kBlocksGeneric{least, nullptr, nullptr, nullptr, nullptr,
+                                             0,     0,       nullptr, nullptr};
 
 }  // namespace annvq

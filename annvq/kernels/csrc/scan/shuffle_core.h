@@ -1,6 +1,5 @@
-// Byte tables and filters by pshufb, for AVX2 and for AVX-512 without VBMI. Included by one translation unit
-// per instruction set, inside its own namespace (ANNVQ_ISA); it uses no library templates, which could be
-// shared.
+// Byte tables and filters by pshufb, for AVX2 and for AVX-512 without VBMI; compiled once per instruction set
+// (simd/pick.h).
 //
 // pshufb looks up 16 entries. More are looked up row by row: row j holds the entries 16 j .. 16 j + 15, xored
 // with row j - 1; pshufb gives zero where (code - 16 j) is negative, so the xor of all rows' answers is the
@@ -10,11 +9,12 @@
 
 #include "scan/filters.h"
 
-namespace annvq::ANNVQ_ISA {
+namespace annvq {
+namespace {
 
 #if defined(__AVX512BW__)
 using Bytes = __m512i;
-constexpr int kLanes = 64;
+constexpr int kWidth = 64;
 inline Bytes load(const uint8_t* p) { return _mm512_loadu_si512(p); }
 inline void store(uint8_t* p, Bytes a) { _mm512_store_si512(p, a); }
 inline Bytes row(const uint8_t* p) {
@@ -33,7 +33,7 @@ inline Bytes top_bit_picks(Bytes c, Bytes low, Bytes high) {
 inline uint64_t at_most(Bytes a, Bytes limit) { return _mm512_cmple_epu8_mask(a, limit); }
 #else
 using Bytes = __m256i;
-constexpr int kLanes = 32;
+constexpr int kWidth = 32;
 inline Bytes load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 inline void store(uint8_t* p, Bytes a) { _mm256_store_si256(reinterpret_cast<__m256i*>(p), a); }
 inline Bytes row(const uint8_t* p) {
@@ -59,7 +59,7 @@ template <int entries>
 inline void look_up(const uint8_t* codes, const uint8_t* table, Bytes* sum) {
     constexpr int reach = entries < 128 ? entries : 128, rows = reach / 16;
     Bytes code[kAtOnce], low[kAtOnce], high[kAtOnce];
-    for (int b = 0; b < kAtOnce; b++) code[b] = both(load(codes + kLanes * b), splat(reach - 1));
+    for (int b = 0; b < kAtOnce; b++) code[b] = both(load(codes + kWidth * b), splat(reach - 1));
     for (int r = 0; r < rows; r++) {
         const Bytes t = row(table + 16 * r);
         for (int b = 0; b < kAtOnce; b++) {
@@ -73,7 +73,7 @@ inline void look_up(const uint8_t* codes, const uint8_t* table, Bytes* sum) {
         }
     }
     for (int b = 0; b < kAtOnce; b++) {
-        if constexpr (entries == 256) low[b] = top_bit_picks(load(codes + kLanes * b), low[b], high[b]);
+        if constexpr (entries == 256) low[b] = top_bit_picks(load(codes + kWidth * b), low[b], high[b]);
         sum[b] = plus(sum[b], low[b]);
     }
 }
@@ -81,13 +81,13 @@ inline void look_up(const uint8_t* codes, const uint8_t* table, Bytes* sum) {
 inline void look_up_nibbles(const uint8_t* codes, const uint8_t* table, Bytes* sum) {
     const Bytes low = row(table), high = row(table + 16);
     for (int b = 0; b < kAtOnce; b++) {
-        const Bytes code = load(codes + kLanes * b);
+        const Bytes code = load(codes + kWidth * b);
         sum[b] = plus(sum[b], shuffle(low, both(code, splat(15))));
         sum[b] = plus(sum[b], shuffle(high, high_nibbles(code)));
     }
 }
 
-// Bits of a word of kLanes rows from `at` on that lie in [first, last).
+// Bits of a word of kWidth rows from `at` on that lie in [first, last).
 inline uint64_t within(int64_t at, int64_t first, int64_t last) {
     const uint64_t below = last - at >= 64 ? ~uint64_t{0} : last > at ? (uint64_t{1} << (last - at)) - 1 : 0;
     return first <= at ? below : first - at >= 64 ? 0 : below >> (first - at) << (first - at);
@@ -95,7 +95,7 @@ inline uint64_t within(int64_t at, int64_t first, int64_t last) {
 
 // Out of line, so that the sums stay in registers.
 __attribute__((noinline)) inline void append(Bytes sum, uint64_t set, int64_t at, FilteredRows* found) {
-    alignas(64) uint8_t sums[kLanes];
+    alignas(64) uint8_t sums[kWidth];
     store(sums, sum);
     for (; set; set &= set - 1, found->count++) {
         const int lane = __builtin_ctzll(set);
@@ -108,7 +108,7 @@ __attribute__((noinline)) inline void append(Bytes sum, uint64_t set, int64_t at
 template <class Add>
 inline int64_t run(const uint8_t* blocks, int64_t first, int64_t last, int columns, uint8_t threshold,
                    FilteredRows* found, Add add) {
-    constexpr int64_t step = kAtOnce * kLanes;
+    constexpr int64_t step = kAtOnce * kWidth;
     const Bytes limit = splat(threshold);
     int64_t at = first / step * step;
     while (at < last && (at % kSuperblock || found->count <= kRoom - kSuperblock)) {
@@ -116,7 +116,7 @@ inline int64_t run(const uint8_t* blocks, int64_t first, int64_t last, int colum
         Bytes sum[kAtOnce];
         for (auto& s : sum) s = splat(0);
         for (int c = 0; c < columns; c++) add(c, codes + c * kSuperblock, sum);
-        for (int b = 0; b < kAtOnce; b++, at += kLanes)
+        for (int b = 0; b < kAtOnce; b++, at += kWidth)
             if (const uint64_t w = at_most(sum[b], limit) & within(at, first, last))
                 append(sum[b], w, at, found);
     }
@@ -192,4 +192,5 @@ constexpr PooledFilter kFilters[] = {
 constexpr BlockKernels kKernels{
     least, quantize, arrange, count_at_most, kFilters, 5, 2, filter_nibbles<false>, filter_nibbles<true>};
 
-}  // namespace annvq::ANNVQ_ISA
+}  // namespace
+}  // namespace annvq

@@ -1,6 +1,5 @@
-#define ANNVQ_ISA tables_avx2
 #include "tables/tables_core.h"
 
 namespace annvq {
-const TableRows kTablesAvx2 = tables_avx2::rows;
+extern constexpr TableRows kTablesAvx2 = rows;
 }

@@ -1,6 +1,5 @@
-#define ANNVQ_ISA tables_avx512
 #include "tables/tables_core.h"
 
 namespace annvq {
-const TableRows kTablesAvx512 = tables_avx512::rows;
+extern constexpr TableRows kTablesAvx512 = rows;
 }

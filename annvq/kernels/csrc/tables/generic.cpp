@@ -1,6 +1,5 @@
-#define ANNVQ_ISA tables_generic
 #include "tables/tables_core.h"
 
 namespace annvq {
-const TableRows kTablesGeneric = tables_generic::rows;
+extern constexpr TableRows kTablesGeneric = rows;
 }

@@ -1,19 +1,12 @@
-// Tables of one codebook for a few queries. Included by one translation unit per instruction set.
+// Tables of one codebook for a few queries, compiled once per instruction set (simd/pick.h).
 #pragma once
 #include <type_traits>
 
 #include "simd/lanes.h"
 #include "tables/tables.h"
 
-namespace annvq::ANNVQ_ISA {
-
-// Queries at once. Products, of longer entries as a rule, gain from more where there are 32 registers;
-// squares do not.
-#if defined(__AVX512F__)
-constexpr int kManyQueries = 8;
-#else
-constexpr int kManyQueries = 4;
-#endif
+namespace annvq {
+namespace {
 
 struct Output {
     float scale;
@@ -66,7 +59,9 @@ inline void panel(const TransposedBook& book, int64_t first, const float* x, int
         for (; q + n <= nq; q += n, o.out += n * o.stride)
             tile<squared, n, groups>(book, first, x + q * x_stride, x_stride, o);
     };
-    some(std::integral_constant<int, squared ? 4 : kManyQueries>{});
+    // Products, of longer entries as a rule, gain from more queries where there are registers; squares do
+    // not.
+    some(std::integral_constant<int, squared ? 4 : kTileQueries>{});
     some(std::integral_constant<int, 4>{});
     some(std::integral_constant<int, 1>{});
 }
@@ -90,4 +85,5 @@ inline void rows(const TransposedBook& book, const float* x, int64_t x_stride, i
         panels<false>(book, x, x_stride, nq, o);
 }
 
-}  // namespace annvq::ANNVQ_ISA
+}  // namespace
+}  // namespace annvq
