@@ -8,6 +8,7 @@
 
 #include "bind/bind.h"
 #include "scan/blocks.h"
+#include "scan/norm_bytes.h"
 
 namespace annvq {
 namespace {

@@ -11,6 +11,7 @@
 
 #include "bind/bind.h"
 #include "bind/bind_tables.h"
+#include "store/export.h"
 #include "store/recent_filter.h"
 #include "store/segments.h"
 #include "store/store.h"
@@ -40,6 +41,65 @@ PreparedFilter* prepare_filter(Maybe<Bytes> bitmap, Maybe<Ids> ids) {
     require(bitmap.has_value() != ids.has_value(), "a filter must be a bitmap or a list");
     if (ids) return new PreparedFilter({}, sorted_set(ids->data(), ids->shape(0)), true);
     return new PreparedFilter({bitmap->data(), bitmap->data() + bitmap->shape(0)}, {}, false);
+}
+
+// Arrays for codes and norms of n rows, in the store's kinds.
+struct RowsOut {
+    nb::object codes, norms = nb::none();
+    void* code_data;
+    uint8_t* byte_data = nullptr;
+    float* norm_data = nullptr;
+
+    RowsOut(const StoreShape& s, size_t n) {
+        const size_t M = s.M;
+        if (s.wide) {
+            uint16_t* p;
+            codes = nb::cast(new_array<uint16_t, 2>({n, M}, &p));
+            code_data = p;
+        } else {
+            uint8_t* p;
+            codes = nb::cast(new_array<uint8_t, 2>({n, M}, &p));
+            code_data = p;
+        }
+        if (s.norm == NormKind::levels) norms = nb::cast(new_array<uint8_t, 1>({n}, &byte_data));
+        if (s.norm == NormKind::floats) norms = nb::cast(new_array<float, 1>({n}, &norm_data));
+    }
+};
+
+StoreShape shape(int32_t M, std::vector<int32_t> sizes, bool wide, const std::string& norm, int32_t lists) {
+    require(M >= 1 && static_cast<int32_t>(sizes.size()) == M, "sizes must have shape (M,), M >= 1");
+    for (int32_t k : sizes) require(k >= 1 && k <= (wide ? 65536 : 256), "sizes must fit the code_dtype");
+    require(lists >= 1, "lists must be at least 1");
+    require(norm == "none" || norm == "uint8" || norm == "float32",
+            "norm must be None, 'uint8' or 'float32'");
+    return {M, std::move(sizes), wide,
+            norm == "none"    ? NormKind::none
+            : norm == "uint8" ? NormKind::levels
+                              : NormKind::floats,
+            lists};
+}
+
+bool is_permutation(const int64_t* order, size_t size, int64_t n) {
+    std::vector<bool> seen(n);
+    for (size_t i = 0; i < size; i++) {
+        if (order[i] < 0 || order[i] >= n || seen[order[i]]) return false;
+        seen[order[i]] = true;
+    }
+    return static_cast<int64_t>(size) == n;
+}
+
+const uint8_t* checked(const Maybe<In<uint8_t, 2>>& relabel, int32_t M) {
+    if (!relabel) return nullptr;
+    require(static_cast<int32_t>(relabel->shape(0)) == M && relabel->shape(1) == 256,
+            "relabel must be uint8 of shape (M, 256)");
+    return relabel->data();
+}
+
+Out<int64_t, 1> sizes(const Snapshot& s) {
+    int64_t* data;
+    auto out = new_array<int64_t, 1>({s.lists.size()}, &data);
+    for (size_t l = 0; l < s.lists.size(); l++) data[l] = s.lists[l]->rows - s.lists[l]->dead;
+    return out;
 }
 
 class Store {
@@ -212,7 +272,7 @@ class Store {
         int64_t* data;
         auto out = new_array<int64_t, 1>({static_cast<size_t>(s->live)}, &data);
         WithoutLock release;
-        store_.export_ids(*s, data);
+        annvq::export_ids(*s, data);
         return out;
     }
 
@@ -223,7 +283,7 @@ class Store {
         auto ids = new_array<int64_t, 1>({static_cast<size_t>(s->live)}, &id);
         {
             WithoutLock release;
-            store_.export_rows(*s, out.code_data, out.byte_data, out.norm_data, id);
+            annvq::export_rows(*s, store_.format(), out.code_data, out.byte_data, out.norm_data, id);
         }
         return nb::make_tuple(out.codes, out.norms, ids, sizes(*s));
     }
@@ -238,7 +298,7 @@ class Store {
         auto ids = new_array<int64_t, 1>({static_cast<size_t>(s->live)}, &id);
         {
             WithoutLock release;
-            store_.export_blocks(*s, block, id);
+            annvq::export_blocks(*s, store_.format(), block, id);
         }
         return nb::make_tuple(blocks, ids, sizes(*s));
     }
@@ -269,66 +329,6 @@ class Store {
         const int32_t full = store_.layout().nibbles() ? 16 : 256;
         return !(store_.layout().nibbles() && s.M % 2) &&
                std::all_of(s.sizes.begin(), s.sizes.end(), [&](int32_t k) { return k == full; });
-    }
-
-    // Arrays for codes and norms of n rows, in the store's kinds.
-    struct RowsOut {
-        nb::object codes, norms = nb::none();
-        void* code_data;
-        uint8_t* byte_data = nullptr;
-        float* norm_data = nullptr;
-
-        RowsOut(const StoreShape& s, size_t n) {
-            const size_t M = s.M;
-            if (s.wide) {
-                uint16_t* p;
-                codes = nb::cast(new_array<uint16_t, 2>({n, M}, &p));
-                code_data = p;
-            } else {
-                uint8_t* p;
-                codes = nb::cast(new_array<uint8_t, 2>({n, M}, &p));
-                code_data = p;
-            }
-            if (s.norm == NormKind::levels) norms = nb::cast(new_array<uint8_t, 1>({n}, &byte_data));
-            if (s.norm == NormKind::floats) norms = nb::cast(new_array<float, 1>({n}, &norm_data));
-        }
-    };
-
-    static StoreShape shape(int32_t M, std::vector<int32_t> sizes, bool wide, const std::string& norm,
-                            int32_t lists) {
-        require(M >= 1 && static_cast<int32_t>(sizes.size()) == M, "sizes must have shape (M,), M >= 1");
-        for (int32_t k : sizes) require(k >= 1 && k <= (wide ? 65536 : 256), "sizes must fit the code_dtype");
-        require(lists >= 1, "lists must be at least 1");
-        require(norm == "none" || norm == "uint8" || norm == "float32",
-                "norm must be None, 'uint8' or 'float32'");
-        return {M, std::move(sizes), wide,
-                norm == "none"    ? NormKind::none
-                : norm == "uint8" ? NormKind::levels
-                                  : NormKind::floats,
-                lists};
-    }
-
-    static bool is_permutation(const int64_t* order, size_t size, int64_t n) {
-        std::vector<bool> seen(n);
-        for (size_t i = 0; i < size; i++) {
-            if (order[i] < 0 || order[i] >= n || seen[order[i]]) return false;
-            seen[order[i]] = true;
-        }
-        return static_cast<int64_t>(size) == n;
-    }
-
-    const uint8_t* checked(const Maybe<In<uint8_t, 2>>& relabel, int32_t M) {
-        if (!relabel) return nullptr;
-        require(static_cast<int32_t>(relabel->shape(0)) == M && relabel->shape(1) == 256,
-                "relabel must be uint8 of shape (M, 256)");
-        return relabel->data();
-    }
-
-    static Out<int64_t, 1> sizes(const Snapshot& s) {
-        int64_t* data;
-        auto out = new_array<int64_t, 1>({s.lists.size()}, &data);
-        for (size_t l = 0; l < s.lists.size(); l++) data[l] = s.lists[l]->rows - s.lists[l]->dead;
-        return out;
     }
 
     CodeStore store_;

@@ -22,46 +22,20 @@ constexpr int kPortion = 64;  // rows scored at a time until there is a threshol
 
 }  // namespace
 
-NormRange norm_range(const float* norms, int64_t n) {
-    if (!n) return {0, 0};
-    const auto [low, high] = std::minmax_element(norms, norms + n);
-    const double step = (static_cast<double>(*high) - *low) / 255;
-    return {*low, step < 1e37 ? static_cast<float>(step) : 0.f};
-}
-
-uint8_t norm_byte(float norm, NormRange range) {
-    if (!(range.step > 0)) return 0;
-    const double above = static_cast<double>(norm) - range.low, step = range.step;
-    double b = std::floor(std::min(above / step, 255.0));
-    while (b > 0 && b * step > above) b--;
-    return static_cast<uint8_t>(b);
-}
-
 Query::Query(const QueryTables& tables, const BlockKernels& kernels, int64_t k)
-    : layout_(tables.layout), t_(tables), kernels_(&kernels), k_(k), columns_(layout_.columns()), best_(k) {
+    : layout_(tables.layout),
+      t_(tables),
+      k_(k),
+      columns_(layout_.columns()),
+      tables_(tables, kernels),
+      hopeless_(std::isinf(tables_.least_sum())),
+      best_(k) {
     const bool nibbles = layout_.nibbles(), labels = layout_.meaning(0) && !t_.by_stored_byte;
     scorer_ = nibbles  ? &Query::score<true, false>
               : labels ? &Query::score<false, true>
                        : &Query::score<false, false>;
-    split_ = nibbles && kernels.nibbles;
-    // More entries than the tables have would not be finer.
-    const bool small = !nibbles && layout_.norm() == NormKind::none;
-    while (finest_ + 1 < kernels.filter_count && (!small || kernels.filters[finest_].entries < t_.K))
-        finest_++;
-    filter_ = std::min(kernels.first_choice, finest_);
     // Until about k superblocks have been seen, a row in vain for every few superblocks decides nothing.
     next_check_ = std::max<int64_t>(32, k) * kSuperblock;
-    least_.reserve(layout_.M() + 1);
-    const auto add = [&](const float* table, int64_t size) {
-        const float least = kernels.least(table, size);
-        if (!(least > -kInf)) throw std::invalid_argument("tables must hold no NaN and no -inf");
-        least_.push_back(least);
-        tables_least_ += least;
-        tables_magnitude_ += std::fabs(static_cast<double>(least));
-    };
-    for (int m = 0; m < layout_.M(); m++) add(t_.luts + m * t_.K, t_.K);
-    if (layout_.norm() == NormKind::levels) add(t_.norm_levels, 256);
-    hopeless_ = std::isinf(tables_least_);
 }
 
 // Makes the threshold fit a segment's bias and norm range. False where no row can matter.
@@ -74,9 +48,9 @@ bool Query::enter(const Segment& segment, float bias) {
     if (entered_ && bias == bias_ && low == norm_low_ && step == norm_step_) return !closed_;
     if (step != norm_step_) everything_ = true;
     entered_ = true, bias_ = bias, norm_low_ = low, norm_step_ = step;
-    least_sum_ = tables_least_ + low + bias;
+    least_sum_ = tables_.least_sum() + low + bias;
     magnitude_ =
-        tables_magnitude_ + std::fabs(static_cast<double>(low)) + std::fabs(static_cast<double>(bias));
+        tables_.magnitude() + std::fabs(static_cast<double>(low)) + std::fabs(static_cast<double>(bias));
     tighten();
     return !closed_;
 }
@@ -117,8 +91,8 @@ void Query::scan_rows(int64_t from, int64_t end) {
             continue;
         }
         FilteredRows found;
-        const int64_t done = filter()(segment.codes + block * columns_ * kSuperblock, at - start,
-                                      run_end(at, end) - start, columns_, tables(), threshold_, &found);
+        const int64_t done = tables_.filter(segment.codes + block * columns_ * kSuperblock, at - start,
+                                            run_end(at, end) - start, threshold_, &found);
         filtered_ += start + done - at;
         seen_ += start + done - at;
         at = start + done;
@@ -129,7 +103,7 @@ void Query::scan_rows(int64_t from, int64_t end) {
 // Where a run of the filter from row `at` on ends, `end` at the latest: the first rows lower the limit fast,
 // so runs are no longer than what has been seen. In a superblock whole steps, from a whole one on whole ones.
 int64_t Query::run_end(int64_t at, int64_t end) const {
-    const int64_t run = std::max(kFilterStep, sums_bound_above() ? kGrowth * seen_ : seen_),
+    const int64_t run = std::max(kFilterStep, tables_.bound_above() ? kGrowth * seen_ : seen_),
                   block_end = (at / kSuperblock + 1) * kSuperblock;
     if (at % kSuperblock || run < kSuperblock)
         return std::min({at + run / kFilterStep * kFilterStep, block_end, end});
@@ -176,7 +150,7 @@ void Query::offer(int64_t block, FilteredRows* found, bool bounded) {
         best_.add(scores, count, [&](int64_t i) { return segment_->first_id + base + rows[i]; });
     let_through_ += count;
     // Where sums narrow what a first, wide threshold lets through, it pays to have one early.
-    if (count >= k_ || (!(before.first < kInf) && sums_bound_above())) best_.cut();
+    if (count >= k_ || (!(before.first < kInf) && tables_.bound_above())) best_.cut();
     if (best_.limit() < before) tighten();
 }
 
@@ -204,23 +178,16 @@ void Query::keep_allowed(int64_t base, FilteredRows* found) const {
     found->count = kept;
 }
 
-// Whether a byte sum bounds a score from above too: each entry is less than its byte plus one.
-bool Query::sums_bound_above() const {
-    if (!kernels_->filter_count) return false;
-    return split_ ? layout_.norm() == NormKind::none : entries() == 256 && layout_.norm() != NormKind::floats;
-}
-
 // Of rows that a wide threshold let through, drops those that cannot be among the k best of them, going by
 // their sums alone.
 void Query::narrow(FilteredRows* found) const {
-    if (!sums_bound_above()) return;
+    if (!tables_.bound_above()) return;
     int sum = 0;  // the k-th lowest
     for (int bit = 128; bit; bit /= 2)
-        if (kernels_->count_at_most(found->sums, found->count, static_cast<uint8_t>(sum + bit - 1)) < k_)
+        if (tables_.count_at_most(found->sums, found->count, static_cast<uint8_t>(sum + bit - 1)) < k_)
             sum += bit;
-    const int floors = layout_.M() + (layout_.norm() == NormKind::levels);
-    const double kth = (sum + floors) * scaled_for_ / 253 * (1 + 2e-5);
-    const uint8_t limit = byte_of(widened(widened(kth)));  // as scores of both may be off
+    // Widened twice, as scores of both may be off.
+    const uint8_t limit = tables_.byte_of(widened(widened(tables_.gap_of(sum))));
     int kept = 0;
     for (int i = 0; i < found->count; i++) {
         const uint8_t own = found->sums[i];
@@ -286,11 +253,6 @@ double Query::widened(double raw) const {
 // To the k-th best.
 double Query::gap() const { return widened(best_.limit().first - least_sum_); }
 
-// The highest sum of bytes of rows within a gap.
-uint8_t Query::byte_of(double gap) const {
-    return static_cast<uint8_t>(std::min(254.0, gap * bytes_per_gap_ + 1e-3));  // at least 0: down
-}
-
 // Follows the limit: closes the segment, makes tables for a gap much narrower than the last, sets the
 // threshold.
 void Query::tighten() {
@@ -306,70 +268,32 @@ void Query::tighten() {
     }
     const double now = gap(), widest = now + std::max(0.0, static_cast<double>(bias_) - expected_bias_);
     closed_ = now < 0;
-    if (closed_ || (!split_ && !kernels_->filter_count)) return;
-    const bool pays = filtered_ - quantized_at_ >= kRequantizeEvery || widest < 0.5 * scaled_for_;
-    if (everything_ || now > scaled_for_ || (widest < 0.85 * scaled_for_ && pays)) {
-        scaled_for_ = std::max(widest, 1e-30);
-        bytes_per_gap_ = 253.0 / scaled_for_;
+    if (closed_ || !tables_.any()) return;
+    const bool pays = filtered_ - quantized_at_ >= kRequantizeEvery || widest < 0.5 * tables_.gap();
+    if (everything_ || now > tables_.gap() || (widest < 0.85 * tables_.gap() && pays)) {
         everything_ = false;
-        quantize();
+        quantized_at_ = filtered_;
+        tables_.make(widest, norm_step_);
     }
-    threshold_ = byte_of(now);
+    threshold_ = tables_.byte_of(now);
 }
 
-void Query::quantize() {
+void Query::choose_filter(int filter) {
     quantized_at_ = filtered_;
-    lines_.resize((columns_ * entries() + 63) / 64);
-    for (int c = 0; c < columns_; c++) quantize_column(c, tables() + c * entries());
-}
-
-void Query::quantize_column(int column, uint8_t* out) const {
-    const float scale = static_cast<float>(253.0 / scaled_for_ * (1 - 1e-5));
-    const auto& quantize = kernels_->quantize;
-    uint8_t bytes[256], halves[2][256];
-    if (column == layout_.code_columns()) {
-        if (layout_.norm() == NormKind::levels) {
-            quantize(t_.norm_levels, 256, least_.back(), scale, bytes);
-        } else {
-            const double step = static_cast<double>(norm_step_) * scale;
-            for (int b = 0; b < 256; b++) bytes[b] = static_cast<uint8_t>(std::min(255.0, b * step));
-        }
-    } else if (!layout_.nibbles()) {
-        quantize(t_.luts + column * t_.K, t_.K, least_[column], scale, bytes);
-    } else {
-        std::fill(halves[1], halves[2], uint8_t{0});
-        for (int half = 0; half < 2 && 2 * column + half < layout_.M(); half++) {
-            const int m = 2 * column + half;
-            quantize(t_.luts + m * t_.K, t_.K, least_[m], scale, halves[half]);
-        }
-        if (split_) {
-            for (int half = 0; half < 2; half++) std::copy(halves[half], halves[half] + 16, out + 16 * half);
-            return;
-        }
-        for (int b = 0; b < 256; b++)
-            bytes[b] = static_cast<uint8_t>(std::min(255, halves[0][b & 15] + halves[1][b >> 4]));
-    }
-    const bool as_is = t_.by_stored_byte && column < layout_.code_columns();
-    kernels_->arrange(bytes, as_is ? nullptr : layout_.meaning(column), entries(), out);
-}
-
-Filter Query::filter() const {
-    if (!split_) return kernels_->filters[filter_].run;
-    return layout_.norm() == NormKind::none ? kernels_->nibbles : kernels_->nibbles_norm;
+    tables_.choose(filter);
 }
 
 // Now and then tries the filter next to the present one on superblocks at hand: the finer where scoring rows
 // let through costs more than the finer look-ups would, else the coarser.
 void Query::reconsider_filter(int64_t first, int64_t last) {
-    if (split_ || seen_ < next_check_ || first >= last) return;
+    if (!tables_.has_choice() || seen_ < next_check_ || first >= last) return;
     next_check_ = 2 * seen_;
     const int64_t filtered = std::exchange(filtered_, 0), rows = std::exchange(let_through_, 0);
     quantized_at_ = 0;
-    const FilterCosts& costs = filter_costs(*kernels_);
-    const auto price = [&](int f) { return costs.column[f] * columns_; };
-    const int before = filter_, finer = before + 1, coarser = before - 1;
+    const auto price = [&](int f) { return tables_.column_ns(f) * columns_; };
+    const int before = tables_.chosen(), finer = before + 1, coarser = before - 1;
     int other = before;
-    if (finer <= finest_ &&
+    if (finer <= tables_.finest() &&
         rows * row_ns() > filtered / static_cast<double>(kSuperblock) * (price(finer) - price(before)))
         other = finer;
     else if (coarser >= 0 && price(coarser) < 0.9 * price(before))
@@ -379,16 +303,13 @@ void Query::reconsider_filter(int64_t first, int64_t last) {
     const auto cost = [&](int f) {
         FilteredRows found;
         const int64_t done =
-            filter()(segment_->codes + first * columns_, 0, sample, columns_, tables(), threshold_, &found);
+            tables_.filter(segment_->codes + first * columns_, 0, sample, threshold_, &found);
         return (price(f) / kSuperblock * static_cast<double>(done) + row_ns() * found.count) /
                static_cast<double>(done);
     };
     const double present = cost(before);
-    filter_ = other;
-    quantize();
-    if (cost(other) < present) return;
-    filter_ = before;
-    quantize();
+    choose_filter(other);
+    if (!(cost(other) < present)) choose_filter(before);
 }
 
 void scan_together(Query* const* queries, const float* biases, int64_t count, const Segment& segment,

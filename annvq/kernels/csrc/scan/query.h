@@ -1,8 +1,8 @@
 // One query's scan over superblocks of byte codes: quantized tables, a threshold, and the k best hits so far.
 //
-// Every table, less its minimum, is floored to bytes with one scale, so that a saturating byte sum is a lower
-// bound of the score; only lanes whose bound reaches the k-th best are scored in float, in the contract's
-// order. Which of a level's filters does the bounding is chosen by what each lets through.
+// A byte sum bounds a row's score from below (scan/byte_tables.h); only rows whose bound reaches the k-th
+// best are scored in float, in the contract's order. Which of a level's filters does the bounding is chosen
+// by what each lets through.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -10,46 +10,15 @@
 #include <vector>
 
 #include "scan/best.h"
+#include "scan/byte_tables.h"
 #include "scan/filters.h"
 #include "scan/layout.h"
+#include "scan/segment.h"
 
 namespace annvq {
 
 constexpr int64_t kGroup = 16;           // queries that share a pass over codes
 constexpr int64_t kPartBytes = 1 << 18;  // of codes that are worth waking a thread for
-
-// Vectors that lie together, by one Layout. Codes must be below the tables' K.
-struct Segment {
-    const uint8_t* codes;  // superblocks(n) superblocks
-    int64_t n;
-    const int64_t* ids = nullptr;  // (n,), or nullptr: first_id + row
-    int64_t first_id = 0;
-    const uint64_t* live = nullptr;  // 8 words a superblock: bit set = may be returned; nullptr: all n rows
-    bool sparse = false;             // so few are live that whole superblocks hold next to none
-    // Unless nullptr, an id may be returned where it is below allowed_size and allowed[id] is not 0.
-    const uint8_t* allowed = nullptr;
-    int64_t allowed_size = 0;
-    // Float norms (n,): the norm column then holds bytes b with norm_low + norm_step * b <= norms_f32[i].
-    const float* norms_f32 = nullptr;
-    float norm_low = 0, norm_step = 0;
-};
-
-// For float norms: the range of finite norms (n,), and the byte of a norm in a range (its low at most the
-// norm; above the range 255).
-struct NormRange {
-    float low, step;
-};
-NormRange norm_range(const float* norms, int64_t n);
-uint8_t norm_byte(float norm, NormRange range);
-
-// A query's tables; the memory must outlive the Query.
-struct QueryTables {
-    const Layout& layout;
-    const float* luts;  // (M, K), K <= 256
-    int64_t K;
-    const float* norm_levels = nullptr;  // (256,) where layout.norm() is `levels`
-    bool by_stored_byte = false;  // luts' entries are in the order of stored bytes, else of the codes' own
-};
 
 class Query {
   public:
@@ -73,10 +42,6 @@ class Query {
 
   private:
     using Scorer = void (Query::*)(int64_t, const uint16_t*, int, float*) const;
-    struct alignas(64) Line {
-        uint8_t bytes[64];
-    };
-
     bool enter(const Segment& segment, float bias);
     void scan_rows(int64_t from, int64_t end);
     void tell_limit();
@@ -91,26 +56,17 @@ class Query {
     double row_ns() const { return 4 + layout_.M(); }  // to score a row
     double widened(double raw) const;
     double gap() const;
-    uint8_t byte_of(double gap) const;
-    bool sums_bound_above() const;
     void tighten();
-    void quantize();
-    void quantize_column(int column, uint8_t* out) const;
+    void choose_filter(int filter);
     void reconsider_filter(int64_t first, int64_t last);
-    Filter filter() const;
-    int entries() const { return split_ ? 32 : kernels_->filters[filter_].entries; }
-    uint8_t* tables() { return lines_.data()->bytes; }
 
     const Layout& layout_;
     QueryTables t_;
-    const BlockKernels* kernels_;
     int64_t k_;
     int columns_;
     Scorer scorer_;
-    bool split_;                 // nibbles by the level's own filter
-    PooledVector<float> least_;  // of each codebook, then of norm_levels
-    double tables_least_ = 0, tables_magnitude_ = 0;
-    bool hopeless_ = false;  // a table of +inf only: no score is finite
+    ByteTables tables_;
+    bool hopeless_;  // a table of +inf only: no score is finite
     Best best_;
 
     int64_t seen_ = 0;  // rows
@@ -123,12 +79,8 @@ class Query {
     double least_sum_ = 0, magnitude_ = 0;
     bool entered_ = false, closed_ = false;  // closed: no row can enter any more
 
-    // The filter and its tables, once there is a threshold.
+    // The filter, once there is a threshold.
     bool everything_ = true;  // score all rows
-    int filter_ = 0, finest_ = 0;
-    PooledVector<Line> lines_;  // (columns, entries)
-    double scaled_for_ = 0;     // the gap that the tables' 253 stands for
-    double bytes_per_gap_ = 0;
     uint8_t threshold_ = 254;
     int64_t filtered_ = 0;      // rows since the last check of the filter
     int64_t let_through_ = 0;   // and how many of them were scored

@@ -278,20 +278,19 @@ std::vector<int64_t> asked_of(const SearchArguments& a, int32_t lists) {
 // Rows that an allow-list names, in the snapshot that is current now.
 std::shared_ptr<const Snapshot> CodeStore::name_rows(const Allowed& allowed, NamedRows* named) {
     std::lock_guard<std::mutex> lock(writing_);
-    prepare_lookup();
+    ids_.prepare(*current_);
     const auto s = current_;
     named->resize(s->lists.size());
     for (size_t l = 0; l < s->lists.size(); l++) (*named)[l].resize(s->lists[l]->pieces.size());
-    if (ascending_) {  // two ascending sequences: no id is looked up by itself
+    if (ids_.ascending()) {  // two ascending sequences: no id is looked up by itself
         const int64_t *from = allowed.ids, *end = allowed.ids + allowed.count;
         for (size_t p = 0; p < s->lists[0]->pieces.size(); p++)
             from = name_ascending(s->lists[0]->pieces[p], from, end, &(*named)[0][p]);
         return s;
     }
-    int32_t list;
-    int64_t piece, row;
+    RowPlace at;
     for (int64_t i = 0; i < allowed.count; i++)
-        if (locate(*s, allowed.ids[i], &list, &piece, &row)) (*named)[list][piece].push_back(row);
+        if (ids_.find(*s, allowed.ids[i], &at)) (*named)[at.list][at.piece].push_back(at.row);
     return s;
 }
 
@@ -314,7 +313,7 @@ std::shared_ptr<const Resolved> CodeStore::resolve(const Allowed& filter, const 
         }
     }
     // A row costs about as much to copy as fifty do to filter; wide codes are scored row by row.
-    const double copy_cost = shape_.wide ? 1 : 50;
+    const double copy_cost = shape().wide ? 1 : 50;
     const bool lasting = allowed.bitmap == filter.bitmap;  // else the bitmap ends with this call
     auto lists =
         segments_of(*s, *this, asked, allowed, allowed.ids ? &named : nullptr, copy_cost, lasting, threads);
@@ -334,17 +333,17 @@ std::shared_ptr<const Resolved> CodeStore::resolve(PreparedFilter& filter, int t
     constexpr int64_t queries = 10;  // so rows are copied where at most a sixth are allowed
     std::lock_guard<std::mutex> lock(filter.resolving_);
     if (!filter.found_ || filter.found_->snapshot != snapshot())
-        filter.found_ = resolve(filter.allowed(), std::vector<int64_t>(shape_.lists, queries), threads);
+        filter.found_ = resolve(filter.allowed(), std::vector<int64_t>(shape().lists, queries), threads);
     return filter.found_;
 }
 
 void CodeStore::search(const SearchArguments& a, float* distances, int64_t* found) {
     require_finite_biases(a.bias, a.nq);
     if (a.probe_bias) require_finite_biases(a.probe_bias, a.nq * a.P);
-    const std::vector<int64_t> asked = asked_of(a, shape_.lists);
+    const std::vector<int64_t> asked = asked_of(a, shape().lists);
     const auto found_rows =
         a.prepared ? resolve(*a.prepared, a.threads) : resolve(a.allowed, asked, a.threads);
-    if (shape_.wide)
+    if (shape().wide)
         Search<WideQuery>(*this, a, found_rows->lists).run(distances, found);
     else
         Search<Query>(*this, a, found_rows->lists).run(distances, found);

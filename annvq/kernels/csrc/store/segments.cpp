@@ -65,7 +65,7 @@ void mark_from_bitmap(const Piece& piece, const Allowed& allowed, uint64_t* word
 // Marked rows of a piece side by side in a segment of their own.
 Segment copy_rows(const Segment& from, const CodeStore& store, const uint64_t* words, int64_t count,
                   SegmentList* out) {
-    const int64_t block = store.block_bytes(), item = store.shape().wide ? 2 : 1;
+    const int64_t block = store.format().block_bytes(), item = store.shape().wide ? 2 : 1;
     auto codes = std::make_shared<std::vector<uint8_t>>(superblocks(count) * block);
     auto ids = std::make_shared<std::vector<int64_t>>(count);
     auto norms = std::make_shared<std::vector<float>>(from.norms_f32 ? count : 0);
