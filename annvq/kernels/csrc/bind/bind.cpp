@@ -64,7 +64,7 @@ void bind_exit(nb::module_& m) {
 
 NB_MODULE(_native, m) {
     m.doc() = "annvq's compiled kernels; use them through annvq.kernels.";
-    m.def("simd_level", [] { return std::string(annvq::simd_name(annvq::simd_level())); });
+    m.def("simd_level", [] { return std::string(annvq::level_name(annvq::simd_level())); });
     m.def("available_levels", &annvq::available_levels);
     m.def("set_simd_level", &annvq::set_simd_level, nanobind::arg("name"));
     annvq::bind_exit(m);

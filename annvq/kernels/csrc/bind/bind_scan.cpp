@@ -8,6 +8,7 @@
 
 #include "bind/bind.h"
 #include "scan/blocks.h"
+#include "scan/filter_costs.h"
 #include "scan/norm_bytes.h"
 
 namespace annvq {
@@ -78,7 +79,7 @@ std::pair<Out<float, 2>, Out<int64_t, 2>> scan_packed(In<uint8_t, 1> blocks, int
         segment.norm_low = norm_low, segment.norm_step = norm_step;
         const Blocks view{segment, layout, norm_levels ? norm_levels->data() : nullptr,
                           keep ? keep->data() : nullptr};
-        scan_blocks(view, block_kernels(), luts.data(), K, bias.data(), nq, k, d, r, threads);
+        scan_blocks(view, scan_kernels(), luts.data(), K, bias.data(), nq, k, d, r, threads);
     }
     return {distances, result};
 }
@@ -93,7 +94,7 @@ void bind_scan(nb::module_& m) {
           arg("norms").none(), arg("norm_low"), arg("norm_step"), arg("ids").none(), arg("keep").none(),
           arg("threads"));
     m.def("lookup_cost", [] {
-        const BlockKernels& kernels = block_kernels();
+        const ScanKernels& kernels = scan_kernels();
         const FilterCosts& costs = filter_costs(kernels);
         double least = 0;
         for (int f = 0; f < kernels.filter_count; f++)

@@ -192,7 +192,8 @@ void ranks(const float* values, int64_t n, int32_t* out) {
 }
 
 }  // namespace
-
-extern constexpr CoarseKernels kBytesVnni{quantize, scores, bound, at_most, distances, ranks};
-
 }  // namespace annvq
+
+namespace annvq::avx512vbmi {
+extern constexpr CoarseKernels kCoarseKernels{quantize, scores, bound, at_most, distances, ranks};
+}

@@ -11,7 +11,6 @@
 #include "coarse/kernels.h"
 #include "common/parallel.h"
 #include "encode/kernels.h"
-#include "simd/levels.h"
 
 namespace annvq {
 namespace {
@@ -72,14 +71,6 @@ constexpr int64_t kVain = 4;
 constexpr int64_t kRanked = 256;
 
 }  // namespace
-
-const CoarseKernels* coarse_kernels() {
-#if defined(__x86_64__)
-    static const bool vnni = __builtin_cpu_supports("avx512vnni");
-    if (vnni && simd_level() == SimdLevel::avx512vbmi) return &kBytesVnni;
-#endif
-    return nullptr;
-}
 
 // What queries use one after another.
 struct CoarseSearch::Scratch {

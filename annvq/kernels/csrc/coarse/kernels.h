@@ -37,7 +37,6 @@ struct CoarseKernels {
     // next multiple of 16. In time n * n.
     void (*ranks)(const float* values, int64_t n, int32_t* out);
 };
-extern const CoarseKernels kBytesVnni;
 const CoarseKernels* coarse_kernels();  // of the SIMD level in use; nullptr: it has none
 
 }  // namespace annvq

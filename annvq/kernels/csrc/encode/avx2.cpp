@@ -1,5 +1,5 @@
 #include "encode/encode_core.h"
 
-namespace annvq {
-extern constexpr EncodeKernels kEncodeAvx2 = kKernels;
+namespace annvq::avx2 {
+extern constexpr EncodeKernels kEncodeKernels = kKernels;
 }

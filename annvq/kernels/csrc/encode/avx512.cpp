@@ -1,5 +1,5 @@
 #include "encode/encode_core.h"
 
-namespace annvq {
-extern constexpr EncodeKernels kEncodeAvx512 = kKernels;
+namespace annvq::avx512 {
+extern constexpr EncodeKernels kEncodeKernels = kKernels;
 }

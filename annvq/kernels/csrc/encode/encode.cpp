@@ -7,18 +7,8 @@
 #include "common/aligned.h"
 #include "common/parallel.h"
 #include "encode/norm_search.h"
-#include "simd/levels.h"
 
 namespace annvq {
-
-const EncodeKernels& encode_kernels() {
-#if defined(__x86_64__)
-    if (simd_level() >= SimdLevel::avx512) return kEncodeAvx512;
-    if (simd_level() >= SimdLevel::avx2) return kEncodeAvx2;
-#endif
-    return kEncodeGeneric;
-}
-
 namespace {
 
 constexpr int64_t kChunk = 192;           // vectors per unit of work

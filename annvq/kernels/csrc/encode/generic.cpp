@@ -1,5 +1,5 @@
 #include "encode/encode_core.h"
 
-namespace annvq {
-extern constexpr EncodeKernels kEncodeGeneric = kKernels;
+namespace annvq::generic {
+extern constexpr EncodeKernels kEncodeKernels = kKernels;
 }

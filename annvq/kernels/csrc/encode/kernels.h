@@ -90,7 +90,6 @@ struct EncodeKernels {
     void (*iterated)(const BooksView&, const PairsView&, const int16_t* unary, const int32_t* energy,
                      int64_t vectors, const IteratedPlan&, uint16_t* codes, unsigned char* scratch);
 };
-extern const EncodeKernels kEncodeGeneric, kEncodeAvx2, kEncodeAvx512;
-const EncodeKernels& encode_kernels();  // those of the SIMD level in use
+const EncodeKernels& encode_kernels();  // of the SIMD level in use
 
 }  // namespace annvq

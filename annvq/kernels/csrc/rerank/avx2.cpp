@@ -1,5 +1,5 @@
 #include "rerank/rerank_core.h"
 
-namespace annvq {
-extern constexpr RerankKernels kRerankAvx2 = kKernels;
+namespace annvq::avx2 {
+extern constexpr RerankKernels kRerankKernels = kKernels;
 }

@@ -1,5 +1,5 @@
 #include "rerank/rerank_core.h"
 
-namespace annvq {
-extern constexpr RerankKernels kRerankAvx512 = kKernels;
+namespace annvq::avx512 {
+extern constexpr RerankKernels kRerankKernels = kKernels;
 }

@@ -1,5 +1,5 @@
 #include "rerank/rerank_core.h"
 
-namespace annvq {
-extern constexpr RerankKernels kRerankGeneric = kKernels;
+namespace annvq::generic {
+extern constexpr RerankKernels kRerankKernels = kKernels;
 }

@@ -10,17 +10,8 @@
 
 #include "common/large_pages.h"
 #include "common/parallel.h"
-#include "simd/levels.h"
 
 namespace annvq {
-
-const RerankKernels& rerank_kernels() {
-#if defined(__x86_64__)
-    if (simd_level() >= SimdLevel::avx512) return kRerankAvx512;
-    if (simd_level() >= SimdLevel::avx2) return kRerankAvx2;
-#endif
-    return kRerankGeneric;
-}
 
 namespace {
 

@@ -4,7 +4,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "rerank/rerank.h"
+#include "rerank/kernels.h"
 
 #if defined(__AVX2__)
 #include <immintrin.h>

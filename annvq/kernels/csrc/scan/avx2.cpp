@@ -1,5 +1,5 @@
 #include "scan/shuffle_core.h"
 
-namespace annvq {
-extern constexpr BlockKernels kBlocksAvx2 = kKernels;
+namespace annvq::avx2 {
+extern constexpr ScanKernels kScanKernels = kKernels;
 }

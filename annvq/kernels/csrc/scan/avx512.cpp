@@ -1,5 +1,5 @@
 #include "scan/shuffle_core.h"
 
-namespace annvq {
-extern constexpr BlockKernels kBlocksAvx512 = kKernels;
+namespace annvq::avx512 {
+extern constexpr ScanKernels kScanKernels = kKernels;
 }

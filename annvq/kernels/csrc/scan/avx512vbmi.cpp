@@ -2,7 +2,7 @@
 // entries one vpermi2b, 64 entries one vpermb.
 #include <immintrin.h>
 
-#include "scan/filters.h"
+#include "scan/kernels.h"
 
 namespace annvq {
 namespace {
@@ -174,8 +174,9 @@ int count_at_most(const uint8_t* bytes, int n, uint8_t limit) {
 constexpr PooledFilter kFilters[] = {{64, filter<64>}, {128, filter<128>}, {256, filter<256>}};
 
 }  // namespace
-
-extern constexpr BlockKernels kBlocksVbmi{least, quantize, arrange, count_at_most, kFilters,
-                                          3,     2,        nullptr, nullptr};
-
 }  // namespace annvq
+
+namespace annvq::avx512vbmi {
+extern constexpr ScanKernels kScanKernels{least, quantize, arrange, count_at_most, kFilters,
+                                          3,     2,        nullptr, nullptr};
+}

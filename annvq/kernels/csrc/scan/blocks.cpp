@@ -17,7 +17,7 @@ std::vector<uint64_t> kept_words(const Blocks& blocks) {
 
 }  // namespace
 
-void scan_blocks(const Blocks& blocks, const BlockKernels& kernels, const float* luts, int64_t K,
+void scan_blocks(const Blocks& blocks, const ScanKernels& kernels, const float* luts, int64_t K,
                  const float* bias, int64_t nq, int64_t k, float* distances, int64_t* ids, int threads) {
     const int64_t count = superblocks(blocks.segment.n);
     std::vector<uint64_t> kept;

@@ -15,7 +15,7 @@ struct Blocks {
 
 // The k lowest scores of each query, by (distance, id), padded with +inf and -1. std::invalid_argument on NaN
 // or -inf in tables.
-void scan_blocks(const Blocks& blocks, const BlockKernels& kernels, const float* luts, int64_t K,
+void scan_blocks(const Blocks& blocks, const ScanKernels& kernels, const float* luts, int64_t K,
                  const float* bias, int64_t nq, int64_t k, float* distances, int64_t* ids, int threads);
 
 }  // namespace annvq

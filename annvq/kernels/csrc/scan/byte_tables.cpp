@@ -7,7 +7,7 @@
 
 namespace annvq {
 
-ByteTables::ByteTables(const QueryTables& tables, const BlockKernels& kernels)
+ByteTables::ByteTables(const QueryTables& tables, const ScanKernels& kernels)
     : layout_(tables.layout), t_(tables), kernels_(kernels), columns_(layout_.columns()) {
     const bool nibbles = layout_.nibbles();
     split_ = nibbles && kernels.nibbles;

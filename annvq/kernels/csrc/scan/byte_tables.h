@@ -7,7 +7,8 @@
 #include <cstdint>
 
 #include "common/pooled.h"
-#include "scan/filters.h"
+#include "scan/filter_costs.h"
+#include "scan/kernels.h"
 #include "scan/layout.h"
 
 namespace annvq {
@@ -24,7 +25,7 @@ struct QueryTables {
 class ByteTables {
   public:
     // std::invalid_argument on NaN or -inf in the tables.
-    ByteTables(const QueryTables& tables, const BlockKernels& kernels);
+    ByteTables(const QueryTables& tables, const ScanKernels& kernels);
 
     // Of all tables: the sum of their minima, +inf where a table is +inf throughout, and of these minima's
     // magnitudes.
@@ -73,7 +74,7 @@ class ByteTables {
 
     const Layout& layout_;
     QueryTables t_;
-    const BlockKernels& kernels_;
+    const ScanKernels& kernels_;
     int columns_;
     bool split_;                 // nibbles by the level's own filter
     PooledVector<float> least_;  // of each codebook, then of norm_levels

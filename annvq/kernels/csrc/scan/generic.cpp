@@ -1,5 +1,5 @@
 // Without look-ups in registers a byte sum costs as much as a float one: everything is scored.
-#include "scan/filters.h"
+#include "scan/kernels.h"
 
 namespace annvq {
 namespace {
@@ -15,8 +15,8 @@ float least(const float* table, int64_t size) {
 }
 
 }  // namespace
-
-extern constexpr BlockKernels kBlocksGeneric{least, nullptr, nullptr, nullptr, nullptr,
-                                             0,     0,       nullptr, nullptr};
-
 }  // namespace annvq
+
+namespace annvq::generic {
+extern constexpr ScanKernels kScanKernels{least, nullptr, nullptr, nullptr, nullptr, 0, 0, nullptr, nullptr};
+}

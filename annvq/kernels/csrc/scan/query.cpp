@@ -22,7 +22,7 @@ constexpr int kPortion = 64;  // rows scored at a time until there is a threshol
 
 }  // namespace
 
-Query::Query(const QueryTables& tables, const BlockKernels& kernels, int64_t k)
+Query::Query(const QueryTables& tables, const ScanKernels& kernels, int64_t k)
     : layout_(tables.layout),
       t_(tables),
       k_(k),

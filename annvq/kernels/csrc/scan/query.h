@@ -11,7 +11,7 @@
 
 #include "scan/best.h"
 #include "scan/byte_tables.h"
-#include "scan/filters.h"
+#include "scan/kernels.h"
 #include "scan/layout.h"
 #include "scan/segment.h"
 
@@ -23,7 +23,7 @@ constexpr int64_t kPartBytes = 1 << 18;  // of codes that are worth waking a thr
 class Query {
   public:
     // std::invalid_argument on NaN or -inf in the tables.
-    Query(const QueryTables& tables, const BlockKernels& kernels, int64_t k);
+    Query(const QueryTables& tables, const ScanKernels& kernels, int64_t k);
 
     // Offers the live rows of superblocks [first, last) of a segment; bias is added to each score last.
     // std::invalid_argument on a bias of NaN or -inf.

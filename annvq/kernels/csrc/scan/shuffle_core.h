@@ -7,7 +7,7 @@
 #pragma once
 #include <immintrin.h>
 
-#include "scan/filters.h"
+#include "scan/kernels.h"
 
 namespace annvq {
 namespace {
@@ -189,7 +189,7 @@ int count_at_most(const uint8_t* bytes, int n, uint8_t limit) {
 
 constexpr PooledFilter kFilters[] = {
     {16, filter<16>}, {32, filter<32>}, {64, filter<64>}, {128, filter<128>}, {256, filter<256>}};
-constexpr BlockKernels kKernels{
+constexpr ScanKernels kKernels{
     least, quantize, arrange, count_at_most, kFilters, 5, 2, filter_nibbles<false>, filter_nibbles<true>};
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "common/bits.h"
+#include "store/kernels.h"
 #include "store/segments.h"
 
 namespace annvq {
@@ -16,7 +17,7 @@ constexpr int64_t kFewAllowed = 8;      // one in so many at most
 void read_bits(const Allowed& given, int64_t from, int64_t words, uint64_t* out) {
     std::fill(out, out + words, uint64_t{0});
     const int64_t whole = std::min(words, (given.bitmap_size - from) / 64);
-    pack_bits(given.bitmap + from, whole, out);
+    store_kernels().pack_bits(given.bitmap + from, whole, out);
     for (int64_t i = from + 64 * whole; i < std::min(given.bitmap_size, from + 64 * words); i++)
         out[(i - from) / 64] |= static_cast<uint64_t>(given.bitmap[i] != 0) << (i % 64);
 }

@@ -110,7 +110,7 @@ class Search {
         const int32_t M = store_.shape().M;
         if constexpr (std::is_same_v<Q, Query>)
             return Query(QueryTables{store_.layout(), luts, a_.K, a_.norm_levels, reordered_ != nullptr},
-                         block_kernels(), a_.k);
+                         scan_kernels(), a_.k);
         else
             return WideQuery(WideTables{luts, M, a_.K, a_.norm_levels}, a_.k);
     }

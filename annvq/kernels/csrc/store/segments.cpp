@@ -2,13 +2,10 @@
 
 #include <algorithm>
 #include <utility>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 #include "common/bits.h"
 #include "common/parallel.h"
-#include "simd/levels.h"
+#include "store/kernels.h"
 
 namespace annvq {
 namespace {
@@ -30,29 +27,12 @@ Segment segment_of(const Piece& piece) {
     return s;
 }
 
-void pack_bits_generic(const uint8_t* bytes, int64_t words, uint64_t* out) {
-    for (int64_t w = 0; w < words; w++)
-        for (int j = 0; j < 64; j++) out[w] |= static_cast<uint64_t>(bytes[64 * w + j] != 0) << j;
-}
-
-#if defined(__x86_64__)
-__attribute__((target("avx2"))) void pack_bits_avx2(const uint8_t* bytes, int64_t words, uint64_t* out) {
-    const __m256i zero = _mm256_setzero_si256();
-    for (int64_t w = 0; w < words; w++) {
-        const auto* from = reinterpret_cast<const __m256i*>(bytes + 64 * w);
-        const uint32_t low = _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_loadu_si256(from), zero));
-        const uint32_t high = _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_loadu_si256(from + 1), zero));
-        out[w] = ~(static_cast<uint64_t>(high) << 32 | low);
-    }
-}
-#endif
-
 void mark_from_bitmap(const Piece& piece, const Allowed& allowed, uint64_t* words) {
     const int64_t first = piece.chunk->first_id;
     int64_t r = 0;
     if (!piece.chunk->ids && first >= 0 && first < allowed.bitmap_size) {
         const int64_t whole = std::min(piece.n, allowed.bitmap_size - first) / 64;
-        pack_bits(allowed.bitmap + first, whole, words);
+        store_kernels().pack_bits(allowed.bitmap + first, whole, words);
         r = 64 * whole;
     }
     for (; r < piece.n; r++) {
@@ -127,13 +107,6 @@ void add_filtered(const Piece& piece, const CodeStore& store, const Allowed& all
 }
 
 }  // namespace
-
-void pack_bits(const uint8_t* bytes, int64_t words, uint64_t* out) {
-#if defined(__x86_64__)
-    if (simd_level() != SimdLevel::generic) return pack_bits_avx2(bytes, words, out);
-#endif
-    pack_bits_generic(bytes, words, out);
-}
 
 std::vector<int64_t> sorted_set(const int64_t* ids, int64_t n) {
     std::vector<int64_t> out(ids, ids + n);

@@ -15,9 +15,6 @@ struct SegmentList {
     int64_t blocks = 0;
 };
 
-// Bit j of words (zeros before): bytes[j] is not 0.
-void pack_bits(const uint8_t* bytes, int64_t words, uint64_t* out);
-
 // Ids ascending, each once.
 std::vector<int64_t> sorted_set(const int64_t* ids, int64_t n);
 

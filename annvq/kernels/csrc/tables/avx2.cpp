@@ -1,5 +1,5 @@
 #include "tables/tables_core.h"
 
-namespace annvq {
-extern constexpr TableRows kTablesAvx2 = rows;
+namespace annvq::avx2 {
+extern constexpr TableKernels kTableKernels = {rows};
 }

@@ -1,5 +1,5 @@
 #include "tables/tables_core.h"
 
-namespace annvq {
-extern constexpr TableRows kTablesAvx512 = rows;
+namespace annvq::avx512 {
+extern constexpr TableKernels kTableKernels = {rows};
 }

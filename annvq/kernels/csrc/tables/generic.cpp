@@ -1,5 +1,5 @@
 #include "tables/tables_core.h"
 
-namespace annvq {
-extern constexpr TableRows kTablesGeneric = rows;
+namespace annvq::generic {
+extern constexpr TableKernels kTableKernels = {rows};
 }

@@ -5,18 +5,9 @@
 #include <limits>
 
 #include "common/parallel.h"
-#include "simd/levels.h"
 
 namespace annvq {
 namespace {
-
-TableRows table_rows() {
-#if defined(__x86_64__)
-    if (simd_level() >= SimdLevel::avx512) return kTablesAvx512;
-    if (simd_level() == SimdLevel::avx2) return kTablesAvx2;
-#endif
-    return kTablesGeneric;
-}
 
 int64_t padded(int64_t size) { return (size + kTableLanes - 1) / kTableLanes * kTableLanes; }
 
@@ -68,7 +59,7 @@ std::shared_ptr<const TableBuilder> TableBuilder::reordered(const uint8_t* order
 
 void TableBuilder::build(const float* queries, int64_t nq, int64_t dim, bool squared, float scale,
                          const float* offsets, float* out, int threads) const {
-    const TableRows rows = table_rows();
+    const TableKernels& kernels = table_kernels();
     const int64_t M = this->M(), row = M * K_;
     // Queries that share a pass over the codebooks; one codebook of a few queries stays in the second cache.
     const int64_t share = std::max<int64_t>(1, std::min<int64_t>(16, (nq + threads - 1) / threads));
@@ -78,8 +69,8 @@ void TableBuilder::build(const float* queries, int64_t nq, int64_t dim, bool squ
             const int64_t size = sizes_[m];
             const TransposedBook book{transposed_.data() + offsets_[m], size, padded(size), width_};
             float* o = out + first * row + m * K_;
-            rows(book, queries + first * dim + starts_[m], dim, count, squared, scale,
-                 offsets ? offsets + m * K_ : nullptr, o, row);
+            kernels.rows(book, queries + first * dim + starts_[m], dim, count, squared, scale,
+                         offsets ? offsets + m * K_ : nullptr, o, row);
             for (int64_t i = 0; size < K_ && i < count; i++)
                 std::fill(o + i * row + size, o + i * row + K_, std::numeric_limits<float>::infinity());
         }

@@ -9,25 +9,9 @@
 #include <mutex>
 #include <vector>
 
+#include "tables/kernels.h"
+
 namespace annvq {
-
-constexpr int64_t kTableLanes = 16;
-constexpr int64_t kTablePanel = 32;
-
-// One codebook, transposed so that neighbouring entries are neighbouring lanes.
-struct TransposedBook {
-    const float* values;  // panels of 32 entries, the last may have 16: (width, 32) each
-    int64_t size, padded, width;
-};
-
-// out[q * out_stride + k] for k < size: sum over j of (x[q * x_stride + j] - c[k][j])^2, or scale * sum of
-// x * c; plus offsets[k], unless nullptr.
-using TableRows = void (*)(const TransposedBook& book, const float* x, int64_t x_stride, int64_t nq,
-                           bool squared, float scale, const float* offsets, float* out, int64_t out_stride);
-extern const TableRows kTablesGeneric;
-#if defined(__x86_64__)
-extern const TableRows kTablesAvx2, kTablesAvx512;
-#endif
 
 // Codebooks made ready once for many queries.
 class TableBuilder {

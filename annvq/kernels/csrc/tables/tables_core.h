@@ -3,7 +3,7 @@
 #include <type_traits>
 
 #include "simd/lanes.h"
-#include "tables/tables.h"
+#include "tables/kernels.h"
 
 namespace annvq {
 namespace {

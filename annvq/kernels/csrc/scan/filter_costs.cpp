@@ -1,11 +1,13 @@
-#include "scan/filters.h"
+#include "scan/filter_costs.h"
 
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <map>
+#include <mutex>
 #include <vector>
 
-#include "simd/levels.h"
+#include "scan/layout.h"
 
 namespace annvq {
 namespace {
@@ -14,7 +16,7 @@ struct alignas(64) Line {
     uint8_t bytes[64];
 };
 
-FilterCosts measure(const BlockKernels& kernels) {
+FilterCosts measure(const ScanKernels& kernels) {
     constexpr int columns = 8, count = 4, repeats = 12;
     const std::vector<Line> codes(columns * count * kSuperblock / 64);
     std::vector<Line> tables(columns * 256 / 64);
@@ -35,30 +37,15 @@ FilterCosts measure(const BlockKernels& kernels) {
     return costs;
 }
 
-template <const BlockKernels& kernels>
-const FilterCosts& costs_of() {
-    static const FilterCosts costs = measure(kernels);
-    return costs;
-}
-
 }  // namespace
 
-const BlockKernels& block_kernels() {
-#if defined(__x86_64__)
-    if (simd_level() == SimdLevel::avx512vbmi) return kBlocksVbmi;
-    if (simd_level() == SimdLevel::avx512) return kBlocksAvx512;
-    if (simd_level() == SimdLevel::avx2) return kBlocksAvx2;
-#endif
-    return kBlocksGeneric;
-}
-
-const FilterCosts& filter_costs(const BlockKernels& kernels) {
-#if defined(__x86_64__)
-    if (&kernels == &kBlocksVbmi) return costs_of<kBlocksVbmi>();
-    if (&kernels == &kBlocksAvx512) return costs_of<kBlocksAvx512>();
-    if (&kernels == &kBlocksAvx2) return costs_of<kBlocksAvx2>();
-#endif
-    return costs_of<kBlocksGeneric>();
+const FilterCosts& filter_costs(const ScanKernels& kernels) {
+    static std::mutex measuring;
+    static std::map<const ScanKernels*, FilterCosts> known;
+    std::lock_guard<std::mutex> lock(measuring);
+    const auto found = known.find(&kernels);
+    if (found != known.end()) return found->second;
+    return known.emplace(&kernels, measure(kernels)).first->second;
 }
 
 }  // namespace annvq

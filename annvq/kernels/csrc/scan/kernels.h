@@ -37,7 +37,7 @@ struct PooledFilter {
     Filter run;
 };
 
-struct BlockKernels {
+struct ScanKernels {
     TableLeast least;
     TableQuantize quantize;
     TableArrange arrange;
@@ -50,16 +50,6 @@ struct BlockKernels {
     Filter nibbles, nibbles_norm;
 };
 
-extern const BlockKernels kBlocksGeneric;
-#if defined(__x86_64__)
-extern const BlockKernels kBlocksAvx2, kBlocksAvx512, kBlocksVbmi;
-#endif
-const BlockKernels& block_kernels();  // of the SIMD level in use
-
-// What a level's filters take on this machine, ns per column of a superblock; measured on first use.
-struct FilterCosts {
-    double column[8];
-};
-const FilterCosts& filter_costs(const BlockKernels& kernels);
+const ScanKernels& scan_kernels();  // of the SIMD level in use
 
 }  // namespace annvq
