@@ -10,6 +10,7 @@
 #include <pthread.h>
 #endif
 
+#include "scan/filter_costs.h"
 #include "simd/levels.h"
 
 namespace annvq {
@@ -67,9 +68,9 @@ NB_MODULE(_native, m) {
     m.def("simd_level", [] { return std::string(annvq::level_name(annvq::simd_level())); });
     m.def("available_levels", &annvq::available_levels);
     m.def("set_simd_level", &annvq::set_simd_level, nanobind::arg("name"));
+    m.def("lookup_cost", &annvq::lookup_ns);
     annvq::bind_exit(m);
     annvq::bind_tables(m);
-    annvq::bind_scan(m);
     annvq::bind_store(m);
     annvq::bind_encode(m);
     annvq::bind_rerank(m);

@@ -51,7 +51,6 @@ inline void require(bool ok, const char* message) {
 }
 
 void bind_tables(nb::module_& m);
-void bind_scan(nb::module_& m);
 void bind_store(nb::module_& m);
 void bind_encode(nb::module_& m);
 void bind_rerank(nb::module_& m);

@@ -309,12 +309,6 @@ class Store {
         return !s.wide && s.norm != NormKind::floats && any_byte_is_a_code();
     }
 
-    void compact() {
-        WithoutLock release;
-        recent_.forget();
-        store_.compact();
-    }
-
     int64_t size() const { return store_.size(); }
     int64_t code_bytes() const { return store_.code_bytes(); }
     int64_t id_bytes() {
@@ -361,7 +355,6 @@ void bind_store(nb::module_& m) {
         .def("export_rows", &Store::export_rows)
         .def("has_blocks", &Store::has_blocks)
         .def("export_blocks", &Store::export_blocks)
-        .def("compact", &Store::compact)
         .def("size", &Store::size)
         .def("code_bytes", &Store::code_bytes)
         .def("id_bytes", &Store::id_bytes)

@@ -48,4 +48,11 @@ const FilterCosts& filter_costs(const ScanKernels& kernels) {
     return known.emplace(&kernels, measure(kernels)).first->second;
 }
 
+double lookup_ns() {
+    const ScanKernels& kernels = scan_kernels();
+    if (!kernels.filter_count) return 0;
+    const double* columns = filter_costs(kernels).column;
+    return *std::min_element(columns, columns + kernels.filter_count) / kSuperblock;
+}
+
 }  // namespace annvq

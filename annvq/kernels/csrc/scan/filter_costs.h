@@ -9,5 +9,7 @@ struct FilterCosts {
     double column[8];
 };
 const FilterCosts& filter_costs(const ScanKernels& kernels);
+// What the cheapest filter of the level in use takes, ns per code; 0 where it has none.
+double lookup_ns();
 
 }  // namespace annvq

@@ -29,7 +29,6 @@ class Layout {
     bool nibbles() const { return nibbles_; }
     int code_columns() const { return nibbles_ ? (M_ + 1) / 2 : M_; }
     int columns() const { return code_columns() + (norm_ != NormKind::none); }
-    int64_t bytes(int64_t n) const { return superblocks(n) * columns() * kSuperblock; }
     // What stored byte b of a column stands for, (256,); nullptr where it is b itself.
     const uint8_t* meaning(int column) const {
         if (column == code_columns()) return norm_meaning();

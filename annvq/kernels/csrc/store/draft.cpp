@@ -107,10 +107,9 @@ int64_t Draft::kill(const int64_t* ids, int64_t n) {
     return killed;
 }
 
-void Draft::rewrite(int32_t number, bool all) {
+void Draft::rewrite(int32_t number) {
     const auto wasteful = [&](const Piece& p) {
-        if (all) return p.dead > 0;
-        // A mapped chunk is rewritten on request only: the copy would take memory that the map does not.
+        // A mapped chunk is not rewritten: the copy would take memory that the map does not.
         return p.chunk->writable && (p.dead == p.n || (p.dead >= kSuperblock / 2 && 3 * p.dead >= p.n));
     };
     const List& before = *lists_[number];
@@ -155,11 +154,7 @@ void Draft::rewrite(int32_t number, bool all) {
 void Draft::rewrite_edited() {
     std::vector<int32_t> numbers;
     for (const auto& [number, edited] : edited_) numbers.push_back(number);
-    for (int32_t number : numbers) rewrite(number, false);
-}
-
-void Draft::rewrite_all() {
-    for (size_t l = 0; l < lists_.size(); l++) rewrite(static_cast<int32_t>(l), true);
+    for (int32_t number : numbers) rewrite(number);
 }
 
 void Draft::adopt(int32_t number, const uint8_t* codes, const int64_t* ids, int64_t first_id, int64_t n,

@@ -33,8 +33,6 @@ class Draft {
     int64_t kill(const int64_t* ids, int64_t n);
     // Copies the live rows of pieces that hold many removed ones into new chunks.
     void rewrite_edited();
-    // The same of every list, and of all pieces that hold any removed row.
-    void rewrite_all();
     // Adds rows [0, n) of memory that is kept as the store keeps it; see CodeStore::adopt.
     void adopt(int32_t number, const uint8_t* codes, const int64_t* ids, int64_t first_id, int64_t n,
                const std::shared_ptr<void>& owner);
@@ -48,7 +46,7 @@ class Draft {
     List& edit(int32_t number);
     Bits& edit_bits(Piece& piece);
     void append_to_list(List& list, const Rows& rows, const int64_t* picked, int64_t n);
-    void rewrite(int32_t number, bool all);
+    void rewrite(int32_t number);
 
     const Snapshot& before_;
     const RowFormat& format_;

@@ -126,13 +126,6 @@ void CodeStore::rows(const int64_t* ids, int64_t n, void* codes, uint8_t* bytes,
     if (!missing.empty()) refuse("ids must be stored in the index; not there: " + listed(missing));
 }
 
-void CodeStore::compact() {
-    std::lock_guard<std::mutex> lock(writing_);
-    Draft draft(*current_, format_, ids_);
-    draft.rewrite_all();
-    publish(draft);
-}
-
 void CodeStore::adopt(int32_t number, const uint8_t* codes, const int64_t* ids, int64_t first_id, int64_t n,
                       std::shared_ptr<void> owner) {
     if (n == 0) return;

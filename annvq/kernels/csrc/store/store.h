@@ -101,8 +101,6 @@ class CodeStore {
     void adopt(int32_t list, const uint8_t* codes, const int64_t* ids, int64_t first_id, int64_t n,
                std::shared_ptr<void> owner);
 
-    void compact();
-
     std::shared_ptr<const Snapshot> snapshot() const;
     int64_t size() const { return snapshot()->live; }
     int64_t code_bytes() const;  // codes and norms, with what is reserved and removed

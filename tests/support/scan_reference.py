@@ -1,4 +1,4 @@
-"""The kernels' meaning in NumPy: what every kernel must equal bit for bit."""
+"""The scan's meaning in NumPy: what every kernel must equal bit for bit."""
 
 from typing import Any
 

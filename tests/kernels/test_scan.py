@@ -1,15 +1,14 @@
-"""The blocked scan equals the NumPy reference bit for bit, at every SIMD level."""
-
-from unittest import mock
+"""The scan of a store equals the NumPy reference bit for bit, at every SIMD level."""
 
 import numpy as np
 import pytest
+import scan_reference as reference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from annvq import kernels
-from annvq.kernels import reference
+import annvq
 from annvq.kernels.pooling import near_labels
+from annvq.kernels.store import CodeStore
 
 SHAPES = ("normal", "constant", "offset", "heavy", "coarse", "huge", "infinite", "negative")
 
@@ -33,6 +32,26 @@ def _tables(rng, kind, shape):
     return np.ascontiguousarray(luts, dtype=np.float32)
 
 
+@pytest.fixture
+def threads():
+    before = annvq.get_num_threads()
+    yield annvq.set_num_threads
+    annvq.set_num_threads(before)
+
+
+def _store(codes, K, norms=None, ids=None, relabel=None):
+    """A store of one list; norms are uint8 levels or float32."""
+    norm = None if norms is None else str(norms.dtype)
+    store = CodeStore(codes.shape[1], [K] * codes.shape[1], norm=norm, relabel=relabel)
+    store.append(codes, norms, np.arange(len(codes)) if ids is None else ids)
+    return store
+
+
+def _same(got, expected):
+    np.testing.assert_array_equal(got[1], expected[1])
+    np.testing.assert_array_equal(got[0].view(np.uint32), expected[0].view(np.uint32))
+
+
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -43,11 +62,11 @@ def _tables(rng, kind, shape):
     nq=st.sampled_from([1, 2, 17, 33]),
     kind=st.sampled_from(SHAPES),
     norm=st.sampled_from([None, "levels", "floats"]),
-    filtered=st.booleans(),
+    filtered=st.sampled_from([None, "removed", "listed", "bitmap"]),
     relabelled=st.booleans(),
-    threads=st.integers(1, 3),
+    count=st.integers(1, 3),
 )
-def test_equals_the_reference(level, seed, n, M, nbits, k, nq, kind, norm, filtered, relabelled, threads):
+def test_equals_the_reference(level, threads, seed, n, M, nbits, k, nq, kind, norm, filtered, relabelled, count):
     rng = np.random.default_rng(seed)
     K = 2**nbits
     codes = rng.integers(0, K, (n, M), dtype=np.uint8)
@@ -57,18 +76,23 @@ def test_equals_the_reference(level, seed, n, M, nbits, k, nq, kind, norm, filte
     levels = np.sort(rng.standard_normal(256).astype(np.float32) * 3) if norm == "levels" else None
     stored = rng.integers(0, 256, n, dtype=np.uint8) if norm == "levels" else None
     stored = rng.standard_normal(n).astype(np.float32) * 3 if norm == "floats" else stored
-    ids = rng.permutation(10 * n)[:n].astype(np.int64) - 5 * n
+    ids = rng.permutation(10 * n)[:n].astype(np.int64)
     keep = rng.random(n) < 0.3 if filtered else None
     with np.errstate(over="ignore", invalid="ignore"):
         norms = levels[stored] if norm == "levels" else stored
         expected = reference.scan(codes, luts, bias, k, norms=norms, ids=ids, keep=keep)
-    nibbles = K <= 16 and not relabelled
     relabel = np.argsort(rng.random((M, 256)), axis=1).astype(np.uint8) if relabelled else None
-    packed = kernels.pack_blocks(codes, stored, nibbles=nibbles, relabel=relabel)
-    with mock.patch.object(kernels, "get_num_threads", return_value=threads):
-        got = kernels.scan_blocks(packed, luts, bias, k, norm_levels=levels, ids=ids, keep=keep)
-    np.testing.assert_array_equal(got[1], expected[1])
-    np.testing.assert_array_equal(got[0].view(np.uint32), expected[0].view(np.uint32))
+    store = _store(codes, K, stored, ids, relabel)  # without labels, up to 16 entries lie two to a byte
+    allowed = None
+    if filtered == "removed":
+        store.remove(ids[~keep])
+    elif filtered == "listed":
+        allowed = rng.permutation(ids[keep])
+    elif filtered == "bitmap":
+        allowed = np.zeros(10 * n, np.bool_)
+        allowed[ids[keep]] = True
+    threads(count)
+    _same(store.search(luts, bias, k, norm_levels=levels, allowed=allowed), expected)
 
 
 def _near_codes(rng, n, M):
@@ -96,36 +120,33 @@ def test_long_scans_that_settle_on_a_filter(level, near, norm, k):
     bias = rng.standard_normal(len(luts)).astype(np.float32)
     values = levels[stored] if norm == "levels" else stored
     expected = reference.scan(codes, luts, bias, k, norms=values)
-    relabel = near_labels(list(books[:, :, None]))
-    got = kernels.scan_blocks(kernels.pack_blocks(codes, stored, relabel=relabel), luts, bias, k, norm_levels=levels)
-    np.testing.assert_array_equal(got[1], expected[1])
-    np.testing.assert_array_equal(got[0].view(np.uint32), expected[0].view(np.uint32))
+    store = _store(codes, 256, stored, relabel=near_labels(list(books[:, :, None])))
+    _same(store.search(luts, bias, k, norm_levels=levels), expected)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_all_rows_alike(level, threads):
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_all_rows_alike(level, threads, count):
     codes = np.full((20_000, 3), 7, np.uint8)
     ids = np.random.default_rng(0).permutation(20_000).astype(np.int64)
     luts, bias = np.full((2, 3, 256), 0.1, np.float32), np.zeros(2, np.float32)
-    with mock.patch.object(kernels, "get_num_threads", return_value=threads):
-        distances, found = kernels.scan_blocks(kernels.pack_blocks(codes), luts, bias, 30, ids=ids)
+    threads(count)
+    distances, found = _store(codes, 256, ids=ids).search(luts, bias, 30)
     np.testing.assert_array_equal(found, np.tile(np.arange(30), (2, 1)))
     assert np.unique(distances).size == 1
 
 
 @pytest.mark.parametrize("k", [1, 30])
-def test_a_query_shared_by_threads(level, k):
+def test_a_query_shared_by_threads(level, threads, k):
     # So many bytes of codes that one query's superblocks are shared out and merged.
     rng = np.random.default_rng(k)
     codes = rng.integers(0, 256, (100_000, 64), dtype=np.uint8)
     codes[50_000:] = codes[:50_000]  # ties across the parts
     luts, bias = rng.random((1, 64, 256)).astype(np.float32), np.ones(1, np.float32)
     expected = reference.scan(codes, luts, bias, k)
-    for threads in (1, 2, 3):
-        with mock.patch.object(kernels, "get_num_threads", return_value=threads):
-            got = kernels.scan_blocks(kernels.pack_blocks(codes), luts, bias, k)
-        np.testing.assert_array_equal(got[1], expected[1])
-        np.testing.assert_array_equal(got[0].view(np.uint32), expected[0].view(np.uint32))
+    store = _store(codes, 256)
+    for count in (1, 2, 3):
+        threads(count)
+        _same(store.search(luts, bias, k), expected)
 
 
 @pytest.mark.parametrize("nbits", [1, 2, 3, 4])
@@ -135,56 +156,48 @@ def test_codes_two_to_a_byte(level, nbits, M):
     codes = rng.integers(0, 2**nbits, (30_000, M), dtype=np.uint8)
     luts = rng.random((3, M, 2**nbits)).astype(np.float32)
     stored, bias = rng.random(30_000, np.float32), np.zeros(3, np.float32)
-    blocks = kernels.pack_blocks(codes, stored, nibbles=True)
-    assert blocks.packed.nbytes == (M + 1) // 2 * 30_208 + 30_208
-    expected = reference.scan(codes, luts, bias, 20, norms=stored)
-    got = kernels.scan_blocks(blocks, luts, bias, 20)
-    np.testing.assert_array_equal(got[1], expected[1])
-    np.testing.assert_array_equal(got[0].view(np.uint32), expected[0].view(np.uint32))
+    store = _store(codes, 2**nbits, stored)
+    assert store.nbytes == ((M + 1) // 2 + 1 + 4) * 30_208  # with a byte and four of the norm
+    _same(store.search(luts, bias, 20), reference.scan(codes, luts, bias, 20, norms=stored))
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])
 def test_refuses_nan_and_minus_infinity(level, bad):
     luts = np.zeros((2, 3, 16), np.float32)
     luts[1, 2, 5] = bad
-    packed = kernels.pack_blocks(np.zeros((600, 3), np.uint8))
     with pytest.raises(ValueError, match="no NaN and no -inf"):
-        kernels.scan_blocks(packed, luts, np.zeros(2, np.float32), 4)
+        _store(np.zeros((600, 3), np.uint8), 16).search(luts, np.zeros(2, np.float32), 4)
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])
 def test_refuses_a_bias_without_meaning(level, bad):
-    packed, bias = kernels.pack_blocks(np.zeros((600, 3), np.uint8)), np.zeros(2, np.float32)
+    store, bias = _store(np.zeros((600, 3), np.uint8), 16), np.zeros(2, np.float32)
     bias[1] = bad
     with pytest.raises(ValueError, match="no NaN and no -inf"):
-        kernels.scan_blocks(packed, np.zeros((2, 3, 16), np.float32), bias, 4)
+        store.search(np.zeros((2, 3, 16), np.float32), bias, 4)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_refuses_norms_that_are_not_finite(bad):
-    with pytest.raises(ValueError, match="norms must be finite"):
-        kernels.pack_blocks(np.zeros((3, 2), np.uint8), np.array([0, bad, 1], np.float32))
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_refuses_norms_without_meaning(bad):
+    with pytest.raises(ValueError, match="norms must hold no NaN and no -inf"):
+        _store(np.zeros((3, 2), np.uint8), 16, np.array([0, bad, 1], np.float32))
 
 
 @pytest.mark.parametrize(
-    ("how", "message"),
-    [
-        ({"relabel": np.zeros((2, 256), np.uint8)}, "permutations"),
-        ({"relabel": np.zeros((1, 256), np.uint8)}, "shape"),
-        ({"nibbles": True, "relabel": np.tile(np.arange(256, dtype=np.uint8), (2, 1))}, "four bits"),
-    ],
+    ("relabel", "message"),
+    [(np.zeros((2, 256), np.uint8), "permutations"), (np.zeros((1, 256), np.uint8), "shape")],
 )
-def test_refuses_labels_that_lose_codes(how, message):
+def test_refuses_labels_that_lose_codes(relabel, message):
     with pytest.raises(ValueError, match=message):
-        kernels.pack_blocks(np.zeros((3, 2), np.uint8), **how)
+        CodeStore(2, [256, 256], relabel=relabel)
 
 
-def test_refuses_wide_codes_as_nibbles():
-    with pytest.raises(ValueError, match="below 16"):
-        kernels.pack_blocks(np.full((3, 2), 16, np.uint8), nibbles=True)
+def test_refuses_codes_that_do_not_fit_two_to_a_byte():
+    with pytest.raises(ValueError, match="codes must lie in"):
+        _store(np.full((3, 2), 16, np.uint8), 16)
 
 
 def test_refuses_codes_beyond_the_tables(level):
-    packed = kernels.pack_blocks(np.full((3, 2), 16, np.uint8))
+    store = _store(np.full((3, 2), 16, np.uint8), 17)
     with pytest.raises(ValueError, match="codes reach beyond the tables"):
-        kernels.scan_blocks(packed, np.zeros((1, 2, 16), np.float32), np.zeros(1, np.float32), 1)
+        store.search(np.zeros((1, 2, 16), np.float32), np.zeros(1, np.float32), 1)
