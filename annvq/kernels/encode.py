@@ -7,6 +7,8 @@ batches. Quantizers validate what users pass; here only what would make the nati
 """
 
 from collections.abc import Sequence
+from itertools import combinations
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -249,9 +251,6 @@ def open_schedule(M: int, open: int, rounds: int, seed: int) -> NDArray[np.int32
     Every group of codebooks comes up once before any comes up again while there are at most 4096 groups, so that no
     pair waits long; beyond, groups are drawn at random.
     """
-    from itertools import combinations
-    from math import comb
-
     rng = np.random.default_rng([seed, M, open])
     drawn: list[NDArray[np.int32]] = []
     groups = np.array(list(combinations(range(M), open)), dtype=np.int32) if comb(M, open) <= 4096 else None
