@@ -7,6 +7,8 @@ batches. Quantizers validate what users pass; here only what would make the nati
 """
 
 from collections.abc import Sequence
+from itertools import combinations
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -249,9 +251,6 @@ def open_schedule(M: int, open: int, rounds: int, seed: int) -> NDArray[np.int32
     Every group of codebooks comes up once before any comes up again while there are at most 4096 groups, so that no
     pair waits long; beyond, groups are drawn at random.
     """
-    from itertools import combinations
-    from math import comb
-
     rng = np.random.default_rng([seed, M, open])
     drawn: list[NDArray[np.int32]] = []
     groups = np.array(list(combinations(range(M), open)), dtype=np.int32) if comb(M, open) <= 4096 else None
@@ -261,36 +260,6 @@ def open_schedule(M: int, open: int, rounds: int, seed: int) -> NDArray[np.int32
         else:
             drawn.extend(rng.permuted(groups[rng.permutation(len(groups))], axis=1))
     return np.array(drawn[:rounds], dtype=np.int32).reshape(rounds, open)
-
-
-def encode_product(x: F32, entries: F32, sizes: Any, offsets: Any) -> Codes:
-    """Product codes; see :class:`ProductEncoder`."""
-    return ProductEncoder(entries, sizes, offsets).encode(x)
-
-
-def encode_residual(x: F32, entries: F32, sizes: Any, beam: int = 1) -> Codes:
-    """Residual codes; see :meth:`AdditiveEncoder.residual`."""
-    return AdditiveEncoder(entries, sizes).residual(x, beam)
-
-
-def encode_additive(x: F32, entries: F32, sizes: Any, beam: int) -> Codes:
-    """Additive codes; see :meth:`AdditiveEncoder.additive`."""
-    return AdditiveEncoder(entries, sizes).additive(x, beam)
-
-
-def encode_local_search(
-    x: F32,
-    entries: F32,
-    sizes: Any,
-    codes: Codes,
-    *,
-    rounds: int,
-    open: int = 2,
-    width: int = 16,
-    seed: int = 0,
-) -> Codes:
-    """Additive codes improved from ``codes``; see :meth:`AdditiveEncoder.local_search`."""
-    return AdditiveEncoder(entries, sizes).local_search(x, codes, rounds=rounds, open=open, width=width, seed=seed)
 
 
 def decode_additive(codes: Codes, entries: F32, sizes: Any) -> F32:
