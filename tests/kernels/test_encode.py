@@ -358,7 +358,7 @@ def test_nothing_to_encode():
 def test_entries_that_are_not_finite_are_refused(bad):
     entries = np.zeros((8, 3), np.float32)
     entries[5, 1] = bad
-    for make in (lambda: AdditiveEncoder(entries, [8]), lambda: ProductEncoder(entries, [8], [0])):
+    for make in (lambda: encode.AdditiveEncoder(entries, [8]), lambda: encode.ProductEncoder(entries, [8], [0])):
         with pytest.raises(ValueError, match="entries must be finite"):
             make()
 
@@ -370,11 +370,11 @@ def test_vectors_that_are_not_finite_get_some_code(level, bad, sizes):
     rng = np.random.default_rng(0)
     entries, x = rng.normal(size=(sum(sizes), 6)).astype(np.float32), rng.normal(size=(70, 6)).astype(np.float32)
     x[rng.random(x.shape) < 0.3] = bad
-    encoder = AdditiveEncoder(entries, sizes)
+    encoder = encode.AdditiveEncoder(entries, sizes)
     offsets, levels = np.zeros(sum(sizes), np.float32), np.linspace(-1, 1, 256, dtype=np.float32)
     start = encoder.residual(np.zeros_like(x))
     found = [
-        ProductEncoder(entries, sizes, [0] * len(sizes)).encode(x),
+        encode.ProductEncoder(entries, sizes, [0] * len(sizes)).encode(x),
         encoder.residual(x, 7),
         encoder.additive(x, 7),
         encoder.residual_beams(x, 5).reshape(-1, len(sizes)),
