@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from annvq.kernels import _native
 from annvq.threads import get_num_threads
 
 if TYPE_CHECKING:
-    from annvq.types import F32, I64
+    from annvq.types import F32
 
 
 def simd_level() -> str:
@@ -166,81 +165,3 @@ def book_centres(entries: F32, sizes: Sequence[int]) -> F32:
 def squared_norms(x: F32) -> F32:
     """‖x‖² of each row, (n,) float32, summed in float64 in dimension order."""
     return _native.squared_norms(x, get_num_threads())
-
-
-class Blocks(NamedTuple):
-    """Codes laid out for the blocked scan, ``[superblock of 512 vectors][column][512]`` bytes (``csrc/layout.h``)."""
-
-    packed: npt.NDArray[np.uint8]
-    n: int
-    highest: int
-    """The highest code, so that a scan can refuse tables that are too small."""
-    nibbles: bool
-    relabel: npt.NDArray[np.uint8] | None
-    norms: F32 | None
-    """Float norms; the norm column then holds bytes b with norm_low + b · norm_step at most the norm."""
-    norm_low: float
-    norm_step: float
-
-
-def pack_blocks(
-    codes: npt.NDArray[np.uint8],
-    norms: npt.NDArray[Any] | None = None,
-    *,
-    nibbles: bool = False,
-    relabel: npt.NDArray[np.uint8] | None = None,
-) -> Blocks:
-    """Lay out codes for :func:`scan_blocks`.
-
-    Args:
-        codes: (n, M), below 16 where ``nibbles`` puts two to a byte.
-        norms: (n,) uint8 levels or finite float32.
-        relabel: (M, 256), the byte stored for each code, so that near entries share low bits; results are the same.
-
-    Raises:
-        ValueError: a norm is NaN or infinite; ``relabel`` is no permutation; nibbles beyond 15 or relabelled.
-    """
-    highest = int(codes.max(initial=0))
-    if nibbles and highest > 15:
-        raise ValueError(f"codes must be below 16 to lie two to a byte, got {highest}")
-    floats, low, step = None, 0.0, 0.0
-    if norms is not None and norms.dtype == np.float32:
-        floats = norms
-        norms, low, step = _native.norm_bytes(norms)
-    packed = _native.pack_blocks(codes, norms, nibbles, relabel)
-    return Blocks(packed, len(codes), highest, nibbles, relabel, floats, low, step)
-
-
-def scan_blocks(
-    blocks: Blocks,
-    luts: F32,
-    bias: F32,
-    k: int,
-    *,
-    norm_levels: F32 | None = None,
-    ids: I64 | None = None,
-    keep: npt.NDArray[np.bool_] | None = None,
-) -> tuple[F32, I64]:
-    """The k lowest scores of each query over packed codes: :func:`annvq.kernels.reference.scan`, bit for bit.
-
-    Most rows are dismissed by a byte-wide lower bound.
-
-    Args:
-        blocks: packed with byte norms if and only if ``norm_levels`` is given.
-        luts, bias: tables of nq queries, (nq, M, K) and (nq,).
-        norm_levels: at most 256 values that the norms' levels stand for.
-        ids: (n,), default the row numbers.
-        keep: (n,), rows to look at, default all.
-
-    Raises:
-        ValueError: NaN or −inf in tables, shapes that disagree.
-    """
-    levels = None
-    if norm_levels is not None:
-        levels = np.full(256, np.inf, np.float32)
-        levels[: len(norm_levels)] = norm_levels
-    kept = None if keep is None else keep.view(np.uint8)
-    b = blocks
-    layout = (b.packed, b.n, b.highest, b.nibbles, b.relabel)
-    norms = (b.norms, b.norm_low, b.norm_step)
-    return _native.scan_blocks(*layout, luts, bias, k, levels, *norms, ids, kept, get_num_threads())

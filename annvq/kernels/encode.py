@@ -263,36 +263,6 @@ def open_schedule(M: int, open: int, rounds: int, seed: int) -> NDArray[np.int32
     return np.array(drawn[:rounds], dtype=np.int32).reshape(rounds, open)
 
 
-def encode_product(x: F32, entries: F32, sizes: Any, offsets: Any) -> Codes:
-    """Product codes; see :class:`ProductEncoder`."""
-    return ProductEncoder(entries, sizes, offsets).encode(x)
-
-
-def encode_residual(x: F32, entries: F32, sizes: Any, beam: int = 1) -> Codes:
-    """Residual codes; see :meth:`AdditiveEncoder.residual`."""
-    return AdditiveEncoder(entries, sizes).residual(x, beam)
-
-
-def encode_additive(x: F32, entries: F32, sizes: Any, beam: int) -> Codes:
-    """Additive codes; see :meth:`AdditiveEncoder.additive`."""
-    return AdditiveEncoder(entries, sizes).additive(x, beam)
-
-
-def encode_local_search(
-    x: F32,
-    entries: F32,
-    sizes: Any,
-    codes: Codes,
-    *,
-    rounds: int,
-    open: int = 2,
-    width: int = 16,
-    seed: int = 0,
-) -> Codes:
-    """Additive codes improved from ``codes``; see :meth:`AdditiveEncoder.local_search`."""
-    return AdditiveEncoder(entries, sizes).local_search(x, codes, rounds=rounds, open=open, width=width, seed=seed)
-
-
 def decode_additive(codes: Codes, entries: F32, sizes: Any) -> F32:
     """Sum of the entries that each code names, ``(n, d)`` float32, added in codebook order."""
     first = np.concatenate([[0], np.cumsum(sizes)])

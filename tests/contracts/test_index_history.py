@@ -4,13 +4,13 @@ import threading
 
 import numpy as np
 import pytest
+import scan_reference as reference
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import annvq
 from annvq import kernels
-from annvq.kernels import reference
 
 KINDS = [("product", 4, "auto"), ("residual", 8, "uint8"), ("residual", (3, 9), "float32"), ("product", 8, "auto")]
 IDS = st.integers(0, 400)

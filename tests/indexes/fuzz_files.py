@@ -22,8 +22,10 @@ import numpy as np
 import annvq
 from annvq.errors import FormatError
 from annvq.indexes import Index
-from annvq.kernels import reference
 from annvq.training import KMeans, Recipe
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+import scan_reference as reference
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MEMORY = 1 << 30  # bytes beyond those that the process starts from
