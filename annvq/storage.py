@@ -12,16 +12,15 @@ import json
 import math
 import mmap
 import os
-import tempfile
 import zlib
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from annvq.errors import FormatError
+from annvq.replacing import replacing
 
 KEY = "annvq"
 ALIGNMENT = 64
@@ -71,12 +70,12 @@ def write(
     config: Mapping[str, Any],
     tensors: Mapping[str, npt.NDArray[Any]],
 ) -> None:
-    """Write a file atomically: readers see the old file or the new one, whole.
+    """Write a file atomically: readers see the old file or the new one, whole (see :func:`~annvq.replacing.replacing`).
 
     Raises:
-        OSError: the folder does not exist or cannot be written.
+        OSError: the folder does not exist or cannot be written; the path is a folder.
+        ValueError: the path is a pipe or a device.
     """
-    target = Path(path)
     arrays = {name: np.asarray(a, order="C") for name, a in tensors.items()}
     header = {
         "format": format,
@@ -84,29 +83,15 @@ def write(
         "config": dict(config),
         "tensors": {name: _describe(a) for name, a in arrays.items()},
     }
-    _replace(target, lambda f: _write_archive(f, arrays, json.dumps(header, sort_keys=True)))
+    text = json.dumps(header, sort_keys=True)
+    with replacing(path) as temporary, open(temporary, "wb") as f:
+        _write_archive(f, arrays, text)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a file of text atomically, as :func:`write` does."""
-    _replace(Path(path), lambda f: f.write(text.encode()))
-
-
-def _replace(target: Path, fill: Callable[[BinaryIO], object]) -> None:
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {target}: there is no folder {target.parent}")
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as f:
-            fill(f)
-            f.flush()
-            os.fsync(f.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
+    with replacing(path) as temporary:
+        temporary.write_bytes(text.encode())
 
 
 def _write_archive(f: BinaryIO, arrays: Mapping[str, npt.NDArray[Any]], text: str) -> None:
@@ -132,20 +117,6 @@ def _write_archive(f: BinaryIO, arrays: Mapping[str, npt.NDArray[Any]], text: st
             f.write(arrays[name].data.cast("B"))
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 # -- reading -----------------------------------------------------------------------------------------------------
 
 
@@ -168,8 +139,13 @@ def read(
         FormatError: not such a file, an unknown version, truncated or corrupt.
     """
     name = os.fspath(path)
+    if os.path.isdir(name):
+        raise IsADirectoryError(f"cannot read {name}: it is a folder")
+    if not os.path.exists(name):
+        hint = " (~ is not expanded: os.path.expanduser does)" if name.startswith("~") else ""
+        raise FileNotFoundError(f"no such file: {name}{hint}")
     if not os.path.isfile(name):
-        raise FileNotFoundError(f"no such file: {name}")
+        raise FormatError(f"{name} is not an annvq file: it is no regular file")
     content = _mapped_file(name)
     try:
         metadata, tensors = _archive(content)
