@@ -3,11 +3,11 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from annvq.forks import made_once
 from annvq.kernels import LazyTables, _native, book_centres
 from annvq.kernels.encode import AdditiveEncoder, ProductEncoder, decode_additive
 from annvq.types import F32, Codes
@@ -36,7 +36,7 @@ class Codebooks:
         """Dimensions of an entry."""
         return self.entries.shape[1]
 
-    @cached_property
+    @made_once
     def offsets(self) -> tuple[int, ...]:
         """(M + 1,) where each codebook begins among the entries, and where the last one ends."""
         return (0, *itertools.accumulate(self.sizes))
@@ -47,17 +47,17 @@ class Codebooks:
 
     # -- where they lie --------------------------------------------------------------------------------------------
 
-    @cached_property
+    @made_once
     def centres(self) -> F32:
         """(M, width): the mean of each codebook, without entries that code outliers."""
         return book_centres(self.entries, self.sizes)
 
-    @cached_property
+    @made_once
     def centred(self) -> "Codebooks":
         """These less their centres."""
         return self._with(self.entries - np.repeat(self.centres, self.sizes, axis=0))
 
-    @cached_property
+    @made_once
     def centre(self) -> F32:
         """(d,): the sum of the centres."""
         if self.width == self.dim:
@@ -68,12 +68,12 @@ class Codebooks:
             out[start : start + self.width] += centre
         return out
 
-    @cached_property
+    @made_once
     def energies(self) -> tuple[float, ...]:
         """Variance of each codebook's entries, summed over the dimensions."""
         return tuple(float(book.var(axis=0, dtype=np.float64).sum()) for book in self.split())
 
-    @cached_property
+    @made_once
     def whole(self) -> "Codebooks":
         """The same codebooks over all d dimensions, zero where an entry has no part."""
         if self.width == self.dim:
@@ -102,19 +102,19 @@ class Codebooks:
             out[:, start : start + self.width] += self.entries[first + codes[:, m].astype(np.int64)]
         return out
 
-    @cached_property
+    @made_once
     def product_encoder(self) -> ProductEncoder:
         """Finds the nearest entry of every codebook."""
         return ProductEncoder(self.entries, self.sizes, self.starts)
 
-    @cached_property
+    @made_once
     def additive_encoder(self) -> AdditiveEncoder:
         """Searches for sums of entries over all d dimensions. Its Gram matrix takes 4·(ΣK)² bytes, at most 256 MiB."""
         return AdditiveEncoder(self.whole.entries, self.sizes)
 
     # -- tables ----------------------------------------------------------------------------------------------------
 
-    @cached_property
+    @made_once
     def table_builder(self) -> _native.TableBuilder:
         """Builds distance tables of queries."""
         places = np.asarray(self.sizes, np.int32), np.asarray(self.starts, np.int32)

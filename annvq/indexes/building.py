@@ -22,12 +22,21 @@ from tqdm import tqdm
 
 from annvq.arrays import check_vectors, chunks, rows_to_numpy, sample_crc
 from annvq.indexes.contract import Index, load_index
+from annvq.replacing import destination
 from annvq.storage import write_text
 from annvq.types import F32, Array
 
 CHUNK_BYTES = 1 << 26
 _HELD_OUT = 500
 _LEARN_ROWS = 1 << 20  # of more learn vectors a sample is read
+
+
+def _work_folder(out: Path) -> Path:
+    """``out.building``; of a name so long that this could not be one, the beginning and a checksum."""
+    name = out.name
+    if len(os.fsencode(name)) > 200:
+        name = f"{name[:40]}-{zlib.crc32(os.fsencode(name)):08x}"
+    return out.with_name(name + ".building")
 
 
 def add_in_chunks(index: Index, vectors: Array | Iterable[Array], *, progress: bool = False) -> Index:
@@ -109,7 +118,8 @@ class Build:
         check_vectors(learn, empty.dim, "learn")
         self.empty, self.base, self.learn, self.seed = empty, base, learn, seed
         self.out = Path(out)
-        self.folder = self.out.with_name(self.out.name + ".building")
+        destination(self.out)  # refused now and not when all is done
+        self.folder = _work_folder(self.out)
         self.rows = chunk_rows or max(1, CHUNK_BYTES // (4 * empty.dim))
         prints = [sample_crc(x) for x in (base, learn)]
         shapes = [[*map(int, x.shape), str(x.dtype)] for x in (base, learn)]

@@ -1,7 +1,7 @@
 """The index contract: codes of vectors, searched exactly as their float tables say."""
 
+import io
 import json
-import os
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
@@ -249,9 +249,19 @@ class Index(ABC):
         ids are memory maps, unread.
         """
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index to one file, atomically."""
-        storage.write(path, FORMAT, VERSIONS[-1], *self._file())
+    def save(self, target: storage.Target) -> None:
+        """Write the index to one file, atomically, or into a file object opened in binary mode.
+
+        Raises:
+            OSError, ValueError, TypeError: it cannot be written there, see :func:`annvq.storage.write`.
+        """
+        storage.write(target, FORMAT, VERSIONS[-1], *self._file())
+
+    def to_bytes(self) -> bytes:
+        """What :meth:`save` writes; :func:`load_index` takes it."""
+        file = io.BytesIO()
+        self.save(file)
+        return file.getvalue()
 
     def _file(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Header and tensors of the index's file."""
@@ -271,28 +281,31 @@ class Index(ABC):
         return _built, (*self._file(), f"a copied {type(self).__name__}")
 
     @staticmethod
-    def load(path: str | os.PathLike[str], *, mmap: bool = False, verify: bool = False) -> "Index":
+    def load(source: storage.Source, *, mmap: bool = False, verify: bool = False) -> "Index":
         """Same as :func:`load_index`."""
-        return load_index(path, mmap=mmap, verify=verify)
+        return load_index(source, mmap=mmap, verify=verify)
 
 
-def load_index(path: str | os.PathLike[str], *, mmap: bool = False, verify: bool = False) -> Index:
+def load_index(source: storage.Source, *, mmap: bool = False, verify: bool = False) -> Index:
     """Read an index written by :meth:`Index.save`.
 
     Args:
-        mmap: leave codes and ids on disk and map them into memory, as large indexes want: opening takes milliseconds,
-            pages are read when a search needs them, and processes share them. Codes of 8 bits are scanned where they
-            lie; others, and codes with float32 norms, are unpacked into memory. The file may be replaced or deleted
-            meanwhile, but must not be truncated or written to.
+        source: a path, a file object opened in binary mode, or bytes (:meth:`Index.to_bytes`).
+        mmap: of a path: leave codes and ids on disk and map them into memory, as large indexes want: opening takes
+            milliseconds, pages are read when a search needs them, and processes share them. Codes of 8 bits are scanned
+            where they lie; others, and codes with float32 norms, are unpacked into memory. The file may be replaced or
+            deleted meanwhile, but must not be truncated or written to.
         verify: check the checksums of mapped codes and ids too, which reads them all. Everything else in the file, and
             without ``mmap`` everything, is always checked.
 
     Raises:
         FileNotFoundError: no such file.
         FormatError: not such a file, an unknown version, truncated or corrupt.
+        TypeError: no such source.
+        ValueError: ``mmap``, but no path.
     """
-    stored = storage.read(path, FORMAT, VERSIONS, mapped=_mappable if mmap else None, verify=verify)
-    return _built(stored.config, stored.tensors, os.fspath(path), mapped=mmap, verify=verify)
+    stored = storage.read(source, FORMAT, VERSIONS, mapped=_mappable if mmap else None, verify=verify)
+    return _built(stored.config, stored.tensors, storage.name_of(source), mapped=mmap, verify=verify)
 
 
 def _mappable(config: Mapping[str, Any]) -> Collection[str]:

@@ -1,6 +1,5 @@
 """Indexes whose codes lie in a code store: what the flat index and inverted lists have in common."""
 
-import threading
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +9,7 @@ import numpy.typing as npt
 from typing_extensions import Self
 
 from annvq.arrays import check_vectors, chunks, positive_int, rows_to_numpy
+from annvq.forks import Lock
 from annvq.indexes.coding import Coding, Encoded, joined
 from annvq.indexes.contract import Index
 from annvq.indexes.files import store_from_stored, store_to_stored
@@ -45,7 +45,7 @@ class StoreIndex(Index):
         self._store = self._new_store()
         self._labelled = False  # the store's codes are in the order that scans like; it is set up for the first vectors
         self._next_id = 0
-        self.changing = threading.RLock()
+        self.changing = Lock()
         """Held from the choice of ids to their storing; who keeps something beside the codes holds it over both."""
 
     def _new_store(self, *, labelled: bool = False) -> CodeStore:

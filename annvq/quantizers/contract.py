@@ -1,6 +1,6 @@
 """The quantizer contract: vectors to codes and back."""
 
-import os
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -333,8 +333,19 @@ class Quantizer(nn.Module, ABC):
         tensors = {name: t.detach().cpu().numpy() for name, t in self.state_dict().items()}
         return {"kind": self.kind, **self.config}, tensors
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the quantizer to one file, atomically. Raises NotFittedError before ``fit``."""
+    def save(self, target: storage.Target) -> None:
+        """Write the quantizer to one file, atomically, or into a file object opened in binary mode.
+
+        Raises:
+            NotFittedError: before ``fit``.
+            OSError, ValueError, TypeError: it cannot be written there, see :func:`annvq.storage.write`.
+        """
         self.require_fitted("save")
         config, tensors = self.to_stored()
-        storage.write(path, FORMAT, VERSIONS[-1], config, tensors)
+        storage.write(target, FORMAT, VERSIONS[-1], config, tensors)
+
+    def to_bytes(self) -> bytes:
+        """What :meth:`save` writes; :func:`annvq.load_quantizer` takes it. Raises NotFittedError before ``fit``."""
+        file = io.BytesIO()
+        self.save(file)
+        return file.getvalue()

@@ -1,6 +1,5 @@
 """Quantizers in files."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -57,12 +56,16 @@ def _absent_in_earlier_versions(
     return {name: np.zeros(expected[name][1], expected[name][0]) for name in new}
 
 
-def load_quantizer(path: str | os.PathLike[str]) -> Quantizer:
+def load_quantizer(source: storage.Source) -> Quantizer:
     """Read a quantizer written by :meth:`Quantizer.save`, in eval mode.
+
+    Args:
+        source: a path, a file object opened in binary mode, or bytes (:meth:`Quantizer.to_bytes`).
 
     Raises:
         FileNotFoundError: no such file.
+        TypeError: none of these.
         FormatError: not such a file, an unknown version, truncated or corrupt.
     """
-    stored = storage.read(path, FORMAT, VERSIONS)
-    return from_stored(stored.config, stored.tensors, os.fspath(path))
+    stored = storage.read(source, FORMAT, VERSIONS)
+    return from_stored(stored.config, stored.tensors, storage.name_of(source))

@@ -6,7 +6,6 @@ Optimized product quantization (Ge, He, Ke and Sun, TPAMI 2014) is ``Transformed
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +15,7 @@ from typing_extensions import Self
 
 from annvq.codebooks import Codebooks, row_products
 from annvq.complexity import OperationCounts, linear_map
+from annvq.forks import made_once
 from annvq.kernels import LazyTables
 from annvq.quantizers.contract import Quantizer
 from annvq.quantizers.maps import Rotation, Transform, make_transform
@@ -243,13 +243,13 @@ class _Parts:
         moved = x if self.shift is None else x - self.shift
         return self._map.tables(moved, squared=False).build()[:, 0]
 
-    @cached_property
+    @made_once
     def back(self) -> F32:
         """The inverse map (d, d)."""
         with torch.no_grad():
             return self.owner.transform.inverse().cpu().numpy().copy()
 
-    @cached_property
+    @made_once
     def books(self) -> Codebooks:
         """Codebooks in the vectors' own coordinates, whose sums are x̂."""
         with torch.no_grad():
@@ -260,7 +260,7 @@ class _Parts:
         """As :meth:`~annvq.codebooks.Codebooks.about`."""
         return self._centred if origin else self.books
 
-    @cached_property
+    @made_once
     def _centred(self) -> Codebooks:
         return self._whole(row_products(self.inner.centred.whole.entries, self.back))
 
@@ -268,7 +268,7 @@ class _Parts:
         """Vectors (n, d) of codes (n, M)."""
         return self.owner.decode_rows(codes)
 
-    @cached_property
+    @made_once
     def centre(self) -> F32:
         """The sum of the codebooks' centres, (d,)."""
         with torch.no_grad():

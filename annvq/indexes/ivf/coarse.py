@@ -5,12 +5,12 @@ probing never depend on batch, threads or SIMD level. More are searched by an HN
 TPAMI 2018), whose candidates are compared again in that order; only full probing is independent of the graph then.
 """
 
-import threading
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from annvq.forks import Lock
 from annvq.kernels._native import CoarseSearch
 from annvq.kernels.encode import ProductEncoder
 from annvq.threads import get_num_threads
@@ -95,7 +95,7 @@ class Coarse:
         self._search = CoarseSearch(self.centroids)
         self._encoder: ProductEncoder | None = None
         self._ranks: I64 | None = None
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     @property
     def nlist(self) -> int:

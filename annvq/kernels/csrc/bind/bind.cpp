@@ -10,8 +10,16 @@
 #include <pthread.h>
 #endif
 
+#include "coarse/kernels.h"
+#include "common/mutex.h"
+#include "common/parallel.h"
+#include "encode/kernels.h"
+#include "rerank/kernels.h"
 #include "scan/filter_costs.h"
+#include "scan/kernels.h"
 #include "simd/levels.h"
+#include "store/kernels.h"
+#include "tables/kernels.h"
 
 namespace annvq {
 namespace {
@@ -39,6 +47,45 @@ void close() {
     if (staying) nb::set_leak_warnings(false);  // what they hold is theirs until the end
 }
 
+// An object to release, in a list of them.
+struct Kept {
+    nb::object object;
+    Kept* next = nullptr;
+};
+std::atomic<Kept*> to_release{nullptr};
+
+// Called with the interpreter's lock.
+void release_kept() {
+    if (!to_release.load(std::memory_order_relaxed)) return;
+    for (Kept* k = to_release.exchange(nullptr); k;) {
+        Kept* next = k->next;
+        delete k;
+        k = next;
+    }
+}
+
+// Waits for nothing: whoever holds a mutex must not wait for the interpreter's lock (common/mutex.h).
+void release(Kept* kept) {
+    if (PyGILState_Check() && !Gate::is_inside()) {
+        delete kept;
+        return;
+    }
+    kept->next = to_release;
+    while (!to_release.compare_exchange_weak(kept->next, kept)) {
+    }
+}
+
+// What is made when it is first asked for is made now, as a fork may come between.
+void make_all() {
+    coarse_kernels();
+    encode_kernels();
+    rerank_kernels();
+    scan_kernels();
+    store_kernels();
+    table_kernels();
+    run_together(0, [] {});
+}
+
 }  // namespace
 
 WithoutLock::WithoutLock() {
@@ -51,9 +98,15 @@ WithoutLock::~WithoutLock() {
     if (must_not_return()) stay();
     PyEval_RestoreThread(state_);
     inside--;
+    release_kept();
+}
+
+std::shared_ptr<void> keep(nb::object object) {
+    return std::shared_ptr<Kept>(new Kept{std::move(object)}, release);
 }
 
 void bind_exit(nb::module_& m) {
+    make_all();
     m.def("_close", &close);
     nb::module_::import_("atexit").attr("register")(m.attr("_close"));
 #if defined(__unix__) || defined(__APPLE__)

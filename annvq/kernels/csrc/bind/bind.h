@@ -44,6 +44,10 @@ class WithoutLock {
   private:
     PyThreadState* state_;
 };
+// Keeps a Python object alive for threads that may not hold the interpreter's lock. It is released where the
+// last of them is done, or, if that holds no such lock or a mutex, when a WithoutLock next ends.
+std::shared_ptr<void> keep(nb::object object);
+
 void bind_exit(nb::module_& m);
 
 inline void require(bool ok, const char* message) {

@@ -1,9 +1,9 @@
 #include <nanobind/stl/optional.h>
 
-#include <mutex>
 #include <optional>
 
 #include "bind/bind.h"
+#include "common/mutex.h"
 #include "encode/encode.h"
 #include "encode/iterated.h"
 #include "encode/norm_search.h"
@@ -119,7 +119,11 @@ class AdditiveEncoder {
         auto out = started(x, start, &codes);
         const int64_t n = x.shape(0);
         WithoutLock release;
-        std::call_once(tables_made_, [&] { tables_ = pair_tables(books_); });
+        {
+            std::lock_guard<Mutex> lock(making_tables_);
+            if (!tables_made_) tables_ = pair_tables(books_);
+            tables_made_ = true;
+        }
         encode_iterated(books_, tables_, x.data(), n, {iterations, perturbed, sweeps, seed, heat}, codes,
                         threads);
         return out;
@@ -154,7 +158,8 @@ class AdditiveEncoder {
     }
     EncoderBooks books_;
     PairTables tables_;
-    std::once_flag tables_made_;
+    Mutex making_tables_;
+    bool tables_made_ = false;
 };
 
 }  // namespace

@@ -59,14 +59,6 @@ void check_rows(const RowStore& s, const Ids& ids, const Bytes& rows) {
             "rows must have shape (n, row_bytes) and ids (n,)");
 }
 
-std::shared_ptr<void> keep(Bytes rows) {
-    auto* held = new Bytes(std::move(rows));
-    return {held, [](void* p) {
-                nb::gil_scoped_acquire acquire;
-                delete static_cast<Bytes*>(p);
-            }};
-}
-
 SumBooks sum_books(In<float, 2> entries, In<int32_t, 1> sizes, In<int32_t, 1> starts, int64_t dim,
                    bool wide) {
     SumBooks b;
@@ -166,7 +158,7 @@ void bind_row_store(nb::module_& m) {
                 check_rows(s, ids, rows);
                 const uint8_t* data = rows.data();
                 const int64_t n = rows.shape(0);
-                s.adopt(ids.data(), data, n, keep(std::move(rows)));
+                s.adopt(ids.data(), data, n, keep(nb::cast(rows)));
             },
             arg("ids"), arg("rows"))
         .def(

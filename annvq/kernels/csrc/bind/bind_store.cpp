@@ -25,14 +25,6 @@ using Floats = In<float, 1>;
 template <class T>
 using Maybe = std::optional<T>;
 
-// Keeps a Python array alive from threads that may not hold the interpreter's lock.
-std::shared_ptr<void> keep(nb::object object) {
-    return std::shared_ptr<void>(new nb::object(std::move(object)), [](void* p) {
-        nb::gil_scoped_acquire acquire;
-        delete static_cast<nb::object*>(p);
-    });
-}
-
 bool ascending(const int64_t* ids, int64_t n) {
     return std::adjacent_find(ids, ids + n, std::greater_equal<int64_t>()) == ids + n;
 }

@@ -6,6 +6,8 @@
 #include <deque>
 #include <system_error>
 #include <thread>
+
+#include "common/mutex.h"
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #endif
@@ -114,6 +116,12 @@ Helpers& helper_threads() {
 
 }  // namespace
 
-void run_together(int helpers, const std::function<void()>& work) { helper_threads().run(helpers, work); }
+void run_together(int helpers, const std::function<void()>& work) {
+    const bool inside = Gate::is_inside();
+    helper_threads().run(helpers, [&] {
+        const Gate::Lent lent(inside);
+        work();
+    });
+}
 
 }  // namespace annvq

@@ -6,10 +6,10 @@
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <shared_mutex>
 #include <vector>
 
 #include "common/id_map.h"
+#include "common/mutex.h"
 #include "rerank/kernels.h"
 
 namespace annvq {
@@ -34,7 +34,7 @@ class RowStore {
     // Live rows in ascending order of id.
     void export_rows(std::vector<int64_t>& ids, std::vector<uint8_t>& rows) const;
 
-    std::shared_lock<std::shared_mutex> reading() const { return std::shared_lock(mutex_); }
+    std::shared_lock<SharedMutex> reading() const { return std::shared_lock(mutex_); }
     // While reading() is held: the row of an id, nullptr where there is none.
     const uint8_t* find(int64_t id) const;
 
@@ -46,7 +46,7 @@ class RowStore {
     int64_t chunk_rows() const { return row_bytes_ >= kChunkBytes ? 1 : kChunkBytes / row_bytes_; }
     void use_map();
 
-    mutable std::shared_mutex mutex_;
+    mutable SharedMutex mutex_;
     int64_t row_bytes_;
     std::shared_ptr<void> owner_;
     const uint8_t* adopted_ = nullptr;

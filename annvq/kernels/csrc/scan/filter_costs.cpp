@@ -4,13 +4,16 @@
 #include <chrono>
 #include <cstring>
 #include <map>
-#include <mutex>
 #include <vector>
 
+#include "common/mutex.h"
 #include "scan/layout.h"
 
 namespace annvq {
 namespace {
+
+Mutex measuring;
+std::map<const ScanKernels*, FilterCosts> known;
 
 struct alignas(64) Line {
     uint8_t bytes[64];
@@ -40,9 +43,7 @@ FilterCosts measure(const ScanKernels& kernels) {
 }  // namespace
 
 const FilterCosts& filter_costs(const ScanKernels& kernels) {
-    static std::mutex measuring;
-    static std::map<const ScanKernels*, FilterCosts> known;
-    std::lock_guard<std::mutex> lock(measuring);
+    std::lock_guard<Mutex> lock(measuring);
     const auto found = known.find(&kernels);
     if (found != known.end()) return found->second;
     return known.emplace(&kernels, measure(kernels)).first->second;

@@ -78,7 +78,7 @@ std::shared_ptr<PreparedFilter> RecentFilter::find(const Allowed& given, int64_t
     const Sample sample = sample_of(given);
     std::shared_ptr<const Kept> kept;
     {
-        std::lock_guard<std::mutex> lock(mutex_);
+        std::lock_guard<Mutex> lock(mutex_);
         if (kept_ && kept_->sample == sample) {
             kept = kept_;
         } else {
@@ -91,7 +91,7 @@ std::shared_ptr<PreparedFilter> RecentFilter::find(const Allowed& given, int64_t
     if (kept && same(*kept, given)) return kept->prepared;
     // One that differs little each time is not worth keeping.
     auto found = kept ? nullptr : keep(sample, given, stored);
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Mutex> lock(mutex_);
     kept_ = found;
     if (found) return found->prepared;
     refused_ = sample;
@@ -99,7 +99,7 @@ std::shared_ptr<PreparedFilter> RecentFilter::find(const Allowed& given, int64_t
 }
 
 void RecentFilter::forget() {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::lock_guard<Mutex> lock(mutex_);
     last_ = refused_ = Sample{};
     kept_ = nullptr;
 }

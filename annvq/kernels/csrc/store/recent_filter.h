@@ -4,9 +4,9 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "common/mutex.h"
 #include "store/store.h"
 
 namespace annvq {
@@ -40,7 +40,7 @@ class RecentFilter {
     static bool same(const Kept& kept, const Allowed& given);
     static std::shared_ptr<const Kept> keep(const Sample& sample, const Allowed& given, int64_t stored);
 
-    std::mutex mutex_;
+    Mutex mutex_;
     Sample last_, refused_;
     std::shared_ptr<const Kept> kept_;
 };

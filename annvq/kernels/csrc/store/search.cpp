@@ -277,7 +277,7 @@ std::vector<int64_t> asked_of(const SearchArguments& a, int32_t lists) {
 
 // Rows that an allow-list names, in the snapshot that is current now.
 std::shared_ptr<const Snapshot> CodeStore::name_rows(const Allowed& allowed, NamedRows* named) {
-    std::lock_guard<std::mutex> lock(writing_);
+    std::lock_guard<Mutex> lock(writing_);
     ids_.prepare(*current_);
     const auto s = current_;
     named->resize(s->lists.size());
@@ -331,7 +331,7 @@ Allowed PreparedFilter::allowed() const {
 // returned: another search may make the filter forget it.
 std::shared_ptr<const Resolved> CodeStore::resolve(PreparedFilter& filter, int threads) {
     constexpr int64_t queries = 10;  // so rows are copied where at most a sixth are allowed
-    std::lock_guard<std::mutex> lock(filter.resolving_);
+    std::lock_guard<Mutex> lock(filter.resolving_);
     if (!filter.found_ || filter.found_->snapshot != snapshot())
         filter.found_ = resolve(filter.allowed(), std::vector<int64_t>(shape().lists, queries), threads);
     return filter.found_;

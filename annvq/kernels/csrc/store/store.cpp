@@ -29,14 +29,14 @@ CodeStore::CodeStore(StoreShape shape, const uint8_t* relabel)
 }
 
 std::shared_ptr<const Snapshot> CodeStore::snapshot() const {
-    std::lock_guard<std::mutex> lock(publishing_);
+    std::lock_guard<Mutex> lock(publishing_);
     return current_;
 }
 
 void CodeStore::publish(Draft& draft) {
     std::shared_ptr<const Snapshot> old = draft.finish();  // freed after the lock
     {
-        std::lock_guard<std::mutex> lock(publishing_);
+        std::lock_guard<Mutex> lock(publishing_);
         old.swap(current_);
     }
     draft.done();
@@ -44,7 +44,7 @@ void CodeStore::publish(Draft& draft) {
 
 int64_t CodeStore::append(const Rows& rows, Fresh fresh) {
     if (rows.n == 0) return 0;
-    std::lock_guard<std::mutex> lock(writing_);
+    std::lock_guard<Mutex> lock(writing_);
     if (fresh == Fresh::known && !ids_.is_read()) fresh = Fresh::checked;  // nobody can know what is in a map
     if (fresh != Fresh::known) {
         const auto twice = repeated(rows.ids, rows.n);
@@ -69,7 +69,7 @@ int64_t CodeStore::append(const Rows& rows, Fresh fresh) {
 
 void CodeStore::remove(const int64_t* ids, int64_t n) {
     if (n == 0) return;
-    std::lock_guard<std::mutex> lock(writing_);
+    std::lock_guard<Mutex> lock(writing_);
     const auto twice = repeated(ids, n);
     if (!twice.empty()) refuse("ids must differ from one another; repeated: " + listed(twice));
     ids_.prepare(*current_);
@@ -86,7 +86,7 @@ void CodeStore::remove(const int64_t* ids, int64_t n) {
 }
 
 void CodeStore::contains(const int64_t* ids, int64_t n, uint8_t* out) {
-    std::lock_guard<std::mutex> lock(writing_);
+    std::lock_guard<Mutex> lock(writing_);
     if (n) ids_.prepare(*current_);
     RowPlace at;
     for (int64_t i = 0; i < n; i++) out[i] = ids_.find(*current_, ids[i], &at);
@@ -95,7 +95,7 @@ void CodeStore::contains(const int64_t* ids, int64_t n, uint8_t* out) {
 void CodeStore::rows(const int64_t* ids, int64_t n, void* codes, uint8_t* bytes, float* norms,
                      int32_t* lists) {
     if (n == 0) return;
-    std::lock_guard<std::mutex> lock(writing_);
+    std::lock_guard<Mutex> lock(writing_);
     ids_.prepare(*current_);
     // Ids at random: what the next rows need is fetched while those before are read.
     constexpr int64_t at_once = 32;
@@ -129,7 +129,7 @@ void CodeStore::rows(const int64_t* ids, int64_t n, void* codes, uint8_t* bytes,
 void CodeStore::adopt(int32_t number, const uint8_t* codes, const int64_t* ids, int64_t first_id, int64_t n,
                       std::shared_ptr<void> owner) {
     if (n == 0) return;
-    std::lock_guard<std::mutex> lock(writing_);
+    std::lock_guard<Mutex> lock(writing_);
     Draft draft(*current_, format_, ids_);
     draft.adopt(number, codes, ids, first_id, n, owner);
     ids_.forget();
@@ -146,7 +146,7 @@ int64_t CodeStore::code_bytes() const {
 }
 
 int64_t CodeStore::id_bytes() {
-    std::lock_guard<std::mutex> lock(writing_);
+    std::lock_guard<Mutex> lock(writing_);
     int64_t bytes = ids_.bytes();
     const auto s = snapshot();
     for (const auto& list : s->lists)

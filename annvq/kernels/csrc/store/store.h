@@ -9,9 +9,9 @@
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "common/mutex.h"
 #include "scan/layout.h"
 #include "store/id_index.h"
 #include "store/row_format.h"
@@ -51,7 +51,7 @@ class PreparedFilter {
     std::vector<uint8_t> bitmap_;
     std::vector<int64_t> ids_;
     bool listed_;
-    std::mutex resolving_;
+    Mutex resolving_;
     std::shared_ptr<const Resolved> found_;
 };
 
@@ -114,8 +114,8 @@ class CodeStore {
     std::shared_ptr<const Snapshot> name_rows(const Allowed& allowed, NamedRows* named);
 
     RowFormat format_;
-    std::mutex writing_;             // held by whoever changes the store or looks ids up
-    mutable std::mutex publishing_;  // held to copy or swap current_
+    Mutex writing_;             // held by whoever changes the store or looks ids up
+    mutable Mutex publishing_;  // held to copy or swap current_
     std::shared_ptr<const Snapshot> current_;
     IdIndex ids_;
 };

@@ -44,7 +44,7 @@ bool TableBuilder::holds(const float* entries) const {
 
 std::shared_ptr<const TableBuilder> TableBuilder::reordered(const uint8_t* order) const {
     if (total_ != 256 * M() || K_ != 256) return nullptr;
-    std::lock_guard<std::mutex> lock(reordering_);
+    std::lock_guard<Mutex> lock(reordering_);
     if (!reordered_ || !std::equal(order_.begin(), order_.end(), order)) {
         std::vector<float> entries(total_ * width_);
         for (int64_t i = 0; i < total_; i++)

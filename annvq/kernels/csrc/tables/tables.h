@@ -6,9 +6,9 @@
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "common/mutex.h"
 #include "tables/kernels.h"
 
 namespace annvq {
@@ -45,7 +45,7 @@ class TableBuilder {
     std::vector<int32_t> sizes_, starts_;
     std::vector<int64_t> offsets_;  // of each codebook in transposed_
     int64_t K_ = 0, width_, total_ = 0, least_dim_ = 0;
-    mutable std::mutex reordering_;
+    mutable Mutex reordering_;
     mutable std::vector<uint8_t> order_;
     mutable std::shared_ptr<const TableBuilder> reordered_;
 };
