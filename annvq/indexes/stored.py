@@ -220,8 +220,13 @@ class StoreIndex(Index):
         return resolve_filter(filter, self._store.ids)
 
     @abstractmethod
-    def find(self, queries: F32, k: int, allowed: Allowed = None, nprobe: int | None = None) -> tuple[F32, I64]:
+    def find(
+        self, queries: F32, k: int, allowed: Allowed = None, nprobe: int | None = None, wanted: int | None = None
+    ) -> tuple[F32, I64]:
         """Guts of ``search``: distances and ids (nq, k) for checked queries, a resolved filter, and lists to probe.
+
+        Of the k results, ``wanted`` (default: all) are those that the number of lists is chosen for, where it is not
+        given, and that are there if the index holds as many.
 
         Raises:
             ValueError, TypeError: nprobe that this index cannot probe.
