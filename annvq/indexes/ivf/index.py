@@ -15,6 +15,7 @@ from annvq.indexes.ivf.probing import NEIGHBORS, Probing, reach_of, widened
 from annvq.indexes.stored import StoreIndex
 from annvq.indexes.targets import check_share
 from annvq.quantizers.contract import Quantizer
+from annvq.training.data import require_short
 from annvq.training.recipe import Recipe
 from annvq.types import F32, I64, Array, Norm
 
@@ -129,6 +130,7 @@ class IVFIndex(StoreIndex):
         """Centroids and how many to probe, where these are missing; returns the rows that codes may learn from."""
         keep, out = learn_split(int(x.shape[0]), self.nlist, seed)
         rows, held = self.prepared(x[keep], "x"), self.prepared(x[out], "x")
+        require_short(rows, keep)
         if self.coarse is None:
             nlist = default_nlist(int(x.shape[0])) if self.nlist is None else self.nlist
             self.set_centroids(train_centroids(rows, nlist, seed))

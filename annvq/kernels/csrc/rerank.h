@@ -26,7 +26,7 @@ struct ProductPart {
 };
 
 struct RerankKernels {
-    // q: padded with zeros to a multiple of 16.
+    // q: padded with zeros to a multiple of 16. Not finite where sums overflow, NaN where squares vanish.
     float (*distance)(const float* q, const void* row, int64_t dim, RowType type, RowMetric metric);
     void (*add)(float* sum, const float* entry, int64_t width);
     // Entries of `width` floats, each added from its own start on, in this order.
@@ -117,8 +117,9 @@ struct CoarsePart {
     const int32_t* lists = nullptr;    // (nq * s,)
 };
 
-// distances, found: (nq, k), by (distance, id), padded with +inf and -1. Candidates that are not there, and
-// distances that are not finite, are left out.
+// distances, found: (nq, k), by (distance, id), padded with +inf and -1. Candidates that are not there are
+// left out. Distances that are not finite in float32 are computed in double, and held within float32's
+// numbers.
 void rerank_rows(const Candidates& c, const RowStore& rows, RowType type, float* distances, int64_t* found);
 void rerank_array(const Candidates& c, const uint8_t* rows, int64_t n, int64_t stride, RowType type,
                   float* distances, int64_t* found);
