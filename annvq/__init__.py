@@ -14,7 +14,8 @@ from annvq._version import __version__
 if TYPE_CHECKING:
     from annvq import complexity, datasets, training
     from annvq.facts import show_config
-    from annvq.indexes import FlatIndex, IVFIndex, PreparedFilter, RerankIndex, from_faiss, load_index, to_faiss
+    from annvq.indexes import FlatIndex, IVFIndex, PreparedFilter, RerankIndex, load_index
+    from annvq.interop.faiss import from_faiss, to_faiss
     from annvq.quantizers import (
         AdditiveVQ,
         LinearMap,
@@ -47,8 +48,8 @@ _HOME = {
     "PreparedFilter": "indexes",
     "RerankIndex": "indexes",
     "load_index": "indexes",
-    "from_faiss": "indexes",
-    "to_faiss": "indexes",
+    "from_faiss": "interop.faiss",
+    "to_faiss": "interop.faiss",
     "from_codebooks": "quantizers",
 }
 _MODULES = ("complexity", "datasets", "training")

@@ -134,13 +134,13 @@ def like(result: npt.NDArray[Any], x: Array) -> Any:
     return torch.from_numpy(result).to(x.device) if isinstance(x, Tensor) else result
 
 
-def normalized(x: F32, name: str = "x") -> F32:
+def normalized(x: F32, name: str = "x", start: int = 0) -> F32:
     """Rows divided by their Euclidean norm (computed in float64), for the cosine metric.
 
     Raises:
-        ValueError: a zero vector, which has no direction.
+        ValueError: a zero vector, which has no direction; it is named by its number, counted from ``start``.
     """
     norms = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))
     if len(norms) and not norms.min() > 0:
-        raise ValueError(f"{name} must not hold zero vectors under cosine; row {int(np.argmin(norms))} is zero")
+        raise ValueError(f"{name} must not hold zero vectors under cosine; row {start + int(np.argmin(norms))} is zero")
     return (x / norms[:, None]).astype(np.float32)

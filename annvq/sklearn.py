@@ -11,9 +11,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from typing_extensions import Self
 
 from annvq.arrays import VECTOR_DTYPES, host_array, normalized, positive_int
-from annvq.types import F64, Array
-
-I64 = npt.NDArray[np.int64]
+from annvq.indexes import FlatIndex
+from annvq.quantizers import make
+from annvq.quantizers.registry import pays_norm
+from annvq.types import F64, I64, Array
 
 _METRICS = {"euclidean": "l2", "sqeuclidean": "l2", "cosine": "cosine"}
 _CHUNK_BYTES = 1 << 26
@@ -65,8 +66,6 @@ class QuantizedKNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, Transforme
 
     def fit(self, X: Array, y: Any = None) -> Self:
         """Learn codebooks from ``X`` of shape (n_samples, n_features) and encode it; ``y`` is not read."""
-        from annvq.indexes import FlatIndex
-
         self._check_parameters()
         x = self._validated(X, reset=True)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -125,9 +124,6 @@ class QuantizedKNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, Transforme
 
     def _made(self, shape: tuple[int, ...]) -> Any:
         """An untrained quantizer for n vectors of dimension d."""
-        from annvq.quantizers import make
-        from annvq.quantizers.registry import pays_norm
-
         n, d = shape
         nbits = min(8, n.bit_length() - 1)
         bits = self.bits - (8 if pays_norm(self.quantizer, _METRICS[self.metric]) else 0)

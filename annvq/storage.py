@@ -4,24 +4,26 @@ A file is one safetensors archive whose metadata holds a key ``annvq``: JSON wit
 and, for every tensor, its dtype, shape and CRC-32; and a key ``crc32``, that of the JSON. Nothing in it is ever
 executed.
 
+The same may be written to and read from file objects and bytes.
+
 It is read here and not by the safetensors library, because one mapping of one open file serves the header, the
 checksums and the tensors that stay mapped: a file replaced meanwhile cannot mix with the old one.
 """
 
+import io
 import json
 import math
 import mmap
 import os
-import tempfile
 import zlib
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from annvq.errors import FormatError
+from annvq.replacing import replacing
 
 KEY = "annvq"
 ALIGNMENT = 64
@@ -42,6 +44,25 @@ _DTYPES = {
     "F64": "float64",
 }
 _CODES = {name: code for code, name in _DTYPES.items()}
+
+
+class Readable(Protocol):
+    """A file object opened for reading in binary mode."""
+
+    def read(self, /) -> bytes: ...
+
+
+class Writable(Protocol):
+    """A file object opened for writing in binary mode."""
+
+    def write(self, data: Any, /) -> Any: ...
+
+
+Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Readable
+"""A path, the bytes that a file would hold, or a file object: it is read from where it stands to its end."""
+
+Target: TypeAlias = str | os.PathLike[str] | Writable
+"""A path, or a file object, which is written to from where it stands."""
 
 
 class Stored(NamedTuple):
@@ -65,18 +86,20 @@ def _describe(array: npt.NDArray[Any]) -> dict[str, Any]:
 
 
 def write(
-    path: str | os.PathLike[str],
+    target: Target,
     format: str,
     version: int,
     config: Mapping[str, Any],
     tensors: Mapping[str, npt.NDArray[Any]],
 ) -> None:
-    """Write a file atomically: readers see the old file or the new one, whole.
+    """Write a file atomically: readers see the old file or the new one, whole (see :func:`~annvq.replacing.replacing`).
+    Into a file object it is written as it is made, the same bytes.
 
     Raises:
-        OSError: the folder does not exist or cannot be written.
+        OSError: the folder does not exist or cannot be written; the path is a folder.
+        ValueError: the path is a pipe or a device.
+        TypeError: neither a path nor a file object opened in binary mode.
     """
-    target = Path(path)
     arrays = {name: np.asarray(a, order="C") for name, a in tensors.items()}
     header = {
         "format": format,
@@ -84,32 +107,23 @@ def write(
         "config": dict(config),
         "tensors": {name: _describe(a) for name, a in arrays.items()},
     }
-    _replace(target, lambda f: _write_archive(f, arrays, json.dumps(header, sort_keys=True)))
+    text = json.dumps(header, sort_keys=True)
+    if isinstance(target, str | os.PathLike):
+        with replacing(target) as temporary, open(temporary, "wb") as f:
+            _write_archive(f, arrays, text)
+        return
+    if not hasattr(target, "write") or isinstance(target, io.TextIOBase):
+        raise TypeError(f"target must be a path or a file object opened in binary mode, got {type(target).__name__}")
+    _write_archive(target, arrays, text)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a file of text atomically, as :func:`write` does."""
-    _replace(Path(path), lambda f: f.write(text.encode()))
+    with replacing(path) as temporary:
+        temporary.write_bytes(text.encode())
 
 
-def _replace(target: Path, fill: Callable[[BinaryIO], object]) -> None:
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {target}: there is no folder {target.parent}")
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as f:
-            fill(f)
-            f.flush()
-            os.fsync(f.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
-
-
-def _write_archive(f: BinaryIO, arrays: Mapping[str, npt.NDArray[Any]], text: str) -> None:
+def _write_archive(f: Writable, arrays: Mapping[str, npt.NDArray[Any]], text: str) -> None:
     """A safetensors archive in which the largest tensor (usually the codes) begins at a multiple of ALIGNMENT."""
     # Items of eight bytes come first, so that all that may be mapped lies at multiples of its item size.
     order = sorted(arrays, key=lambda name: (arrays[name].itemsize != 8, -arrays[name].nbytes, name))
@@ -126,61 +140,67 @@ def _write_archive(f: BinaryIO, arrays: Mapping[str, npt.NDArray[Any]], text: st
     first = sum(a.nbytes for a in arrays.values() if a.itemsize == 8)
     head = json.dumps(entries, separators=(",", ":")).encode()
     head += b" " * (-(8 + len(head) + first) % ALIGNMENT)
-    f.write(len(head).to_bytes(8, "little") + head)
+    _write_all(f, len(head).to_bytes(8, "little") + head)
     for name in order:
         if arrays[name].size:
-            f.write(arrays[name].data.cast("B"))
+            _write_all(f, arrays[name].data.cast("B"))
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _write_all(f: Writable, data: bytes | memoryview) -> None:
+    """Write bytes to a file object that may take only a part of them at once."""
+    left = memoryview(data)
+    while len(left):
+        written = f.write(left)
+        if written == 0:
+            raise OSError(f"the file object takes no more: {len(left)} bytes are left")
+        left = left[len(left) if written is None else written :]
 
 
 # -- reading -----------------------------------------------------------------------------------------------------
 
 
 def read(
-    path: str | os.PathLike[str],
+    source: Source,
     format: str,
     versions: tuple[int, ...],
     *,
-    mapped: Collection[str] = (),
+    mapped: Callable[[dict[str, Any]], Collection[str]] | None = None,
     verify: bool = False,
 ) -> Stored:
     """Read and verify a file written by :func:`write`.
 
     Args:
-        mapped: tensors to leave in a read-only memory map, unread.
+        mapped: says, from the config, which tensors of a file by path to leave in a read-only memory map, unread;
+            default: none.
         verify: check their checksums all the same.
 
     Raises:
         FileNotFoundError: no such file.
+        IsADirectoryError: a folder.
         FormatError: not such a file, an unknown version, truncated or corrupt.
+        TypeError: neither a path, nor bytes, nor a file object opened in binary mode.
+        ValueError: ``mapped``, but no path.
     """
-    name = os.fspath(path)
-    if not os.path.isfile(name):
-        raise FileNotFoundError(f"no such file: {name}")
-    content = _mapped_file(name)
+    name = name_of(source)
+    if isinstance(source, str | os.PathLike):
+        content: mmap.mmap | memoryview = _mapped_file(name)
+    elif mapped is not None:
+        raise ValueError(f"only files can be mapped into memory, by their path; got {name}")
+    else:
+        content = _bytes_of(source)
+        if len(content) < 8:
+            raise FormatError(f"{name} is not an annvq file: it is shorter than any")
     try:
         metadata, tensors = _archive(content)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise FormatError(f"{name} is not an annvq file, or truncated or corrupt: {e}") from None
     header = _header(name, metadata, format, versions)
     listed = header["tensors"]
+    unread = () if mapped is None else mapped(header["config"])
     if tensors.keys() != listed.keys():
         raise FormatError(f"{name} is corrupt: its tensors are not the ones its header lists")
     for key, array in tensors.items():
-        stays = key in mapped and array.flags.aligned
+        stays = key in unread and array.flags.aligned
         if {k: listed[key].get(k) for k in ("dtype", "shape")} != {"dtype": str(array.dtype), "shape": [*array.shape]}:
             raise FormatError(f"{name} is corrupt: tensor {key!r} is not of the dtype and shape that its header lists")
         if not stays:
@@ -190,20 +210,45 @@ def read(
     return Stored(format, header["version"], header["config"], tensors)
 
 
+def name_of(source: Source) -> str:
+    """What errors call it."""
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else f"the given {type(source).__name__}"
+
+
+def _bytes_of(source: bytes | bytearray | memoryview | Readable) -> memoryview:
+    """All bytes of a source that is no path."""
+    read = getattr(source, "read", None)
+    data = source if read is None else read()
+    if not isinstance(data, bytes | bytearray | memoryview):
+        found = type(source).__name__ if read is None else f"one that reads {type(data).__name__}"
+        raise TypeError(f"source must be a path, bytes, or a file object opened in binary mode, got {found}")
+    return memoryview(data).cast("B")
+
+
 def _mapped_file(name: str) -> mmap.mmap:
+    if os.path.isdir(name):
+        raise IsADirectoryError(f"cannot read {name}: it is a folder")
+    if not os.path.exists(name):
+        hint = " (~ is not expanded: os.path.expanduser does)" if name.startswith("~") else ""
+        raise FileNotFoundError(f"no such file: {name}{hint}")
+    if not os.path.isfile(name):
+        raise FormatError(f"{name} is not an annvq file: it is no regular file")
     with open(name, "rb") as f:
         if os.fstat(f.fileno()).st_size < 8:
             raise FormatError(f"{name} is not an annvq file: it is shorter than any")
         return mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _archive(content: mmap.mmap) -> tuple[dict[str, str], dict[str, npt.NDArray[Any]]]:
+def _archive(content: mmap.mmap | memoryview) -> tuple[dict[str, str], dict[str, npt.NDArray[Any]]]:
     """Metadata and tensors (views of ``content``) of a safetensors archive, whose format is checked in full."""
     length = int.from_bytes(content[:8], "little")
     data = 8 + length
     if length > min(MAX_HEADER, len(content) - 8):
         raise ValueError(f"its header would take {length} bytes of {len(content)}")
-    entries = json.loads(content[8:data].decode("utf-8"))
+    entries = json.loads(bytes(content[8:data]).decode("utf-8"))
     metadata = entries.pop("__metadata__", {})
     if not all(isinstance(v, str) for v in metadata.values()):
         raise ValueError("its metadata are not text")

@@ -1,12 +1,13 @@
 """How many threads annvq's kernels and PyTorch use."""
 
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from annvq.forks import Lock
+
 _threads: int | None = None
-_lock = threading.Lock()
+_lock = Lock()
 _single, _torch_threads = 0, 1  # blocks of one_torch_thread under way; PyTorch's threads before the first
 
 
@@ -56,3 +57,17 @@ def one_torch_thread() -> Iterator[None]:
             _single -= 1
             if not _single:
                 torch.set_num_threads(_torch_threads)
+
+
+def _end_blocks() -> None:
+    """In the child of a fork: blocks under way in other threads do not end there by themselves."""
+    global _single
+    if _single:
+        import torch
+
+        _single = 0
+        torch.set_num_threads(_torch_threads)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_end_blocks)

@@ -12,8 +12,12 @@ ROOT = Path(__file__).parents[1].resolve()
 # `python -m pytest` puts the checkout first on the path, where the package has no compiled kernels.
 sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != ROOT]
 
+import fake_index  # noqa: E402, F401  registered by being defined
+import fake_neural  # noqa: E402, F401  registered by being defined
+
 import annvq  # noqa: E402
-from annvq.quantizers import registered  # noqa: E402
+from annvq.indexes.contract import registered as registered_indexes  # noqa: E402
+from annvq.quantizers import TableQuantizer, registered  # noqa: E402
 from annvq.training import KMeans, Recipe  # noqa: E402
 
 # The same inputs on every run in CI, new ones at each run of a developer.
@@ -37,14 +41,50 @@ def kind(request):
     return request.param
 
 
+@pytest.fixture(params=sorted(kind for kind, made in registered().items() if issubclass(made, TableQuantizer)))
+def table_kind(request):
+    """The name of each registered quantizer that has codebooks and tables of its own."""
+    return request.param
+
+
 @pytest.fixture(scope="session")
-def small():
+def quick():
+    """``quick(kind)``: a recipe that takes no time, for tests of what is learned and not of how well; None: the
+    quantizer's own."""
+    return lambda kind: Recipe((KMeans(4),)) if issubclass(registered()[kind], TableQuantizer) else None
+
+
+@pytest.fixture
+def quick_fits(monkeypatch):
+    """``quick_fits(recipe)``: every quantizer's default recipe for the rest of the test."""
+
+    def use(recipe):
+        for quantizer in registered().values():
+            monkeypatch.setattr(quantizer, "default_recipe", lambda self: recipe)
+
+    return use
+
+
+@pytest.fixture(scope="session")
+def new_index():
+    """``new_index(kind, quantizer, …)``: an untrained, empty index of any registered kind."""
+
+    def make(kind, q, **settings):
+        if kind == "rerank":  # scans another index, here for all that there is
+            return annvq.RerankIndex(annvq.FlatIndex(q, **settings), "float32", shortlist=10_000)
+        return registered_indexes()[kind](q, **settings)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small(quick):
     """``small(kind, …)``: a quickly fitted quantizer and the vectors it learned from."""
 
     def make(kind, nbits=4, M=3, dim=12, **config):
         rng = np.random.default_rng(0)
         x = (rng.normal(size=(600, dim)) @ rng.normal(size=(dim, dim))).astype(np.float32)
         q = annvq.make(kind, dim=dim, M=M, nbits=nbits, **config)
-        return q.fit(x, seed=0, recipe=Recipe((KMeans(4),))), x
+        return q.fit(x, seed=0, recipe=quick(kind)), x
 
     return make

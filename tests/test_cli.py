@@ -9,19 +9,14 @@ import pytest
 
 from annvq import FlatIndex, ProductVQ, __version__
 from annvq.cli import main
-from annvq.training.kmeans import KMeans
+from annvq.training.parts import KMeans
 from annvq.training.recipe import Recipe
 
 
 @pytest.fixture(autouse=True)
-def _short_training(monkeypatch):
+def _short_training(quick_fits):
     """A few rounds of k-means are enough here: what is learned is not what is tested."""
-
-    def recipe(quantizer):
-        return Recipe((KMeans(iterations=2),))
-
-    monkeypatch.setattr("annvq.training.recipe.default_recipe", recipe)
-    monkeypatch.setattr("annvq.benchmarks.rivals.annvq.default_recipe", recipe)
+    quick_fits(Recipe((KMeans(iterations=2),)))
 
 
 @pytest.fixture

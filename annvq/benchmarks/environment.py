@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 import annvq
 from annvq.facts import config
 from annvq.threads import get_num_threads, set_num_threads
@@ -45,7 +47,6 @@ def pinned_threads(threads: int) -> Iterator[None]:
     """Let annvq, PyTorch, FAISS and every BLAS use exactly ``threads`` threads; restore them afterwards."""
     import faiss
     import torch
-    from threadpoolctl import threadpool_limits
 
     before = get_num_threads(), torch.get_num_threads(), faiss.omp_get_max_threads()
     with threadpool_limits(limits=threads):

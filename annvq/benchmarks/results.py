@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from annvq.replacing import replacing
+
 Row = dict[str, Any]
 
 
@@ -42,8 +44,9 @@ class Results:
         self.folder = folder
         self.path = folder / "results.jsonl"
         folder.mkdir(parents=True, exist_ok=True)
-        if fresh:
-            self.path.unlink(missing_ok=True)
+        if fresh and self.path.exists():
+            with replacing(self.path):
+                pass  # an empty file
         self.rows: list[Row] = read_rows(self.path) if self.path.exists() else []
 
     def drop_stale(self, keys: Mapping[str, str]) -> None:
@@ -54,9 +57,8 @@ class Results:
             if row.get("point") not in keys or (row.get("error") is None and row.get("key") == keys[row["point"]])
         ]
         self.rows = kept
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(_line(row) for row in kept), encoding="utf-8")
-        os.replace(temporary, self.path)
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(_line(row) for row in kept), encoding="utf-8")
 
     def find(self, key: str) -> Row | None:
         """The row of ``key``, if it has been measured."""

@@ -4,9 +4,10 @@ import contextlib
 import fcntl
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from annvq.replacing import replacing
 
 _log = logging.getLogger("annvq.datasets")
 
@@ -42,23 +43,7 @@ def lock(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that becomes ``path`` if the block succeeds."""
+    """Yield a temporary path beside ``path`` that becomes ``path`` if the block succeeds; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with replacing(path) as temporary:
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    # Reading it means setting it; mkstemp's 0600 would keep a shared cache to one user.
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

@@ -20,6 +20,7 @@ from typing import Any
 from annvq._version import __version__
 from annvq.datasets import cache
 from annvq.datasets.cards import Card
+from annvq.replacing import move_to
 
 _log = logging.getLogger("annvq.datasets")
 
@@ -115,7 +116,7 @@ def _download(card: Card, progress: bool | None) -> None:
                     _log.warning("%s: %s; trying the next address", url, error)
                 reasons.append(f"{url}: {error}")
                 continue
-            os.replace(part, card.path)
+            move_to(part, card.path)
             _part_record(card).unlink(missing_ok=True)
             _record(card, found, url)
             return

@@ -1,10 +1,9 @@
 """Indexes: codes that can be searched."""
 
-from annvq.indexes.base import Index, PreparedFilter, load_index
-from annvq.indexes.coarse import default_nlist
-from annvq.indexes.faiss_bridge import from_faiss, to_faiss
+from annvq.indexes.contract import Index, load_index
+from annvq.indexes.filters import PreparedFilter
 from annvq.indexes.flat import FlatIndex
-from annvq.indexes.ivf import IVFIndex
+from annvq.indexes.ivf import IVFIndex, default_nlist
 from annvq.indexes.rerank import RerankIndex
 
 __all__ = [
@@ -14,7 +13,5 @@ __all__ = [
     "PreparedFilter",
     "RerankIndex",
     "default_nlist",
-    "from_faiss",
     "load_index",
-    "to_faiss",
 ]

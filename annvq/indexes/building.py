@@ -18,20 +18,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from annvq.arrays import check_vectors, chunks, rows_to_numpy, sample_crc
-from annvq.indexes.base import Index, load_index
-from annvq.indexes.ivf import IVFIndex
-from annvq.indexes.refine import OutsideVectors
-from annvq.indexes.rerank import RerankIndex
-from annvq.indexes.stored import StoreIndex, require_new
-from annvq.quantizers.norms import NormByte
+from annvq.indexes.contract import Index, load_index
+from annvq.replacing import destination
 from annvq.storage import write_text
 from annvq.types import F32, Array
 
 CHUNK_BYTES = 1 << 26
 _HELD_OUT = 500
 _LEARN_ROWS = 1 << 20  # of more learn vectors a sample is read
+
+
+def _work_folder(out: Path) -> Path:
+    """``out.building``; of a name so long that this could not be one, the beginning and a checksum."""
+    name = out.name
+    if len(os.fsencode(name)) > 200:
+        name = f"{name[:40]}-{zlib.crc32(os.fsencode(name)):08x}"
+    return out.with_name(name + ".building")
 
 
 def add_in_chunks(index: Index, vectors: Array | Iterable[Array], *, progress: bool = False) -> Index:
@@ -59,8 +64,6 @@ def _pieces(vectors: Any, dim: int) -> tuple[Iterator[Array], int | None]:
 def _shown(items: Iterable[Any], total: int | None, what: str, progress: bool) -> Iterable[Any]:
     if not progress:
         return items
-    from tqdm import tqdm
-
     shown: Iterable[Any] = tqdm(items, total=total, desc=what, unit="chunk")
     return shown
 
@@ -74,62 +77,10 @@ def merge(index: Index, other: Index) -> Index:
     """
     if type(index) is not type(other):
         raise TypeError(f"other must be a {type(index).__name__}, as index is, got {type(other).__name__}")
-    if not isinstance(index, StoreIndex | RerankIndex):
-        raise TypeError(f"index must be a flat index, inverted lists or a re-ranking index, got {type(index).__name__}")
-    if not same_training(index, other):
+    if index.fingerprint() != other.fingerprint():
         raise ValueError("other must have the codebooks, centroids and settings of index")
-    if isinstance(index, RerankIndex) and isinstance(other, RerankIndex):
-        require_new(other.index.ids, index.index._store.contains(other.index.ids))
-        if not isinstance(other.refinement, OutsideVectors):
-            index.refinement.put(*other.refinement.store.export())
-        merge(index.index, other.index)
-        return index
-    assert isinstance(index, StoreIndex)
-    assert isinstance(other, StoreIndex)
-    codes, norms, ids, sizes = other._store.export()
-    with index._changing:
-        require_new(ids, index._store.contains(ids))
-        if len(ids):
-            lists = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes) if len(sizes) > 1 else None
-            index._filled_store().append(codes, norms, ids, lists)
-        index._next_id = max(index._next_id, other._next_id)
+    index.take(other)
     return index
-
-
-def same_training(index: Index, other: Index) -> bool:
-    """Whether two indexes code vectors alike."""
-    return _training(index) == _training(other)
-
-
-def _training(index: Index) -> tuple[Any, ...]:
-    """A fingerprint of what an index was trained to."""
-    parts: list[Any] = [index.kind, index.metric, index.norm, index.residual, _quantizer_crc(index.quantizer)]
-    if isinstance(index, RerankIndex):
-        more = index.refinement
-        fine = getattr(more, "quantizer", None)
-        parts += [
-            type(more).__name__,
-            more.bits,
-            None if fine is None else _quantizer_crc(fine),
-            _training(index.index),
-        ]
-    if isinstance(index, IVFIndex) and index.coarse is not None:
-        byte = index._norm_byte
-        parts += [_crc(index.coarse_centroids()), None if byte is None else _byte_facts(byte)]
-    return tuple(parts)
-
-
-def _quantizer_crc(quantizer: Any) -> Any:
-    config, tensors = quantizer.to_stored()
-    return json.dumps(config, sort_keys=True), tuple((name, _crc(tensors[name])) for name in sorted(tensors))
-
-
-def _byte_facts(byte: NormByte) -> tuple[Any, ...]:
-    return _crc(byte.levels), _crc(byte.offsets), byte.weighed, byte.error_share
-
-
-def _crc(array: Any) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).tobytes())
 
 
 def file_crc(path: str | os.PathLike[str]) -> int:
@@ -167,7 +118,8 @@ class Build:
         check_vectors(learn, empty.dim, "learn")
         self.empty, self.base, self.learn, self.seed = empty, base, learn, seed
         self.out = Path(out)
-        self.folder = self.out.with_name(self.out.name + ".building")
+        destination(self.out)  # refused now and not when all is done
+        self.folder = _work_folder(self.out)
         self.rows = chunk_rows or max(1, CHUNK_BYTES // (4 * empty.dim))
         prints = [sample_crc(x) for x in (base, learn)]
         shapes = [[*map(int, x.shape), str(x.dtype)] for x in (base, learn)]
@@ -247,19 +199,12 @@ class Build:
     def _tune(self, index: Index) -> None:
         """Measure on what is stored how many lists to probe and how long shortlists must be, unless that was given."""
         held = self._learn_split()[1]
-        if not len(held) or not len(index):
-            return
-        lists = index.index if isinstance(index, RerankIndex) else index
-        if isinstance(lists, IVFIndex) and lists._nprobe is None:
-            lists.tune(held)
-        if isinstance(index, RerankIndex) and index._shortlist is None:
-            index.tune(held)
+        if len(held) and len(index):
+            index.measure(held)
 
     def _chunk(self, number: int) -> Path:
         return self.folder / f"chunk-{number:06d}.annvq"
 
     def _loaded(self, path: Path) -> Index:
         index = load_index(path)
-        if isinstance(index, RerankIndex) and isinstance(index.refinement, OutsideVectors):
-            index.attach(self.base)
-        return index
+        return index.attach(self.base) if index.reads_outside else index

@@ -18,11 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.arrays import positive_int
+from annvq.indexes.ids import check_distinct
 from annvq.indexes.packing import pack, packed_bytes, unpack
 from annvq.kernels.store import CodeStore
-
-MAPPED = frozenset({"codes", "ids", "norms", "refine.ids", "refine.rows"})
-"""Tensors that may be memory-mapped."""
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -103,12 +101,3 @@ def store_from_stored(
     lists = np.repeat(np.arange(empty.lists, dtype=np.int32), counts) if empty.lists > 1 else None
     empty.append(codes, taken.get("norms") if empty.norm else None, ids, lists, known_new=True)
     return empty
-
-
-def check_distinct(ids: npt.NDArray[Any]) -> None:
-    """Raise ValueError where a file's ids repeat or are negative."""
-    ordered = np.sort(ids, axis=None)
-    if len(ordered) and ordered[0] < 0:
-        raise ValueError(f"its ids must not be negative, got {ordered[0]}")
-    if (ordered[1:] == ordered[:-1]).any():
-        raise ValueError("its ids repeat")

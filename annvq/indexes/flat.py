@@ -1,18 +1,16 @@
 """The flat index: every code is scored for every query."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy.typing as npt
 from typing_extensions import Self
 
 from annvq.arrays import check_vectors, like
-from annvq.indexes.base import Filter, check_search, resolve_filter
-from annvq.indexes.stored import Encoded, StoreIndex
-from annvq.quantizers.base import Quantizer
-from annvq.types import F32, Array, Norm
-
-if TYPE_CHECKING:
-    from annvq.training.recipe import Recipe
+from annvq.indexes.filters import Allowed, Filter
+from annvq.indexes.stored import StoreIndex
+from annvq.quantizers.contract import Quantizer
+from annvq.training.recipe import Recipe
+from annvq.types import F32, I64, Array, Norm
 
 
 class FlatIndex(StoreIndex):
@@ -29,29 +27,30 @@ class FlatIndex(StoreIndex):
     """
 
     kind = "flat"
+    recipe_keys: ClassVar = {"norm": str}
 
     def __init__(self, quantizer: Quantizer, metric: str = "l2", norm: Norm = "auto") -> None:
         super().__init__(quantizer, metric, norm)
 
-    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: "Recipe | None" = None) -> Self:
+    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: Recipe | None = None) -> Self:
         check_vectors(x, self.dim)
         if not bool(self.quantizer.fitted):
-            rows = self.prepared(x, "x") if self.metric == "cosine" else x
-            self.quantizer.fit(rows, seed=seed, progress=progress, recipe=recipe)
+            self.quantizer.fit(self.learn_targets(x, seed), seed=seed, progress=progress, recipe=recipe)
         return self
 
-    def _encode_rows(self, rows: F32) -> Encoded:
-        if self.norm == "uint8":
-            return Encoded(*self.quantizer.encode_with_norm(rows))
-        codes = self.quantizer.encode(rows)
-        return Encoded(codes, self.quantizer.scan_view().norms(codes) if self.norm else None)
+    def learn_targets(self, x: Array, seed: int) -> Array:
+        return self.prepared(x, "x") if self.metric == "cosine" else x
 
     def search(self, queries: Array, k: int, *, filter: Filter = None) -> tuple[Any, Any]:
-        q, k = check_search(self, queries, k)
-        allowed = resolve_filter(filter, self._store.ids)
-        luts, bias = self._tables(q)
-        distances, ids = self._store.search(luts, bias, k, norm_levels=self._norm_levels(), allowed=allowed)
+        q, k = self.asked(queries, k)
+        distances, ids = self.find(q, k, self.allowed(filter))
         return like(distances, queries), like(ids, queries)
+
+    def find(self, queries: F32, k: int, allowed: Allowed = None, nprobe: int | None = None) -> tuple[F32, I64]:
+        if nprobe is not None:
+            raise ValueError(f"nprobe must be None where a {type(self).__name__} is scanned, got {nprobe}")
+        luts, bias = self.coding.tables(queries)
+        return self._store.search(luts, bias, k, norm_levels=self.coding.norm_levels(), allowed=allowed)
 
     @classmethod
     def _from_stored(
@@ -59,7 +58,4 @@ class FlatIndex(StoreIndex):
     ) -> Self:
         index = cls(quantizer, config["metric"], config["norm"])
         index._restore(config, tensors, mapped=mapped)
-        if len(index):
-            index.require_fitted("load")
-            index._norm_levels()
         return index

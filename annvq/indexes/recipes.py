@@ -23,6 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from annvq.indexes.contract import Index, registered
+from annvq.indexes.rerank import RerankIndex
+from annvq.quantizers import Quantizer, make
 from annvq.resources import share_dir
 from annvq.types import Array
 
@@ -30,10 +33,6 @@ from annvq.types import Array
 _toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 FOLDER = "indexes"
-_INDEX: dict[str, dict[str, type]] = {
-    "flat": {"norm": str},
-    "ivf": {"norm": str, "nlist": int, "nprobe": int, "residual": bool, "recall_target": float},
-}
 _REFINE: dict[str, type] = {"vectors": str, "refines": str, "shortlist": int, "recall_target": float}
 
 
@@ -90,10 +89,11 @@ def load_recipe(name_or_path: str | os.PathLike[str]) -> IndexRecipe:
 
 
 def _check(recipe: IndexRecipe, where: str) -> None:
+    known = {name: cls.recipe_keys for name, cls in registered().items() if cls.recipe_keys is not None}
     kind = recipe.index.get("kind")
-    if kind not in _INDEX:
-        raise ValueError(f"{where}: [index] kind must be one of {', '.join(_INDEX)}, got {kind!r}")
-    _check_keys(f"{where}: [index]", recipe.index, {"kind": str, **_INDEX[kind]})
+    if not isinstance(kind, str) or kind not in known:
+        raise ValueError(f"{where}: [index] kind must be one of {', '.join(known)}, got {kind!r}")
+    _check_keys(f"{where}: [index]", recipe.index, {"kind": str, **known[kind]})
     if "kind" not in recipe.quantizer or "M" not in recipe.quantizer:
         raise ValueError(f"{where}: [quantizer] must have kind and M, got {', '.join(recipe.quantizer) or 'nothing'}")
     if recipe.refine and ("vectors" in recipe.refine) == ("kind" in recipe.refine):
@@ -111,7 +111,7 @@ def _check_keys(where: str, given: Mapping[str, Any], known: Mapping[str, type])
             raise ValueError(f"{where}: {key} must be {known[key].__name__}, got {value!r}")
 
 
-def make_index(recipe: IndexRecipe, dim: int, *, n: int, metric: str = "l2", base: Array | None = None) -> Any:
+def make_index(recipe: IndexRecipe, dim: int, *, n: int, metric: str = "l2", base: Array | None = None) -> Index:
     """The untrained, empty index that a recipe describes.
 
     Args:
@@ -123,23 +123,14 @@ def make_index(recipe: IndexRecipe, dim: int, *, n: int, metric: str = "l2", bas
     Raises:
         ValueError, TypeError: what quantizers and indexes refuse.
     """
-    from annvq.indexes import FlatIndex, IVFIndex, RerankIndex
-    from annvq.indexes.coarse import default_nlist
-    from annvq.quantizers import make
-
-    index = dict(recipe.index)
-    quantizer = _make_quantizer(make, recipe.quantizer, dim)
-    made: Any
-    if index.pop("kind") == "flat":
-        made = FlatIndex(quantizer, metric=metric, **index)
-    else:
-        index.setdefault("nlist", default_nlist(n))
-        made = IVFIndex(quantizer, metric=metric, **index)
+    settings = dict(recipe.index)
+    kind = registered()[settings.pop("kind")]
+    made: Any = kind.for_vectors(_quantizer(recipe.quantizer, dim), n, metric=metric, **settings)
     if not recipe.refine:
         return made
     refine = dict(recipe.refine)
     settings = {key: refine.pop(key) for key in ("refines", "shortlist", "recall_target") if key in refine}
-    source: Any = refine.pop("vectors") if "vectors" in refine else _make_quantizer(make, refine, dim)
+    source: Any = refine.pop("vectors") if "vectors" in refine else _quantizer(refine, dim)
     if isinstance(source, str) and source == "base":
         if base is None:
             raise ValueError(f"recipe {recipe.name!r} re-ranks from the vectors where they lie: give base")
@@ -147,6 +138,6 @@ def make_index(recipe: IndexRecipe, dim: int, *, n: int, metric: str = "l2", bas
     return RerankIndex(made, source, **settings)
 
 
-def _make_quantizer(make: Any, config: Mapping[str, Any], dim: int) -> Any:
+def _quantizer(config: Mapping[str, Any], dim: int) -> Quantizer:
     keys = dict(config)
     return make(keys.pop("kind"), dim=dim, **keys)

@@ -1,32 +1,24 @@
 """Indexes whose codes lie in a code store: what the flat index and inverted lists have in common."""
 
-import threading
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
 from annvq.arrays import check_vectors, chunks, positive_int, rows_to_numpy
-from annvq.indexes.base import Index, check_ids
+from annvq.forks import Lock
+from annvq.indexes.coding import Coding, Encoded, joined
+from annvq.indexes.contract import Index
 from annvq.indexes.files import store_from_stored, store_to_stored
-from annvq.kernels import LazyTables
+from annvq.indexes.filters import Allowed, Filter, resolve_filter
+from annvq.indexes.ids import END_OF_IDS, check_ids, following_ids, require_new
 from annvq.kernels.pooling import near_labels
-from annvq.kernels.store import CodeStore, Rows
-from annvq.quantizers.base import Quantizer
-from annvq.types import F32, I32, I64, Array, Norm
-
-END_OF_IDS = 1 << 63
-"""One past the largest id."""
-
-
-class Encoded(NamedTuple):
-    """What an index stores of vectors: codes (n, M), norms (n,) of the index's kind or None, lists (n,) or None."""
-
-    codes: npt.NDArray[Any]
-    norms: npt.NDArray[Any] | None
-    lists: I32 | None = None
+from annvq.kernels.store import CodeStore, Exported, Rows
+from annvq.quantizers.contract import Quantizer
+from annvq.types import F32, I64, Array, Norm
 
 
 class StoreIndex(Index):
@@ -34,14 +26,27 @@ class StoreIndex(Index):
 
     Vectors may be added, replaced and removed while other threads search: a search sees the index before such a call or
     after it, never between. (Training is not among the things that may go on meanwhile.)
+
+    Vectors are checked, and normalised under cosine, in ``add``, ``upsert`` and ``search`` and nowhere below.
+
+    Args:
+        quantizer, metric, norm: as for :class:`~annvq.indexes.flat.FlatIndex`.
+        coding: makes, of these three, what is stored of vectors.
     """
 
-    def __init__(self, quantizer: Quantizer, metric: str, norm: Norm) -> None:
-        super().__init__(quantizer, metric, norm)
+    mappable = frozenset({"codes", "ids", "norms"})
+
+    def __init__(
+        self, quantizer: Quantizer, metric: str, norm: Norm, coding: Callable[[Quantizer, str, Norm], Coding] = Coding
+    ) -> None:
+        super().__init__(quantizer, metric)
+        self.coding = coding(self.quantizer, self.metric, norm)
+        self.norm = self.coding.norm
         self._store = self._new_store()
         self._labelled = False  # the store's codes are in the order that scans like; it is set up for the first vectors
         self._next_id = 0
-        self._changing = threading.Lock()  # held from the choice of ids to their storing
+        self.changing = Lock()
+        """Held from the choice of ids to their storing; who keeps something beside the codes holds it over both."""
 
     def _new_store(self, *, labelled: bool = False) -> CodeStore:
         """An empty store for this index's codes; ``labelled`` once the codebooks are learned."""
@@ -53,7 +58,7 @@ class StoreIndex(Index):
         return CodeStore(q.M, q.sizes, code_dtype=q.code_dtype, norm=norm, lists=self._lists, relabel=relabel)
 
     def _filled_store(self) -> CodeStore:
-        """The store to put vectors in; call it while ``_changing`` is held."""
+        """The store to put vectors in; call it while ``changing`` is held."""
         if not self._labelled:
             self._store, self._labelled = self._new_store(labelled=True), True
         return self._store
@@ -78,35 +83,16 @@ class StoreIndex(Index):
     def facts(self) -> dict[str, Any]:
         return {**super().facts(), "id_bytes": self._store.id_nbytes}
 
-    # -- vectors -------------------------------------------------------------------------------------------------
+    @property
+    def residual(self) -> bool:
+        """Whether codes are of what coarse centroids leave over."""
+        return self.coding.residual
 
     @abstractmethod
-    def _encode_rows(self, rows: F32) -> Encoded:
-        """Codes, norms and lists of checked vectors."""
+    def learn_targets(self, x: Array, seed: int) -> Array:
+        """What codes may learn from (m, d), of learn vectors ``x``, once what comes before the codes is trained."""
 
-    def _decode_rows(self, rows: Rows) -> F32:
-        """Vectors (n, d) of stored rows."""
-        return self.quantizer.decode(rows.codes)
-
-    def _encoded(self, x: Array) -> Encoded:
-        """Codes, norms and lists of ``x``, read in chunks."""
-        parts = [
-            self._encode_rows(self.prepared(x[a:b], "x") if self.metric == "cosine" else rows_to_numpy(x, a, b))
-            for a, b in chunks(int(x.shape[0]), self.dim)
-        ]
-        codes, norms, lists = (None if part[0] is None else np.concatenate(part) for part in zip(*parts, strict=True))
-        assert codes is not None
-        return Encoded(codes, norms, lists)
-
-    def _norms_of(self, rows: F32, codes: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
-        """What is stored of the norms of checked vectors with these codes, or None."""
-        if self.norm is None:
-            return None
-        view = self.quantizer.scan_view()
-        norms = view.norms(codes)
-        if self.norm != "uint8":
-            return norms
-        return view.norm_byte.encode_vectors(codes, norms, view.squared_errors(rows, codes))
+    # -- changes -------------------------------------------------------------------------------------------------
 
     def add(self, x: Array, ids: Array | None = None) -> Self:
         self.require_fitted("add")
@@ -114,21 +100,12 @@ class StoreIndex(Index):
         n = int(x.shape[0])
         given = None if ids is None else check_ids(ids, n)
         if given is not None:
-            require_new(given, self._store.contains(given))
-        if n == 0:
-            return self
-        encoded = self._encoded(x)
-        with self._changing:
-            new_ids = self._next_ids(n) if given is None else given
-            self._filled_store().append(encoded.codes, encoded.norms, new_ids, encoded.lists, known_new=given is None)
-            self._next_id = max(self._next_id, int(new_ids.max()) + 1)
+            self.require_new(given)
+        if n:
+            encoded = self._encoded(x)
+            with self.changing:
+                self.store(encoded, self.next_ids(n) if given is None else given, known_new=given is None)
         return self
-
-    def _next_ids(self, n: int) -> I64:
-        """Ids for n vectors that come without; ValueError where int64 has none left."""
-        if self._next_id + n > END_OF_IDS:
-            raise ValueError(f"ids must be given: {self._next_id} is next, and fewer than {n} are left in int64")
-        return np.arange(self._next_id, self._next_id + n, dtype=np.uint64).astype(np.int64)
 
     def upsert(self, x: Array, ids: Array) -> Self:
         """Store ``x`` of shape (n, d) under ``ids`` (int64, each once), in place of what has these ids.
@@ -141,42 +118,119 @@ class StoreIndex(Index):
         check_vectors(x, self.dim)
         given = check_ids(ids, int(x.shape[0]))
         require_new(given, np.zeros(len(given), np.bool_))
-        if len(given) == 0:
-            return self
-        encoded = self._encoded(x)
-        with self._changing:
-            self._filled_store().replace(encoded.codes, encoded.norms, given, encoded.lists)
-            self._next_id = max(self._next_id, int(given.max()) + 1)
+        if len(given):
+            self.store(self._encoded(x), given, replace=True)
         return self
+
+    def _encoded(self, x: Array) -> Encoded:
+        """What is stored of ``x`` (n, d), read in chunks."""
+        ranges = chunks(int(x.shape[0]), self.dim)
+        return joined([self.coding.encode(self.compared(rows_to_numpy(x, a, b), "x", a)) for a, b in ranges])
+
+    def next_ids(self, n: int) -> I64:
+        """Ids for ``n`` vectors that come without; theirs as long as ``changing`` is held.
+
+        Raises:
+            ValueError: int64 has too few left.
+        """
+        return following_ids(self._next_id, n)
+
+    def require_new(self, ids: I64) -> None:
+        """Raise ValueError where ids repeat or are stored."""
+        require_new(ids, self._store.contains(ids))
+
+    def store(self, encoded: Encoded, ids: I64, *, replace: bool = False, known_new: bool = False) -> None:
+        """Store what was encoded of vectors, at least one, under ids (n,).
+
+        Args:
+            replace: in place of what has these ids; else they must be new.
+            known_new: they are known to be, since ``changing`` has been held; they are not looked up.
+
+        Raises:
+            ValueError: ids that repeat, or are stored unless ``replace``; nothing has changed then.
+        """
+        with self.changing:
+            store = self._filled_store()
+            if replace:
+                store.replace(encoded.codes, encoded.norms, ids, encoded.lists)
+            else:
+                store.append(encoded.codes, encoded.norms, ids, encoded.lists, known_new=known_new)
+            self._next_id = max(self._next_id, int(ids.max()) + 1)
 
     def remove(self, ids: Array) -> int:
         return self._store.remove(check_ids(ids, None))
 
-    def reconstruct(self, ids: Array) -> Any:
-        self.require_fitted("reconstruct")
-        return self._decode_rows(self._store.rows(check_ids(ids, None)))
+    def take(self, other: Self) -> None:
+        codes, norms, ids, sizes = other.export()
+        with self.changing:
+            self.require_new(ids)
+            if len(ids):
+                lists = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes) if len(sizes) > 1 else None
+                self.store(Encoded(codes, norms, lists), ids, known_new=True)
+            self._next_id = max(self._next_id, other._next_id)
+
+    def fingerprint(self) -> tuple[Any, ...]:
+        return *super().fingerprint(), self.coding.fingerprint()
+
+    # -- look-ups ------------------------------------------------------------------------------------------------
 
     @property
     def ids(self) -> I64:
         """A copy of the stored ids, ascending."""
         return np.sort(self._store.ids())
 
-    def _tables(self, queries: F32) -> tuple[LazyTables, F32]:
-        """Tables and biases of checked queries, as the store's norms want them."""
-        view = self.quantizer.scan_view()
-        luts, bias = view.lazy_tables(queries, self.metric)
-        if self.norm == "uint8":
-            luts = luts.plus(view.norm_byte.table_offsets(max(view.sizes)))
-        return luts, bias
+    def require_stored(self, ids: I64) -> None:
+        """Raise ValueError where one of the ids is not stored."""
+        self._store.rows(ids)
 
-    def _norm_levels(self) -> F32 | None:
-        """The values that stored uint8 norms stand for, or None."""
-        return self.quantizer.scan_view().norm_byte.levels if self.norm == "uint8" else None
+    def reconstruct(self, ids: Array) -> Any:
+        self.require_fitted("reconstruct")
+        rows = self._store.rows(check_ids(ids, None))
+        return self.coding.decode(rows.codes, rows.lists)
+
+    def rows_where_stored(self, ids: I64) -> tuple[Rows, I64]:
+        """Rows of ids of any shape, any row where one is not stored, and the ids with −1 in its place.
+
+        Rows may be removed meanwhile, so what a search has found need not be there any more.
+        """
+        flat = ids.reshape(-1)
+        there = flat >= 0
+        while True:
+            try:
+                if there.all():
+                    return self._store.rows(flat), ids
+                some = self._store.rows(flat[there])
+                break
+            except ValueError:
+                there[there] = self._store.contains(flat[there])
+        at = np.cumsum(there) - 1
+        codes = some.codes[at] if len(some.codes) else np.zeros((len(flat), some.codes.shape[1]), some.codes.dtype)
+        lists = some.lists[at] if len(some.lists) else np.zeros(len(flat), np.int32)
+        rows = some._replace(codes=codes, lists=np.maximum(lists, 0))
+        return rows, np.where(there, flat, -1).reshape(ids.shape)
+
+    def export(self) -> Exported:
+        """Copies of all rows, list after list."""
+        return self._store.export()
+
+    # -- searching -----------------------------------------------------------------------------------------------
+
+    def allowed(self, filter: Filter) -> Allowed:
+        """A filter as :meth:`find` takes it."""
+        return resolve_filter(filter, self._store.ids)
+
+    @abstractmethod
+    def find(self, queries: F32, k: int, allowed: Allowed = None, nprobe: int | None = None) -> tuple[F32, I64]:
+        """Guts of ``search``: distances and ids (nq, k) for checked queries, a resolved filter, and lists to probe.
+
+        Raises:
+            ValueError, TypeError: nprobe that this index cannot probe.
+        """
 
     # -- files ---------------------------------------------------------------------------------------------------
 
     def _to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-        with self._changing:
+        with self.changing:
             config, tensors = store_to_stored(self._store, self.quantizer.bits_per_codebook)
             return {**config, "next_id": self._next_id}, tensors
 
@@ -187,12 +241,6 @@ class StoreIndex(Index):
         self._labelled = True
         low = 0 if mapped else int(self._store.ids().max(initial=-1)) + 1
         self._next_id = positive_int(config["next_id"], "next_id", low=low, high=END_OF_IDS)
-
-
-def require_new(ids: I64, there: npt.NDArray[np.bool_]) -> None:
-    """Raise ValueError where ids repeat or are stored."""
-    ordered = np.sort(ids)
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    if there.any() or len(twice):
-        repeated = sorted({*ids[there].tolist(), *twice.tolist()})
-        raise ValueError(f"ids must be new and differ from one another; repeated: {repeated[:5]}")
+        if len(self):
+            self.require_fitted("load")
+            self.coding.norm_levels()  # they are there

@@ -8,9 +8,9 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
 
-from annvq.kernels import LazyTables, _native
+from annvq.kernels import _native
+from annvq.kernels.tables import LazyTables
 from annvq.threads import get_num_threads
 from annvq.types import F32, I32, I64, U8
 
@@ -64,8 +64,8 @@ class CodeStore:
     """Codes in lists, searched by exact ADC.
 
     ``score(q, i in list l) = ((luts[0] + luts[1]) + …) + norm[i] + (probe_bias[q, l] or bias[q])`` in float32 and in
-    that order; the result is that of :mod:`annvq.kernels.reference` bit for bit, whatever the SIMD level, the
-    threads, the batch and the history of changes. Safe to use from several threads.
+    that order, bit for bit, whatever the SIMD level, the threads, the batch and the history of changes. Safe to use
+    from several threads.
 
     Args:
         M: codebooks.
@@ -165,10 +165,6 @@ class CodeStore:
         self._native.remove(ids)
         return len(ids)
 
-    def compact(self) -> None:
-        """Free what removed rows take. Removal does it by itself where a chunk has lost a third of its rows."""
-        self._native.compact()
-
     # -- look-ups ------------------------------------------------------------------------------------------------
 
     def contains(self, ids: I64) -> npt.NDArray[np.bool_]:
@@ -226,31 +222,6 @@ class CodeStore:
     def export(self) -> Exported:
         """Copies of all rows, list after list, as they were appended."""
         return Exported(*self._native.export_rows())
-
-    @classmethod
-    def from_arrays(
-        cls,
-        sizes: Sequence[int],
-        codes: npt.NDArray[Any],
-        norms: npt.NDArray[Any] | None,
-        ids: I64,
-        list_sizes: I64 | None = None,
-        *,
-        relabel: U8 | None = None,
-    ) -> Self:
-        """The inverse of :meth:`export`.
-
-        Raises:
-            ValueError: codes out of range, ids that repeat, sizes that do not add up.
-        """
-        counts = np.array([len(codes)]) if list_sizes is None else np.asarray(list_sizes)
-        if len(counts) < 1 or counts.min() < 0 or counts.sum() != len(codes):
-            raise ValueError(f"list_sizes must add up to the {len(codes)} codes, got {counts.sum()}")
-        norm: Any = None if norms is None else str(norms.dtype)
-        store = cls(len(sizes), sizes, code_dtype=codes.dtype, norm=norm, lists=len(counts), relabel=relabel)
-        lists = None if len(counts) == 1 else np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-        store.append(codes, norms, ids, lists)
-        return store
 
     @property
     def has_blocks(self) -> bool:

@@ -1,12 +1,15 @@
 """Quantizers: vectors to codes and back."""
 
 from annvq.quantizers.additive import AdditiveVQ
-from annvq.quantizers.base import Quantized, Quantizer, TableQuantizer, Tables, load_quantizer
-from annvq.quantizers.importing import from_codebooks
+from annvq.quantizers.contract import Quantized, Quantizer
+from annvq.quantizers.files import load_quantizer
+from annvq.quantizers.imported import from_codebooks
+from annvq.quantizers.maps import LinearMap, Rotation, Transform
 from annvq.quantizers.product import ProductVQ
 from annvq.quantizers.registry import make, register, registered
 from annvq.quantizers.residual import ResidualVQ
-from annvq.quantizers.transform import LinearMap, RotatedProductVQ, Rotation, Transform, Transformed
+from annvq.quantizers.tables import TableQuantizer, Tables
+from annvq.quantizers.transformed import RotatedProductVQ, Transformed
 
 __all__ = [
     "AdditiveVQ",

@@ -1,22 +1,27 @@
 """Additive quantization: sums of entries, one of each codebook, chosen in any order."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-import numpy.typing as npt
 from torch import Tensor
 
 from annvq.arrays import positive_int
+from annvq.codebooks import Codebooks
+from annvq.complexity import OperationCounts, local_search
 from annvq.kernels.encode import AdditiveEncoder
 from annvq.quantizers.beam import additive_beam, residual_beam
 from annvq.quantizers.registry import register
-from annvq.quantizers.sums import SumQuantizer
-from annvq.types import F32
+from annvq.quantizers.sums import FLAT, WARM, SumQuantizer, residual_start
+from annvq.training.estimators import Estimator
+from annvq.training.learn.alternating import Alternation
+from annvq.training.parts import Alternate, BestOf, ByGrading, Refit, SubspaceKMeans
+from annvq.training.recipe import Recipe
+from annvq.training.trainer import nsvq_part
+from annvq.types import F32, Codes
 
-if TYPE_CHECKING:
-    from annvq.complexity import OperationCounts
-    from annvq.training.estimators import Estimator
+HOPELESS = 20.0
+"""Where residual codebooks are graded more than this from coarse to fine, additive ones from scratch are hopeless: on
+image patches (70 and more). On SIFT descriptors (3) and correlated normal vectors (5) they are better, or may be."""
 
 GRADED = 3.0  # ratio of the codebooks' energies from which they count as graded
 SWEEPS = 4  # of ICM, at most, in a round of local search
@@ -52,7 +57,7 @@ class AdditiveVQ(SumQuantizer):
         beam: int = 8,
         rounds: int = 64,
         norm_free: bool = False,
-        estimator: "Estimator | None" = None,
+        estimator: Estimator | None = None,
     ) -> None:
         super().__init__(dim, M, nbits, beam, norm_free, estimator)
         self.rounds = positive_int(rounds, "rounds", low=0, high=1 << 12)
@@ -61,9 +66,7 @@ class AdditiveVQ(SumQuantizer):
     def config(self) -> dict[str, Any]:
         return {**super().config, "rounds": self.rounds}
 
-    def _search_costs(self) -> "OperationCounts":
-        from annvq.complexity import local_search
-
+    def _search_costs(self) -> OperationCounts:
         beam = super()._search_costs()
         if self.rounds == 0 or self.M == 1:
             return beam
@@ -71,27 +74,44 @@ class AdditiveVQ(SumQuantizer):
             dim=self.dim, M=self.M, nbits=self.bits_per_codebook, rounds=self.rounds, sweeps=SWEEPS
         )
 
-    def _native_search(self, encoder: AdditiveEncoder) -> Callable[[F32], npt.NDArray[Any]]:
-        if self.rounds == 0 or self.M == 1:
-            return lambda x: encoder.additive(x, self.beam)
-        start = partial(encoder.residual if self._graded else encoder.additive, beam=self._width)
-        return lambda x: encoder.iterated_search(x, start(x), iterations=self.rounds, sweeps=SWEEPS)
+    def norm_recipe(self) -> Recipe:
+        """Local search and least squares from scratch under noise, or a product code, or, where residual codebooks
+        would be graded from coarse to fine, these and local search from them under less noise: whichever is better on
+        held-out rows. Then NSVQ, which keeps the codebooks that are best on those."""
+        # A step costs the more the more entries there are: beyond 8x8 bits there are fewer.
+        scratch = Alternation(iterations=min(40, max(10, 40 * 2048 // sum(self.sizes))))
+        residual = (residual_start(self.sizes), Alternate(WARM, warm=True))
+        others = (Alternate(scratch, graded=HOPELESS), SubspaceKMeans(20))
+        best = ByGrading(
+            flat=(BestOf(others, finish=Refit(2)),),
+            graded=(BestOf((*residual, *others), finish=Refit(3)),),
+            limit=FLAT,
+        )
+        # Few vectors gain by NSVQ, up to 1.5 %; many do not, and a first look tells.
+        return Recipe((best, nsvq_part(steps=20, patience=1)))
 
-    @property
-    def _graded(self) -> bool:
-        """Whether the codebooks are coarse and fine ones, as a residual quantizer's are. An any-order beam search
-        fills its beam with fine entries then, and misses the coarse ones; one in codebook order does not."""
-        energies = self.energies()
-        return max(energies) > GRADED * min(energies)
+    def _native_search(self, books: Codebooks, encoder: AdditiveEncoder, x: F32) -> Codes:
+        if self.rounds == 0 or self.M == 1:
+            return encoder.additive(x, self.beam)
+        graded = _graded(books)
+        width = self._width(graded)
+        start = encoder.residual(x, width) if graded else encoder.additive(x, width)
+        return encoder.iterated_search(x, start, iterations=self.rounds, sweeps=SWEEPS)
 
     def _search(self, x: Tensor, weight: Tensor) -> Tensor:
-        search = residual_beam if self.rounds > 0 and self._graded else additive_beam
-        return search(x, weight, self.offsets, self._width)
+        graded = self.rounds > 0 and _graded(self.books())
+        search = residual_beam if graded else additive_beam
+        return search(x, weight, self.offsets, self._width(graded))
 
-    @property
-    def _width(self) -> int:
+    def _width(self, graded: bool) -> int:
         """Partial codes kept: twice ``beam`` in codebook order, which takes the time of an any-order beam."""
-        return min(2 * self.beam, 1 << 12) if self.rounds > 0 and self._graded else self.beam
+        return min(2 * self.beam, 1 << 12) if graded else self.beam
 
     def _workspace_per_row(self) -> int:
-        return 4 * 3 * self._width * sum(self.sizes)
+        return 4 * 3 * self._width(graded=self.rounds > 0) * sum(self.sizes)
+
+
+def _graded(books: Codebooks) -> bool:
+    """Whether the codebooks are coarse and fine ones, as a residual quantizer's are. An any-order beam search fills its
+    beam with fine entries then, and misses the coarse ones; one in codebook order does not."""
+    return max(books.energies) > GRADED * min(books.energies)

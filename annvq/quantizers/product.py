@@ -1,21 +1,19 @@
 """Product quantization: each sub-vector by a codebook of its own."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from annvq.kernels.encode import ProductEncoder
-from annvq.quantizers.base import TableQuantizer
+from annvq.complexity import OperationCounts, encode_counts
 from annvq.quantizers.registry import register
-from annvq.types import F32
-
-if TYPE_CHECKING:
-    from annvq.complexity import OperationCounts
-    from annvq.training.estimators import Estimator
+from annvq.quantizers.tables import TableQuantizer
+from annvq.training.estimators import Estimator
+from annvq.training.parts import KMeans
+from annvq.training.recipe import Recipe
+from annvq.training.trainer import nsvq_part
+from annvq.types import F32, Codes
 
 
 @register("product")
@@ -33,23 +31,21 @@ class ProductVQ(TableQuantizer):
 
     needs_norm = False
 
-    def __init__(
-        self, dim: int, M: int, nbits: int | Sequence[int] = 8, *, estimator: "Estimator | None" = None
-    ) -> None:
+    def __init__(self, dim: int, M: int, nbits: int | Sequence[int] = 8, *, estimator: Estimator | None = None) -> None:
         if isinstance(dim, int) and isinstance(M, int) and M > 0 and dim % M:
             divisors = [m for m in range(1, min(dim, 128) + 1) if dim % m == 0]
             raise ValueError(f"dim must be divisible by M, got dim={dim}, M={M}; M that fit: {divisors}")
         super().__init__(dim, M, nbits, estimator, width=dim // M if isinstance(M, int) and M > 0 else 1)
 
-    def costs(self) -> "OperationCounts":
-        from annvq.complexity import encode_counts
-
+    def costs(self) -> OperationCounts:
         return encode_counts("product", dim=self.dim, M=self.M, nbits=self.bits_per_codebook)
 
-    def _row_encoder(self) -> Callable[[F32], npt.NDArray[Any]]:
-        return (
-            ProductEncoder(self._entries(), self.sizes, self.starts).encode if self._on_cpu else self._encode_in_torch
-        )
+    def default_recipe(self) -> Recipe:
+        """K-means, then stochastic optimisation by NSVQ."""
+        return Recipe((KMeans(40), nsvq_part(steps=200)))
+
+    def _own_codes(self, x: F32) -> Codes:
+        return self.books().product_encoder.encode(x) if self._on_cpu else self._encode_in_torch(x)
 
     def _encode(self, x: Tensor) -> Tensor:
         parts = x.reshape(len(x), self.M, self.width)

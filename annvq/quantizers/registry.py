@@ -2,20 +2,19 @@
 
 import difflib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from annvq.quantizers.base import Quantizer
+from annvq.quantizers.contract import Quantizer
 
-    Q = TypeVar("Q", bound=type[Quantizer])
+Q = TypeVar("Q", bound=type[Quantizer])
 
-_REGISTERED: "dict[str, type[Quantizer]]" = {}
+_REGISTERED: dict[str, type[Quantizer]] = {}
 
 
-def register(name: str) -> "Callable[[Q], Q]":
+def register(name: str) -> Callable[[Q], Q]:
     """Class decorator: make the class known as ``name``; contract tests then cover it."""
 
-    def add(cls: "Q") -> "Q":
+    def add(cls: Q) -> Q:
         if name in _REGISTERED:
             raise ValueError(f"a quantizer named {name!r} is registered already: {_REGISTERED[name].__name__}")
         cls.kind = name
@@ -25,12 +24,12 @@ def register(name: str) -> "Callable[[Q], Q]":
     return add
 
 
-def registered() -> "dict[str, type[Quantizer]]":
+def registered() -> dict[str, type[Quantizer]]:
     """Registered quantizer classes by name."""
     return dict(_REGISTERED)
 
 
-def quantizer_class(name: str) -> "type[Quantizer]":
+def quantizer_class(name: str) -> type[Quantizer]:
     """The class registered as ``name``.
 
     Raises:
@@ -45,10 +44,10 @@ def quantizer_class(name: str) -> "type[Quantizer]":
 
 def pays_norm(name: str, metric: str = "l2") -> bool:
     """Whether codes of quantizers registered as ``name`` need ‖x̂‖² beside their tables under ``metric``."""
-    return metric == "l2" and bool(getattr(quantizer_class(name), "needs_norm", True))
+    return metric == "l2" and bool(quantizer_class(name).needs_norm)
 
 
-def make(name: str, **config: Any) -> "Quantizer":
+def make(name: str, **config: Any) -> Quantizer:
     """A new quantizer of the class registered as ``name``: ``make("residual", dim=128, M=8)``.
 
     Raises:

@@ -1,19 +1,19 @@
 """Residual quantization: each codebook quantizes what the ones before left over."""
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
-import numpy.typing as npt
 from torch import Tensor
 
+from annvq.codebooks import Codebooks
 from annvq.kernels.encode import AdditiveEncoder
 from annvq.quantizers.beam import residual_beam
 from annvq.quantizers.registry import register
-from annvq.quantizers.sums import SumQuantizer
-from annvq.types import F32
-
-if TYPE_CHECKING:
-    from annvq.training.estimators import Estimator
+from annvq.quantizers.sums import WARM, SumQuantizer, residual_start
+from annvq.training.estimators import Estimator
+from annvq.training.parts import Alternate, Refit
+from annvq.training.recipe import Recipe
+from annvq.training.trainer import nsvq_part
+from annvq.types import F32, Codes
 
 
 @register("residual")
@@ -41,12 +41,18 @@ class ResidualVQ(SumQuantizer):
         *,
         beam: int = 7,
         norm_free: bool = False,
-        estimator: "Estimator | None" = None,
+        estimator: Estimator | None = None,
     ) -> None:
         super().__init__(dim, M, nbits, beam, norm_free, estimator)
 
-    def _native_search(self, encoder: AdditiveEncoder) -> Callable[[F32], npt.NDArray[Any]]:
-        return lambda x: encoder.residual(x, self.beam)
+    def norm_recipe(self) -> Recipe:
+        """Residual k-means, local search and least squares in turn under a little noise, joint refits to their own
+        search, then NSVQ. Refits and NSVQ keep the codebooks that are best on held-out rows."""
+        start = residual_start(self.sizes)
+        return Recipe((start, Alternate(WARM, warm=True), Refit(3), nsvq_part(steps=40)))
+
+    def _native_search(self, books: Codebooks, encoder: AdditiveEncoder, x: F32) -> Codes:
+        return encoder.residual(x, self.beam)
 
     def _search(self, x: Tensor, weight: Tensor) -> Tensor:
         return residual_beam(x, weight, self.offsets, self.beam)

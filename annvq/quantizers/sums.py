@@ -1,31 +1,45 @@
 """What residual and additive quantizers share: vectors that are sums of entries, found by beam search."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 from typing_extensions import Self
 
 from annvq.arrays import positive_int
-from annvq.errors import NotFittedError
-from annvq.kernels import LazyTables, book_centres
-from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder
-from annvq.quantizers.base import TableQuantizer
-from annvq.quantizers.norms import NormByte
-from annvq.types import F32, Array
-
-if TYPE_CHECKING:
-    from annvq.complexity import OperationCounts
-    from annvq.training.estimators import Estimator
+from annvq.codebooks import Codebooks
+from annvq.complexity import OperationCounts, encode_counts, norm_search
+from annvq.kernels import LazyTables
+from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder, norm_rounds
+from annvq.quantizers.tables import TableQuantizer
+from annvq.training.estimators import Estimator
+from annvq.training.learn.alternating import Alternation
+from annvq.training.learn.norms import learn_free_term
+from annvq.training.parts import BestOf, ByGrading, KMeans, LearnNormFree
+from annvq.training.recipe import Part, Recipe
+from annvq.types import F32, Array, Codes
 
 WORKSPACE_BYTES = 1 << 27
 
 NORM_FREE_ROWS = 50_000  # vectors that are enough to learn the offsets that norms follow from
+
+FLAT = 3.0
+"""Where residual codebooks of a sample are graded less than this from coarse to fine, as on SIFT descriptors (2.3 at
+8x8 bits; patches have 82), no direction stands out."""
+
+WARM = Alternation(iterations=12, rounds=2, temperature=0.4)
+"""From residual codebooks, which it must not undo: few steps, little noise."""
+
+
+def residual_start(sizes: Sequence[int]) -> Part:
+    """Residual k-means: on ever more principal components where no directions stand out. Where some do (image patches,
+    flat or not), that has 1 % less error and a tenth less recall, as entries go to the few vectors that are far out.
+    Small codebooks, which learn from few residuals of each vector, may miss those altogether: more are tried."""
+    usual = ByGrading(flat=(KMeans(10, progressive=True),), graded=(KMeans(10),), limit=FLAT)
+    return usual if min(sizes) >= 256 else BestOf((usual, KMeans(10, kept=5, progressive=True)), lead=0.1)
 
 
 class SumQuantizer(TableQuantizer):
@@ -35,15 +49,11 @@ class SumQuantizer(TableQuantizer):
     ``norm_free``: then codes are chosen so that ‖x̂‖² follows from them, as a sum of one learned offset per entry, which
     the tables carry. That takes no bits.
 
-    One byte and offsets stand for ‖x̂‖² and a share of the code's own error
-    (:func:`~annvq.quantizers.norms.with_error`); distances differ from those to x̂ by that, and by what they miss of it.
+    One byte and offsets stand for ‖x̂‖² and a share of the code's own error (:class:`~annvq.norms.NormTerm`); distances
+    differ from those to x̂ by that, and by what they miss of it.
     """
 
     sums = True
-    needs_norm = True
-    norm_offsets: Tensor
-    norm_weight: Tensor
-    """What the offsets' squared error costs beside ‖x − x̂‖² when codes are chosen; 0 until ``fit_norms``."""
 
     def __init__(
         self,
@@ -52,18 +62,13 @@ class SumQuantizer(TableQuantizer):
         nbits: int | Sequence[int],
         beam: int,
         norm_free: bool,
-        estimator: "Estimator | None",
+        estimator: Estimator | None,
     ) -> None:
         if not isinstance(norm_free, bool):
             raise TypeError(f"norm_free must be True or False, got {norm_free!r}")
         self.norm_free, self.needs_norm = norm_free, not norm_free
         super().__init__(dim, M, nbits, estimator, width=dim)
         self.beam = positive_int(beam, "beam", high=1 << 12)
-        if norm_free:
-            self.register_buffer("norm_offsets", torch.zeros(self.offsets[-1]))
-            self.register_buffer("norm_weight", torch.zeros(()))
-            self.register_buffer("error_share", torch.zeros(()))
-            self.register_buffer("centred", torch.ones((), dtype=torch.bool))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -75,62 +80,67 @@ class SumQuantizer(TableQuantizer):
         config = {name: value for name, value in self.config.items() if name != "norm_free"}
         return type(self)(**config, estimator=self.estimator)
 
-    def energies(self) -> list[float]:
+    def energies(self) -> Sequence[float]:
         """Variance of each codebook's entries, summed over the dimensions."""
-        return [float(book.detach().var(0, unbiased=False).sum()) for book in self.codebooks]
+        return self.books().energies
 
-    def costs(self) -> "OperationCounts":
-        from annvq.complexity import norm_search
-        from annvq.kernels.encode import norm_rounds
-
+    def costs(self) -> OperationCounts:
         counts = self._search_costs()
         if self.norm_free and self.M > 1:
             rounds = norm_rounds(self.M)
             counts += norm_search(dim=self.dim, M=self.M, nbits=self.bits_per_codebook, rounds=rounds)
         return counts
 
-    def _search_costs(self) -> "OperationCounts":
+    def _search_costs(self) -> OperationCounts:
         """Operations of the search for a code, whatever becomes of its norm."""
-        from annvq.complexity import encode_counts
-
         return encode_counts(self.kind, dim=self.dim, M=self.M, nbits=self.bits_per_codebook, beam=self.beam)
 
-    # -- codes ---------------------------------------------------------------------------------------------------
+    # -- learning --------------------------------------------------------------------------------------------------
 
-    def encode(self, x: Array, *, progress: bool = False) -> Any:
-        self._require_offsets("encode")
-        return super().encode(x, progress=progress)
-
-    def plain_row_encoder(self) -> Callable[[F32], npt.NDArray[Any]]:
-        """A function that encodes checked rows as if norms did not matter."""
-        if not self._on_cpu or self.M > MAX_NATIVE_M:
-            return self._encode_in_torch
-        return self._native_search(AdditiveEncoder(self._entries(), self.sizes))
-
-    def _row_encoder(self) -> Callable[[F32], npt.NDArray[Any]]:
-        plain = self.plain_row_encoder()
-        if not self.norm_free or not float(self.norm_weight) > 0 or not self._on_cpu or not 1 < self.M <= MAX_NATIVE_M:
-            return plain
-        encoder, origin = AdditiveEncoder(self._norm_entries(), self.sizes), self.origin
-        if not encoder.has_gram:
-            return plain
-        search, offsets, weight = self._native_search(encoder), self.norm_offsets.numpy(), float(self.norm_weight)
-        share = float(self.error_share)
-
-        def encode(x: F32) -> npt.NDArray[Any]:
-            moved = x - origin
-            return encoder.norm_free_search(moved, search(moved), offsets, weight, error_share=share)
-
-        return encode
+    def default_recipe(self) -> Recipe:
+        """:meth:`norm_recipe`; codebooks of norm-free codes are learned so first, then together with their offsets."""
+        if self.norm_free:
+            return Recipe((LearnNormFree(self.with_norm().norm_recipe().parts),))
+        return self.norm_recipe()
 
     @abstractmethod
-    def _native_search(self, encoder: AdditiveEncoder) -> Callable[[F32], npt.NDArray[Any]]:
-        """The native form of :meth:`_search`."""
+    def norm_recipe(self) -> Recipe:
+        """How codebooks of codes whose norm is stored are learned."""
+
+    # -- codes -----------------------------------------------------------------------------------------------------
+
+    def require_encodes(self, what: str) -> None:
+        super().require_encodes(what)
+        if self.norm_free:
+            self.require_norm_term(what)
+
+    def _own_codes(self, x: F32) -> Codes:
+        term = self.norm_term if self.norm_free else None
+        if term is None or not term.weighed or not self._searches_natively:
+            return self.plain_codes(x)
+        books, about_origin = self.books(), self.about_origin
+        encoder = books.about(about_origin).additive_encoder
+        if not encoder.has_gram:
+            return self.plain_codes(x)
+        moved = x - books.centre if about_origin else x
+        found = self._native_search(books, encoder, moved)
+        return encoder.norm_free_search(moved, found, term.offsets, term.weight, error_share=term.error_share)
+
+    def plain_codes(self, x: F32) -> Codes:
+        """Codes (n, M) of checked rows (n, d) as if norms did not matter."""
+        if not self._on_cpu or self.M > MAX_NATIVE_M:
+            return self._encode_in_torch(x)
+        books = self.books()
+        return self._native_search(books, books.additive_encoder, x)
+
+    @abstractmethod
+    def _native_search(self, books: Codebooks, encoder: AdditiveEncoder, x: F32) -> Codes:
+        """The native form of :meth:`_search`, by an encoder of these codebooks or of them less their centres."""
 
     def _encode(self, x: Tensor) -> Tensor:
         # Codebooks are centred first: a partial sum then stands for what it will become with average entries from
         # the codebooks still to come, and cancellation stays small for data far from the origin.
-        centres = torch.from_numpy(book_centres(self._entries(), self.sizes)).to(x.device)
+        centres = torch.from_numpy(self.books().centres).to(x.device)
         sizes = torch.as_tensor(self.sizes, device=x.device)
         weight = self.weight.detach() - centres.repeat_interleave(sizes, 0)
         x = x - centres.sum(0)
@@ -153,13 +163,16 @@ class SumQuantizer(TableQuantizer):
             total = total + embedding(codes[:, m], books[m])
         return total
 
-    # -- norms that follow from codes ----------------------------------------------------------------------------
+    # -- norms that follow from codes ------------------------------------------------------------------------------
 
-    def lazy_tables(self, queries: Array, metric: str = "l2") -> tuple[LazyTables, F32]:
+    @property
+    def _term_bits(self) -> int | None:
+        return 0 if self.norm_free else 8
+
+    def lazy_tables(self, queries: F32, metric: str) -> tuple[LazyTables, F32]:
         luts, bias = super().lazy_tables(queries, metric)
         if self.norm_free and metric == "l2":
-            self._require_offsets("tables")
-            luts = luts.plus(self._offset_sums.table_offsets(max(self.sizes)))
+            luts = luts.plus(self.require_norm_term("tables").table_offsets())
         return luts, bias
 
     def offset_norms(self, codes: Array) -> F32:
@@ -173,37 +186,12 @@ class SumQuantizer(TableQuantizer):
         """
         if not self.norm_free:
             raise ValueError("offset_norms is for norm_free=True; norms(codes) gives the norms of other codes")
-        self._require_offsets("offset_norms")
-        return self._offset_sums.explained(self.check_codes(codes)).astype(np.float32)
+        return self.require_norm_term("offset_norms").values(self.check_codes(codes))
 
-    @property
-    def _offset_sums(self) -> NormByte:
-        return NormByte(self.sizes, self.norm_offsets.cpu().numpy(), np.zeros(1, np.float32))
-
-    def forget_norms(self) -> None:
-        super().forget_norms()
-        if self.norm_free:
-            self.norm_offsets.zero_()
-            self.norm_weight.zero_()
-            self.error_share.zero_()
-            self.centred.fill_(True)
-
-    def fit_norms(self, x: Array, *, seed: int = 0) -> Self:
+    def fit_norms(self, x: Array, *, seed: int = 0, codes: Array | None = None) -> Self:
         if not self.norm_free:
-            return super().fit_norms(x, seed=seed)
-        from annvq.training.norms import ERROR_SHARE, NormFree
-
+            return super().fit_norms(x, seed=seed, codes=codes)
         self.require_fitted("fit_norms")
-        sample = self._norm_sample(x, NORM_FREE_ROWS, seed)
-        codes = self.plain_row_encoder()(sample)
-        learned = NormFree.of(sample - self.origin, codes, self._norm_entries(), self.sizes)
-        learned.settle(rounds=3)
-        self.norm_offsets.copy_(torch.from_numpy(learned.offsets))
-        self.norm_weight.fill_(learned.weight)
-        self.error_share.fill_(ERROR_SHARE)
-        return self
-
-    def _require_offsets(self, what: str) -> None:
-        self.require_fitted(what)
-        if self.norm_free and not float(self.norm_weight) > 0:
-            raise NotFittedError(f"{what} of norm-free codes needs learned offsets: call fit(x) or fit_norms(x) first")
+        sample, given = self._norm_sample(x, codes, NORM_FREE_ROWS, seed)
+        plain = self.plain_codes(sample) if given is None else given
+        return self.take_norm_term(learn_free_term(sample - self.origin, plain, self.norm_books().entries, self.sizes))

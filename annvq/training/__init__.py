@@ -2,11 +2,10 @@
 
 from annvq.training.estimators import NSVQ, DiVeQ, Estimator, RotationTrick, StraightThrough
 from annvq.training.history import History
-from annvq.training.kmeans import KMeans, SubspaceKMeans
-from annvq.training.parts import Alternate, BestOf, ByGrading, LearnNormFree, Refit
-from annvq.training.recipe import Recipe, default_recipe
+from annvq.training.maps import LearnLinearMap, LearnRotation
+from annvq.training.parts import Alternate, BestOf, ByGrading, KMeans, LearnNormFree, Refit, SubspaceKMeans
+from annvq.training.recipe import Recipe
 from annvq.training.replacement import Replacement
-from annvq.training.rotation import LearnLinearMap, LearnRotation
 from annvq.training.trainer import Trainer, TrainerPart
 
 __all__ = [
@@ -29,5 +28,4 @@ __all__ = [
     "SubspaceKMeans",
     "Trainer",
     "TrainerPart",
-    "default_recipe",
 ]

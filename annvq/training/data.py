@@ -3,16 +3,12 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from annvq.arrays import chunks, to_numpy
 from annvq.kernels import squared_norms
-from annvq.quantizers.base import TableQuantizer
+from annvq.training.model import CodebookModel, Model
+from annvq.training.outliers import far_out
 from annvq.types import F32, Array
-
-FAR_OUT = 1e3
-"""Rows so many times as far out as most have no say in where data are centred, how they are scaled, or which codebooks
-are kept; unless they are more than one in a hundred, and so what the data are."""
 
 MAX_SQUARED_NORM = 1e37
 """Of learn vectors: sums of several such are still float32."""
@@ -37,7 +33,7 @@ class TrainingData:
         """A seed of its own for each purpose."""
         return int(np.random.SeedSequence([self.base_seed, *path]).generate_state(1)[0])
 
-    def validation_error(self, quantizer: TableQuantizer) -> float:
+    def validation_error(self, quantizer: Model) -> float:
         """Mean ‖x − x̂‖² over the validation rows."""
         return mean_error(quantizer, self.validation)
 
@@ -46,31 +42,26 @@ class TrainingData:
         near = ~far_out(self.train)
         return self if near.all() or near.sum() < least else replace(self, train=self.train[near])
 
-    def restore(self, quantizer: TableQuantizer) -> None:
+    def inside(self, quantizer: CodebookModel) -> "tuple[CodebookModel, TrainingData]":
+        """What holds the codebooks of ``quantizer``, and these data as it sees them."""
+        core, train = quantizer.in_own_coordinates(self.train)
+        if core is quantizer:
+            return quantizer, self
+        return core, replace(self, train=train, validation=quantizer.in_own_coordinates(self.validation)[1])
+
+    def restore(self, quantizer: Model) -> None:
         """Bring codebooks learned on these vectors to the data's own offset and scale."""
-        quantizer.move(self.mean, self.scale)
+        quantizer.restore(self.mean, self.scale)
 
 
-def mean_error(quantizer: TableQuantizer, x: F32) -> float:
+def mean_error(quantizer: Model, x: F32) -> float:
     """Mean ‖x − x̂‖² over the rows of ``x``."""
     total = 0.0
     for start, stop in chunks(len(x), quantizer.dim):
         part = x[start:stop]
-        xhat = quantizer.decode(quantizer.encode(part))
+        xhat = quantizer.decode_rows(quantizer.encode_rows(part))
         total += float(np.square(part - xhat, dtype=np.float64).sum())
     return total / len(x)
-
-
-def far_out(rows: F32) -> npt.NDArray[np.bool_]:
-    """Which rows (n, d), in random order, are more than a thousand times as far out as most: (n,). A few such would be
-    all that a mean, a scale or a mean error tells of."""
-    sums = np.empty(len(rows))
-    centre = np.median(rows[:4096], axis=0)
-    for start, stop in chunks(len(rows), rows.shape[1]):
-        sums[start:stop] = np.square(rows[start:stop] - centre, dtype=np.float64).sum(axis=1)
-    usual = np.median(sums)
-    far: npt.NDArray[np.bool_] = sums > FAR_OUT**2 * usual
-    return far if usual > 0 and 100 * far.sum() <= len(rows) else np.zeros(len(rows), np.bool_)
 
 
 def prepare(

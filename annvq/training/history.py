@@ -7,6 +7,7 @@ from pathlib import Path
 
 from annvq import storage
 from annvq.errors import FormatError
+from annvq.training.plots import plot_training
 
 
 @dataclass
@@ -52,6 +53,12 @@ class History:
 
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Loss, validation, usage per codebook and replaced entries over time, as one PNG or PDF."""
-        from annvq.training.plots import plot_history
-
-        plot_history(self, path)
+        plot_training(
+            path,
+            loss=self.loss,
+            validation=self.validation,
+            replaced=self.replaced,
+            usage=self.usage,
+            usage_steps=self.usage_steps,
+            best_step=self.best_step,
+        )

@@ -1,25 +1,92 @@
-"""Recipe parts for residual and additive codebooks that refit all of them jointly, in closed form."""
+"""Recipe parts that learn codebooks."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm import trange
 
-from annvq.training.alternating import Alternation, train_additive
+from annvq.arrays import positive_int
 from annvq.training.data import TrainingData
-from annvq.training.kmeans import quick_energies
-from annvq.training.least_squares import least_squares_entries, revive_unused
-from annvq.training.norms import NormFree
+from annvq.training.learn.alternating import Alternation, train_additive
+from annvq.training.learn.kmeans import cluster, product_kmeans, quick_energies, residual_kmeans
+from annvq.training.learn.least_squares import least_squares_entries, revive_unused
+from annvq.training.learn.norms import NormFree
+from annvq.training.model import CodebookModel, SumModel
+from annvq.training.recipe import Part
 from annvq.types import F32, Codes
 
-if TYPE_CHECKING:
-    from annvq.quantizers.sums import SumQuantizer
-    from annvq.training.recipe import Part
+
+@dataclass(frozen=True)
+class KMeans:
+    """A recipe part: each codebook by k-means on what it has to quantize (through faiss).
+
+    Product codebooks see their sub-vectors; residual and additive ones, codebook after codebook, what the ones
+    before leave over under beam search.
+
+    Args:
+        iterations: of k-means, for each codebook.
+        kept: residual and additive codebooks learn from what so many codes of each vector leave over, those that a
+            beam search keeps; None: as many as suits most data, up to 16 where codebooks have 256 entries and one where
+            they have up to 64. More of them cover long tails. Never more than 131,072 residuals need, or two codes.
+        progressive: residual and additive codebooks are learned on ever more principal components, as FAISS does: less
+            error where directions are about equal, less recall where they are not.
+    """
+
+    iterations: int = 25
+    kept: int | None = None
+    progressive: bool = False
+
+    def __post_init__(self) -> None:
+        positive_int(self.iterations, "iterations")
+        if self.kept is not None:
+            positive_int(self.kept, "kept")
+
+    def __call__(self, quantizer: CodebookModel, data: TrainingData) -> None:
+        outer = quantizer
+        quantizer, data = data.inside(outer)
+        sizes = quantizer.sizes
+        if quantizer.sums:
+            books = residual_kmeans(
+                data.train,
+                sizes,
+                iterations=self.iterations,
+                kept=self.kept,
+                progressive=self.progressive,
+                seed=data.seed,
+            )
+        else:
+            books = product_kmeans(
+                data.train, sizes, quantizer.starts, quantizer.width, iterations=self.iterations, seed=data.seed
+            )
+        quantizer.set_codebooks(books)
+        outer.mark_fitted()
 
 
-def _take(quantizer: "SumQuantizer", entries: F32) -> None:
+@dataclass(frozen=True)
+class SubspaceKMeans:
+    """A recipe part for additive codebooks: those of a product code, zero outside their sub-space.
+
+    Additive codes contain product codes, so what is learned from here is never worse than a product code, not even on
+    data without structure, where beam search and local search find little to hold on to.
+    """
+
+    iterations: int = 25
+
+    def __call__(self, quantizer: SumModel, data: TrainingData) -> None:
+        bounds = np.linspace(0, quantizer.dim, quantizer.M + 1).astype(int)
+        entries = np.zeros((sum(quantizer.sizes), quantizer.dim), np.float32)
+        books = np.split(entries, quantizer.offsets[1:-1])
+        for m, (start, stop) in enumerate(itertools.pairwise(bounds)):
+            if start < stop:  # more codebooks than dimensions leave some at zero
+                part = data.train[:, start:stop]
+                books[m][:, start:stop] = cluster(part, quantizer.sizes[m], self.iterations, data.seed(m))
+        quantizer.set_codebooks(books)
+
+
+def _take(quantizer: SumModel, entries: F32) -> None:
     quantizer.set_codebooks(np.split(entries, quantizer.offsets[1:-1]))
 
 
@@ -34,13 +101,11 @@ class Refit:
 
     rounds: int = 5
 
-    def __call__(self, quantizer: "SumQuantizer", data: TrainingData) -> None:
-        from tqdm import trange
-
+    def __call__(self, quantizer: SumModel, data: TrainingData) -> None:
         rng = np.random.default_rng(data.seed(1 << 17))
         best, lowest = quantizer.codebooks_copy(), data.validation_error(quantizer)
         for _ in trange(self.rounds, desc="refit", disable=not data.progress, leave=False):
-            codes = quantizer.encode(data.train)
+            codes = quantizer.encode_rows(data.train)
             entries = least_squares_entries(data.train, codes, quantizer.codebooks_copy(), quantizer.sizes)
             entries, _ = revive_unused(data.train, codes, entries, quantizer.sizes, rng)
             _take(quantizer, entries)
@@ -72,11 +137,11 @@ class ByGrading:
         graded: parts where they are graded by more.
     """
 
-    flat: Sequence["Part"]
-    graded: Sequence["Part"]
+    flat: Sequence[Part]
+    graded: Sequence[Part]
     limit: float
 
-    def __call__(self, quantizer: "SumQuantizer", data: TrainingData) -> None:
+    def __call__(self, quantizer: SumModel, data: TrainingData) -> None:
         energies = quick_energies(data.train, quantizer.sizes[:TELLING], data.seed(1 << 21) % (1 << 30))
         for part in self.flat if grading(energies) <= self.limit else self.graded:
             part(quantizer, data)
@@ -85,7 +150,7 @@ class ByGrading:
 @dataclass(frozen=True)
 class Alternate:
     """Learn codebooks by local search and least squares in turn, perturbed and cooled; see
-    :mod:`annvq.training.alternating`.
+    :mod:`annvq.training.learn.alternating`.
 
     Codebooks learned before are kept where the result is worse on the validation rows.
 
@@ -101,13 +166,13 @@ class Alternate:
     warm: bool = False
     graded: float = math.inf
 
-    def __call__(self, quantizer: "SumQuantizer", data: TrainingData) -> None:
+    def __call__(self, quantizer: SumModel, data: TrainingData) -> None:
         if bool(quantizer.fitted) and grading(quantizer.energies()) > self.graded:
             return
         before = quantizer.codebooks_copy()
         lowest = data.validation_error(quantizer) if bool(quantizer.fitted) else math.inf
         seed = data.seed(1 << 18) % (1 << 31)
-        codes = quantizer.encode(data.train) if self.warm else None
+        codes = quantizer.encode_rows(data.train) if self.warm else None
         entries, _ = train_additive(
             data.train, quantizer.sizes, self.plan, seed=seed, codes=codes, progress=data.progress
         )
@@ -128,12 +193,12 @@ class BestOf:
         lead: share by which others have to be better than the first start.
     """
 
-    starts: Sequence["Part"]
-    finish: "Part | None" = None
+    starts: Sequence[Part]
+    finish: Part | None = None
     margin: float = 0.1
     lead: float = 0.0
 
-    def __call__(self, quantizer: "SumQuantizer", data: TrainingData) -> None:
+    def __call__(self, quantizer: SumModel, data: TrainingData) -> None:
         tried: list[tuple[float, F32]] = []
         for start in self.starts:
             start(quantizer, data)
@@ -164,20 +229,19 @@ class LearnNormFree:
         pairs: of codebooks coded anew in a round.
     """
 
-    parts: Sequence["Part"]
+    parts: Sequence[Part]
     rounds: int = 8
     pairs: int = 16
 
-    def __call__(self, quantizer: "SumQuantizer", data: TrainingData) -> None:
+    def __call__(self, quantizer: SumModel, data: TrainingData) -> None:
         twin = quantizer.with_norm()
         for part in self.parts:
             part(twin, data)
-        learned = NormFree.of(data.train, twin.encode(data.train), twin.codebooks_copy(), twin.sizes)
+        learned = NormFree.of(data.train, twin.encode_rows(data.train), twin.codebooks_copy(), twin.sizes)
 
         def encode(entries: F32) -> Codes:
             _take(twin, entries)
-            codes: Codes = twin.encode(learned.x)
-            return codes
+            return twin.encode_rows(learned.x)
 
         learned.alternate(self.rounds, self.pairs, encode, data.seed(1 << 20) % (1 << 31))
         _take(quantizer, learned.entries)

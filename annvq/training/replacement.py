@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from annvq.arrays import positive_int
-from annvq.quantizers.base import TableQuantizer
+from annvq.training.model import CodebookModel
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Replacement:
 
     @torch.no_grad()
     def __call__(
-        self, quantizer: TableQuantizer, used: Tensor, generator: torch.Generator, state: list[Tensor]
+        self, quantizer: CodebookModel, used: Tensor, generator: torch.Generator, state: list[Tensor]
     ) -> list[int]:
         """Replace entries.
 

@@ -1,23 +1,25 @@
 """Stochastic optimisation of codebooks: the open form behind ``fit``."""
 
+import itertools
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
+from tqdm import tqdm
 
 from annvq.arrays import positive_int, sample_crc, to_numpy
-from annvq.quantizers.base import TableQuantizer
 from annvq.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from annvq.training.data import TrainingData, mean_error
 from annvq.training.estimators import Estimator
 from annvq.training.history import History
+from annvq.training.model import CodebookModel, Model
 from annvq.training.replacement import Replacement
 from annvq.training.sources import Batches, Source, batches
 from annvq.types import F32, Array
@@ -85,7 +87,7 @@ class Trainer:
 
     def run(
         self,
-        quantizer: TableQuantizer,
+        quantizer: Model,
         source: Source,
         *,
         validation: Array | None = None,
@@ -103,15 +105,17 @@ class Trainer:
         Returns:
             The history; the quantizer is fitted and in the mode it was in.
         """
-        if not isinstance(quantizer, TableQuantizer):
-            raise TypeError(f"quantizer must be one with codebooks, got {type(quantizer).__name__}")
+        if not hasattr(quantizer, "trained_parameters"):
+            raise TypeError(f"quantizer must be an annvq Quantizer, got {type(quantizer).__name__}")
+        if self.replacement is not None and not hasattr(quantizer, "weight"):
+            raise TypeError(f"replacement needs a quantizer with codebooks, got {type(quantizer).__name__}")
         positive_int(seed, "seed", low=0, high=2**63 - 1)
         valid = None if validation is None else to_numpy(validation, quantizer.dim, "validation", rows="nv")
         if valid is not None and not len(valid):
             raise ValueError("validation must have at least one row, got none")
         stream = batches(source, quantizer.dim, self.batch_size)
         device = self._device()
-        home, was_training, own_estimator = quantizer.weight.device, quantizer.training, quantizer.estimator
+        home, was_training, own_estimator = quantizer.fitted.device, quantizer.training, quantizer.estimator
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             quantizer.to(device).train()
@@ -137,7 +141,7 @@ class TrainerPart:
 
     trainer: Trainer
 
-    def __call__(self, quantizer: TableQuantizer, data: TrainingData) -> None:
+    def __call__(self, quantizer: Model, data: TrainingData) -> None:
         self.trainer.run(
             quantizer, data.train, validation=data.validation, seed=data.seed(1 << 16), progress=data.progress
         )
@@ -149,7 +153,7 @@ class _Run:
     def __init__(
         self,
         trainer: Trainer,
-        quantizer: TableQuantizer,
+        quantizer: Model,
         stream: Batches,
         validation: F32 | None,
         seed: int,
@@ -161,12 +165,17 @@ class _Run:
         self.history = History()
         self.step = 0
         self.scale = 0.0
-        self.used = torch.zeros(len(quantizer.weight), dtype=torch.int64)
-        self.chosen = torch.zeros(len(quantizer.weight), dtype=torch.int64)
-        self.best = quantizer.weight.detach().clone()
+        self.parameters = quantizer.trained_parameters()
+        self.first = [0, *itertools.accumulate(quantizer.sizes)]  # entries are counted codebook after codebook
+        self.used = torch.zeros(self.first[-1], dtype=torch.int64)
+        self.chosen = torch.zeros(self.first[-1], dtype=torch.int64)
+        self.best = self._values()
         self.best_error = math.inf
         self.stale = 0
-        self.optimizer = trainer.optimizer([quantizer.weight], trainer.learning_rate)
+        self.optimizer = trainer.optimizer(self.parameters, trainer.learning_rate)
+
+    def _values(self) -> list[Tensor]:
+        return [p.detach().clone() for p in self.parameters]
 
     def go(self) -> History:
         path = self.trainer.checkpoint
@@ -191,7 +200,7 @@ class _Run:
         x = self.stream.next_batch(self.generator)
         if self.scale == 0.0:
             self.scale = float(x.square().mean().sqrt()) or 1.0
-        x = x.to(self.quantizer.weight.device)
+        x = x.to(self.quantizer.fitted.device)
         lr = self.trainer.learning_rate * self.scale * self.trainer.schedule(self.step / self.trainer.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -205,7 +214,7 @@ class _Run:
         self._count(out.codes.long().cpu())
 
     def _count(self, codes: Tensor) -> None:
-        flat = codes + torch.as_tensor(self.quantizer.offsets[:-1])
+        flat = codes + torch.as_tensor(self.first[:-1])
         counts = torch.bincount(flat.reshape(-1), minlength=len(self.used))
         self.used += counts > 0
         self.chosen += counts
@@ -213,12 +222,10 @@ class _Run:
         replacement = self.trainer.replacement
         if replacement is None or not replacement.due(self.step, self.trainer.steps):
             return
-        state = [
-            t
-            for t in self.optimizer.state[self.quantizer.weight].values()
-            if isinstance(t, Tensor) and t.shape == self.quantizer.weight.shape
-        ]
-        replaced = replacement(self.quantizer, self.used, self.generator, state)
+        model = cast(CodebookModel, self.quantizer)
+        moments = self.optimizer.state[model.weight].values()
+        state = [t for t in moments if isinstance(t, Tensor) and t.shape == model.weight.shape]
+        replaced = replacement(model, self.used, self.generator, state)
         self.used.zero_()
         self.chosen.zero_()
         self.history.usage_steps = 0
@@ -234,7 +241,7 @@ class _Run:
         self.history.validation.append((self.step, error))
         if error < self.best_error:
             self.best_error, self.stale, self.history.best_step = error, 0, self.step
-            self.best = self.quantizer.weight.detach().clone()
+            self.best = self._values()
             return
         self.stale += 1
         if self.trainer.patience is not None and self.stale >= self.trainer.patience:
@@ -243,18 +250,18 @@ class _Run:
     @torch.no_grad()
     def _finish(self) -> History:
         if self.validation is not None:
-            self.quantizer.weight.copy_(self.best)
+            self._take(self.best)
         else:
             self.history.best_step = self.step
         self.quantizer.mark_fitted()
-        self.history.usage = [
-            self.chosen[a:b].tolist() for a, b in zip(self.quantizer.offsets, self.quantizer.offsets[1:], strict=False)
-        ]
+        self.history.usage = [self.chosen[a:b].tolist() for a, b in itertools.pairwise(self.first)]
         return self.history
 
-    def _bar(self) -> Any:
-        from tqdm import tqdm
+    def _take(self, values: Sequence[Tensor]) -> None:
+        for parameter, value in zip(self.parameters, values, strict=True):
+            parameter.copy_(value)
 
+    def _bar(self) -> Any:
         return tqdm(
             total=self.trainer.steps,
             initial=self.step,
@@ -275,13 +282,13 @@ class _Run:
             history=replace(self.history),
             settings=self._settings(),
             tensors={
-                "weight": self.quantizer.weight.detach(),
-                "best": self.best,
+                **_named_tensors("weight", self.parameters),
+                **_named_tensors("best", self.best),
                 "used": self.used,
                 "chosen": self.chosen,
                 "generator": self.generator.get_state(),
                 "torch_rng": torch.get_rng_state(),
-                **({"cuda_rng": torch.cuda.get_rng_state()} if self.best.is_cuda else {}),
+                **({"cuda_rng": torch.cuda.get_rng_state()} if self.best[0].is_cuda else {}),
             },
             optimizer=self.optimizer.state_dict(),
         )
@@ -316,15 +323,28 @@ class _Run:
             )
         self.step, self.scale = saved.step, saved.scale
         self.best_error, self.stale, self.history = saved.best_error, saved.stale, saved.history
-        self.quantizer.weight.copy_(saved.tensors["weight"])
-        self.best = saved.tensors["best"].to(self.best.device)
+        self._take([saved.tensors[name] for name in _named_tensors("weight", self.parameters)])
+        self.best = [saved.tensors[name].to(b.device) for name, b in _named_tensors("best", self.best).items()]
         self.used, self.chosen = saved.tensors["used"], saved.tensors["chosen"]
         self.optimizer.load_state_dict(saved.optimizer)
         self.generator.set_state(saved.tensors["generator"])
         torch.set_rng_state(saved.tensors["torch_rng"])
-        if "cuda_rng" in saved.tensors and self.best.is_cuda:
+        if "cuda_rng" in saved.tensors and self.best[0].is_cuda:
             torch.cuda.set_rng_state(saved.tensors["cuda_rng"])
         self.stream.skip(self.step)
+
+
+def _named_tensors(name: str, values: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Tensors by the names that checkpoints have: ``name``, ``name.1``, ``name.2``, …"""
+    return {f"{name}.{i}" if i else name: value.detach() for i, value in enumerate(values)}
+
+
+def nsvq_part(steps: int, patience: int = 3) -> TrainerPart:
+    """Stochastic optimisation after a warm start: small steps, replacement of entries that fall out of use."""
+    every = max(5, steps // 4)
+    return TrainerPart(
+        Trainer(steps=steps, batch_size=1024, replacement=Replacement(), validate_every=every, patience=patience)
+    )
 
 
 def _named(value: Any) -> str:

@@ -11,9 +11,8 @@ from annvq.benchmarks import rivals
 from annvq.benchmarks.rivals import make_code
 from annvq.benchmarks.rivals.annvq import bounded
 from annvq.benchmarks.roles import Budget
-from annvq.training.kmeans import KMeans, SubspaceKMeans
-from annvq.training.parts import Alternate
-from annvq.training.rotation import LearnRotation
+from annvq.training.maps import LearnRotation
+from annvq.training.parts import Alternate, KMeans, SubspaceKMeans
 from annvq.training.trainer import TrainerPart
 
 FAISS = [name for name in rivals.codes() if name.startswith("faiss.")]

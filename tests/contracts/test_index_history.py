@@ -4,13 +4,13 @@ import threading
 
 import numpy as np
 import pytest
+import scan_reference as reference
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 import annvq
 from annvq import kernels
-from annvq.kernels import reference
 
 KINDS = [("product", 4, "auto"), ("residual", 8, "uint8"), ("residual", (3, 9), "float32"), ("product", 8, "auto")]
 IDS = st.integers(0, 400)
@@ -22,8 +22,8 @@ def quantizers(small):
 
 
 def brute_force(index, codes, norms, ids, queries, k):
-    tables, bias = index._tables(queries)
-    levels = index._norm_levels()
+    tables, bias = index.coding.tables(queries)
+    levels = index.coding.norm_levels()
     return reference.scan(codes, tables.build(), bias, k, norms=norms if levels is None else levels[norms], ids=ids)
 
 
@@ -49,7 +49,7 @@ class History(RuleBasedStateMachine):
         return self.rng.normal(size=(n, self.index.dim)).astype(np.float32) * 3
 
     def hold(self, x, ids):
-        codes, norms, _ = self.index._encode_rows(x)
+        codes, norms, _ = self.index.coding.encode(x)
         for i, number in enumerate(np.asarray(ids).tolist()):
             self.held[number] = (codes[i], 0 if norms is None else norms[i])
         self.next_id = max([self.next_id, *(np.asarray(ids) + 1).tolist()])

@@ -22,8 +22,10 @@ import numpy as np
 import annvq
 from annvq.errors import FormatError
 from annvq.indexes import Index
-from annvq.kernels import reference
 from annvq.training import KMeans, Recipe
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+import scan_reference as reference
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MEMORY = 1 << 30  # bytes beyond those that the process starts from
@@ -187,8 +189,8 @@ def answers_as_its_contents(
 ) -> None:
     codes, norms, stored, _ = index._store.export()
     assert len(index) == len(codes)
-    tables, bias = index._tables(queries)
-    levels = index._norm_levels()
+    tables, bias = index.coding.tables(queries)
+    levels = index.coding.norm_levels()
     values = norms if levels is None or norms is None else levels[norms]
     with np.errstate(all="ignore"):
         expected = reference.scan(codes, tables.build(), bias, 9, norms=values, ids=stored)

@@ -23,8 +23,8 @@ QUICK = Recipe((KMeans(3),))
 
 
 @pytest.fixture(autouse=True)
-def _short_training(monkeypatch):
-    monkeypatch.setattr("annvq.training.recipe.default_recipe", lambda quantizer: QUICK)
+def _short_training(quick_fits):
+    quick_fits(QUICK)
 
 
 def vectors(n, dim=16, seed=0):
@@ -111,8 +111,8 @@ def test_killed_builds_end_the_same():
     np.save("base.npy", vectors(4000))
     recipe_file()
     code = (
-        "import sys; from annvq.cli import main; from annvq.training import KMeans, Recipe;"
-        "import annvq.training.recipe as r; r.default_recipe = lambda q: Recipe((KMeans(3),));"
+        "import annvq, sys; from annvq.cli import main; from annvq.training import KMeans, Recipe;"
+        "annvq.ResidualVQ.default_recipe = lambda q: Recipe((KMeans(3),));"
         "import annvq.indexes.building as b; b.CHUNK_BYTES = 1 << 12; main(sys.argv[1:])"
     )
     command = [sys.executable, "-c", code, "build", "mine.toml", "base.npy"]

@@ -28,12 +28,12 @@ def test_there_are_golden_files():
 @pytest.mark.parametrize("version", ["v3", "v4", "v5"])
 def test_an_index_goes_on_storing_what_its_bytes_stood_for(version, name):
     index = annvq.load_index(FILES[0].parents[1] / version / f"{name}.annvq")
-    byte = index._norm_byte if name == "lists" else index.quantizer.norm_byte
+    byte = index.coding.own_term if name == "lists" else index.quantizer.norm_term
     assert byte.error_share == (0.5 if version == "v5" else 0.0)
     x = np.load(FILES[0].parents[1] / version / "expected.npz")["queries"] * np.float32(1.5)
     ids = np.arange(5000, 5005)
     codes, bytes, *_ = index.add(x, ids)._store.rows(ids)
-    lists, targets = index.targets(x) if name == "lists" else (None, x)
+    lists, targets = index.coding.targets(x) if name == "lists" else (None, x)
     decoded = index.quantizer.decode(codes).astype(np.float64)
     if name == "lists":
         held = (decoded * (decoded + 2 * index.centroids[lists])).sum(1)

@@ -72,7 +72,7 @@ def test_product_codes_are_the_nearest_entries(sizes, width, n, seed):
     rng = np.random.default_rng(seed)
     entries = rng.normal(size=(sum(sizes), width)).astype(np.float32)
     x = rng.normal(size=(n, width * len(sizes))).astype(np.float32)
-    codes = encode.encode_product(x, entries, sizes, np.arange(len(sizes)) * width)
+    codes = encode.ProductEncoder(entries, sizes, np.arange(len(sizes)) * width).encode(x)
     assert codes.shape == (n, len(sizes))
     assert codes.dtype == (np.uint16 if max(sizes) > 256 else np.uint8)
     for m, book in enumerate(split(entries, sizes)):
@@ -85,8 +85,8 @@ def test_product_codes_are_the_nearest_entries(sizes, width, n, seed):
 def test_ties_go_to_the_lower_index(level):
     entries = np.zeros((40, 3), dtype=np.float32)
     x = np.ones((5, 3), dtype=np.float32)
-    assert not encode.encode_product(x, entries, [40], [0]).any()
-    assert not encode.encode_residual(x, entries, [20, 20], beam=4).any()
+    assert not encode.ProductEncoder(entries, [40], [0]).encode(x).any()
+    assert not encode.AdditiveEncoder(entries, [20, 20]).residual(x, beam=4).any()
 
 
 @settings(max_examples=25, deadline=None)
@@ -151,10 +151,11 @@ def test_wide_beams_find_the_optimum(level):
     x, entries = problem(3, 20, 8, sizes)
     every = np.array(list(cartesian(*map(range, sizes))))
     best = np.min([errors(x, np.tile(c, (len(x), 1)), entries, sizes) for c in every], axis=0)
+    encoder = encode.AdditiveEncoder(entries, sizes)
     for codes in (
-        encode.encode_residual(x, entries, sizes, 60),
-        encode.encode_additive(x, entries, sizes, 60),
-        encode.encode_local_search(x, entries, sizes, np.zeros((20, 3), np.uint8), rounds=30, open=3, width=16),
+        encoder.residual(x, 60),
+        encoder.additive(x, 60),
+        encoder.local_search(x, np.zeros((20, 3), np.uint8), rounds=30, open=3, width=16),
     ):
         np.testing.assert_allclose(errors(x, codes, entries, sizes), best, rtol=1e-4)
 
@@ -191,8 +192,9 @@ def test_residual_beams_are_all_that_the_beam_kept():
 def test_icm_reaches_a_coordinate_optimum():
     sizes = [32, 20, 50]
     x, entries = problem(5, 40, 10, sizes)
-    start = encode.encode_residual(x, entries, sizes)
-    codes = encode.encode_local_search(x, entries, sizes, start, rounds=90, open=1)
+    encoder = encode.AdditiveEncoder(entries, sizes)
+    start = encoder.residual(x)
+    codes = encoder.local_search(x, start, rounds=90, open=1)
     reached = errors(x, codes, entries, sizes)
     assert reached.mean() < errors(x, start, entries, sizes).mean()
     for m, size in enumerate(sizes):
@@ -278,7 +280,7 @@ def every_code(x, entries, sizes):
     start = encoder.residual(x, 3)
     width = entries.shape[1] // len(sizes)
     return [
-        encode.encode_product(x, np.ascontiguousarray(entries[:, :width]), sizes, np.arange(len(sizes)) * width),
+        encode.ProductEncoder(np.ascontiguousarray(entries[:, :width]), sizes, np.arange(len(sizes)) * width).encode(x),
         start,
         encoder.additive(x, 4),
         encoder.local_search(x, start, rounds=8, open=2),
@@ -315,8 +317,8 @@ def test_far_from_the_origin():
     x, entries = problem(2, 200, 16, sizes)
     far = entries.copy()
     far[:64] += 1000
-    near_error = errors(x, encode.encode_residual(x, entries, sizes, 4), entries, sizes).mean()
-    codes = encode.encode_residual(x + np.float32(1000), far, sizes, 4)
+    near_error = errors(x, encode.AdditiveEncoder(entries, sizes).residual(x, 4), entries, sizes).mean()
+    codes = encode.AdditiveEncoder(far, sizes).residual(x + np.float32(1000), 4)
     assert errors(x + np.float32(1000), codes, far, sizes).mean() < near_error * 1.01
 
 
@@ -339,12 +341,10 @@ def test_large_codebooks():
 def test_many_codebooks():
     sizes = [4] * 64
     x, entries = problem(1, 10, 32, sizes)
-    for codes in (
-        encode.encode_residual(x, entries, sizes, 4),
-        encode.encode_additive(x, entries, sizes, 4),
-    ):
+    encoder = encode.AdditiveEncoder(entries, sizes)
+    for codes in (encoder.residual(x, 4), encoder.additive(x, 4)):
         assert codes.shape == (10, 64)
-        better = encode.encode_local_search(x, entries, sizes, codes, rounds=40, open=3)
+        better = encoder.local_search(x, codes, rounds=40, open=3)
         assert errors(x, better, entries, sizes).mean() < errors(x, codes, entries, sizes).mean()
 
 
@@ -355,14 +355,36 @@ def test_nothing_to_encode():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_not_finite(bad):
-    x, entries = problem(0, 5, 4, [4, 4])
-    x[3, 2] = bad
-    with pytest.raises(ValueError, match="x must be finite"):
-        encode.encode_residual(x, entries, [4, 4])
-    entries[2, 1] = bad
-    with pytest.raises(ValueError, match="entries must be finite"):
-        encode.AdditiveEncoder(entries, [4, 4])
+def test_entries_that_are_not_finite_are_refused(bad):
+    entries = np.zeros((8, 3), np.float32)
+    entries[5, 1] = bad
+    for make in (lambda: encode.AdditiveEncoder(entries, [8]), lambda: encode.ProductEncoder(entries, [8], [0])):
+        with pytest.raises(ValueError, match="entries must be finite"):
+            make()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("sizes", [(256, 256, 256), (7, 300, 16), (2, 2)])
+def test_vectors_that_are_not_finite_get_some_code(level, bad, sizes):
+    """Callers check values; whatever comes, codes name entries that are there."""
+    rng = np.random.default_rng(0)
+    entries, x = rng.normal(size=(sum(sizes), 6)).astype(np.float32), rng.normal(size=(70, 6)).astype(np.float32)
+    x[rng.random(x.shape) < 0.3] = bad
+    encoder = encode.AdditiveEncoder(entries, sizes)
+    offsets, levels = np.zeros(sum(sizes), np.float32), np.linspace(-1, 1, 256, dtype=np.float32)
+    start = encoder.residual(np.zeros_like(x))
+    found = [
+        encode.ProductEncoder(entries, sizes, [0] * len(sizes)).encode(x),
+        encoder.residual(x, 7),
+        encoder.additive(x, 7),
+        encoder.residual_beams(x, 5).reshape(-1, len(sizes)),
+        encoder.local_search(x, start, rounds=4),
+        encoder.iterated_search(x, start, iterations=4),
+        encoder.norm_search(x, start, offsets, levels, error_share=0.5),
+        encoder.norm_free_search(x, start, offsets, 1.0, error_share=0.5),
+    ]
+    for codes in found:
+        assert (codes < np.array(sizes)).all()
 
 
 def test_overflow_still_gives_codes():
@@ -393,7 +415,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="width must lie"):
         encoder.local_search(x, np.zeros((5, 2)), rounds=1, width=17)
     with pytest.raises(ValueError, match="offsets reach beyond"):
-        encode.encode_product(x, entries[:, :2].copy(), [4, 4], [0, 3])
+        encode.ProductEncoder(entries[:, :2].copy(), [4, 4], [0, 3]).encode(x)
 
 
 def test_every_pair_is_opened_before_any_comes_again():

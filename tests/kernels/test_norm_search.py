@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import annvq
 from annvq.kernels.encode import AdditiveEncoder
-from annvq.quantizers.norms import NormByte
+from annvq.norms import NormTerm
 from annvq.training import KMeans, Recipe
 
 
@@ -26,7 +26,7 @@ def problem(seed, sizes, far=0.0, share=0.0):
     rng = np.random.default_rng(seed)
     books = [(rng.normal(size=(s, 5)) + far).astype(np.float32) for s in sizes]
     offsets, levels = rng.normal(size=sum(sizes)).astype(np.float32), np.float32([-2.0, 0.5, 3.0, 9.0])
-    byte = NormByte(tuple(sizes), offsets, levels, error_share=share)
+    byte = NormTerm.byte(tuple(sizes), offsets, levels, error_share=share)
     x = (rng.normal(size=(12, 5)) * 2 + far * len(sizes)).astype(np.float32)
     encoder = AdditiveEncoder(np.concatenate(books), sizes)
     return x, books, byte, encoder
@@ -86,11 +86,15 @@ def test_codes_weigh_the_norm_only_where_the_byte_is_coarse():
     uneven[:, 0] += rng.gamma(1.0, 300.0, size=3000)
     for x, expected in ((even, False), (uneven, True)):
         q = annvq.ResidualVQ(8, 3, 5, beam=4).fit(x, recipe=Recipe((KMeans(5),)))
-        assert bool(q.weighs_norm) is expected
-        plain, (codes, byte) = q.encode(x), q.encode_with_norm(x)
+        term = q.norm_term
+        assert term.weighed is expected
+        plain, codes = q.encode(x), q.encode(x, term=term)
         if not expected:
             np.testing.assert_array_equal(codes, plain)
-        kept = q.norms(codes) + 0.5 * q.squared_errors(x, codes).astype(np.float64)
-        np.testing.assert_array_equal(byte, q.norm_byte.encode(codes, kept.astype(np.float32)))
+        kept = np.square(q.decode(codes) - q.origin.astype(np.float64)).sum(1)
+        kept += 0.5 * np.square(x - q.decode(codes).astype(np.float64)).sum(1)
+        left = np.abs(kept[:, None] - term.explained(codes)[:, None] - term.levels.astype(np.float64))
+        chosen = left[np.arange(len(x)), q.keep(term, x, codes)]
+        np.testing.assert_allclose(chosen, left.min(1), atol=1e-5 * np.abs(kept).max())
         books = [b.detach().numpy() for b in q.codebooks]
-        assert objective(x, codes, books, q.norm_byte).sum() <= objective(x, plain, books, q.norm_byte).sum()
+        assert objective(x, codes, books, term).sum() <= objective(x, plain, books, term).sum()

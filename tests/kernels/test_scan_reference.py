@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+import scan_reference as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annvq import kernels
-from annvq.kernels import reference
 from annvq.kernels.store import CodeStore
 
 

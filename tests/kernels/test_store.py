@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import scan_reference as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annvq import kernels, set_num_threads
-from annvq.kernels import reference
+from annvq.codebooks import Codebooks
 from annvq.kernels.store import CodeStore, PreparedAllowed
 from annvq.threads import get_num_threads
 
@@ -88,7 +89,7 @@ def test_any_history(data, seed, shape):
     store = CodeStore(len(sizes), sizes, code_dtype=dtype, norm=norm, lists=lists, relabel=relabel)
     span = data.draw(st.sampled_from([50, 1500, 2**40]))
     for _ in range(data.draw(st.integers(1, 7))):
-        action = data.draw(st.sampled_from(["next", "add", "add", "remove", "replace", "compact", "reload"]))
+        action = data.draw(st.sampled_from(["next", "add", "add", "remove", "replace", "reload"]))
         if action == "next":
             first = max(model.rows, default=-1) + 1
             rows = model.random_rows(rng, np.arange(first, first + int(rng.integers(1, 5000))))
@@ -110,15 +111,15 @@ def test_any_history(data, seed, shape):
             rows = model.random_rows(rng, ids)
             assert store.replace(*rows) == sum(i in model.rows for i in ids.tolist())
             model.put(*rows)
-        elif action == "compact":
-            store.compact()
         elif store.has_blocks:
             blocks, ids, counts = store.export_blocks()
             blocks.flags.writeable = False
             store = store.filled_from_blocks(blocks, ids, counts, store.relabel, mapped=bool(rng.random() < 0.5))
         else:
             codes, norms, ids, counts = store.export()
-            store = CodeStore.from_arrays(sizes, codes, norms, ids, counts)
+            rows_of = np.repeat(np.arange(lists, dtype=np.int32), counts)
+            store = CodeStore(len(sizes), sizes, code_dtype=dtype, norm=norm, lists=lists)
+            store.append(codes, norms, ids, rows_of)
         assert len(store) == len(model.rows)
     _check(store, model, rng)
 
@@ -216,6 +217,7 @@ def test_refusals_change_nothing(filled):
         (lambda: filled.append(code + 8, None, np.array([50, 51])), "codes must lie in"),
         (lambda: filled.append(code.astype(np.uint16), None, np.array([50, 51])), "codes must be uint8"),
         (lambda: filled.append(code, np.zeros(2, np.float32), np.array([50, 51])), "norms must be"),
+        (lambda: filled.append(code[:, :1], None, np.array([50, 51])), r"codes must have shape \(n, M\)"),
         (lambda: filled.append(code, None, np.array([50])), r"ids must have shape \(n,\)"),
         (lambda: filled.remove(np.array([4, 3])), r"not there: \[3\]"),
         (lambda: filled.remove(np.array([4, 4])), r"repeated: \[4\]"),
@@ -291,7 +293,6 @@ def test_tables_built_in_the_order_of_labels(level, sizes, norm):
     model = Model(M, sizes, np.uint8, norm, 2)
     rows = model.random_rows(rng, rng.permutation(9000)[:4000])
     model.put(*rows)
-    cache = kernels.TableCache()
     levels = np.sort(rng.normal(size=256)).astype(np.float32)
     queries, bias = rng.normal(size=(20, 8)).astype(np.float32), rng.normal(size=20).astype(np.float32)
     for _ in range(2):  # codebooks that change, stores with labels of their own
@@ -300,7 +301,7 @@ def test_tables_built_in_the_order_of_labels(level, sizes, norm):
         store = CodeStore(M, sizes, norm=norm, lists=2, relabel=relabel)
         store.append(*rows)
         for offsets in (None, rng.normal(size=(M, 256)).astype(np.float32)):
-            lazy = cache.tables(queries, books, sizes, list(range(M)), squared=True)
+            lazy = Codebooks(books, tuple(sizes), tuple(range(M)), 8).tables(queries, squared=True)
             lazy = lazy if offsets is None else lazy.plus(offsets)
             for k in (1, 10, 100, 5000):
                 stored = levels if norm == "uint8" else None

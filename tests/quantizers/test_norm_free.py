@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 import annvq
 from annvq.errors import FormatError, NotFittedError
 from annvq.kernels.encode import AdditiveEncoder
+from annvq.norms import NormTerm
 from annvq.quantizers import LinearMap, Rotation, Transformed
-from annvq.quantizers.base import from_stored
+from annvq.quantizers.files import from_stored
 from annvq.training import KMeans, Recipe
-from annvq.training.norms import NormFree, expected_offsets
+from annvq.training.learn.norms import NormFree, expected_offsets
 from annvq.training.parts import LearnNormFree
 
 KINDS = ("residual", "additive")
@@ -67,7 +68,7 @@ def test_of_two_codebooks_the_best_pair_is_found(seed, first, second, weight, sh
 
 def test_codes_are_chosen_by_what_they_are_scored_with(fitted):
     x = uneven(500, seed=1)
-    codes, plain = fitted.encode(x), fitted.plain_row_encoder()(x)
+    codes, plain = fitted.encode(x), fitted.plain_codes(x)
     books = [b.detach().numpy() for b in fitted.codebooks]
     offsets, weight = fitted.norm_offsets.numpy(), float(fitted.norm_weight)
     assert fitted.error_share == 0.5
@@ -176,10 +177,11 @@ def test_errors_name_what_is_missing():
     assert free.encode(x).shape == (200, 2)
     with pytest.raises(ValueError, match="at least one row"):
         free.fit_norms(x[:0])
-    for call in (free.encode_with_norm, lambda x: free.norm_byte):
-        with pytest.raises(ValueError, match="have no norm byte") as refused:
-            call(x)
-        assert not isinstance(refused.value, NotFittedError)
+    assert free.norm_term.bits == 0
+    with pytest.raises(ValueError, match=r"term must be of 8 bits .* got 0 bits"):
+        plain.take_norm_term(free.norm_term)
+    with pytest.raises(ValueError, match="term must be of codebooks"):
+        free.encode(x, term=NormTerm.exact((8, 8, 8)))
     with pytest.raises(ValueError, match="norm_free=True"):
         plain.fit(x).offset_norms(plain.encode(x))
 

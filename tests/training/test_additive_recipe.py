@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import annvq
-from annvq.training import Alternate, BestOf, KMeans, Recipe, Refit, SubspaceKMeans, kmeans
-from annvq.training.alternating import Alternation
+from annvq.training import Alternate, BestOf, KMeans, Recipe, Refit, SubspaceKMeans
 from annvq.training.data import prepare
+from annvq.training.learn import kmeans
+from annvq.training.learn.alternating import Alternation
 from annvq.training.parts import ByGrading, grading
 
 
@@ -101,9 +102,9 @@ def test_data_are_judged_by_the_first_eight_codebooks():
 def test_residuals_of_as_many_codes_as_a_codebook_needs(n, kept, monkeypatch):
     beams = []
 
-    def residuals(data, books, sizes, beam, seed):
+    def residuals(x, books, sizes, beam, seed):
         beams.append(beam)
-        return data.train
+        return x
 
     monkeypatch.setattr(kmeans, "_residuals", residuals)
     x = np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32)

@@ -5,7 +5,8 @@ import pytest
 
 import annvq
 from annvq.kernels import book_centres
-from annvq.training.data import far_out, prepare
+from annvq.training.data import prepare
+from annvq.training.outliers import far_out
 
 D, N = 16, 1500
 

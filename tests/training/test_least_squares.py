@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 import annvq
 from annvq.kernels import encode
-from annvq.training import KMeans, Recipe, least_squares
-from annvq.training.alternating import Alternation, mean_squared_error, train_additive
+from annvq.training import KMeans, Recipe
+from annvq.training.learn import least_squares
+from annvq.training.learn.alternating import Alternation, mean_squared_error, train_additive
 
 
 def problem(seed, n, d, sizes):
@@ -81,7 +82,7 @@ def test_alternation_learns(temperature):
     assert len(history.mse) == 30
     residual = annvq.ResidualVQ(12, 3, [5, 4, 5], beam=8).fit(x, recipe=Recipe((KMeans(),)))
     before = ((x - residual.decode(residual.encode(x))) ** 2).sum(1).mean()
-    codes = encode.encode_additive(x, entries, sizes, 8)
+    codes = encode.AdditiveEncoder(entries, sizes).additive(x, 8)
     assert mean_squared_error(x, codes, entries, sizes) < before
     again, _ = train_additive(x, sizes, plan, seed=1)
     np.testing.assert_array_equal(again, entries)

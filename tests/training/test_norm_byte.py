@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 import annvq
 from annvq.errors import FormatError
-from annvq.quantizers.norms import NormByte
+from annvq.norms import NormTerm
 from annvq.training import KMeans, Recipe
-from annvq.training.norms import fit_levels, fit_norm_byte
+from annvq.training.learn.norms import fit_levels, fit_norm_byte
 
 
 def test_a_value_that_is_a_sum_of_entries_is_kept_without_error():
@@ -21,7 +21,7 @@ def test_a_value_that_is_a_sum_of_entries_is_kept_without_error():
     codes = np.stack([rng.integers(s, size=4000) for s in sizes], 1)
     values = sum(t[codes[:, m]] for m, t in enumerate(truth)).astype(np.float32)
     byte = fit_norm_byte(codes, values, sizes)
-    np.testing.assert_allclose(byte.decode(codes, byte.encode(codes, values)), values, atol=2)
+    np.testing.assert_allclose(byte.values(codes, byte.keep(codes, values)), values, atol=2)
 
 
 def test_it_beats_levels_alone_where_norms_vary_much():
@@ -30,8 +30,8 @@ def test_it_beats_levels_alone_where_norms_vary_much():
     q = annvq.ResidualVQ(16, 3, 5, beam=4).fit(x[:4000], recipe=Recipe((KMeans(5),)))
     codes = q.encode(x[4000:])
     exact = q.norms(codes)
-    byte = q.norm_byte
-    error = np.square(byte.decode(codes, byte.encode(codes, exact)) - exact.astype(np.float64)).mean()
+    byte = q.norm_term
+    error = np.square(byte.values(codes, byte.keep(codes, exact)) - exact.astype(np.float64)).mean()
     levels = fit_levels(q.norms(q.encode(x[:4000])), 256).astype(np.float64)
     plain = np.square(exact[:, None] - levels).min(1).mean()
     assert error < 0.25 * plain
@@ -41,16 +41,16 @@ def test_it_beats_levels_alone_where_norms_vary_much():
 def test_encode_takes_the_nearest_level_and_fold_adds_the_offsets(seed, sizes):
     rng = np.random.default_rng(seed)
     offsets = rng.normal(size=sum(sizes)).astype(np.float32)
-    byte = NormByte(tuple(sizes), offsets, np.sort(rng.normal(size=256)).astype(np.float32))
+    byte = NormTerm.byte(tuple(sizes), offsets, np.sort(rng.normal(size=256)).astype(np.float32))
     codes = np.stack([rng.integers(s, size=20) for s in sizes], 1)
     values = rng.normal(size=20).astype(np.float32)
     first = np.concatenate([[0], np.cumsum(sizes)])
     explained = np.array([sum(float(offsets[first[m] + c]) for m, c in enumerate(row)) for row in codes])
     distances = np.abs(values[:, None].astype(float) - explained[:, None] - byte.levels.astype(float))
-    chosen = byte.encode(codes, values)
+    chosen = byte.keep(codes, values)
     np.testing.assert_allclose(distances[np.arange(20), chosen], distances.min(1))
     luts = rng.normal(size=(2, len(sizes), max(sizes))).astype(np.float32)
-    folded = luts + byte.table_offsets(luts.shape[2])
+    folded = luts + byte.table_offsets()
     for m, size in enumerate(sizes):
         part = offsets[first[m] : first[m + 1]]
         np.testing.assert_array_equal(folded[:, m, :size], luts[:, m, :size] + part)
@@ -75,8 +75,8 @@ def test_the_byte_is_as_fine_wherever_the_data_lie():
         q = annvq.ResidualVQ(8, 3, 5).set_codebooks(moved).fit_norms(x[:600] + np.float32(offset))
         codes = q.encode(x[600:] + np.float32(offset))
         norms = np.square(q.decode(codes).astype(np.float64) - q.origin).sum(1)
-        byte = q.norm_byte
-        told = byte.explained(codes) + byte.levels[byte.encode(codes, norms)]
+        byte = q.norm_term
+        told = byte.explained(codes) + byte.levels[byte.keep(codes, norms)]
         errors.append(np.abs(told - norms).mean())
     assert errors[1] < 1.5 * errors[0] + 1
 
@@ -104,7 +104,7 @@ def test_a_file_with_an_impossible_share_is_refused(wrong, tmp_path):
         annvq.load_quantizer(tmp_path / "q")
     q.error_share.fill_(0.5)
     index = annvq.IVFIndex(q, 4, residual=True).fit(x)
-    index._norm_byte = replace(index._norm_byte, error_share=wrong)
+    index.coding.own_term = replace(index.coding.own_term, error_share=wrong)
     index.save(tmp_path / "i")
     with pytest.raises(FormatError, match="error_share"):
         annvq.load_index(tmp_path / "i")

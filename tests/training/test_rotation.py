@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import annvq
-from annvq.training import Recipe
-from annvq.training.rotation import LearnLinearMap, LearnRotation, starts
+from annvq.training import LearnLinearMap, LearnRotation, Recipe
+from annvq.training.learn.rotation import starts
 
 BRISK = LearnRotation(steps=300, race=40, batch_size=256, alternations=3, polish=3)
 
@@ -64,7 +64,7 @@ def test_other_transforms_learn_their_codebooks():
         for inner in ("residual", "additive"):
             q = annvq.make("transformed", transform=transform, quantizer=inner, dim=8, M=2, nbits=4).fit(x)
             assert error(q, held) < 0.5 * float(np.square(held - held.mean(0)).sum(1).mean())
-            assert q.has_norm_levels
+            assert q.norm_term.learned
 
 
 def test_a_linear_map_is_no_worse_than_a_rotation():
@@ -74,7 +74,7 @@ def test_a_linear_map_is_no_worse_than_a_rotation():
     freer.fit(x, recipe=Recipe((LearnLinearMap(BRISK, steps=100),)))
     assert error(freer, held) < 1.01 * error(rotated, held)
     np.testing.assert_allclose(freer.transform.shift, x.mean(0), atol=1e-3)
-    assert freer.has_norm_levels
+    assert freer.norm_term.learned
     with pytest.raises(TypeError, match="LearnLinearMap learns a LinearMap"):
         rotated.fit(x, recipe=Recipe((LearnLinearMap(BRISK),)))
     with pytest.raises(TypeError, match="LearnRotation learns a Rotation"):

@@ -9,7 +9,7 @@ import torch
 import annvq
 from annvq.errors import FormatError
 from annvq.training import DiVeQ, History, Replacement, Trainer
-from annvq.training.norms import fit_levels
+from annvq.training.learn.norms import fit_levels
 
 
 def quantizer(kind="product", seed=0):
@@ -142,7 +142,7 @@ def test_bad_sources():
         Trainer(device="gpu").run(quantizer(), X)
     with pytest.raises(ValueError, match="seed must be in"):
         Trainer().run(quantizer(), X, seed=-1)
-    with pytest.raises(TypeError, match="quantizer must be one with codebooks, got str"):
+    with pytest.raises(TypeError, match="quantizer must be an annvq Quantizer, got str"):
         Trainer().run("residual", X)
     with pytest.raises(ValueError, match="validation must have at least one row"):
         Trainer(steps=3).run(quantizer(), normal, validation=X[:0])

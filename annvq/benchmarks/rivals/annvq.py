@@ -18,10 +18,9 @@ from annvq.quantizers import Quantizer, TableQuantizer
 from annvq.quantizers import make as make_quantizer
 from annvq.quantizers.registry import pays_norm
 from annvq.threads import set_num_threads
-from annvq.training.kmeans import KMeans, SubspaceKMeans
-from annvq.training.parts import Alternate, LearnNormFree, Refit
-from annvq.training.recipe import Part, Recipe, default_recipe
-from annvq.training.rotation import LearnRotation
+from annvq.training.maps import LearnRotation
+from annvq.training.parts import Alternate, KMeans, LearnNormFree, Refit, SubspaceKMeans
+from annvq.training.recipe import Part, Recipe
 from annvq.training.trainer import TrainerPart
 from annvq.types import F32, I64
 
@@ -37,7 +36,7 @@ def bounded(quantizer: Quantizer, *, steps: int | None = None, effort: float | N
         steps: of its stochastic optimisation; None leaves them as they are.
         effort: share of the iterations of every part, or None for all of them.
     """
-    recipe = default_recipe(quantizer)
+    recipe = quantizer.default_recipe()
     parts = [part if effort is None else _changed(part, partial(_shortened, effort=effort)) for part in recipe.parts]
     return replace(
         recipe, parts=[part if steps is None else _changed(part, partial(_stepped, steps=steps)) for part in parts]
@@ -122,7 +121,8 @@ class FlatCode:
 
     def wmops(self) -> float | None:
         q, counts = self.quantizer, self.quantizer.costs()
-        if self.index.norm == "uint8" and q.M > 1 and bool(q.weighs_norm):
+        term = q.norm_term
+        if self.index.norm == "uint8" and q.M > 1 and term is not None and term.weighed:
             counts += norm_search(dim=q.dim, M=q.M, nbits=q.bits_per_codebook, rounds=norm_rounds(q.M))
         return counts.wmops()
 

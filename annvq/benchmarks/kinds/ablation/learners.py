@@ -15,7 +15,7 @@ from torch.optim import Adam
 
 from annvq.quantizers import TableQuantizer
 from annvq.training.estimators import Estimator
-from annvq.training.least_squares import indicator, least_squares_entries, revive_unused
+from annvq.training.learn.least_squares import indicator, least_squares_entries, revive_unused
 from annvq.training.replacement import Replacement
 from annvq.training.trainer import warm_cosine
 from annvq.types import F32

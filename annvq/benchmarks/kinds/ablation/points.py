@@ -17,7 +17,7 @@ from annvq.datasets import exact_neighbors
 from annvq.quantizers import TableQuantizer, make
 from annvq.training.data import prepare as standardise
 from annvq.training.estimators import NSVQ, DiVeQ, RotationTrick, StraightThrough
-from annvq.training.kmeans import KMeans
+from annvq.training.parts import KMeans
 from annvq.training.replacement import Replacement
 
 LEARNERS: dict[str, Learner] = {

@@ -16,7 +16,7 @@ from annvq.benchmarks.roles import Source
 from annvq.indexes import FlatIndex
 from annvq.kernels import squared_norms
 from annvq.quantizers import ProductVQ, ResidualVQ, TableQuantizer
-from annvq.training.kmeans import KMeans
+from annvq.training.parts import KMeans
 from annvq.training.recipe import Recipe
 from annvq.types import F32
 

@@ -1,0 +1,167 @@
+"""Codebooks as arrays, with what is made of them once: centres, table builders, encoders."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from annvq.forks import made_once
+from annvq.kernels import LazyTables, _native, book_centres
+from annvq.kernels.encode import AdditiveEncoder, ProductEncoder, decode_additive
+from annvq.types import F32, Codes
+
+
+@dataclass(frozen=True, eq=False)
+class Codebooks:
+    """M codebooks, whose entries are summed (each over its own dimensions) to vectors.
+
+    A value: nobody changes the entries, so what is made of them holds as long as they do.
+
+    Args:
+        entries: (ΣK, width) float32, codebook after codebook.
+        sizes: K_m, entries of each of the M codebooks.
+        starts: first dimension of the vector that each codebook covers.
+        dim: d.
+    """
+
+    entries: F32
+    sizes: tuple[int, ...]
+    starts: tuple[int, ...]
+    dim: int
+
+    @property
+    def width(self) -> int:
+        """Dimensions of an entry."""
+        return self.entries.shape[1]
+
+    @made_once
+    def offsets(self) -> tuple[int, ...]:
+        """(M + 1,) where each codebook begins among the entries, and where the last one ends."""
+        return (0, *itertools.accumulate(self.sizes))
+
+    def split(self) -> list[F32]:
+        """M views (K_m, width)."""
+        return np.split(self.entries, self.offsets[1:-1])
+
+    # -- where they lie --------------------------------------------------------------------------------------------
+
+    @made_once
+    def centres(self) -> F32:
+        """(M, width): the mean of each codebook, without entries that code outliers."""
+        return book_centres(self.entries, self.sizes)
+
+    @made_once
+    def centred(self) -> "Codebooks":
+        """These less their centres."""
+        return self._with(self.entries - np.repeat(self.centres, self.sizes, axis=0))
+
+    @made_once
+    def centre(self) -> F32:
+        """(d,): the sum of the centres."""
+        if self.width == self.dim:
+            total: F32 = self.centres.sum(axis=0)
+            return total
+        out = np.zeros(self.dim, np.float32)
+        for start, centre in zip(self.starts, self.centres, strict=True):
+            out[start : start + self.width] += centre
+        return out
+
+    @made_once
+    def energies(self) -> tuple[float, ...]:
+        """Variance of each codebook's entries, summed over the dimensions."""
+        return tuple(float(book.var(axis=0, dtype=np.float64).sum()) for book in self.split())
+
+    @made_once
+    def whole(self) -> "Codebooks":
+        """The same codebooks over all d dimensions, zero where an entry has no part."""
+        if self.width == self.dim:
+            return self
+        entries = np.zeros((len(self.entries), self.dim), np.float32)
+        for start, (first, last) in zip(self.starts, itertools.pairwise(self.offsets), strict=True):
+            entries[first:last, start : start + self.width] = self.entries[first:last]
+        return Codebooks(entries, self.sizes, (0,) * len(self.sizes), self.dim)
+
+    def about(self, origin: bool) -> "Codebooks":
+        """Codebooks over all d dimensions, whose sums are vectors less :attr:`centre`, or, not about the origin, the
+        vectors themselves."""
+        return self.centred.whole if origin else self.whole
+
+    def _with(self, entries: F32) -> "Codebooks":
+        return Codebooks(entries, self.sizes, self.starts, self.dim)
+
+    # -- vectors and codes -----------------------------------------------------------------------------------------
+
+    def decode(self, codes: Codes) -> F32:
+        """Vectors (n, d) of codes (n, M), entries added in codebook order."""
+        if self.width == self.dim:
+            return decode_additive(codes, self.entries, self.sizes)
+        out = np.zeros((len(codes), self.dim), np.float32)
+        for m, (first, start) in enumerate(zip(self.offsets, self.starts, strict=False)):
+            out[:, start : start + self.width] += self.entries[first + codes[:, m].astype(np.int64)]
+        return out
+
+    @made_once
+    def product_encoder(self) -> ProductEncoder:
+        """Finds the nearest entry of every codebook."""
+        return ProductEncoder(self.entries, self.sizes, self.starts)
+
+    @made_once
+    def additive_encoder(self) -> AdditiveEncoder:
+        """Searches for sums of entries over all d dimensions. Its Gram matrix takes 4·(ΣK)² bytes, at most 256 MiB."""
+        return AdditiveEncoder(self.whole.entries, self.sizes)
+
+    # -- tables ----------------------------------------------------------------------------------------------------
+
+    @made_once
+    def table_builder(self) -> _native.TableBuilder:
+        """Builds distance tables of queries."""
+        places = np.asarray(self.sizes, np.int32), np.asarray(self.starts, np.int32)
+        return _native.TableBuilder(self.entries, *places)
+
+    def tables(self, queries: F32, *, squared: bool, scale: float = 1.0) -> LazyTables:
+        """Tables (nq, M, K) of queries (nq, d); see :class:`~annvq.kernels.LazyTables`."""
+        return LazyTables(self.table_builder, queries, squared, scale)
+
+
+class KeptCodebooks:
+    """The :class:`Codebooks` of a parameter that training may change in place: the same object for as long as the
+    values stay the same, bit for bit. They are compared at every call, as values can change in more ways than PyTorch
+    counts.
+
+    A copy (or unpickling) of one starts empty.
+    """
+
+    def __init__(self) -> None:
+        self._books: Codebooks | None = None
+        self._seen: tuple[Any, int, F32] | None = None  # a tensor, where its data lie, and a view of them
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return KeptCodebooks, ()
+
+    def of(self, weight: Any, sizes: Sequence[int], starts: Sequence[int], dim: int) -> Codebooks:
+        """The codebooks that lie in a torch tensor (ΣK, width) now."""
+        entries, books = self._view(weight), self._books
+        if books is None or books.sizes != sizes or books.starts != starts or not books.table_builder.holds(entries):
+            self._books = books = Codebooks(entries.copy(), tuple(sizes), tuple(starts), dim)
+        return books
+
+    def _view(self, weight: Any) -> F32:
+        """A torch tensor as an array, over the same memory where it can be."""
+        seen = self._seen
+        if seen is None or seen[0] is not weight or seen[1] != weight.data_ptr():
+            entries = np.ascontiguousarray(weight.detach().cpu().numpy(), np.float32)
+            if entries.ctypes.data != weight.data_ptr():  # a copy: it would not follow the tensor
+                return entries
+            # The view keeps the memory, so that its address is no other tensor's.
+            self._seen = seen = (weight, weight.data_ptr(), entries)
+        return seen[2]
+
+
+def row_products(x: Any, rows: Any) -> F32:
+    """``x @ rows.T`` of x (n, d) and rows (r, d) in float32, the same for a row of x in every batch, with any number of
+    threads."""
+    x, rows = (np.ascontiguousarray(a, dtype=np.float32) for a in (x, rows))
+    books = Codebooks(rows, (len(rows),), (0,), rows.shape[1])
+    return books.tables(x, squared=False).build()[:, 0]

@@ -1,0 +1,137 @@
+"""What an index stores of vectors, and the tables that score it.
+
+All rows, targets and queries here are float32 (n, d) that have been checked, and normalised under cosine.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from annvq.kernels import LazyTables
+from annvq.norms import NormTerm
+from annvq.quantizers.contract import Quantizer
+from annvq.types import F32, I32, Codes, Norm
+
+
+class Encoded(NamedTuple):
+    """What an index stores of vectors: codes (n, M), norms (n,) of the index's kind or None, lists (n,) or None."""
+
+    codes: Codes
+    norms: npt.NDArray[Any] | None
+    lists: I32 | None = None
+
+
+def joined(parts: Sequence[Encoded]) -> Encoded:
+    """The parts, at least one, one after the other."""
+    columns: Any = (None if column[0] is None else np.concatenate(column) for column in zip(*parts, strict=True))
+    return Encoded(*columns)
+
+
+class Coding:
+    """Codes of the vectors themselves, with what squared distance needs of their norms.
+
+    Args:
+        quantizer: of the codes.
+        metric: ``"l2"``, ``"ip"`` or ``"cosine"``.
+        norm: see :func:`resolve_norm`.
+    """
+
+    residual: bool = False
+    """Whether codes are of what coarse centroids leave over."""
+
+    def __init__(self, quantizer: Quantizer, metric: str, norm: Norm) -> None:
+        self.quantizer, self.metric = quantizer, metric
+        self.norm = resolve_norm(norm, quantizer, metric, residual=self.residual)
+
+    # -- codes ---------------------------------------------------------------------------------------------------
+
+    @property
+    def centres(self) -> F32 | None:
+        """What codes are relative to, one vector for each list, (lists, d), or None where it is zero."""
+        return None
+
+    def targets(self, rows: F32) -> tuple[I32 | None, F32]:
+        """The list of each row (n,), None where there is but one, and what its code is to stand for, (n, d)."""
+        return None, rows
+
+    def encode(self, rows: F32) -> Encoded:
+        """What is stored of rows."""
+        lists, targets = self.targets(rows)
+        return self.encoded_as(targets, self.quantizer.encode_rows(targets, self.term), lists)
+
+    def encoded_as(self, targets: F32, codes: Codes, lists: I32 | None) -> Encoded:
+        """What is stored of vectors in these lists with these codes, which stand for ``targets``."""
+        term = self.term
+        return Encoded(codes, None if term is None else self._kept(term, targets, codes, lists), lists)
+
+    def decode(self, codes: Codes, lists: I32 | None) -> F32:
+        """The vectors (n, d) that codes in these lists stand for."""
+        return self.quantizer.decode_rows(codes)
+
+    # -- norms ---------------------------------------------------------------------------------------------------
+
+    @property
+    def term(self) -> NormTerm | None:
+        """What is stored beside codes, or None.
+
+        Raises:
+            NotFittedError: it was not learned.
+        """
+        if self.norm is None:
+            return None
+        view = self.quantizer.scan_view()
+        return NormTerm.exact(view.sizes) if self.norm == "float32" else view.require_norm_term('norm="uint8"')
+
+    def _kept(self, term: NormTerm, targets: F32, codes: Codes, lists: I32 | None) -> Any:
+        """What ``term`` stores beside codes, which stand for ``targets``."""
+        return self.quantizer.scan_view().keep(term, targets, codes)
+
+    def norm_levels(self) -> F32 | None:
+        """The values (256,) that stored uint8 norms stand for, or None where none are stored."""
+        term = self.term
+        return None if term is None else term.levels
+
+    # -- tables --------------------------------------------------------------------------------------------------
+
+    def tables(self, queries: F32) -> tuple[LazyTables, F32]:
+        """Tables of queries as the stored norms want them, and biases (nq,)."""
+        luts, bias = self.quantizer.scan_view().lazy_tables(queries, self.metric)
+        return self._with_offsets(luts), bias
+
+    def _with_offsets(self, luts: LazyTables) -> LazyTables:
+        """Tables with what the norm byte leaves to them."""
+        term = self.term
+        return luts if term is None or term.levels is None else luts.plus(term.table_offsets())
+
+    def fingerprint(self) -> tuple[Any, ...]:
+        """What was trained beside the quantizer, to compare."""
+        return (self.residual,)
+
+
+def resolve_norm(norm: Norm, quantizer: Quantizer, metric: str, *, residual: bool = False) -> Norm:
+    """The norm that is stored: ``"uint8"``, ``"float32"`` or None.
+
+    ``"auto"`` stores none where none is needed (product and norm-free codes, ip, cosine) and one byte otherwise. Codes
+    of ``residual``s, what coarse centroids leave over, need one under l2 whatever they are.
+
+    Raises:
+        ValueError: an unknown norm; None for L2 on codes that need one; a norm where none is used.
+    """
+    if norm not in ("auto", "uint8", "float32", None):
+        raise ValueError(f"norm must be 'auto', 'uint8', 'float32' or None, got {norm!r}")
+    needed = (quantizer.needs_norm or residual) and metric == "l2"
+    if norm == "auto":
+        return "uint8" if needed else None
+    if needed and norm is None:
+        raise ValueError(
+            f"norm must not be None for metric 'l2' on {type(quantizer).__name__} codes: "
+            f"squared distance needs ‖x̂‖² ('uint8' stores it in one byte; codes of a quantizer made with "
+            f"norm_free=True need none)"
+        )
+    if not needed and norm is not None:
+        raise ValueError(
+            f"norm={norm!r} would never be read: metric {metric!r} on {type(quantizer).__name__} codes needs none"
+        )
+    return norm

@@ -1,0 +1,341 @@
+"""The index contract: codes of vectors, searched exactly as their float tables say."""
+
+import io
+import json
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Self
+
+from annvq import storage
+from annvq.arrays import normalized, positive_int, to_numpy
+from annvq.errors import FormatError, NotFittedError
+from annvq.indexes.filters import Filter
+from annvq.indexes.ids import check_distinct
+from annvq.quantizers.contract import Quantizer
+from annvq.quantizers.files import from_stored
+from annvq.quantizers.tables import check_metric
+from annvq.training.recipe import Recipe
+from annvq.types import F32, Array, Norm
+
+FORMAT, VERSIONS = "annvq.index", (1, 2, 3, 4, 5)
+
+_KINDS: "dict[str, type[Index]]" = {}
+
+
+def array_crc(array: npt.NDArray[Any]) -> int:
+    """CRC-32 of an array's values."""
+    return zlib.crc32(np.ascontiguousarray(array).tobytes())
+
+
+def quantizer_fingerprint(quantizer: Quantizer) -> tuple[Any, ...]:
+    """What a quantizer is and has learned, to compare."""
+    config, tensors = quantizer.to_stored()
+    return json.dumps(config, sort_keys=True), tuple((name, array_crc(tensors[name])) for name in sorted(tensors))
+
+
+def registered() -> "dict[str, type[Index]]":
+    """Index classes by the name that files carry. The contract tests cover each."""
+    return dict(_KINDS)
+
+
+class Index(ABC):
+    """Codes of vectors with ids, searchable by distance.
+
+    A subclass with a ``kind`` of its own is registered under it: files carry that name, and the contract tests take it.
+
+    Args:
+        quantizer: fitted, or to be fitted by :meth:`fit`.
+        metric: ``"l2"``, ``"ip"`` or ``"cosine"``.
+        norm: how ‖x̂‖² is stored with each vector: ``"uint8"``, ``"float32"`` or None, where it is not.
+
+    Raises:
+        TypeError, ValueError: not a quantizer, an unknown metric.
+    """
+
+    kind: ClassVar[str] = ""
+    mappable: ClassVar[frozenset[str]] = frozenset()
+    """Tensors of a file that may stay on disk, as memory maps."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "kind" not in cls.__dict__:
+            return
+        if cls.kind in _KINDS:
+            raise ValueError(f"an index of kind {cls.kind!r} is registered already: {_KINDS[cls.kind].__name__}")
+        _KINDS[cls.kind] = cls
+
+    def __init__(self, quantizer: Quantizer, metric: str, norm: Norm = None) -> None:
+        if not isinstance(quantizer, Quantizer):
+            raise TypeError(f"quantizer must be an annvq Quantizer, got {type(quantizer).__name__}")
+        self.quantizer = quantizer
+        self.metric = check_metric(metric)
+        self.norm = norm
+
+    # -- facts ---------------------------------------------------------------------------------------------------
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the vectors."""
+        return self.quantizer.dim
+
+    @property
+    def norm_bits(self) -> int:
+        """Bits of the stored norm of one vector: 0, 8 or 32."""
+        return {None: 0, "uint8": 8, "float32": 32}[self.norm]
+
+    @property
+    def bits_per_vector(self) -> int:
+        """Bits stored per vector to score it: code and norm. Ids are reported apart."""
+        return self.quantizer.bits + self.norm_bits
+
+    @property
+    @abstractmethod
+    def ram_bits_per_vector(self) -> int:
+        """Bits a vector takes in memory, code and norm, where codes of fewer than 8 bits may fill a byte."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Vectors that can be found."""
+
+    def facts(self) -> dict[str, Any]:
+        """What the index is, as JSON holds it."""
+        return {
+            "kind": self.kind,
+            "vectors": len(self),
+            "metric": self.metric,
+            "norm": self.norm,
+            "bits_per_vector": self.bits_per_vector,
+            "ram_bits_per_vector": self.ram_bits_per_vector,
+            "quantizer": self.quantizer.kind,
+            **self.quantizer.config,
+        }
+
+    # -- checks: all that is below takes rows that have passed these ---------------------------------------------
+
+    def prepared(self, x: Array, name: str) -> F32:
+        """All rows of ``x`` (n, d), checked, as the metric compares them (see :meth:`compared`)."""
+        return self.compared(to_numpy(x, self.dim, name, rows="nq" if name == "queries" else "n"), name)
+
+    def compared(self, rows: F32, name: str, start: int = 0) -> F32:
+        """Checked rows (n, d) as the metric compares them: of unit length under cosine, else as they are.
+
+        Raises:
+            ValueError: a zero vector under cosine; it is named by its number, counted from ``start``.
+        """
+        return normalized(rows, name, start) if self.metric == "cosine" else rows
+
+    def asked(self, queries: Array, k: int) -> tuple[F32, int]:
+        """Queries (nq, d) and k of a search, checked."""
+        count = positive_int(k, "k", high=1 << 24)
+        return self.prepared(queries, "queries"), count
+
+    def require_fitted(self, what: str) -> None:
+        """Raise NotFittedError unless this index can encode."""
+        if not bool(self.quantizer.fitted):
+            raise NotFittedError(f"{what} needs a trained index: call {type(self).__name__}.fit(x) first")
+        self.quantizer.require_encodes(what)
+
+    # -- learning ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: Recipe | None = None) -> Self:
+        """Train what is untrained, on ``x`` of shape (n, d); what is trained stays as it is.
+
+        Args:
+            x: learn vectors.
+            seed: same seed, same machine, same threads: same result.
+            progress: show progress bars.
+            recipe: how the quantizer learns; default: as in its own ``fit``.
+        """
+
+    # -- vectors -------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def add(self, x: Array, ids: Array | None = None) -> Self:
+        """Encode and store ``x`` of shape (n, d) under ``ids`` (int64, each new), by default the next numbers.
+
+        Raises:
+            NotFittedError: before ``fit``.
+            TypeError, ValueError: bad vectors or ids; nothing has been added then.
+        """
+
+    @abstractmethod
+    def search(self, queries: Array, k: int, *, filter: Filter = None) -> tuple[Any, Any]:
+        """The ``k`` nearest stored vectors of each query.
+
+        Args:
+            queries: (nq, d) vectors.
+            k: neighbours per query.
+            filter: the ids that may be returned, see :data:`Filter`.
+
+        Returns:
+            distances (nq, k) float32 and ids (nq, k) int64, ordered by (distance, id), padded with +inf and −1;
+            torch tensors where the queries are.
+        """
+
+    @abstractmethod
+    def remove(self, ids: Array) -> int:
+        """Forget the vectors of these ids. Returns how many.
+
+        Raises:
+            ValueError: an id that is not there or comes twice; nothing has been removed then.
+        """
+
+    @abstractmethod
+    def reconstruct(self, ids: Array) -> Any:
+        """Decoded vectors (n, d) of stored ids (of the normalised vectors under cosine)."""
+
+    # -- large builds --------------------------------------------------------------------------------------------
+
+    recipe_keys: ClassVar[Mapping[str, type] | None] = None
+    """Arguments of the constructor that index recipes may state, with their types; None: recipes do not make this."""
+
+    @classmethod
+    def for_vectors(cls, quantizer: Quantizer, n: int, *, metric: str, **settings: Any) -> Self:
+        """An untrained index for ``n`` vectors, of a recipe's ``settings``."""
+        return cls(quantizer, metric=metric, **settings)
+
+    def fingerprint(self) -> tuple[Any, ...]:
+        """What was trained and set, to compare: indexes whose fingerprints are equal code vectors alike."""
+        return self.kind, self.metric, self.norm, quantizer_fingerprint(self.quantizer)
+
+    @abstractmethod
+    def take(self, other: Self) -> None:
+        """Put all vectors of ``other``, an index of this one's fingerprint, into this one, codes as they are.
+
+        Raises:
+            ValueError: ids that both have; nothing has changed then.
+        """
+
+    def measure(self, vectors: Array) -> None:
+        """Measure on what is stored what default searches need to know, unless the caller has said it.
+
+        Args:
+            vectors: (nq, d), like those that will be asked for; at least one.
+        """
+
+    @property
+    def reads_outside(self) -> bool:
+        """Whether searches read vectors that the index does not keep, see :meth:`attach`."""
+        return False
+
+    def attach(self, vectors: Array) -> Self:
+        """Say where the vectors lie that searches read and the index does not keep.
+
+        Raises:
+            ValueError: it keeps all, or these are not such vectors, or too few.
+        """
+        raise ValueError(f"{type(self).__name__} keeps all that it searches; there is nothing to attach")
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """What this kind of index stores beside its quantizer."""
+
+    @classmethod
+    @abstractmethod
+    def _from_stored(
+        cls, quantizer: Quantizer, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
+    ) -> Self:
+        """The inverse of :meth:`_to_stored`; ValueError, KeyError or TypeError where something does not fit.
+
+        Takes the tensors that it uses out of ``tensors``: one that is left over is an error. With ``mapped``, codes and
+        ids are memory maps, unread.
+        """
+
+    def save(self, target: storage.Target) -> None:
+        """Write the index to one file, atomically, or into a file object opened in binary mode.
+
+        Raises:
+            OSError, ValueError, TypeError: it cannot be written there, see :func:`annvq.storage.write`.
+        """
+        storage.write(target, FORMAT, VERSIONS[-1], *self._file())
+
+    def to_bytes(self) -> bytes:
+        """What :meth:`save` writes; :func:`load_index` takes it."""
+        file = io.BytesIO()
+        self.save(file)
+        return file.getvalue()
+
+    def _file(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """Header and tensors of the index's file."""
+        config, tensors = self._to_stored()
+        q_config, q_tensors = self.quantizer.to_stored()
+        header = {
+            "kind": self.kind,
+            "metric": self.metric,
+            "norm": self.norm,
+            "quantizer": q_config,
+            **config,
+        }
+        return header, {**tensors, **{f"quantizer.{k}": v for k, v in q_tensors.items()}}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies, and pickles between processes (joblib; files never are any), go by what :meth:`save` writes."""
+        return _built, (*self._file(), f"a copied {type(self).__name__}")
+
+    @staticmethod
+    def load(source: storage.Source, *, mmap: bool = False, verify: bool = False) -> "Index":
+        """Same as :func:`load_index`."""
+        return load_index(source, mmap=mmap, verify=verify)
+
+
+def load_index(source: storage.Source, *, mmap: bool = False, verify: bool = False) -> Index:
+    """Read an index written by :meth:`Index.save`.
+
+    Args:
+        source: a path, a file object opened in binary mode, or bytes (:meth:`Index.to_bytes`).
+        mmap: of a path: leave codes and ids on disk and map them into memory, as large indexes want: opening takes
+            milliseconds, pages are read when a search needs them, and processes share them. Codes of 8 bits are scanned
+            where they lie; others, and codes with float32 norms, are unpacked into memory. The file may be replaced or
+            deleted meanwhile, but must not be truncated or written to.
+        verify: check the checksums of mapped codes and ids too, which reads them all. Everything else in the file, and
+            without ``mmap`` everything, is always checked.
+
+    Raises:
+        FileNotFoundError: no such file.
+        FormatError: not such a file, an unknown version, truncated or corrupt.
+        TypeError: no such source.
+        ValueError: ``mmap``, but no path.
+    """
+    stored = storage.read(source, FORMAT, VERSIONS, mapped=_mappable if mmap else None, verify=verify)
+    return _built(stored.config, stored.tensors, storage.name_of(source), mapped=mmap, verify=verify)
+
+
+def _mappable(config: Mapping[str, Any]) -> Collection[str]:
+    """Tensors that may stay on disk in a file of this config."""
+    kind = config.get("kind")
+    return _KINDS[kind].mappable if isinstance(kind, str) and kind in _KINDS else ()
+
+
+def _built(
+    config: dict[str, Any],
+    tensors: Mapping[str, npt.NDArray[Any]],
+    name: str,
+    *,
+    mapped: bool = False,
+    verify: bool = False,
+) -> Index:
+    """The index of a file's header and tensors; FormatError, naming ``name``, where they do not fit together."""
+    prefix = "quantizer."
+    parts = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    own = {k: v for k, v in tensors.items() if not k.startswith(prefix)}
+    try:
+        cls = _KINDS[config["kind"]]
+        quantizer = from_stored(config["quantizer"], parts, name)
+        if verify and "ids" in own:
+            check_distinct(own["ids"])
+        index = cls._from_stored(quantizer, config, own, mapped=mapped)
+    except FormatError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as e:
+        raise FormatError(f"{name} holds an index that cannot be built: {e!r}") from None
+    if own:
+        raise FormatError(f"{name} holds an index that cannot be built: tensors {sorted(own)} are not part of it")
+    return index

@@ -1,0 +1,295 @@
+"""Re-ranking: scan short codes for a shortlist, then order that by distances to something finer."""
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Self
+
+from annvq.arrays import check_vectors, chunks, like, positive_int
+from annvq.indexes.contract import Index, registered
+from annvq.indexes.filters import Filter
+from annvq.indexes.ids import check_ids, require_new
+from annvq.indexes.rerank.code import FinerCode, Refines
+from annvq.indexes.rerank.outside import OutsideVectors
+from annvq.indexes.rerank.raw import RawVectors
+from annvq.indexes.rerank.refinement import Refinement, refinement_from_stored
+from annvq.indexes.rerank.shortlist import MOST, NEIGHBORS, Shortlist
+from annvq.indexes.stored import StoreIndex
+from annvq.indexes.targets import check_share
+from annvq.quantizers.contract import Quantizer
+from annvq.training.recipe import Recipe
+from annvq.types import F32, I64, Array
+
+_UNMEASURED = "measured when first searched"
+
+
+class RerankIndex(Index):
+    """A shortlist from an index of codes, ordered by exact distances to a finer form of the vectors.
+
+    Args:
+        index: a flat index or inverted lists, empty; what is scanned.
+        refine: what the shortlist is ordered by:
+
+            - ``"float32"``, ``"float16"``, ``"uint8"`` or ``"int8"``: the vectors themselves, kept in memory so;
+            - an array or memory map (n, d) of such a type: the vectors, read where they lie; ids are its row numbers;
+            - a quantizer (product, residual or additive): a second code.
+        refines: what a second code is of: ``"vectors"``, ``"rest"`` (what scanning leaves over) or ``"stages"``:
+            ``refine`` is a residual or additive quantizer whose first codebooks are those of ``index.quantizer``; a
+            code is found for all of them, the first ones are scanned, the others added for the shortlist. ``"auto"``:
+            a fitted quantizer codes what it was fitted on, vectors; an unfitted one the rest.
+        shortlist: vectors that are ordered exactly, at least k; default: as many as ``recall_target`` takes.
+        recall_target: share of the 10 nearest by exact distance that shall be on the shortlist. Measured on vectors
+            held out of ``fit``, when first needed and again when the index holds twice or half as many vectors;
+            :meth:`tune` measures it on others.
+
+    Distances are those to the finer form, in one fixed order of summation (see
+    :class:`~annvq.indexes.rerank.refinement.Refinement`).
+    """
+
+    kind = "rerank"
+    mappable = StoreIndex.mappable | {"refine.ids", "refine.rows"}
+
+    def __init__(
+        self,
+        index: StoreIndex,
+        refine: str | Quantizer | Array = "float32",
+        *,
+        refines: Refines | Literal["auto"] = "auto",
+        shortlist: int | None = None,
+        recall_target: float = 0.95,
+    ) -> None:
+        if not isinstance(index, StoreIndex):
+            raise TypeError(f"index must be a flat index or inverted lists, got {type(index).__name__}")
+        self._set(index, _refinement(index, refine, refines), Shortlist(index.dim, shortlist, recall_target))
+        if len(index):
+            raise ValueError(f"index must be empty, so that all its vectors can be refined; it holds {len(index)}")
+
+    def _set(self, index: StoreIndex, refinement: Refinement, shortlist: Shortlist) -> None:
+        super().__init__(index.quantizer, index.metric, index.norm)
+        self.index, self.refinement, self._shortlist = index, refinement, shortlist
+
+    # -- facts ---------------------------------------------------------------------------------------------------
+
+    @property
+    def bits_per_vector(self) -> int:
+        """Bits stored per vector to score it: scanned code, norm, and what it is re-ranked from, wherever that lies."""
+        return self.scan_bits_per_vector + self.refine_bits_per_vector
+
+    @property
+    def scan_bits_per_vector(self) -> int:
+        """Bits per vector that a scan reads."""
+        return self.index.bits_per_vector
+
+    @property
+    def refine_bits_per_vector(self) -> int:
+        """Bits per vector that only re-ranking reads."""
+        return self.refinement.bits
+
+    @property
+    def ram_bits_per_vector(self) -> int:
+        n = len(self)
+        own = -(-8 * self.refinement.nbytes // n) if n else self.refinement.bits
+        return self.index.ram_bits_per_vector + own
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def facts(self) -> dict[str, Any]:
+        length = self._shortlist.given or (self.shortlist if self._shortlist.measured_at else _UNMEASURED)
+        sizes = {"bits_per_vector": self.bits_per_vector, "ram_bits_per_vector": self.ram_bits_per_vector}
+        scanned = {"scanned": self.index.kind, "scan_bits_per_vector": self.scan_bits_per_vector}
+        own = {"kind": self.kind, **sizes, **scanned, **self.refinement.facts(), "shortlist": length}
+        return {**self.index.facts(), **own}
+
+    def require_fitted(self, what: str) -> None:
+        self.index.require_fitted(what)
+        self.refinement.require_fitted(what)
+
+    # -- learning ------------------------------------------------------------------------------------------------
+
+    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: Recipe | None = None) -> Self:
+        """Train what is untrained, as every index does: the scanned index, then the second code.
+
+        A few of the vectors (n, d) are kept, to measure with how long shortlists must be.
+        """
+        check_vectors(x, self.dim)
+        how: Any = {"seed": seed, "progress": progress, "recipe": recipe}
+        self.refinement.fit_first(self.index, x, **how)
+        self.index.fit(x, **how)
+        self.refinement.fit(self.index, x, **how)
+        self._shortlist.hold_some(x, seed, self.prepared)
+        return self
+
+    def tune(self, queries: Array, *, recall: float | None = None) -> Self:
+        """Measure on what is stored how long shortlists must be.
+
+        Args:
+            queries: (nq, d) vectors like those that will be asked for, but not those that you will report on; they
+                replace the ones held out of ``fit``.
+            recall: a new ``recall_target``; default: as it is.
+        """
+        q, _ = self.asked(queries, 1)
+        if not len(q):
+            raise ValueError("queries must have at least one row to measure with, got none")
+        target = self.recall_target if recall is None else check_share(recall, "recall")
+        self.require_fitted("tune")
+        self._shortlist.aim(target, q)
+        self._shortlist.measure(len(self), self._ranks)
+        return self
+
+    def measure(self, vectors: Array) -> None:
+        self.index.measure(vectors)
+        if self._shortlist.given is None:
+            self.tune(vectors)
+
+    @property
+    def recall_target(self) -> float:
+        """Share of the 10 nearest by exact distance that shall be on the shortlist."""
+        return self._shortlist.recall_target
+
+    @property
+    def shortlist(self) -> int:
+        """Vectors that a search for 10 neighbours orders exactly unless it says otherwise."""
+        return self._shortlist.length(NEIGHBORS, len(self), self._ranks)
+
+    def _ranks(self, queries: F32, depth: int) -> tuple[I64, I64]:
+        """What scanning finds for checked queries, ids (nq, depth) in its order, and the nearest of them."""
+        scanned = self.index.find(queries, depth)[1]
+        return scanned, self.refinement.rank(self.index, queries, scanned, min(NEIGHBORS, depth))[1]
+
+    # -- vectors -------------------------------------------------------------------------------------------------
+
+    def add(self, x: Array, ids: Array | None = None) -> Self:
+        self.require_fitted("add")
+        check_vectors(x, self.dim)
+        given = None if ids is None else check_ids(ids, int(x.shape[0]))
+        if given is not None:
+            self.refinement.check_ids(given)
+            self.index.require_new(given)
+        return self._put(x, given)
+
+    def upsert(self, x: Array, ids: Array) -> Self:
+        """Store ``x`` of shape (n, d) under ``ids`` (int64, each once), in place of what has these ids.
+
+        Raises:
+            NotFittedError: before ``fit``.
+            TypeError, ValueError: bad vectors or ids; nothing has changed then.
+        """
+        self.require_fitted("upsert")
+        check_vectors(x, self.dim)
+        given = check_ids(ids, int(x.shape[0]))
+        self.refinement.check_ids(given)
+        require_new(given, np.zeros(len(given), np.bool_))
+        return self._put(x, given, replace=True)
+
+    def _put(self, x: Array, ids: I64 | None, *, replace: bool = False) -> Self:
+        if n := int(x.shape[0]):
+            encoded, kept = self.refinement.encode_all(self.index, x)
+            with self.index.changing:
+                new = self.index.next_ids(n) if ids is None else ids
+                if not replace:
+                    self.index.require_new(new)
+                self.refinement.put(new, kept)  # first, so that what is found can be refined
+                self.index.store(encoded, new, replace=replace, known_new=True)
+        return self
+
+    def remove(self, ids: Array) -> int:
+        given = check_ids(ids, None)
+        with self.index.changing:
+            removed = self.index.remove(given)
+            self.refinement.remove(given)
+        return removed
+
+    def take(self, other: Self) -> None:
+        with self.index.changing:
+            self.index.require_new(other.index.ids)
+            self.refinement.take(other.refinement)
+            self.index.take(other.index)
+
+    def fingerprint(self) -> tuple[Any, ...]:
+        return *super().fingerprint(), self.refinement.fingerprint(), self.index.fingerprint()
+
+    @property
+    def reads_outside(self) -> bool:
+        return self.refinement.reads_outside
+
+    def attach(self, vectors: Array) -> Self:
+        """Say where the vectors to re-rank from lie, after loading an index that keeps none; see the base class."""
+        self.refinement = self.refinement.attached(vectors, self.index.ids)
+        return self
+
+    def reconstruct(self, ids: Array) -> Any:
+        self.require_fitted("reconstruct")
+        given = check_ids(ids, None)
+        self.index.require_stored(given)  # an id that is not there is refused, wherever the vectors lie
+        return self.refinement.reconstruct(self.index, given)
+
+    # -- searching -----------------------------------------------------------------------------------------------
+
+    def search(
+        self, queries: Array, k: int, *, shortlist: int | None = None, nprobe: int | None = None, filter: Filter = None
+    ) -> tuple[Any, Any]:
+        """The ``k`` nearest of a shortlist of each query.
+
+        Args:
+            queries: (nq, d).
+            k: neighbours per query.
+            shortlist: how many of the scanned index's results are ordered exactly, at least k; see the class.
+            nprobe: lists to scan, where the scanned index has lists.
+            filter: as for every index.
+
+        Returns:
+            distances (nq, k) float32 to the finer form and ids (nq, k) int64, ordered by (distance, id), padded with
+            +inf and −1; torch tensors where the queries are.
+        """
+        q, k = self.asked(queries, k)
+        if shortlist is None:
+            depth = self._shortlist.length(k, len(self), self._ranks)
+        else:
+            depth = positive_int(shortlist, "shortlist", low=k, high=MOST)
+        allowed = self.index.allowed(filter)
+        distances, ids = np.empty((len(q), k), np.float32), np.empty((len(q), k), np.int64)
+        for start, stop in chunks(len(q), min(depth, max(1, len(self))) * 8):
+            found = self.index.find(q[start:stop], min(depth, max(k, len(self))), allowed, nprobe)[1]
+            distances[start:stop], ids[start:stop] = self.refinement.rank(self.index, q[start:stop], found, k)
+        return like(distances, queries), like(ids, queries)
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def _to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        with self.index.changing:
+            config, tensors = self.index._to_stored()
+            refine, more = self.refinement.to_stored()
+        own, held = self._shortlist.to_stored()
+        parts = {"index": {"kind": self.index.kind, **config}, "refine": {"kind": self.refinement.kind, **refine}}
+        return parts | own, tensors | more | held
+
+    @classmethod
+    def _from_stored(
+        cls, quantizer: Quantizer, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
+    ) -> Self:
+        settings = {"metric": config["metric"], "norm": config["norm"], **config["index"]}
+        inner = registered()[settings["kind"]]
+        if not issubclass(inner, StoreIndex):
+            raise ValueError(f"it re-ranks an index of kind {settings['kind']!r}")
+        own = {name: tensors.pop(name) for name in list(tensors) if name.startswith("refine.")}
+        shortlist = Shortlist.from_stored(quantizer.dim, config, own)
+        index = inner._from_stored(quantizer, settings, tensors, mapped=mapped)
+        refinement = refinement_from_stored(config["refine"], own, index)
+        if own:
+            raise ValueError(f"tensors {sorted(own)} are not part of it")
+        made = cls.__new__(cls)
+        made._set(index, refinement, shortlist)
+        return made
+
+
+def _refinement(index: StoreIndex, refine: str | Quantizer | Array, refines: str) -> Refinement:
+    """What ``refine`` says, see :class:`RerankIndex`."""
+    if refines not in ("auto", "vectors", "rest", "stages"):
+        raise ValueError(f"refines must be 'auto', 'vectors', 'rest' or 'stages', got {refines!r}")
+    if isinstance(refine, Quantizer):
+        return FinerCode.of(index, refine, refines)
+    if refines != "auto":
+        raise ValueError(f"refines={refines!r} says what a second code is of; refine is no quantizer")
+    return RawVectors(index.dim, refine) if isinstance(refine, str) else OutsideVectors.of(index.dim, refine)

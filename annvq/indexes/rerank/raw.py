@@ -1,0 +1,68 @@
+"""Re-ranking by the vectors themselves, kept in memory."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Self
+
+from annvq.indexes.coding import Encoded
+from annvq.indexes.rerank.refinement import Found, KeptRows
+from annvq.indexes.stored import StoreIndex
+from annvq.kernels import _native
+from annvq.threads import get_num_threads
+from annvq.types import F32, I64, U8
+
+RAW_DTYPES = ("float32", "float16", "uint8", "int8")
+
+
+class RawVectors(KeptRows):
+    """The vectors themselves, kept in memory as ``dtype``.
+
+    uint8 and int8 take only vectors that they hold exactly; float16 rounds.
+    """
+
+    kind = "raw"
+
+    def __init__(self, dim: int, dtype: str) -> None:
+        if dtype not in RAW_DTYPES:
+            raise ValueError(f"refine must be one of {', '.join(RAW_DTYPES)}, a quantizer or an array, got {dtype!r}")
+        self.dim, self.dtype = dim, np.dtype(dtype)
+        self.bits = 8 * self.dtype.itemsize * dim
+        super().__init__(self.dtype.itemsize * dim)
+
+    def encode(self, index: StoreIndex, x: F32, rows: F32, first: int) -> tuple[Encoded, U8]:
+        return index.coding.encode(rows), self._kept(x, first)
+
+    def _kept(self, x: F32, first: int) -> U8:
+        """Vectors as they are kept; ValueError, naming a row counted from ``first``, where they do not fit."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            kept = x.astype(self.dtype)
+        if self.dtype.kind in "iu":
+            wrong = (kept != x).any(axis=1)
+            what = f"whole numbers that {self.dtype} holds"
+        else:
+            wrong = ~np.isfinite(kept).all(axis=1)
+            what = f"finite in {self.dtype}"
+        if wrong.any():
+            raise ValueError(f"x must be {what} to be re-ranked from; row {first + int(np.argmax(wrong))} is not")
+        return np.ascontiguousarray(kept).view(np.uint8)
+
+    def rank(self, index: StoreIndex, queries: F32, ids: I64, k: int) -> Found:
+        return _native.rerank_rows(self.store, str(self.dtype), queries, ids, k, index.metric, get_num_threads())
+
+    def reconstruct(self, index: StoreIndex, ids: I64) -> F32:
+        x = self.store.get(ids).view(self.dtype).reshape(len(ids), self.dim).astype(np.float32)
+        return index.compared(x, "x")
+
+    def facts(self) -> dict[str, Any]:
+        return {"refined_by": f"vectors in {self.dtype}", "refine_bits_per_vector": self.bits}
+
+    def to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        return {"dtype": str(self.dtype)}, self.rows_to_stored()
+
+    @classmethod
+    def from_stored(cls, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], index: StoreIndex) -> Self:
+        raw = cls(index.dim, config["dtype"])
+        raw.restore_rows(tensors, len(index))
+        return raw

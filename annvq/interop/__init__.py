@@ -1,0 +1,1 @@
+"""Other libraries' indexes and quantizers, and annvq's for them."""

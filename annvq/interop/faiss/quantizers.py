@@ -1,0 +1,201 @@
+"""Quantizers and transforms to FAISS and back."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from annvq.indexes.contract import Index
+from annvq.indexes.ivf import IVFIndex
+from annvq.interop.faiss.common import load_faiss, require_trained
+from annvq.quantizers.additive import AdditiveVQ
+from annvq.quantizers.imported import from_codebooks
+from annvq.quantizers.maps import ORTHOGONAL_TOLERANCE, LinearMap, Rotation, Transform
+from annvq.quantizers.product import ProductVQ
+from annvq.quantizers.residual import ResidualVQ
+from annvq.quantizers.tables import TableQuantizer
+from annvq.quantizers.transformed import Transformed
+from annvq.types import F32
+
+# -- from FAISS ------------------------------------------------------------------------------------------------------
+
+
+def quantizer_from_faiss(source: Any) -> TableQuantizer:
+    """A fitted quantizer with the codebooks of a trained FAISS one, over the same codes.
+
+    ``ProductQuantizer`` becomes :class:`ProductVQ`, ``ResidualQuantizer`` :class:`ResidualVQ` with its beam,
+    ``LocalSearchQuantizer`` :class:`AdditiveVQ`; products of residual or local-search quantizers become
+    :class:`AdditiveVQ` too, with entries that are zero outside their own sub-space. Codes of new vectors may differ
+    from FAISS' where the search differs (product codes: only in ties).
+
+    Raises:
+        TypeError, ValueError: another kind of quantizer, or an untrained one.
+    """
+    faiss = load_faiss()
+    if isinstance(source, faiss.ProductQuantizer):
+        centroids = faiss.vector_to_array(source.centroids)
+        require_trained(bool(centroids.any()), source)  # before training they are zero
+        return from_codebooks(centroids.reshape(source.M, source.ksub, source.dsub), "product")
+    if not isinstance(source, faiss.AdditiveQuantizer):
+        raise TypeError(
+            "quantizer must be a faiss ProductQuantizer, ResidualQuantizer, LocalSearchQuantizer or a product of the "
+            f"latter two, got {type(source).__name__}"
+        )
+    require_trained(source.is_trained, source)
+    bits = [int(b) for b in faiss.vector_to_array(source.nbits)]
+    if isinstance(source, faiss.ProductAdditiveQuantizer):
+        return from_codebooks(_padded(source, bits), "additive")
+    entries = faiss.vector_to_array(source.codebooks).reshape(-1, source.d)
+    books = np.split(entries[: sum(1 << b for b in bits)], np.cumsum([1 << b for b in bits])[:-1])
+    if isinstance(source, faiss.ResidualQuantizer):
+        return from_codebooks(books, "residual", beam=max(1, int(source.max_beam_size)))
+    return from_codebooks(books, "additive")
+
+
+def _padded(source: Any, bits: list[int]) -> list[F32]:
+    """Codebooks of a product of additive quantizers over all d dimensions."""
+    faiss = load_faiss()
+    flat, books, at = faiss.vector_to_array(source.codebooks), [], 0
+    splits = int(source.nsplits)
+    width = source.d // splits
+    for m, b in enumerate(bits):
+        start = m // (len(bits) // splits) * width
+        book = np.zeros((1 << b, source.d), np.float32)
+        book[:, start : start + width] = flat[at : at + book.shape[0] * width].reshape(-1, width)
+        at += book.shape[0] * width
+        books.append(book)
+    return books
+
+
+def additive_part(index: Any) -> Any:
+    """The quantizer of an additive index as its own class."""
+    for name in ("prq", "plsq", "rq", "lsq"):
+        if hasattr(index, name):
+            return getattr(index, name)
+    raise AssertionError(type(index))
+
+
+def transform_from_faiss(chain: Sequence[Any], dim: int) -> Transform | None:
+    """One transform for a chain of trained FAISS ones (in the order vectors pass them), or None for an empty chain.
+
+    Raises:
+        ValueError: a kind that is not affine and invertible, such as a projection to fewer dimensions.
+    """
+    faiss = load_faiss()
+    if not chain:
+        return None
+    matrix, offset = np.eye(dim), np.zeros(dim)  # y = matrix · x + offset
+    for step in chain:
+        name = type(step).__name__
+        if step.d_in != step.d_out:
+            raise ValueError(
+                f"{name} maps {step.d_in} to {step.d_out} dimensions: distances to what it drops or pads are not those "
+                f"of the original vectors, which annvq's distances are; use a square transform"
+            )
+        require_trained(step.is_trained, step)
+        if isinstance(step, faiss.CenteringTransform):
+            offset = offset - faiss.vector_to_array(step.mean)
+        elif isinstance(step, faiss.LinearTransform):
+            a = faiss.vector_to_array(step.A).reshape(dim, dim).astype(np.float64)
+            bias = faiss.vector_to_array(step.b).astype(np.float64) if step.have_bias else np.zeros(dim)
+            matrix, offset = a @ matrix, a @ offset + bias
+        else:
+            raise ValueError(f"{name} is not a linear transform, and annvq has none like it")
+    shift = -np.linalg.solve(matrix, offset) if offset.any() else None
+    orthogonal = np.abs(matrix @ matrix.T - np.eye(dim)).max() <= ORTHOGONAL_TOLERANCE
+    cls = Rotation if orthogonal else LinearMap
+    return cls.from_matrix(matrix.astype(np.float32), None if shift is None else shift.astype(np.float32))
+
+
+def check_transform(transform: Transform, metric: str) -> None:
+    """Raise ValueError where FAISS' distances behind ``transform`` are not those of the vectors themselves."""
+    if not transform.orthogonal:
+        raise ValueError(
+            "IndexPreTransform with a transform that does not keep distances: FAISS compares queries with codes after "
+            "it, so that its distances are not those of the vectors, which annvq's are; only orthogonal ones (OPQ, "
+            "rotations, PCA without whitening) convert"
+        )
+    if metric != "l2" and transform.shift is not None:
+        raise ValueError(
+            "IndexPreTransform with an offset under inner product: FAISS takes the inner product of offset vectors, "
+            "annvq that of the vectors; only transforms without an offset convert"
+        )
+
+
+# -- to FAISS --------------------------------------------------------------------------------------------------------
+
+
+def taken_apart(index: Index) -> tuple[list[Any], TableQuantizer]:
+    """FAISS transforms, in the order vectors pass them, and the quantizer behind them."""
+    faiss = load_faiss()
+    view = index.quantizer.scan_view()
+    chain: list[Any] = []
+    if index.metric == "cosine":
+        chain.append(faiss.NormalizationTransform(index.dim, 2.0))
+    if not isinstance(view, Transformed):
+        return chain, view
+    transform = view.transform
+    # A shift stands in the way where FAISS would not see it: in inner products, norms and residuals.
+    unshifted = index.metric != "l2" or view.needs_norm or (isinstance(index, IVFIndex) and index.residual)
+    if not transform.orthogonal or (unshifted and transform.shift is not None):
+        # FAISS compares behind a transform, which would be another distance: codebooks over all dimensions instead.
+        return chain, _flattened(view)
+    if transform.shift is not None:
+        center = faiss.CenteringTransform(index.dim)
+        faiss.copy_array_to_vector(transform.shift.cpu().numpy().astype(np.float32), center.mean)
+        center.is_trained = True
+        chain.append(center)
+    linear = faiss.LinearTransform(index.dim, index.dim, False)
+    with torch.no_grad():
+        faiss.copy_array_to_vector(np.ascontiguousarray(transform.matrix().cpu().numpy()).ravel(), linear.A)
+    linear.set_is_orthonormal()
+    linear.is_trained = True
+    chain.append(linear)
+    return chain, view.quantizer
+
+
+def _flattened(view: Transformed) -> AdditiveVQ:
+    """The additive quantizer with the codebooks of a transformed one, over the same codes."""
+    with torch.no_grad():
+        books = [book.cpu().numpy() for book in view.codebooks]
+    return AdditiveVQ(view.dim, view.M, list(view.bits_per_codebook)).set_codebooks(books).eval()
+
+
+def equal_bits(quantizer: TableQuantizer, what: str) -> int:
+    """The bits of every codebook; ValueError where they differ."""
+    nbits = quantizer.nbits
+    if not isinstance(nbits, int):
+        raise ValueError(f"{what} in FAISS has as many bits in every codebook, this one has nbits={nbits}")
+    return nbits
+
+
+def set_centroids(pq: Any, quantizer: ProductVQ) -> None:
+    """Give a FAISS ProductQuantizer the codebooks of a product quantizer."""
+    load_faiss().copy_array_to_vector(quantizer.codebooks_copy().ravel(), pq.centroids)
+    pq.compute_sdc_table()
+
+
+def additive_shape(quantizer: TableQuantizer) -> tuple[bool, tuple[Any, ...]]:
+    """Whether it becomes a local-search quantizer (else a residual one), and its bits as the constructor takes them."""
+    nbits = quantizer.nbits
+    if isinstance(quantizer, AdditiveVQ) and isinstance(nbits, int):
+        return True, (quantizer.M, nbits)
+    bits = load_faiss().UInt64Vector()
+    for b in quantizer.bits_per_codebook:
+        bits.push_back(b)
+    return False, (bits,)
+
+
+def set_entries(aq: Any, quantizer: TableQuantizer, levels: F32 | None) -> None:
+    """Give a FAISS additive quantizer the codebooks of one of ours, and levels where its norm is a byte."""
+    faiss = load_faiss()
+    faiss.copy_array_to_vector(quantizer.codebooks_copy().ravel(), aq.codebooks)
+    if levels is not None:
+        aq.qnorm.add(levels.reshape(-1, 1))
+    if isinstance(aq, faiss.ResidualQuantizer):
+        aq.max_beam_size = quantizer.beam if isinstance(quantizer, ResidualVQ | AdditiveVQ) else 1
+        aq.compute_codebook_tables()
+    else:
+        aq.nperts = min(aq.nperts, quantizer.M)  # FAISS refuses to add where it perturbs more than M
+    aq.is_trained = True

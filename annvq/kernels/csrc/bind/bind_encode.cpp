@@ -1,0 +1,187 @@
+#include <nanobind/stl/optional.h>
+
+#include <optional>
+
+#include "bind/bind.h"
+#include "common/mutex.h"
+#include "encode/encode.h"
+#include "encode/iterated.h"
+#include "encode/norm_search.h"
+
+namespace annvq {
+namespace {
+
+using Sizes = In<int32_t, 1>;
+
+void check_books(const In<float, 2>& entries, const Sizes& sizes) {
+    require(sizes.shape(0) >= 1, "sizes must have shape (M,), M >= 1");
+    int64_t total = 0;
+    for (size_t m = 0; m < sizes.shape(0); m++) {
+        require(sizes.data()[m] >= 1 && sizes.data()[m] <= 65536, "sizes must lie in [1, 65536]");
+        total += sizes.data()[m];
+    }
+    require(total == static_cast<int64_t>(entries.shape(0)), "entries must have sum(sizes) rows");
+    require(entries.shape(1) >= 1, "entries must have at least one column");
+}
+
+class ProductEncoder {
+  public:
+    ProductEncoder(In<float, 2> entries, Sizes sizes, Sizes offsets) {
+        check_books(entries, sizes);
+        require(offsets.shape(0) == sizes.shape(0), "offsets must have shape (M,)");
+        books_ = product_books(entries.data(), sizes.data(), static_cast<int32_t>(sizes.shape(0)),
+                               static_cast<int32_t>(entries.shape(1)));
+        offsets_.assign(offsets.data(), offsets.data() + offsets.shape(0));
+        for (int32_t o : offsets_) require(o >= 0, "offsets must not be negative");
+    }
+    Out<uint16_t, 2> encode(In<float, 2> x, int threads) const {
+        const int64_t n = x.shape(0), dim = x.shape(1);
+        for (int32_t o : offsets_) require(o + books_.width <= dim, "offsets reach beyond x");
+        uint16_t* codes;
+        auto out = new_array<uint16_t, 2>({x.shape(0), static_cast<size_t>(books_.M)}, &codes);
+        WithoutLock release;
+        encode_product(books_, offsets_.data(), x.data(), n, dim, codes, threads);
+        return out;
+    }
+
+  private:
+    EncoderBooks books_;
+    std::vector<int32_t> offsets_;
+};
+
+class AdditiveEncoder {
+  public:
+    AdditiveEncoder(In<float, 2> entries, Sizes sizes, int64_t gram_limit, int threads) {
+        check_books(entries, sizes);
+        require(sizes.shape(0) <= kMaxAdditiveCodebooks, "additive codes have at most 64 codebooks");
+        WithoutLock release;
+        books_ = additive_books(entries.data(), sizes.data(), static_cast<int32_t>(sizes.shape(0)),
+                                static_cast<int32_t>(entries.shape(1)), gram_limit, threads);
+    }
+    Out<uint16_t, 3> beam(In<float, 2> x, int32_t beam, bool any_order, int32_t keep, int threads) const {
+        check(x);
+        require(beam >= 1 && beam <= 4096, "beam must lie in [1, 4096]");
+        require(keep >= 1 && keep <= beam, "keep must lie in [1, beam]");
+        uint16_t* codes;
+        auto out = new_array<uint16_t, 3>(
+            {x.shape(0), static_cast<size_t>(keep), static_cast<size_t>(books_.M)}, &codes);
+        WithoutLock release;
+        encode_beam(books_, x.data(), x.shape(0), beam, any_order, keep, codes, threads);
+        return out;
+    }
+    Out<uint16_t, 2> local_search(In<float, 2> x, In<uint16_t, 2> start, In<int32_t, 2> schedule,
+                                  int32_t width, int threads) const {
+        check(x);
+        check_schedule(schedule);
+        require(width >= 1 && width <= kLanes, "width must lie in [1, 16]");
+        uint16_t* codes;
+        auto out = started(x, start, &codes);
+        const int64_t n = x.shape(0);
+        const int32_t rounds = static_cast<int32_t>(schedule.shape(0)),
+                      open = static_cast<int32_t>(schedule.shape(1));
+        WithoutLock release;
+        encode_local_search(books_, x.data(), n, schedule.data(), rounds, open, width, codes, threads);
+        return out;
+    }
+    Out<uint16_t, 2> norm_search(In<float, 2> x, In<uint16_t, 2> start, In<int32_t, 2> pairs,
+                                 In<float, 1> offsets, In<float, 1> levels, float weight, float error_share,
+                                 std::optional<In<float, 2>> centres, int threads) const {
+        check(x);
+        require(!centres || (centres->shape(0) == x.shape(0) && centres->shape(1) == x.shape(1)),
+                "centres must have the shape of x");
+        check_schedule(pairs);
+        require(has_gram(), "the codebooks' Gram matrix is beyond its limit");
+        require(pairs.shape(1) == 2, "pairs must have shape (rounds, 2)");
+        int64_t entries = 0;
+        for (int32_t size : books_.sizes) entries += size;
+        require(static_cast<int64_t>(offsets.shape(0)) == entries, "offsets must have shape (sum(sizes),)");
+        require(levels.shape(0) >= 1 || weight >= 0, "levels must have at least one value");
+        require(error_share >= 0 && error_share <= 1, "error_share must be between 0 and 1");
+        uint16_t* codes;
+        auto out = started(x, start, &codes);
+        const int64_t n = x.shape(0);
+        const int32_t rounds = static_cast<int32_t>(pairs.shape(0));
+        WithoutLock release;
+        const NormModel model =
+            norm_model(books_, offsets.data(), levels.data(), levels.shape(0), weight, error_share);
+        encode_norm_search(books_, model, x.data(), centres ? centres->data() : nullptr, n, pairs.data(),
+                           rounds, codes, threads);
+        return out;
+    }
+    Out<uint16_t, 2> iterated(In<float, 2> x, In<uint16_t, 2> start, int32_t iterations, int32_t perturbed,
+                              int32_t sweeps, uint64_t seed, float heat, int threads) {
+        check(x);
+        require(has_gram(), "iterated local search needs the Gram matrix");
+        require(iterations >= 0, "iterations must not be negative");
+        require(heat >= 0 && heat <= 1, "heat must be between 0 and 1");
+        require(perturbed >= 1 && sweeps >= 1, "perturbed and sweeps must be at least 1");
+        uint16_t* codes;
+        auto out = started(x, start, &codes);
+        const int64_t n = x.shape(0);
+        WithoutLock release;
+        {
+            std::lock_guard<Mutex> lock(making_tables_);
+            if (!tables_made_) tables_ = pair_tables(books_);
+            tables_made_ = true;
+        }
+        encode_iterated(books_, tables_, x.data(), n, {iterations, perturbed, sweeps, seed, heat}, codes,
+                        threads);
+        return out;
+    }
+    bool has_gram() const { return !books_.gram.empty(); }
+
+  private:
+    // A copy of the codes that a search starts from.
+    Out<uint16_t, 2> started(const In<float, 2>& x, const In<uint16_t, 2>& start, uint16_t** codes) const {
+        const int64_t n = x.shape(0), M = books_.M;
+        require(start.shape(0) == x.shape(0) && static_cast<int64_t>(start.shape(1)) == M,
+                "codes must have shape (n, M)");
+        for (int64_t i = 0; i < n * M; i++)
+            require(start.data()[i] < books_.sizes[i % M], "codes reach beyond the codebooks");
+        auto out = new_array<uint16_t, 2>({x.shape(0), static_cast<size_t>(M)}, codes);
+        if (n) std::memcpy(*codes, start.data(), n * M * sizeof(uint16_t));
+        return out;
+    }
+    void check_schedule(const In<int32_t, 2>& schedule) const {
+        const int64_t rounds = schedule.shape(0), open = schedule.shape(1);
+        require(open >= 1 && open <= books_.M, "a round opens between 1 and M codebooks");
+        for (int64_t t = 0; t < rounds; t++)
+            for (int64_t s = 0; s < open; s++) {
+                const int32_t m = schedule.data()[t * open + s];
+                require(m >= 0 && m < books_.M, "schedule names a codebook that does not exist");
+                for (int64_t q = 0; q < s; q++)
+                    require(schedule.data()[t * open + q] != m, "a round names a codebook twice");
+            }
+    }
+    void check(const In<float, 2>& x) const {
+        require(static_cast<int64_t>(x.shape(1)) == books_.width, "x must have as many columns as entries");
+    }
+    EncoderBooks books_;
+    PairTables tables_;
+    Mutex making_tables_;
+    bool tables_made_ = false;
+};
+
+}  // namespace
+
+void bind_encode(nb::module_& m) {
+    using nb::arg;
+    nb::class_<ProductEncoder>(m, "ProductEncoder")
+        .def(nb::init<In<float, 2>, Sizes, Sizes>(), arg("entries"), arg("sizes"), arg("offsets"))
+        .def("encode", &ProductEncoder::encode, arg("x"), arg("threads"));
+    nb::class_<AdditiveEncoder>(m, "AdditiveEncoder")
+        .def(nb::init<In<float, 2>, Sizes, int64_t, int>(), arg("entries"), arg("sizes"), arg("gram_limit"),
+             arg("threads"))
+        .def("beam", &AdditiveEncoder::beam, arg("x"), arg("beam"), arg("any_order"), arg("keep"),
+             arg("threads"))
+        .def("local_search", &AdditiveEncoder::local_search, arg("x"), arg("codes"), arg("schedule"),
+             arg("width"), arg("threads"))
+        .def("iterated", &AdditiveEncoder::iterated, arg("x"), arg("codes"), arg("iterations"),
+             arg("perturbed"), arg("sweeps"), arg("seed"), arg("heat"), arg("threads"))
+        .def("norm_search", &AdditiveEncoder::norm_search, arg("x"), arg("codes"), arg("pairs"),
+             arg("offsets"), arg("levels"), arg("weight"), arg("error_share"), arg("centres").none(),
+             arg("threads"))
+        .def_prop_ro("has_gram", &AdditiveEncoder::has_gram);
+}
+
+}  // namespace annvq

@@ -1,0 +1,101 @@
+#include "bind/bind_tables.h"
+
+#include <nanobind/stl/optional.h>
+
+#include <optional>
+
+#include "bind/bind.h"
+#include "common/centre.h"
+#include "tables/tables.h"
+
+namespace annvq {
+namespace {
+
+TableBuilder* make_builder(In<float, 2> entries, In<int32_t, 1> sizes, In<int32_t, 1> starts) {
+    const int64_t M = sizes.shape(0);
+    require(M >= 1 && starts.shape(0) == sizes.shape(0), "sizes and starts must have shape (M,), M >= 1");
+    int64_t total = 0;
+    for (int64_t m = 0; m < M; m++) {
+        require(sizes.data()[m] >= 1, "sizes must be positive");
+        require(starts.data()[m] >= 0, "starts must not be negative");
+        total += sizes.data()[m];
+    }
+    require(total == static_cast<int64_t>(entries.shape(0)), "entries must have sum(sizes) rows");
+    return new TableBuilder(entries.data(), sizes.data(), starts.data(), M, entries.shape(1));
+}
+
+bool holds(const TableBuilder& builder, In<float, 2> entries) {
+    return static_cast<int64_t>(entries.shape(0)) == builder.total() &&
+           static_cast<int64_t>(entries.shape(1)) == builder.width() && builder.holds(entries.data());
+}
+
+Unbuilt* make_unbuilt(nb::object builder, In<float, 2> queries, bool squared, float scale,
+                      std::optional<In<float, 2>> offsets) {
+    const auto* b = nb::cast<const TableBuilder*>(builder);
+    require(b->least_dim() <= static_cast<int64_t>(queries.shape(1)), "codebooks reach beyond the queries");
+    require(!offsets || (static_cast<int64_t>(offsets->shape(0)) == b->M() &&
+                         static_cast<int64_t>(offsets->shape(1)) == b->K()),
+            "offsets must have shape (M, K)");
+    return new Unbuilt{std::move(builder), b, std::move(queries), squared, scale, std::move(offsets)};
+}
+
+Out<float, 3> build(const Unbuilt& unbuilt, int threads) {
+    const size_t nq = unbuilt.queries.shape(0), M = unbuilt.builder->M(), K = unbuilt.builder->K();
+    float* data;
+    auto out = new_array<float, 3>({nq, M, K}, &data);
+    const UnbuiltTables tables = unbuilt.tables();
+    WithoutLock release;
+    tables.build(tables.queries, nq, data, threads);
+    return out;
+}
+
+Out<float, 1> centre_of(In<float, 2> entries) {
+    require(entries.shape(0) >= 1, "entries must have at least one row");
+    float* data;
+    auto out = new_array<float, 1>({entries.shape(1)}, &data);
+    book_centre(entries.data(), entries.shape(0), entries.shape(1), data);
+    return out;
+}
+
+// Whether all numbers are finite: exponents are not all ones.
+bool all_finite(nb::ndarray<nb::numpy, const float, nb::c_contig, nb::device::cpu> x) {
+    constexpr uint32_t exponent = 0x7f800000;
+    const float* data = x.data();
+    const int64_t n = static_cast<int64_t>(x.size());
+    std::optional<WithoutLock> release;
+    if (n > 1 << 16) release.emplace();  // for a few it takes longer than the look
+    uint32_t odd = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        std::memcpy(&bits, data + i, sizeof bits);
+        odd |= (bits & exponent) == exponent;
+    }
+    return !odd;
+}
+
+}  // namespace
+
+void bind_tables(nb::module_& m) {
+    using nb::arg;
+    nb::class_<TableBuilder>(m, "TableBuilder")
+        .def(nb::new_(&make_builder), arg("entries"), arg("sizes"), arg("starts"))
+        .def("holds", &holds, arg("entries"));
+    nb::class_<Unbuilt>(m, "UnbuiltTables")
+        .def(nb::new_(&make_unbuilt), arg("builder"), arg("queries"), arg("squared"), arg("scale"),
+             arg("offsets").none())
+        .def("build", &build, arg("threads"));
+    m.def("all_finite", &all_finite, arg("x"));
+    m.def("book_centre", &centre_of, arg("entries"));
+    m.def(
+        "squared_norms",
+        [](In<float, 2> x, int threads) {
+            float* data;
+            auto out = new_array<float, 1>({x.shape(0)}, &data);
+            WithoutLock release;
+            squared_norms(x.data(), x.shape(0), x.shape(1), data, threads);
+            return out;
+        },
+        nb::arg("x"), nb::arg("threads"));
+}
+
+}  // namespace annvq

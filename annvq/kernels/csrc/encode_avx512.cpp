@@ -1,6 +1,0 @@
-#define ANNVQ_ISA encode_avx512
-#include "encode_core.h"
-
-namespace annvq {
-const EncodeKernels kEncodeAvx512 = encode_avx512::kKernels;
-}

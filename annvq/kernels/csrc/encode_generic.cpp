@@ -1,6 +1,0 @@
-#define ANNVQ_ISA encode_generic
-#include "encode_core.h"
-
-namespace annvq {
-const EncodeKernels kEncodeGeneric = encode_generic::kKernels;
-}

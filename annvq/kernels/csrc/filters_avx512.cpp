@@ -1,8 +1,0 @@
-#define ANNVQ_ISA blocks_avx512
-#include "filters_shuffle.h"
-
-namespace annvq {
-
-const BlockKernels kBlocksAvx512 = ANNVQ_ISA::kKernels;
-
-}  // namespace annvq

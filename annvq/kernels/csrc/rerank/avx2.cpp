@@ -1,0 +1,5 @@
+#include "rerank/rerank_core.h"
+
+namespace annvq::avx2 {
+extern constexpr RerankKernels kRerankKernels = kKernels;
+}

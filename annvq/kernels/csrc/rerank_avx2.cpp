@@ -1,6 +1,0 @@
-#define ANNVQ_ISA rerank_avx2
-#include "rerank_core.h"
-
-namespace annvq {
-const RerankKernels kRerankAvx2 = rerank_avx2::kKernels;
-}

@@ -1,6 +1,0 @@
-#define ANNVQ_ISA rerank_generic
-#include "rerank_core.h"
-
-namespace annvq {
-const RerankKernels kRerankGeneric = rerank_generic::kKernels;
-}

@@ -1,0 +1,182 @@
+// Look-ups in byte tables held in registers: 256 entries are two vpermi2b and a blend for 64 codes, 128
+// entries one vpermi2b, 64 entries one vpermb.
+#include <immintrin.h>
+
+#include "scan/kernels.h"
+
+namespace annvq {
+namespace {
+
+template <int entries>
+struct Table {
+    __m512i part[entries / 64];
+    explicit Table(const uint8_t* t) {
+        for (int i = 0; i < entries / 64; i++) part[i] = _mm512_load_si512(t + 64 * i);
+    }
+    __m512i operator[](__m512i codes) const {
+        if constexpr (entries == 64) return _mm512_permutexvar_epi8(codes, part[0]);
+        const __m512i low = _mm512_permutex2var_epi8(part[0], codes, part[1]);
+        if constexpr (entries == 256) {
+            const __m512i high = _mm512_permutex2var_epi8(part[2], codes, part[3]);
+            return _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), low, high);
+        }
+        return low;
+    }
+};
+
+// Out of line, so that the sums stay in registers where no row gets through.
+template <int sets>
+__attribute__((noinline)) void append(const uint8_t* sums, __m512i limit, int64_t first, int64_t last,
+                                      FilteredRows* found) {
+    __m512i sum[sets];
+    uint64_t masks[sets];
+    for (int b = 0; b < sets; b++) {
+        sum[b] = _mm512_load_si512(sums + 64 * b);
+        masks[b] = _mm512_cmple_epu8_mask(sum[b], limit);
+    }
+    const int64_t valid = last - first;
+    if (valid < 64 * sets) {
+        for (int b = 0; b < sets; b++)
+            if (64 * b >= valid)
+                masks[b] = 0;
+            else if (valid - 64 * b < 64)
+                masks[b] &= (uint64_t{1} << (valid - 64 * b)) - 1;
+    }
+    // Numbers of a word's set bits side by side, without a branch to guess; what is written past them is
+    // overwritten.
+    alignas(64) static constexpr uint8_t kNumbers[64] = {
+        0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+        22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+        44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+    const __m512i numbers = _mm512_load_si512(kNumbers);
+    int count = found->count;
+    for (int b = 0; b < sets; b++) {
+        const __m512i set = _mm512_maskz_compress_epi8(masks[b], numbers);
+        const __m512i start = _mm512_set1_epi16(static_cast<int16_t>(first + 64 * b));
+        uint16_t* to = found->rows + count;
+        _mm512_storeu_si512(found->sums + count, _mm512_maskz_compress_epi8(masks[b], sum[b]));
+        _mm512_storeu_si512(to, _mm512_add_epi16(start, _mm512_cvtepu8_epi16(_mm512_castsi512_si256(set))));
+        count += __builtin_popcountll(masks[b]);
+        if (count > to - found->rows + 32)
+            _mm512_storeu_si512(
+                to + 32, _mm512_add_epi16(start, _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(set, 1))));
+    }
+    found->count = count;
+}
+
+// The next 64 * sets rows, from `codes` on, in so many sums.
+template <int entries, int sets>
+inline void look_up(const uint8_t* codes, int64_t first, int64_t last, int columns, const uint8_t* tables,
+                    __m512i limit, FilteredRows* found) {
+    __m512i sum[sets];
+#pragma GCC unroll 8
+    for (int b = 0; b < sets; b++) sum[b] = _mm512_setzero_si512();
+#pragma GCC unroll 4
+    for (int c = 0; c < columns; c++) {
+        const Table<entries> table(tables + c * entries);
+#pragma GCC unroll 8
+        for (int b = 0; b < sets; b++)
+            sum[b] = _mm512_adds_epu8(sum[b], table[_mm512_loadu_si512(codes + c * kSuperblock + 64 * b)]);
+    }
+    __m512i least = sum[0];
+#pragma GCC unroll 8
+    for (int b = 1; b < sets; b++) least = _mm512_min_epu8(least, sum[b]);
+    if (!_mm512_cmple_epu8_mask(least, limit)) return;
+    alignas(64) uint8_t sums[64 * sets];
+#pragma GCC unroll 8
+    for (int b = 0; b < sets; b++) _mm512_store_si512(sums + 64 * b, sum[b]);
+    append<sets>(sums, limit, first, last, found);
+}
+
+template <int entries>
+int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, int columns, const uint8_t* tables,
+               uint8_t threshold, FilteredRows* found) {
+    const __m512i limit = _mm512_set1_epi8(static_cast<char>(threshold));
+    int64_t at = first;
+    while (at < last && found->count <= kRoom - kSuperblock) {
+        const uint8_t* codes = blocks + at / kSuperblock * columns * kSuperblock + at % kSuperblock;
+        const int64_t block_end = (at / kSuperblock + 1) * kSuperblock;
+        const int64_t sets = ((last < block_end ? last : block_end) - at + 63) / 64;
+        if (sets == 8) {
+            look_up<entries, 8>(codes, at, last, columns, tables, limit, found);
+            at += 512;
+        } else if (sets >= 4) {
+            look_up<entries, 4>(codes, at, last, columns, tables, limit, found);
+            at += 256;
+        } else if (sets >= 2) {
+            look_up<entries, 2>(codes, at, last, columns, tables, limit, found);
+            at += 128;
+        } else {
+            look_up<entries, 1>(codes, at, last, columns, tables, limit, found);
+            at += 64;
+        }
+    }
+    return at < last ? at : last;
+}
+
+__mmask16 lanes(int64_t left) { return left >= 16 ? 0xffff : static_cast<__mmask16>((1u << left) - 1); }
+
+float least(const float* table, int64_t size) {
+    __m512 least = _mm512_set1_ps(__builtin_inff());
+    __mmask16 nan = 0;
+    for (int64_t j = 0; j < size; j += 16) {
+        const __mmask16 valid = lanes(size - j);
+        const __m512 v = _mm512_maskz_loadu_ps(valid, table + j);
+        nan |= _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+        least = _mm512_mask_min_ps(least, valid, least, v);
+    }
+    return nan ? __builtin_nanf("") : _mm512_reduce_min_ps(least);
+}
+
+void quantize(const float* table, int64_t size, float least, float scale, uint8_t* out) {
+    const __m512 least_v = _mm512_set1_ps(least), scale_v = _mm512_set1_ps(scale),
+                 top = _mm512_set1_ps(255.f);
+    int64_t j = 0;
+    for (; j < size; j += 16) {
+        const __m512 v = _mm512_sub_ps(_mm512_maskz_loadu_ps(lanes(size - j), table + j), least_v);
+        const __m512 scaled = _mm512_mask_min_ps(top, lanes(size - j), _mm512_mul_ps(v, scale_v), top);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + j),
+                         _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(scaled)));
+    }
+    for (; j < 256; j += 16) _mm_storeu_si128(reinterpret_cast<__m128i*>(out + j), _mm_set1_epi8(-1));
+}
+
+void arrange(const uint8_t* bytes, const uint8_t* meaning, int entries, uint8_t* out) {
+    __m512i t[4];
+    for (int i = 0; i < 4; i++) t[i] = _mm512_loadu_si512(bytes + 64 * i);
+    if (meaning) {
+        const __m512i own[4] = {t[0], t[1], t[2], t[3]};
+        for (int i = 0; i < 4; i++) {
+            const __m512i at = _mm512_loadu_si512(meaning + 64 * i);
+            t[i] =
+                _mm512_mask_blend_epi8(_mm512_movepi8_mask(at), _mm512_permutex2var_epi8(own[0], at, own[1]),
+                                       _mm512_permutex2var_epi8(own[2], at, own[3]));
+        }
+    }
+    if (entries <= 128) {
+        t[0] = _mm512_min_epu8(t[0], t[2]);
+        t[1] = _mm512_min_epu8(t[1], t[3]);
+    }
+    if (entries <= 64) t[0] = _mm512_min_epu8(t[0], t[1]);
+    for (int i = 0; i < entries / 64; i++) _mm512_store_si512(out + 64 * i, t[i]);
+}
+
+int count_at_most(const uint8_t* bytes, int n, uint8_t limit) {
+    const __m512i most = _mm512_set1_epi8(static_cast<char>(limit));
+    int count = 0, i = 0;
+    for (; i + 64 <= n; i += 64)
+        count += __builtin_popcountll(_mm512_cmple_epu8_mask(_mm512_loadu_si512(bytes + i), most));
+    const __mmask64 rest = (uint64_t{1} << (n - i)) - 1;
+    return count + __builtin_popcountll(
+                       _mm512_mask_cmple_epu8_mask(rest, _mm512_maskz_loadu_epi8(rest, bytes + i), most));
+}
+
+constexpr PooledFilter kFilters[] = {{64, filter<64>}, {128, filter<128>}, {256, filter<256>}};
+
+}  // namespace
+}  // namespace annvq
+
+namespace annvq::avx512vbmi {
+extern constexpr ScanKernels kScanKernels{least, quantize, arrange, count_at_most, kFilters,
+                                          3,     2,        nullptr, nullptr};
+}

@@ -1,0 +1,55 @@
+// What an instruction set gives the scan: byte tables, and filters that look up whole superblocks in them.
+#pragma once
+#include <cstdint>
+
+#include "scan/layout.h"
+
+namespace annvq {
+
+// The least of size >= 1 entries; NaN if one is NaN.
+using TableLeast = float (*)(const float* table, int64_t size);
+// out[j] = floor(min((table[j] - least) * scale, 255)) for j < size <= 256; 255 from there to 256.
+using TableQuantize = void (*)(const float* table, int64_t size, float least, float scale, uint8_t* out);
+// A filter's table of `entries` bytes from 256: stored byte b stands for meaning[b] (nullptr: b), and
+// entry j is the least over stored bytes whose low bits are j. In whatever form the level's filters want.
+using TableArrange = void (*)(const uint8_t* bytes, const uint8_t* meaning, int entries, uint8_t* out);
+constexpr int kRoom = 2048;
+constexpr int64_t kRun = 64;
+constexpr int64_t kFilterStep = 64;
+// Rows, numbered from a superblock's first, that a filter let through, and their sums of bytes.
+struct FilteredRows {
+    uint16_t rows[kRoom];
+    uint8_t sums[kRoom];
+    int count = 0;
+};
+// Looks through rows [first, last) of superblocks for those whose saturating sum over (columns, entries)
+// tables is at most threshold, and appends them; ends early, after a whole superblock, once fewer than 512
+// places are left. Returns the row that it came to. first is a multiple of kFilterStep; last is at most kRun
+// superblocks.
+using Filter = int64_t (*)(const uint8_t* blocks, int64_t first, int64_t last, int columns,
+                           const uint8_t* tables, uint8_t threshold, FilteredRows* found);
+
+// How many of n bytes are at most limit.
+using CountAtMost = int (*)(const uint8_t* bytes, int n, uint8_t limit);
+
+struct PooledFilter {
+    int entries;
+    Filter run;
+};
+
+struct ScanKernels {
+    TableLeast least;
+    TableQuantize quantize;
+    TableArrange arrange;
+    CountAtMost count_at_most;
+    const PooledFilter* filters;  // fewest entries first, the last has 256
+    int filter_count;             // 0: this level scores everything in float
+    int first_choice;             // the filter to begin with
+    // For nibbles, where the level has one: rows of 32 bytes, low nibbles' table and high nibbles'; a norm
+    // column's row is 32 entries arranged. nullptr: nibbles are looked up as bytes.
+    Filter nibbles, nibbles_norm;
+};
+
+const ScanKernels& scan_kernels();  // of the SIMD level in use
+
+}  // namespace annvq

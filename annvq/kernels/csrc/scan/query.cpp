@@ -1,0 +1,323 @@
+#include "scan/query.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+#include <utility>
+
+#include "common/bits.h"
+
+namespace annvq {
+namespace {
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr int64_t kTileBytes = 32768;
+constexpr int64_t kSample = 8;                         // superblocks that filters are compared on
+constexpr int64_t kRequantizeEvery = 4 * kSuperblock;  // rows
+constexpr int kFewRows = 8;                            // scoring so few costs less than bounding a superblock
+constexpr int64_t kLiveRun = 8;  // superblocks filtered at once where some rows are not live
+
+constexpr int64_t kGrowth = 8;
+constexpr int kPortion = 64;  // rows scored at a time until there is a threshold
+
+}  // namespace
+
+Query::Query(const QueryTables& tables, const ScanKernels& kernels, int64_t k)
+    : layout_(tables.layout),
+      t_(tables),
+      k_(k),
+      columns_(layout_.columns()),
+      tables_(tables, kernels),
+      hopeless_(std::isinf(tables_.least_sum())),
+      best_(k) {
+    const bool nibbles = layout_.nibbles(), labels = layout_.meaning(0) && !t_.by_stored_byte;
+    scorer_ = nibbles  ? &Query::score<true, false>
+              : labels ? &Query::score<false, true>
+                       : &Query::score<false, false>;
+    // Until about k superblocks have been seen, a row in vain for every few superblocks decides nothing.
+    next_check_ = std::max<int64_t>(32, k) * kSuperblock;
+}
+
+// Makes the threshold fit a segment's bias and norm range. False where no row can matter.
+bool Query::enter(const Segment& segment, float bias) {
+    if (!(bias > -kInf)) throw std::invalid_argument("bias must hold no NaN and no -inf");
+    if (hopeless_ || std::isinf(bias)) return false;
+    segment_ = &segment;
+    const bool floats = layout_.norm() == NormKind::floats;
+    const float low = floats ? segment.norm_low : 0, step = floats ? segment.norm_step : 0;
+    if (entered_ && bias == bias_ && low == norm_low_ && step == norm_step_) return !closed_;
+    if (step != norm_step_) everything_ = true;
+    entered_ = true, bias_ = bias, norm_low_ = low, norm_step_ = step;
+    least_sum_ = tables_.least_sum() + low + bias;
+    magnitude_ =
+        tables_.magnitude() + std::fabs(static_cast<double>(low)) + std::fabs(static_cast<double>(bias));
+    tighten();
+    return !closed_;
+}
+
+void Query::scan(const Segment& segment, float bias, int64_t first, int64_t last) {
+    const bool fallen = shared_ && best_.lower(shared_->load(std::memory_order_relaxed));
+    if (!enter(segment, bias)) return;
+    if (fallen) tighten();
+    const int64_t begin = first * kSuperblock, end = std::min(last * kSuperblock, segment.n);
+    scan_rows(begin, end);
+    if (!everything_ && !closed_) reconsider_filter(begin, end);
+    if (shared_) tell_limit();
+}
+
+void Query::tell_limit() {
+    const float own = best_.limit().first;
+    float least = shared_->load(std::memory_order_relaxed);
+    while (own < least && !shared_->compare_exchange_weak(least, own, std::memory_order_relaxed)) {
+    }
+}
+
+void Query::scan_rows(int64_t from, int64_t end) {
+    const Segment& segment = *segment_;
+    for (int64_t at = from; at < end && !closed_;) {
+        const int64_t block = at / kSuperblock, start = block * kSuperblock;
+        const int64_t block_end = std::min(start + kSuperblock, end);
+        if (segment.sparse && count_bits(segment.live + 8 * block, 8) <= kFewRows) {
+            offer_live(block);
+            seen_ += block_end - at;
+            at = block_end;
+            continue;
+        }
+        if (everything_) {
+            const int64_t to = std::min(at + kPortion, block_end);
+            offer_all(at, to);
+            seen_ += to - at;
+            at = to;
+            continue;
+        }
+        FilteredRows found;
+        const int64_t done = tables_.filter(segment.codes + block * columns_ * kSuperblock, at - start,
+                                            run_end(at, end) - start, threshold_, &found);
+        filtered_ += start + done - at;
+        seen_ += start + done - at;
+        at = start + done;
+        offer(block, &found, true);
+    }
+}
+
+// Where a run of the filter from row `at` on ends, `end` at the latest: the first rows lower the limit fast,
+// so runs are no longer than what has been seen. In a superblock whole steps, from a whole one on whole ones.
+int64_t Query::run_end(int64_t at, int64_t end) const {
+    const int64_t run = std::max(kFilterStep, tables_.bound_above() ? kGrowth * seen_ : seen_),
+                  block_end = (at / kSuperblock + 1) * kSuperblock;
+    if (at % kSuperblock || run < kSuperblock)
+        return std::min({at + run / kFilterStep * kFilterStep, block_end, end});
+    int64_t blocks = std::min(run / kSuperblock, segment_->sparse ? kLiveRun : kRun);
+    for (int64_t b = 1; segment_->sparse && b < blocks && at + b * kSuperblock < end; b++)
+        if (count_bits(segment_->live + at / 64 + 8 * b, 8) <= kFewRows) blocks = b;
+    return std::min(at + blocks * kSuperblock, end);
+}
+
+// All rows [from, to) of a superblock.
+void Query::offer_all(int64_t from, int64_t to) {
+    FilteredRows all;
+    const int64_t block = from / kSuperblock;
+    for (int64_t i = from; i < to; i++)
+        all.rows[all.count++] = static_cast<uint16_t>(i - block * kSuperblock);
+    offer(block, &all, false);
+}
+
+// The live rows of a superblock.
+void Query::offer_live(int64_t block) {
+    FilteredRows live;
+    for (int w = 0; w < 8; w++)
+        for (uint64_t bits = segment_->live[8 * block + w]; bits; bits &= bits - 1)
+            live.rows[live.count++] = static_cast<uint16_t>(64 * w + __builtin_ctzll(bits));
+    while (live.count && block * kSuperblock + live.rows[live.count - 1] >= segment_->n) live.count--;
+    offer(block, &live, false);
+}
+
+// Scores ascending rows, numbered from a superblock's first, and keeps what may matter. bounded: they come
+// with their sums of bytes.
+void Query::offer(int64_t block, FilteredRows* found, bool bounded) {
+    const int64_t base = block * kSuperblock;
+    keep_allowed(base, found);
+    if (bounded && found->count >= 2 * k_ + kFewRows) narrow(found);
+    const uint16_t* rows = found->rows;
+    const int count = found->count;
+    if (!count) return;
+    float scores[kRoom];
+    (this->*scorer_)(block, rows, count, scores);
+    const Hit before = best_.limit();
+    if (segment_->ids)
+        best_.add(scores, count, [&](int64_t i) { return place_of(segment_->ids + base + rows[i]); });
+    else
+        best_.add(scores, count, [&](int64_t i) { return segment_->first_id + base + rows[i]; });
+    let_through_ += count;
+    // Where sums narrow what a first, wide threshold lets through, it pays to have one early.
+    if (count >= k_ || (!(before.first < kInf) && tables_.bound_above())) best_.cut();
+    if (best_.limit() < before) tighten();
+}
+
+// Drops rows that may not be returned.
+void Query::keep_allowed(int64_t base, FilteredRows* found) const {
+    const Segment& s = *segment_;
+    uint16_t* rows = found->rows;
+    uint8_t* sums = found->sums;
+    if (const uint64_t* live = s.live ? s.live + base / 64 : nullptr) {
+        int kept = 0;
+        for (int i = 0; i < found->count; i++) {
+            const uint16_t row = rows[i];
+            rows[kept] = row, sums[kept] = sums[i];
+            kept += live[row / 64] >> (row % 64) & 1;
+        }
+        found->count = kept;
+    }
+    if (!s.allowed) return;
+    int kept = 0;
+    for (int i = 0; i < found->count; i++) {
+        const int64_t row = base + rows[i], id = s.ids ? s.ids[row] : s.first_id + row;
+        rows[kept] = rows[i], sums[kept] = sums[i];
+        kept += id >= 0 && id < s.allowed_size && s.allowed[id];
+    }
+    found->count = kept;
+}
+
+// Of rows that a wide threshold let through, drops those that cannot be among the k best of them, going by
+// their sums alone.
+void Query::narrow(FilteredRows* found) const {
+    if (!tables_.bound_above()) return;
+    int sum = 0;  // the k-th lowest
+    for (int bit = 128; bit; bit /= 2)
+        if (tables_.count_at_most(found->sums, found->count, static_cast<uint8_t>(sum + bit - 1)) < k_)
+            sum += bit;
+    // Widened twice, as scores of both may be off.
+    const uint8_t limit = tables_.byte_of(widened(widened(tables_.gap_of(sum))));
+    int kept = 0;
+    for (int i = 0; i < found->count; i++) {
+        const uint8_t own = found->sums[i];
+        found->rows[kept] = found->rows[i], found->sums[kept] = own;
+        kept += own <= limit;
+    }
+    found->count = kept;
+}
+
+template <bool nibbles, bool labels>
+void Query::score(int64_t block, const uint16_t* rows, int count, float* out) const {
+    constexpr int at_once = 4;  // independent sums hide each other's latency
+    const int M = layout_.M(), norm = layout_.code_columns();
+    const int64_t stride = columns_ * kSuperblock;
+    const uint8_t* codes = segment_->codes + block * stride;
+    for (int i = 0; i < count; i += at_once) {
+        const uint8_t* own[at_once];
+        for (int j = 0; j < at_once; j++) {
+            const int row = rows[std::min(i + j, count - 1)];
+            own[j] = codes + row / kSuperblock * stride + row % kSuperblock;
+        }
+        float sum[at_once] = {};
+        for (int m = 0; m < M; m++) {
+            const float* table = t_.luts + m * t_.K;
+            const uint8_t* meaning = labels ? layout_.meaning(m) : nullptr;
+            for (int j = 0; j < at_once; j++) {
+                int code =
+                    nibbles ? own[j][m / 2 * kSuperblock] >> (m % 2 * 4) & 15 : own[j][m * kSuperblock];
+                if (labels) code = meaning[code];
+                sum[j] = m ? sum[j] + table[code] : table[code];
+            }
+        }
+        for (int j = 0; j < at_once && i + j < count; j++) {
+            if (layout_.norm() == NormKind::levels)
+                sum[j] += t_.norm_levels[layout_.meaning(norm)[own[j][norm * kSuperblock]]];
+            if (layout_.norm() == NormKind::floats)
+                sum[j] += segment_->norms_f32[block * kSuperblock + rows[i + j]];
+            out[i + j] = sum[j] + bias_;
+        }
+    }
+}
+
+void Query::merge(Query&& other) {
+    best_.merge(other.best_);
+    entered_ = false;  // the next scan fits the threshold anew
+}
+
+void Query::write(float* distances, int64_t* ids) {
+    const std::vector<Hit> hits = best_.sorted();
+    for (int64_t r = 0; r < k_; r++) {
+        const bool found = r < static_cast<int64_t>(hits.size());
+        distances[r] = found ? hits[r].first : kInf;
+        ids[r] = found ? hits[r].second : -1;
+    }
+}
+
+// A distance from the sum of minima, widened by what float summation can err on scores that low:
+// (columns + 2) roundings of at most 2^-24 of the magnitudes summed, which are at most |minima| + distance.
+double Query::widened(double raw) const {
+    return raw + (columns_ + 3) * 6.1e-8 * (magnitude_ + std::max(raw, 0.0));
+}
+
+// To the k-th best.
+double Query::gap() const { return widened(best_.limit().first - least_sum_); }
+
+// Follows the limit: closes the segment, makes tables for a gap much narrower than the last, sets the
+// threshold.
+void Query::tighten() {
+    closed_ = false;
+    if (!(best_.limit().first < kInf)) return;
+    if (everything_) best_.cut();
+    const bool unsafe = !(magnitude_ + std::fabs(static_cast<double>(best_.limit().first)) < 1e37);
+    // Sums that could overflow float, and negative ones that could reach -inf, are scored in float
+    // throughout.
+    if (unsafe) {
+        everything_ = true;
+        return;
+    }
+    const double now = gap(), widest = now + std::max(0.0, static_cast<double>(bias_) - expected_bias_);
+    closed_ = now < 0;
+    if (closed_ || !tables_.any()) return;
+    const bool pays = filtered_ - quantized_at_ >= kRequantizeEvery || widest < 0.5 * tables_.gap();
+    if (everything_ || now > tables_.gap() || (widest < 0.85 * tables_.gap() && pays)) {
+        everything_ = false;
+        quantized_at_ = filtered_;
+        tables_.make(widest, norm_step_);
+    }
+    threshold_ = tables_.byte_of(now);
+}
+
+void Query::choose_filter(int filter) {
+    quantized_at_ = filtered_;
+    tables_.choose(filter);
+}
+
+// Now and then tries the filter next to the present one on superblocks at hand: the finer where scoring rows
+// let through costs more than the finer look-ups would, else the coarser.
+void Query::reconsider_filter(int64_t first, int64_t last) {
+    if (!tables_.has_choice() || seen_ < next_check_ || first >= last) return;
+    next_check_ = 2 * seen_;
+    const int64_t filtered = std::exchange(filtered_, 0), rows = std::exchange(let_through_, 0);
+    quantized_at_ = 0;
+    const auto price = [&](int f) { return tables_.column_ns(f) * columns_; };
+    const int before = tables_.chosen(), finer = before + 1, coarser = before - 1;
+    int other = before;
+    if (finer <= tables_.finest() &&
+        rows * row_ns() > filtered / static_cast<double>(kSuperblock) * (price(finer) - price(before)))
+        other = finer;
+    else if (coarser >= 0 && price(coarser) < 0.9 * price(before))
+        other = coarser;
+    if (other == before) return;
+    const int64_t sample = std::min(kSample * kSuperblock, last - first);
+    const auto cost = [&](int f) {
+        FilteredRows found;
+        const int64_t done =
+            tables_.filter(segment_->codes + first * columns_, 0, sample, threshold_, &found);
+        return (price(f) / kSuperblock * static_cast<double>(done) + row_ns() * found.count) /
+               static_cast<double>(done);
+    };
+    const double present = cost(before);
+    choose_filter(other);
+    if (!(cost(other) < present)) choose_filter(before);
+}
+
+void scan_together(Query* const* queries, const float* biases, int64_t count, const Segment& segment,
+                   int64_t first, int64_t last) {
+    // Superblocks that stay in the first cache while all queries look at them.
+    const int64_t tile = std::max<int64_t>(1, kTileBytes / (queries[0]->columns() * kSuperblock));
+    for (int64_t b = first; b < last; b += tile)
+        for (int64_t q = 0; q < count; q++) queries[q]->scan(segment, biases[q], b, std::min(last, b + tile));
+}
+
+}  // namespace annvq

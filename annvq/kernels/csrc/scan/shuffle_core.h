@@ -1,0 +1,196 @@
+// Byte tables and filters by pshufb, for AVX2 and for AVX-512 without VBMI; compiled once per instruction set
+// (simd/pick.h).
+//
+// pshufb looks up 16 entries. More are looked up row by row: row j holds the entries 16 j .. 16 j + 15, xored
+// with row j - 1; pshufb gives zero where (code - 16 j) is negative, so the xor of all rows' answers is the
+// entry.
+#pragma once
+#include <immintrin.h>
+
+#include "scan/kernels.h"
+
+namespace annvq {
+namespace {
+
+#if defined(__AVX512BW__)
+using Bytes = __m512i;
+constexpr int kWidth = 64;
+inline Bytes load(const uint8_t* p) { return _mm512_loadu_si512(p); }
+inline void store(uint8_t* p, Bytes a) { _mm512_store_si512(p, a); }
+inline Bytes row(const uint8_t* p) {
+    return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline Bytes splat(int b) { return _mm512_set1_epi8(static_cast<char>(b)); }
+inline Bytes shuffle(Bytes t, Bytes i) { return _mm512_shuffle_epi8(t, i); }
+inline Bytes both(Bytes a, Bytes b) { return _mm512_and_si512(a, b); }
+inline Bytes differ(Bytes a, Bytes b) { return _mm512_xor_si512(a, b); }
+inline Bytes minus(Bytes a, Bytes b) { return _mm512_sub_epi8(a, b); }
+inline Bytes plus(Bytes a, Bytes b) { return _mm512_adds_epu8(a, b); }
+inline Bytes high_nibbles(Bytes a) { return _mm512_and_si512(_mm512_srli_epi16(a, 4), splat(15)); }
+inline Bytes top_bit_picks(Bytes c, Bytes low, Bytes high) {
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(c), low, high);
+}
+inline uint64_t at_most(Bytes a, Bytes limit) { return _mm512_cmple_epu8_mask(a, limit); }
+#else
+using Bytes = __m256i;
+constexpr int kWidth = 32;
+inline Bytes load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline void store(uint8_t* p, Bytes a) { _mm256_store_si256(reinterpret_cast<__m256i*>(p), a); }
+inline Bytes row(const uint8_t* p) {
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+inline Bytes splat(int b) { return _mm256_set1_epi8(static_cast<char>(b)); }
+inline Bytes shuffle(Bytes t, Bytes i) { return _mm256_shuffle_epi8(t, i); }
+inline Bytes both(Bytes a, Bytes b) { return _mm256_and_si256(a, b); }
+inline Bytes differ(Bytes a, Bytes b) { return _mm256_xor_si256(a, b); }
+inline Bytes minus(Bytes a, Bytes b) { return _mm256_sub_epi8(a, b); }
+inline Bytes plus(Bytes a, Bytes b) { return _mm256_adds_epu8(a, b); }
+inline Bytes high_nibbles(Bytes a) { return _mm256_and_si256(_mm256_srli_epi16(a, 4), splat(15)); }
+inline Bytes top_bit_picks(Bytes c, Bytes low, Bytes high) { return _mm256_blendv_epi8(low, high, c); }
+inline uint64_t at_most(Bytes a, Bytes limit) {
+    return static_cast<uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_min_epu8(a, limit), a)));
+}
+#endif
+
+constexpr int kAtOnce = 4;  // accumulators; the rest of the registers hold rows and codes
+
+// sum[b] += table of `entries` at the codes of kAtOnce vectors.
+template <int entries>
+inline void look_up(const uint8_t* codes, const uint8_t* table, Bytes* sum) {
+    constexpr int reach = entries < 128 ? entries : 128, rows = reach / 16;
+    Bytes code[kAtOnce], low[kAtOnce], high[kAtOnce];
+    for (int b = 0; b < kAtOnce; b++) code[b] = both(load(codes + kWidth * b), splat(reach - 1));
+    for (int r = 0; r < rows; r++) {
+        const Bytes t = row(table + 16 * r);
+        for (int b = 0; b < kAtOnce; b++) {
+            const Bytes found = shuffle(t, code[b]);
+            low[b] = r ? differ(low[b], found) : found;
+            if constexpr (entries == 256) {
+                const Bytes above = shuffle(row(table + 128 + 16 * r), code[b]);
+                high[b] = r ? differ(high[b], above) : above;
+            }
+            code[b] = minus(code[b], splat(16));
+        }
+    }
+    for (int b = 0; b < kAtOnce; b++) {
+        if constexpr (entries == 256) low[b] = top_bit_picks(load(codes + kWidth * b), low[b], high[b]);
+        sum[b] = plus(sum[b], low[b]);
+    }
+}
+
+inline void look_up_nibbles(const uint8_t* codes, const uint8_t* table, Bytes* sum) {
+    const Bytes low = row(table), high = row(table + 16);
+    for (int b = 0; b < kAtOnce; b++) {
+        const Bytes code = load(codes + kWidth * b);
+        sum[b] = plus(sum[b], shuffle(low, both(code, splat(15))));
+        sum[b] = plus(sum[b], shuffle(high, high_nibbles(code)));
+    }
+}
+
+// Bits of a word of kWidth rows from `at` on that lie in [first, last).
+inline uint64_t within(int64_t at, int64_t first, int64_t last) {
+    const uint64_t below = last - at >= 64 ? ~uint64_t{0} : last > at ? (uint64_t{1} << (last - at)) - 1 : 0;
+    return first <= at ? below : first - at >= 64 ? 0 : below >> (first - at) << (first - at);
+}
+
+// Out of line, so that the sums stay in registers.
+__attribute__((noinline)) inline void append(Bytes sum, uint64_t set, int64_t at, FilteredRows* found) {
+    alignas(64) uint8_t sums[kWidth];
+    store(sums, sum);
+    for (; set; set &= set - 1, found->count++) {
+        const int lane = __builtin_ctzll(set);
+        found->rows[found->count] = static_cast<uint16_t>(at + lane);
+        found->sums[found->count] = sums[lane];
+    }
+}
+
+// Runs `add(column, codes, sum)` over the columns of each superblock; see Filter.
+template <class Add>
+inline int64_t run(const uint8_t* blocks, int64_t first, int64_t last, int columns, uint8_t threshold,
+                   FilteredRows* found, Add add) {
+    constexpr int64_t step = kAtOnce * kWidth;
+    const Bytes limit = splat(threshold);
+    int64_t at = first / step * step;
+    while (at < last && (at % kSuperblock || found->count <= kRoom - kSuperblock)) {
+        const uint8_t* codes = blocks + at / kSuperblock * columns * kSuperblock + at % kSuperblock;
+        Bytes sum[kAtOnce];
+        for (auto& s : sum) s = splat(0);
+        for (int c = 0; c < columns; c++) add(c, codes + c * kSuperblock, sum);
+        for (int b = 0; b < kAtOnce; b++, at += kWidth)
+            if (const uint64_t w = at_most(sum[b], limit) & within(at, first, last))
+                append(sum[b], w, at, found);
+    }
+    return at < last ? at : last;
+}
+
+template <int entries>
+int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, int columns, const uint8_t* tables,
+               uint8_t threshold, FilteredRows* found) {
+    return run(blocks, first, last, columns, threshold, found, [&](int c, const uint8_t* codes, Bytes* sum) {
+        look_up<entries>(codes, tables + c * entries, sum);
+    });
+}
+
+// The last column holds bytes, all others two codes each.
+template <bool norm>
+int64_t filter_nibbles(const uint8_t* blocks, int64_t first, int64_t last, int columns, const uint8_t* tables,
+                       uint8_t threshold, FilteredRows* found) {
+    return run(blocks, first, last, columns, threshold, found, [&](int c, const uint8_t* codes, Bytes* sum) {
+        if (norm && c == columns - 1)
+            look_up<32>(codes, tables + c * 32, sum);
+        else
+            look_up_nibbles(codes, tables + c * 32, sum);
+    });
+}
+
+float least(const float* table, int64_t size) {
+    float lanes[16];
+    bool nan = false;
+    for (float& l : lanes) l = __builtin_inff();
+    int64_t j = 0;
+    for (; j + 16 <= size; j += 16) {
+        for (int l = 0; l < 16; l++) lanes[l] = table[j + l] < lanes[l] ? table[j + l] : lanes[l];
+        int odd = 0;
+        for (int l = 0; l < 16; l++) odd |= !(table[j + l] == table[j + l]);
+        nan |= odd;
+    }
+    for (; j < size; j++) {
+        nan |= !(table[j] == table[j]);
+        lanes[0] = table[j] < lanes[0] ? table[j] : lanes[0];
+    }
+    for (int l = 1; l < 16; l++) lanes[0] = lanes[l] < lanes[0] ? lanes[l] : lanes[0];
+    return nan ? __builtin_nanf("") : lanes[0];
+}
+
+void quantize(const float* table, int64_t size, float least, float scale, uint8_t* out) {
+    int32_t whole[256];
+    for (int64_t j = 0; j < size; j++) {
+        const float v = (table[j] - least) * scale;
+        whole[j] = static_cast<int32_t>(v < 255.f ? v : 255.f);
+    }
+    for (int64_t j = 0; j < size; j++) out[j] = static_cast<uint8_t>(whole[j]);
+    for (int64_t j = size; j < 256; j++) out[j] = 255;
+}
+
+void arrange(const uint8_t* bytes, const uint8_t* meaning, int entries, uint8_t* out) {
+    uint8_t t[256];
+    for (int b = 0; b < 256; b++) t[b] = bytes[meaning ? meaning[b] : b];
+    for (int half = 128; half >= entries; half /= 2)
+        for (int j = 0; j < half; j++) t[j] = t[j] < t[j + half] ? t[j] : t[j + half];
+    // Rows as differences, afresh at entry 128, where look_up begins a second run.
+    for (int j = 0; j < entries; j++) out[j] = j % 128 < 16 ? t[j] : t[j] ^ t[j - 16];
+}
+
+int count_at_most(const uint8_t* bytes, int n, uint8_t limit) {
+    int count = 0;
+    for (int i = 0; i < n; i++) count += bytes[i] <= limit;
+    return count;
+}
+
+constexpr PooledFilter kFilters[] = {
+    {16, filter<16>}, {32, filter<32>}, {64, filter<64>}, {128, filter<128>}, {256, filter<256>}};
+constexpr ScanKernels kKernels{
+    least, quantize, arrange, count_at_most, kFilters, 5, 2, filter_nibbles<false>, filter_nibbles<true>};
+
+}  // namespace
+}  // namespace annvq

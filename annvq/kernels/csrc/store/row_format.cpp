@@ -1,0 +1,109 @@
+#include "store/row_format.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "scan/norm_bytes.h"
+
+namespace annvq {
+namespace {
+
+constexpr std::align_val_t kAlignment{64};
+
+template <class T>
+T* aligned(int64_t count, Chunk* owner) {
+    T* p = static_cast<T*>(operator new(count * sizeof(T), kAlignment));
+    owner->memory.emplace_back(p, [](void* q) { operator delete(q, kAlignment); });
+    return p;
+}
+
+// Codebooks of at most 16 entries lie two to a byte.
+bool nibbles(const StoreShape& s, const uint8_t* relabel) {
+    return !s.wide && !relabel && s.M > 1 && *std::max_element(s.sizes.begin(), s.sizes.end()) <= 16;
+}
+
+}  // namespace
+
+RowFormat::RowFormat(StoreShape shape, const uint8_t* relabel)
+    : shape_(std::move(shape)), layout_(shape_.M, shape_.norm, nibbles(shape_, relabel), relabel) {}
+
+int64_t RowFormat::block_bytes() const {
+    if (!shape_.wide) return layout_.columns() * kSuperblock;
+    return 2 * kSuperblock * (shape_.M + (shape_.norm == NormKind::levels));
+}
+
+std::shared_ptr<Chunk> RowFormat::make_chunk(int64_t blocks, uint32_t serial) const {
+    auto chunk = std::make_shared<Chunk>();
+    chunk->capacity = blocks * kSuperblock;
+    const int64_t bytes = blocks * block_bytes();
+    chunk->codes = aligned<uint8_t>(bytes, chunk.get());
+    std::memset(chunk->codes, 0, bytes);
+    chunk->bytes = bytes;
+    if (shape_.norm == NormKind::floats) {
+        chunk->norms = aligned<float>(chunk->capacity, chunk.get());
+        chunk->bytes += chunk->capacity * 4;
+    }
+    chunk->serial = serial;
+    return chunk;
+}
+
+int64_t* RowFormat::make_ids(Chunk& chunk) { return chunk.ids = aligned<int64_t>(chunk.capacity, &chunk); }
+
+void RowFormat::write(Chunk& chunk, int64_t at, const Rows& rows, int64_t row) const {
+    const int64_t M = shape_.M;
+    if (shape_.wide) {
+        const uint16_t* code = static_cast<const uint16_t*>(rows.codes) + row * M;
+        uint16_t* out =
+            reinterpret_cast<uint16_t*>(chunk.codes + at / kSuperblock * block_bytes()) + at % kSuperblock;
+        for (int64_t m = 0; m < M; m++) out[m * kSuperblock] = code[m];
+        if (shape_.norm == NormKind::levels) out[M * kSuperblock] = rows.norm_bytes[row];
+    } else {
+        uint8_t byte = 0;
+        if (shape_.norm == NormKind::levels) byte = rows.norm_bytes[row];
+        if (shape_.norm == NormKind::floats)
+            byte = norm_byte(rows.norms[row], {chunk.norm_low, chunk.norm_step});
+        layout_.pack(static_cast<const uint8_t*>(rows.codes) + row * M, &byte, 1, at, chunk.codes);
+    }
+    if (chunk.norms) chunk.norms[at] = rows.norms[row];
+    if (chunk.ids) chunk.ids[at] = rows.ids[row];
+}
+
+void RowFormat::read(const Chunk& chunk, int64_t at, void* codes, uint8_t* byte, float* norm) const {
+    const int64_t M = shape_.M;
+    if (shape_.wide) {
+        const uint16_t* from =
+            reinterpret_cast<const uint16_t*>(chunk.codes + at / kSuperblock * block_bytes()) +
+            at % kSuperblock;
+        for (int64_t m = 0; m < M; m++) static_cast<uint16_t*>(codes)[m] = from[m * kSuperblock];
+        if (shape_.norm == NormKind::levels) *byte = static_cast<uint8_t>(from[M * kSuperblock]);
+    } else {
+        layout_.unpack(chunk.codes, at, static_cast<uint8_t*>(codes),
+                       shape_.norm == NormKind::levels ? byte : nullptr);
+    }
+    if (chunk.norms) *norm = chunk.norms[at];
+}
+
+void RowFormat::fetch(const Chunk& chunk, int64_t at) const {
+    const int64_t item = shape_.wide ? 2 : 1;
+    const uint8_t* from = chunk.codes + at / kSuperblock * block_bytes() + at % kSuperblock * item;
+    for (int64_t c = 0; c < layout_.columns(); c++) __builtin_prefetch(from + c * kSuperblock * item);
+}
+
+void set_norm_range(Chunk& chunk, const Rows& rows, const int64_t* picked, int64_t count) {
+    std::vector<float> values(count);
+    for (int64_t i = 0; i < count; i++) values[i] = rows.norms[picked[i]];
+    const float low = *std::min_element(values.begin(), values.end());
+    const float high = *std::max_element(values.begin(), values.end());
+    // Room below for rows still to come; a row that lies lower still starts a new chunk.
+    const float room = std::isfinite(high - low) ? (high - low) / 8 : 0.f;
+    values.push_back(low - room);
+    const NormRange range = norm_range(values.data(), static_cast<int64_t>(values.size()));
+    chunk.norm_low = range.low;
+    chunk.norm_step = range.step;
+}
+
+}  // namespace annvq

@@ -1,0 +1,157 @@
+#include "store/store.h"
+
+#include <algorithm>
+#include <functional>
+#include <utility>
+
+#include "store/draft.h"
+
+namespace annvq {
+namespace {
+
+// Up to five of the ids that occur more than once.
+std::vector<int64_t> repeated(const int64_t* ids, int64_t n) {
+    if (std::adjacent_find(ids, ids + n, std::greater_equal<int64_t>()) == ids + n) return {};
+    std::vector<int64_t> sorted(ids, ids + n), out;
+    std::sort(sorted.begin(), sorted.end());
+    for (int64_t i = 1; i < n && out.size() < 5; i++)
+        if (sorted[i] == sorted[i - 1] && (out.empty() || out.back() != sorted[i])) out.push_back(sorted[i]);
+    return out;
+}
+
+}  // namespace
+
+CodeStore::CodeStore(StoreShape shape, const uint8_t* relabel)
+    : format_(std::move(shape), relabel), ids_(format_.shape().lists) {
+    auto first = std::make_shared<Snapshot>();
+    first->lists.assign(format_.shape().lists, std::make_shared<List>());
+    current_ = first;
+}
+
+std::shared_ptr<const Snapshot> CodeStore::snapshot() const {
+    std::lock_guard<Mutex> lock(publishing_);
+    return current_;
+}
+
+void CodeStore::publish(Draft& draft) {
+    std::shared_ptr<const Snapshot> old = draft.finish();  // freed after the lock
+    {
+        std::lock_guard<Mutex> lock(publishing_);
+        old.swap(current_);
+    }
+    draft.done();
+}
+
+int64_t CodeStore::append(const Rows& rows, Fresh fresh) {
+    if (rows.n == 0) return 0;
+    std::lock_guard<Mutex> lock(writing_);
+    if (fresh == Fresh::known && !ids_.is_read()) fresh = Fresh::checked;  // nobody can know what is in a map
+    if (fresh != Fresh::known) {
+        const auto twice = repeated(rows.ids, rows.n);
+        if (!twice.empty()) refuse("ids must be new and differ from one another; repeated: " + listed(twice));
+    }
+    if (fresh == Fresh::checked) {
+        const auto there = ids_.present(*current_, rows.ids, rows.n);
+        if (!there.empty()) refuse("ids must be new and differ from one another; repeated: " + listed(there));
+    }
+    if (fresh == Fresh::replaces) ids_.prepare(*current_);
+
+    Draft draft(*current_, format_, ids_);
+    const int64_t replaced = fresh == Fresh::replaces ? draft.kill(rows.ids, rows.n) : 0;
+    draft.rewrite_edited();
+    // Ids that go back end the ascending order; places are then kept in the map.
+    const IdIndex::Order order = ids_.order_with(rows.ids, rows.n);
+    draft.append(rows);
+    publish(draft);
+    ids_.set_order(order);
+    return replaced;
+}
+
+void CodeStore::remove(const int64_t* ids, int64_t n) {
+    if (n == 0) return;
+    std::lock_guard<Mutex> lock(writing_);
+    const auto twice = repeated(ids, n);
+    if (!twice.empty()) refuse("ids must differ from one another; repeated: " + listed(twice));
+    ids_.prepare(*current_);
+    std::vector<int64_t> missing;
+    RowPlace at;
+    for (int64_t i = 0; i < n && missing.size() < 5; i++)
+        if (!ids_.find(*current_, ids[i], &at)) missing.push_back(ids[i]);
+    if (!missing.empty()) refuse("ids must be stored in the index; not there: " + listed(missing));
+    Draft draft(*current_, format_, ids_);
+    draft.kill(ids, n);
+    ids_.erase(ids, n);
+    draft.rewrite_edited();
+    publish(draft);
+}
+
+void CodeStore::contains(const int64_t* ids, int64_t n, uint8_t* out) {
+    std::lock_guard<Mutex> lock(writing_);
+    if (n) ids_.prepare(*current_);
+    RowPlace at;
+    for (int64_t i = 0; i < n; i++) out[i] = ids_.find(*current_, ids[i], &at);
+}
+
+void CodeStore::rows(const int64_t* ids, int64_t n, void* codes, uint8_t* bytes, float* norms,
+                     int32_t* lists) {
+    if (n == 0) return;
+    std::lock_guard<Mutex> lock(writing_);
+    ids_.prepare(*current_);
+    // Ids at random: what the next rows need is fetched while those before are read.
+    constexpr int64_t at_once = 32;
+    const Chunk* chunks[at_once];
+    RowPlace places[at_once];
+    std::vector<int64_t> missing;
+    for (int64_t from = 0; from < n && missing.size() < 5; from += at_once) {
+        const int64_t count = std::min(at_once, n - from);
+        for (int64_t i = 0; i < count; i++) ids_.fetch(ids[from + i]);
+        for (int64_t i = 0; i < count; i++) {
+            RowPlace& at = places[i];
+            chunks[i] = nullptr;
+            if (!ids_.find(*current_, ids[from + i], &at)) {
+                missing.push_back(ids[from + i]);
+                continue;
+            }
+            lists[from + i] = at.list;
+            chunks[i] = current_->lists[at.list]->pieces[at.piece].chunk.get();
+            format_.fetch(*chunks[i], at.row);
+        }
+        for (int64_t i = 0; i < count; i++)
+            if (const int64_t to = from + i; chunks[i])
+                format_.read(*chunks[i], places[i].row,
+                             static_cast<uint8_t*>(codes) + to * format_.row_bytes(),
+                             bytes ? bytes + to : nullptr, norms ? norms + to : nullptr);
+    }
+    if (missing.size() > 5) missing.resize(5);
+    if (!missing.empty()) refuse("ids must be stored in the index; not there: " + listed(missing));
+}
+
+void CodeStore::adopt(int32_t number, const uint8_t* codes, const int64_t* ids, int64_t first_id, int64_t n,
+                      std::shared_ptr<void> owner) {
+    if (n == 0) return;
+    std::lock_guard<Mutex> lock(writing_);
+    Draft draft(*current_, format_, ids_);
+    draft.adopt(number, codes, ids, first_id, n, owner);
+    ids_.forget();
+    publish(draft);
+}
+
+int64_t CodeStore::code_bytes() const {
+    int64_t bytes = 0;
+    const auto s = snapshot();
+    for (const auto& list : s->lists)
+        for (const Piece& piece : list->pieces)
+            bytes += piece.chunk->bytes + (piece.live ? static_cast<int64_t>(piece.live->size()) * 8 : 0);
+    return bytes;
+}
+
+int64_t CodeStore::id_bytes() {
+    std::lock_guard<Mutex> lock(writing_);
+    int64_t bytes = ids_.bytes();
+    const auto s = snapshot();
+    for (const auto& list : s->lists)
+        for (const Piece& piece : list->pieces) bytes += piece.chunk->ids ? piece.chunk->capacity * 8 : 0;
+    return bytes;
+}
+
+}  // namespace annvq

@@ -1,6 +1,0 @@
-#define ANNVQ_ISA tables_generic
-#include "tables_core.h"
-
-namespace annvq {
-const TableRows kTablesGeneric = tables_generic::rows;
-}

@@ -1,0 +1,1 @@
+"""Learning from arrays: codebooks, rotations, norm terms. Nothing here knows of quantizers."""

@@ -1,0 +1,111 @@
+"""K-means: of rows, of every sub-space, of residuals codebook after codebook."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from annvq.arrays import chunks
+from annvq.kernels.encode import AdditiveEncoder, decode_additive
+from annvq.types import F32
+
+WARM_BEAM = 16  # most codes of a vector whose residuals the next codebook is learned from
+WARM_ROWS = 1 << 17  # residuals that are enough for a codebook, unless there are more vectors
+
+Seeds = Callable[..., int]
+"""A seed of its own for each purpose, named by numbers (see :meth:`~annvq.training.data.TrainingData.seed`)."""
+
+
+def cluster(x: F32, count: int, iterations: int, seed: int) -> F32:
+    """``count`` centroids (count, d) of ``x`` (n, d); n ≥ count."""
+    import faiss
+
+    rows = np.ascontiguousarray(x)
+    kmeans = faiss.Kmeans(
+        x.shape[1], count, niter=iterations, seed=seed % (1 << 31), max_points_per_centroid=1 << 30,
+        min_points_per_centroid=1,
+    )  # fmt: skip
+    kmeans.train(rows)
+    return np.asarray(kmeans.centroids, dtype=np.float32)
+
+
+def cluster_progressively(x: F32, count: int, iterations: int, seed: int) -> F32:
+    """``count`` centroids (count, d) of ``x`` (n, d); n ≥ count: k-means on ever more of the principal components, each
+    time from the centroids before. In many dimensions it ends nearer to the best centroids than k-means from rows."""
+    import faiss
+
+    if len(x) <= x.shape[1]:  # too few for principal components
+        return cluster(x, count, iterations, seed)
+    rows = np.ascontiguousarray(x)
+    plan = faiss.ProgressiveDimClusteringParameters()
+    plan.niter, plan.seed = iterations, seed % (1 << 31)
+    plan.min_points_per_centroid = 1
+    kmeans = faiss.ProgressiveDimClustering(x.shape[1], count, plan)
+    # The C++ signature, which some versions of faiss wrap for arrays and others do not.
+    train: Any = getattr(kmeans, "train_c", kmeans.train)
+    train(len(rows), faiss.swig_ptr(rows), faiss.ProgressiveDimIndexFactory())
+    return np.asarray(faiss.vector_to_array(kmeans.centroids).reshape(count, x.shape[1]), dtype=np.float32)
+
+
+def product_kmeans(
+    x: F32, sizes: Sequence[int], starts: Sequence[int], width: int, *, iterations: int, seed: Seeds
+) -> list[F32]:
+    """Codebooks (K_m, width) of the sub-spaces that begin at ``starts``, each by k-means on its part of x (n, d)."""
+    return [
+        cluster(x[:, start : start + width], size, iterations, seed(m))
+        for m, (start, size) in enumerate(zip(starts, sizes, strict=True))
+    ]
+
+
+def residual_kmeans(
+    x: F32, sizes: Sequence[int], *, iterations: int, kept: int | None, progressive: bool, seed: Seeds
+) -> list[F32]:
+    """Codebooks (K_m, d) by k-means on residuals, codebook after codebook, of the codes that a beam search over the
+    codebooks so far keeps.
+
+    Vectors count once for each code kept, as in FAISS: encoding will leave the best of many residuals to the next
+    codebook, and where vectors are few, the more residuals the less a codebook learns by heart.
+
+    Args:
+        x: (n, d).
+        kept, progressive: see :class:`~annvq.training.KMeans`.
+    """
+    # Of small codebooks a wide beam would keep codes that no encoding ever chooses.
+    suited = kept or (min(sizes) // 64) ** 2
+    beam = max(1, min(suited, WARM_BEAM, max(2, -(-WARM_ROWS // len(x)))))
+    learn = cluster_progressively if progressive else cluster
+    books: list[F32] = []
+    residual = x
+    for m, size in enumerate(sizes):
+        books.append(learn(residual, size, iterations, seed(m)))
+        if m + 1 < len(sizes):
+            residual = _residuals(x, books, sizes[: m + 1], beam, seed(1 << 19, m))
+    return books
+
+
+def quick_energies(x: F32, sizes: Sequence[int], seed: int) -> list[float]:
+    """Variance of the entries of each codebook, summed over dimensions, of residual codebooks learned in a hurry:
+    greedily, on the first 8192 rows of ``x`` (n, d)."""
+    residual, energies = x[:8192], []
+    for m, size in enumerate(sizes):
+        book = cluster(residual, size, 4, seed + m)
+        codes = AdditiveEncoder(book, [size]).residual(residual)
+        residual = residual - decode_additive(codes, book, [size])
+        energies.append(float(book.var(0).sum()))
+    return energies
+
+
+def _residuals(x: F32, books: list[F32], sizes: Sequence[int], beam: int, seed: int) -> F32:
+    """What the kept codes of the rows ``x`` (n, d) leave over: all rows, or a sample of at least as many as rows."""
+    entries = np.concatenate(books)
+    encoder = AdditiveEncoder(entries, sizes)
+    parts = []
+    n = len(x)
+    share = min(1.0, max(n, WARM_ROWS) / (n * beam))
+    rng = np.random.default_rng(seed)
+    for start, stop in chunks(n, x.shape[1] * beam):
+        part = x[start:stop]
+        codes = encoder.residual_beams(part, beam)
+        row, kept = np.nonzero(rng.random(codes.shape[:2]) < share)
+        parts.append(part[row] - decode_additive(codes[row, kept], entries, sizes))
+    return np.concatenate(parts)

@@ -1,0 +1,176 @@
+"""A rotation learned together with the product codebooks behind it, from arrays."""
+
+import itertools
+import math
+from typing import Protocol
+
+import numpy as np
+import torch
+from scipy import linalg
+from torch import Tensor
+from torch.nn.functional import embedding
+from tqdm import trange
+
+from annvq.codebooks import Codebooks, row_products
+from annvq.kernels.encode import ProductEncoder
+from annvq.training.estimators import Estimator
+from annvq.training.learn.kmeans import Seeds, product_kmeans
+from annvq.training.learn.least_squares import indicator
+from annvq.types import F32
+
+
+class RotationPlan(Protocol):
+    """Rounds and step sizes; see :class:`~annvq.training.LearnRotation`."""
+
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def turn(self) -> float: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def alternations(self) -> int: ...
+
+
+def starts(x: F32, width: int) -> list[F32]:
+    """Rotations (d, d) to start from: the identity, and principal axes dealt out to sub-spaces of ``width``
+    dimensions so that their variances multiply to about the same (Ge et al., section 3.2)."""
+    d = x.shape[1]
+    variance, axes = np.linalg.eigh(np.cov(x, rowvar=False, bias=True).reshape(d, d).astype(np.float64))
+    logs = np.log(np.maximum(variance, 1e-6 * max(float(variance[-1]), 1e-30)))
+    logs -= logs.min()  # dealing to the lowest total is even only where no term is negative
+    groups: list[list[int]] = [[] for _ in range(d // width)]
+    totals = np.zeros(len(groups))
+    for axis in np.argsort(-variance):
+        free = [m for m, group in enumerate(groups) if len(group) < width]
+        m = min(free, key=lambda m: (totals[m], m))
+        groups[m].append(int(axis))
+        totals[m] += logs[axis]
+    order = list(itertools.chain.from_iterable(groups))
+    return [np.eye(d, dtype=np.float32), np.ascontiguousarray(axes[:, order].T, dtype=np.float32)]
+
+
+def nearest_rotation(matrix: F32) -> F32:
+    """The orthogonal matrix nearest to ``matrix`` (d, d)."""
+    u, _, vt = linalg.svd(matrix.astype(np.float64), check_finite=False)
+    return np.asarray(u @ vt, dtype=np.float32)
+
+
+class RotationRun:
+    """A rotation and product codebooks on their way from one start.
+
+    Args:
+        plan: step sizes and rounds.
+        train, validation: (n, d), (nv, d).
+        books: product codebooks, kept where nothing better is found.
+        estimator: how gradients pass the codes.
+        rotation: (d, d), the start.
+        seed: see :data:`~annvq.training.learn.kmeans.Seeds`.
+        progress: show progress bars.
+    """
+
+    def __init__(
+        self,
+        plan: RotationPlan,
+        train: F32,
+        validation: F32,
+        books: Codebooks,
+        estimator: Estimator,
+        rotation: F32,
+        *,
+        seed: Seeds,
+        progress: bool,
+    ) -> None:
+        self.plan, self.train, self.validation = plan, train, validation
+        self.estimator, self.progress = estimator, progress
+        self.dim, self.width = books.dim, books.width
+        self.sizes, self.starts, self.offsets = books.sizes, books.starts, books.offsets
+        self.rng = np.random.default_rng(seed(1 << 19))
+        self.rotation = rotation
+        self.lowest, self.best = math.inf, (rotation, books.entries)
+        few = self._sample(min(len(train), 32 * max(self.sizes)))
+        # Drawn by earlier versions, and still, so that the same seed gives the same rotation.
+        torch.empty(books.entries.shape).normal_()
+        turned = row_products(few, rotation)
+        start = product_kmeans(turned, self.sizes, self.starts, self.width, iterations=5, seed=seed)
+        self.entries = np.concatenate(start)
+        for _ in range(plan.alternations):
+            self._alternate(few)
+        self._validate()
+
+    def _sample(self, count: int) -> F32:
+        rows = self.rng.choice(len(self.train), count, replace=False)
+        return self.train[np.sort(rows)]
+
+    def _encoded(self, y: F32) -> tuple[np.ndarray, F32]:
+        """Codes and decoded vectors of rotated rows."""
+        codes = ProductEncoder(self.entries, self.sizes, self.starts).encode(y)
+        parts = [self.entries[a + codes[:, m].astype(np.int64)] for m, a in enumerate(self.offsets[:-1])]
+        return codes, np.concatenate(parts, axis=1)
+
+    def _alternate(self, x: F32) -> None:
+        self._lloyd(x @ self.rotation.T)
+        self.rotation = nearest_rotation(self._encoded(x @ self.rotation.T)[1].T @ x)
+
+    def _lloyd(self, y: F32) -> None:
+        """One round of k-means on rotated rows; entries that none uses stay."""
+        codes, _ = self._encoded(y)
+        members = indicator(codes, self.sizes)
+        count = np.asarray(members.sum(axis=0)).ravel()
+        for a, b, s in zip(self.offsets, self.offsets[1:], self.starts, strict=False):
+            used = count[a:b] > 0
+            total = members[:, a:b].T @ y[:, s : s + self.width]
+            self.entries[a:b][used] = total[used] / count[a:b][used, None]
+
+    def _validate(self) -> None:
+        y = row_products(self.validation, self.rotation)
+        error = float(np.square(y - self._encoded(y)[1], dtype=np.float64).sum(1).mean())
+        if error < self.lowest:
+            self.lowest, self.best = error, (self.rotation.copy(), self.entries.copy())
+
+    def descend(self, steps: int, what: str) -> None:
+        """Stochastic optimisation of rotation and codebooks."""
+        plan, batch = self.plan, min(self.plan.batch_size, len(self.train))
+        entries = torch.from_numpy(self.entries).requires_grad_()
+        books = torch.optim.Adam([entries], lr=plan.learning_rate, betas=(0.9, 0.99))
+        turn = torch.zeros(self.dim, self.dim, requires_grad=True)
+        turns = torch.optim.Adam([turn], lr=plan.turn, betas=(0.9, 0.99))
+        identity = torch.eye(self.dim)
+        every = max(1, steps // 8)
+        for step in trange(1, steps + 1, desc=what, disable=not self.progress, leave=False):
+            factor = min(1.0, step / 50) * 0.5 * (1 + math.cos(math.pi * step / steps))
+            books.param_groups[0]["lr"] = plan.learning_rate * factor
+            turns.param_groups[0]["lr"] = plan.turn * factor
+            x = self.train[self.rng.integers(0, len(self.train), batch)]
+            entries.grad, turn.grad = self._gradients(torch.from_numpy(x), entries)
+            books.step()
+            turns.step()
+            with torch.no_grad():
+                half = (turn - turn.T) / 4
+                rotation = torch.linalg.solve(identity - half, (identity + half) @ torch.from_numpy(self.rotation))
+                turn.zero_()
+            self.rotation = rotation.numpy()
+            if step % every == 0:
+                self.rotation = nearest_rotation(self.rotation)
+                self._validate()
+
+    def _gradients(self, x: Tensor, entries: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the mean of ‖output − x‖² to the entries, and to the turn D of a rotation exp(D) R at D = 0 (its skew
+        part)."""
+        rotation = torch.from_numpy(self.rotation).requires_grad_()
+        y = x @ rotation.T
+        codes = ProductEncoder(self.entries, self.sizes, self.starts).encode(y.detach().numpy()).astype(np.int64)
+        rows = torch.from_numpy(codes + np.asarray(self.offsets[:-1]))
+        xhat = embedding(rows, entries).reshape(len(x), -1)
+        loss = (self.estimator(y, xhat) - y).square().sum(1).mean()
+        to_entries, to_rotation = torch.autograd.grad(loss, [entries, rotation])
+        skew = to_rotation @ rotation.detach().T
+        return to_entries, skew - skew.T
+
+    def settle(self, rounds: int) -> None:
+        """K-means from the best so far, the rotation at rest."""
+        self.rotation, self.entries = (a.copy() for a in self.best)
+        y = row_products(self.train, self.rotation)
+        for _ in range(rounds):
+            self._lloyd(y)
+        self._validate()

@@ -1,0 +1,74 @@
+"""What training asks of what it trains: quantizers have it, and training knows no more of them."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from annvq.training.estimators import Estimator
+from annvq.types import F32, Array, Codes
+
+
+class Model(Protocol):
+    """Vectors to codes and back, with parameters that can be optimised."""
+
+    dim: int
+    sizes: tuple[int, ...]
+    fitted: Tensor
+    training: bool
+    estimator: Estimator
+
+    @property
+    def config(self) -> dict[str, Any]: ...
+    def encode_rows(self, x: F32) -> Codes: ...
+    def decode_rows(self, codes: Codes) -> F32: ...
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """What a trainer optimises; the first one's device is where the model lies."""
+
+    def mark_fitted(self) -> None: ...
+    def restore(self, mean: F32, scale: float) -> None:
+        """Bring what was learned on ``(x − mean) / scale`` to x's own offset and scale."""
+
+    def learn_terms(self, x: Array, *, seed: int = 0) -> None:
+        """Learn what follows from what was learned: norms, a decoder with tables."""
+
+    def train(self, mode: bool = True) -> Self: ...
+    def eval(self) -> Self: ...
+    def to(self, device: Any) -> Self: ...
+    def __call__(self, x: Tensor) -> Any:
+        """Output vectors ``.xhat``, differentiable in training mode, and ``.codes``."""
+
+
+class CodebookModel(Model, Protocol):
+    """A model whose vectors are sums of entries of codebooks (or these side by side)."""
+
+    M: int
+    width: int
+    offsets: tuple[int, ...]
+    starts: tuple[int, ...]
+    sums: ClassVar[bool]
+    weight: nn.Parameter
+
+    def set_codebooks(self, codebooks: Sequence[Array]) -> Self: ...
+    def codebooks_copy(self) -> F32: ...
+    def in_own_coordinates(self, x: F32) -> "tuple[CodebookModel, F32]":
+        """What holds the codebooks, and rows as it sees them: behind a transform, the inner model and its rows."""
+
+
+class SumModel(CodebookModel, Protocol):
+    """Codebooks over all dimensions, whose entries are added up."""
+
+    def energies(self) -> Sequence[float]: ...
+    def with_norm(self) -> Self:
+        """A twin whose codes need their norm stored, unfitted."""
+
+
+class MappedModel(CodebookModel, Protocol):
+    """A model behind a learned map of vectors."""
+
+    transform: Any
+    quantizer: Any
+
+    def rotated(self) -> "MappedModel":
+        """The same inner model behind a rotation, the identity at first."""
