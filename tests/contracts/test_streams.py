@@ -130,9 +130,7 @@ def test_other_things_are_refused(made, tmp_path):
 def test_only_paths_can_be_mapped(made):
     thing, load = made
     if load is annvq.load_index:
-        with pytest.raises(
-            ValueError, match=r"only files can be mapped .* got the given bytes"
-        ):
+        with pytest.raises(ValueError, match=r"only files can be mapped .* got the given bytes"):
             load(thing.to_bytes(), mmap=True)
         require_alike(load(thing.to_bytes(), verify=True), thing)
 
