@@ -109,6 +109,24 @@ def require_finite(part: F32, name: str, start: int = 0) -> None:
         raise ValueError(f"{name} must be finite in float32; row {start + row} has NaN or infinity")
 
 
+LEAST = 1e-19
+"""The largest number of vectors must reach it, or all their squares vanish in float32."""
+
+
+def largest(x: F32) -> float:
+    """The largest magnitude in checked rows; 0 without any."""
+    return max(float(x.max(initial=0)), -float(x.min(initial=0)))
+
+
+def require_far_from_zero(found: float, least: float, name: str) -> None:
+    """Raise ValueError where ``found``, the largest magnitude in vectors, is not 0 and below ``least``."""
+    if 0 < found < least:
+        raise ValueError(
+            f"{name} must not lie as near zero as that: its largest number is {found:.3g}, below {least:.3g} distances "
+            f"vanish; multiply all vectors and queries by one number, which changes no order"
+        )
+
+
 def sample_crc(x: Array) -> int:
     """A checksum of a hundred rows spread over the vectors: enough to tell one data set from another."""
     n = int(x.shape[0])

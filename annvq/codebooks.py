@@ -118,7 +118,7 @@ class Codebooks:
     def table_builder(self) -> _native.TableBuilder:
         """Builds distance tables of queries."""
         places = np.asarray(self.sizes, np.int32), np.asarray(self.starts, np.int32)
-        return _native.TableBuilder(self.entries, self.entries, *places)
+        return _native.TableBuilder(self.entries, *places)
 
     def tables(self, queries: F32, *, squared: bool, scale: float = 1.0) -> LazyTables:
         """Tables (nq, M, K) of queries (nq, d); see :class:`~annvq.kernels.LazyTables`."""

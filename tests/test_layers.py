@@ -29,7 +29,7 @@ HEAVY = {"torch", "faiss", "matplotlib", "h5py", "sklearn", "hnswlib", "usearch"
 def modules():
     """Every module of the package by its dotted name."""
     found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyi")]):  # the compiled module by its stub
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found

@@ -161,7 +161,8 @@ class Index(ABC):
 
         Raises:
             NotFittedError: before ``fit``.
-            TypeError, ValueError: bad vectors or ids; nothing has been added then.
+            TypeError, ValueError: bad vectors or ids; nothing has been added then. First vectors that all lie so near
+                zero (within 1e-19) that under l2 or ip distances vanish in float32 are refused, too.
         """
 
     @abstractmethod

@@ -46,7 +46,9 @@ class FlatIndex(StoreIndex):
         distances, ids = self.find(q, k, self.allowed(filter))
         return like(distances, queries), like(ids, queries)
 
-    def find(self, queries: F32, k: int, allowed: Allowed = None, nprobe: int | None = None) -> tuple[F32, I64]:
+    def find(
+        self, queries: F32, k: int, allowed: Allowed = None, nprobe: int | None = None, wanted: int | None = None
+    ) -> tuple[F32, I64]:
         if nprobe is not None:
             raise ValueError(f"nprobe must be None where a {type(self).__name__} is scanned, got {nprobe}")
         luts, bias = self.coding.tables(queries)

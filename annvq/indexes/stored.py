@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from annvq.arrays import check_vectors, chunks, positive_int, rows_to_numpy
+from annvq.arrays import LEAST, check_vectors, chunks, largest, positive_int, require_far_from_zero, rows_to_numpy
 from annvq.forks import Lock
 from annvq.indexes.coding import Coding, Encoded, joined
 from annvq.indexes.contract import Index
@@ -124,8 +124,18 @@ class StoreIndex(Index):
 
     def _encoded(self, x: Array) -> Encoded:
         """What is stored of ``x`` (n, d), read in chunks."""
-        ranges = chunks(int(x.shape[0]), self.dim)
-        return joined([self.coding.encode(self.compared(rows_to_numpy(x, a, b), "x", a)) for a, b in ranges])
+        parts, most = [], 0.0
+        for start, stop in chunks(int(x.shape[0]), self.dim):
+            rows = rows_to_numpy(x, start, stop)
+            most = max(most, largest(rows)) if not len(self) else most
+            parts.append(self.coding.encode(self.compared(rows, "x", start)))
+        self.require_scale(most)
+        return joined(parts)
+
+    def require_scale(self, most: float, least: float = LEAST) -> None:
+        """Raise ValueError where the first vectors, whose largest magnitude is ``most``, have distances that vanish."""
+        if self.metric != "cosine" and not len(self):
+            require_far_from_zero(most, least, "x")
 
     def next_ids(self, n: int) -> I64:
         """Ids for ``n`` vectors that come without; theirs as long as ``changing`` is held.
@@ -220,8 +230,13 @@ class StoreIndex(Index):
         return resolve_filter(filter, self._store.ids)
 
     @abstractmethod
-    def find(self, queries: F32, k: int, allowed: Allowed = None, nprobe: int | None = None) -> tuple[F32, I64]:
+    def find(
+        self, queries: F32, k: int, allowed: Allowed = None, nprobe: int | None = None, wanted: int | None = None
+    ) -> tuple[F32, I64]:
         """Guts of ``search``: distances and ids (nq, k) for checked queries, a resolved filter, and lists to probe.
+
+        Of the k results, ``wanted`` (default: all) are those that the number of lists is chosen for, where it is not
+        given, and that are there if the index holds as many.
 
         Raises:
             ValueError, TypeError: nprobe that this index cannot probe.

@@ -7,6 +7,8 @@ batches. Quantizers validate what users pass; here only what would make the nati
 """
 
 from collections.abc import Sequence
+from itertools import combinations
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -35,14 +37,21 @@ def code_dtype(sizes: Sequence[int] | NDArray[np.int32]) -> np.dtype[Any]:
     return np.dtype(np.uint8 if max(int(s) for s in sizes) <= 256 else np.uint16)
 
 
-def _float_rows(x: Any, name: str) -> F32:
+def _rows(x: Any, name: str) -> F32:
+    """``x`` as the native code takes it. Values are not looked at: who calls has checked them, and NaN among them gives
+    codes of no meaning, but codes."""
     x = np.ascontiguousarray(x, dtype=np.float32)
     if x.ndim != 2:
         raise ValueError(f"{name} must have two dimensions, got shape {x.shape}")
-    # A sum is finite only if every term is; the check costs one pass and no memory.
-    if x.size and not np.isfinite(x.sum(dtype=np.float64)):
-        raise ValueError(f"{name} must be finite, got NaN or infinity")
     return x
+
+
+def _entries(x: Any) -> F32:
+    entries = _rows(x, "entries")
+    # A sum is finite only if every term is; the check costs one pass and no memory.
+    if entries.size and not np.isfinite(entries.sum(dtype=np.float64)):
+        raise ValueError("entries must be finite, got NaN or infinity")
+    return entries
 
 
 def _sizes(sizes: Any) -> NDArray[np.int32]:
@@ -60,12 +69,12 @@ class ProductEncoder:
 
     def __init__(self, entries: F32, sizes: Any, offsets: Any) -> None:
         sizes = _sizes(sizes)
-        self._native = _native.ProductEncoder(_float_rows(entries, "entries"), sizes, _sizes(offsets))
+        self._native = _native.ProductEncoder(_entries(entries), sizes, _sizes(offsets))
         self._dtype = code_dtype(sizes)
 
     def encode(self, x: F32) -> Codes:
         """The entry of each codebook nearest to its part of each vector; the lower index wins ties."""
-        return self._native.encode(_float_rows(x, "x"), get_num_threads()).astype(self._dtype, copy=False)
+        return self._native.encode(_rows(x, "x"), get_num_threads()).astype(self._dtype, copy=False)
 
 
 class AdditiveEncoder:
@@ -80,7 +89,7 @@ class AdditiveEncoder:
     def __init__(self, entries: F32, sizes: Any, gram_limit: int = GRAM_LIMIT_BYTES) -> None:
         sizes = _sizes(sizes)
         threads = get_num_threads()
-        self._native = _native.AdditiveEncoder(_float_rows(entries, "entries"), sizes, gram_limit, threads)
+        self._native = _native.AdditiveEncoder(_entries(entries), sizes, gram_limit, threads)
         self._dtype = code_dtype(sizes)
         self._M = len(sizes)
 
@@ -101,11 +110,11 @@ class AdditiveEncoder:
     def residual_beams(self, x: F32, beam: int) -> Codes:
         """All codes that :meth:`residual` ends with, ``(n, beam, M)``, best first; the best again where the codebooks
         have fewer than ``beam`` sums."""
-        codes = self._native.beam(_float_rows(x, "x"), beam, False, beam, get_num_threads())
+        codes = self._native.beam(_rows(x, "x"), beam, False, beam, get_num_threads())
         return codes.astype(self._dtype, copy=False)
 
     def _beam(self, x: F32, beam: int, any_order: bool) -> Codes:
-        codes = self._native.beam(_float_rows(x, "x"), beam, any_order, 1, get_num_threads())
+        codes = self._native.beam(_rows(x, "x"), beam, any_order, 1, get_num_threads())
         return codes[:, 0].astype(self._dtype, copy=False)
 
     def local_search(
@@ -130,7 +139,7 @@ class AdditiveEncoder:
             raise ValueError(f"rounds must not be negative, got {rounds}")
         schedule = open_schedule(self._M, min(open, self._M), rounds, seed)
         start = np.ascontiguousarray(codes, dtype=np.uint16)
-        found = self._native.local_search(_float_rows(x, "x"), start, schedule, width, get_num_threads())
+        found = self._native.local_search(_rows(x, "x"), start, schedule, width, get_num_threads())
         return found.astype(self._dtype, copy=False)
 
     def norm_search(
@@ -197,9 +206,9 @@ class AdditiveEncoder:
     ) -> Codes:
         schedule = open_schedule(self._M, 2, rounds, seed)
         start = np.ascontiguousarray(codes, dtype=np.uint16)
-        about = None if centres is None else _float_rows(centres, "centres")
+        about = None if centres is None else _rows(centres, "centres")
         found = self._native.norm_search(
-            _float_rows(x, "x"), start, schedule, offsets, levels, weight, error_share, about, get_num_threads()
+            _rows(x, "x"), start, schedule, offsets, levels, weight, error_share, about, get_num_threads()
         )
         return found.astype(self._dtype, copy=False)
 
@@ -233,7 +242,7 @@ class AdditiveEncoder:
         start = np.ascontiguousarray(codes, dtype=np.uint16)
         heat = HEAT * min(1.0, iterations / HOT_ITERATIONS)
         found = self._native.iterated(
-            _float_rows(x, "x"), start, iterations, perturbed, sweeps, seed, heat, get_num_threads()
+            _rows(x, "x"), start, iterations, perturbed, sweeps, seed, heat, get_num_threads()
         )
         return found.astype(self._dtype, copy=False)
 
@@ -249,9 +258,6 @@ def open_schedule(M: int, open: int, rounds: int, seed: int) -> NDArray[np.int32
     Every group of codebooks comes up once before any comes up again while there are at most 4096 groups, so that no
     pair waits long; beyond, groups are drawn at random.
     """
-    from itertools import combinations
-    from math import comb
-
     rng = np.random.default_rng([seed, M, open])
     drawn: list[NDArray[np.int32]] = []
     groups = np.array(list(combinations(range(M), open)), dtype=np.int32) if comb(M, open) <= 4096 else None

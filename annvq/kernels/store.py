@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from annvq.kernels import LazyTables, _native
+from annvq.kernels import _native
+from annvq.kernels.tables import LazyTables
 from annvq.threads import get_num_threads
 from annvq.types import F32, I32, I64, U8
 
@@ -63,8 +64,8 @@ class CodeStore:
     """Codes in lists, searched by exact ADC.
 
     ``score(q, i in list l) = ((luts[0] + luts[1]) + …) + norm[i] + (probe_bias[q, l] or bias[q])`` in float32 and in
-    that order, bit for bit, whatever the SIMD level, the threads, the batch and the history of changes. Safe to use from
-    several threads.
+    that order, bit for bit, whatever the SIMD level, the threads, the batch and the history of changes. Safe to use
+    from several threads.
 
     Args:
         M: codebooks.

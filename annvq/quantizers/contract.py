@@ -44,6 +44,28 @@ def check_nbits(nbits: Any, M: int) -> tuple[int, ...]:
     return (positive_int(nbits, "nbits", high=16),) * M
 
 
+def check_codes(codes: Array, sizes: Sequence[int], dtype: np.dtype[Any]) -> Codes:
+    """``codes`` as a NumPy array once it is known to hold (n, M) integers, each below its codebook's size.
+
+    Raises:
+        TypeError, ValueError: wrong kind, dtype or shape; a code out of range.
+    """
+    wanted = f"{dtype} of shape (n, {len(sizes)})"
+    if not (hasattr(codes, "dtype") and hasattr(codes, "shape")):
+        raise TypeError(f"codes must be {wanted}, got {type(codes).__name__}")
+    array = codes.detach().cpu().numpy() if isinstance(codes, Tensor) else np.asarray(codes)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"codes must be {wanted}, got {dtype_name(codes)}")
+    if array.ndim != 2 or array.shape[1] != len(sizes):
+        raise ValueError(f"codes must be {wanted}, got {dtype_name(codes)} {tuple(array.shape)}")
+    if len(array):
+        low, high = int(array.min()), array.max(axis=0)
+        over = high.astype(np.int64) >= np.asarray(sizes)
+        if low < 0 or over.any():
+            raise ValueError(f"codes must lie in 0..K−1 with K = {sizes}; got {low}..{int(high.max())}")
+    return array
+
+
 class Quantizer(nn.Module, ABC):
     """Vectors to codes and back. Subclasses register a name and become covered by the contract tests.
 
@@ -282,22 +304,9 @@ class Quantizer(nn.Module, ABC):
     def _decode(self, codes: Tensor) -> Tensor:
         """Vectors (n, d) of int64 codes (n, M), differentiable in the codebooks; no validation."""
 
-    def check_codes(self, codes: Array) -> npt.NDArray[Any]:
-        """``codes`` as a NumPy array once it is known to hold (n, M) codes in range."""
-        wanted = f"{self.code_dtype} of shape (n, {self.M})"
-        if not (hasattr(codes, "dtype") and hasattr(codes, "shape")):
-            raise TypeError(f"codes must be {wanted}, got {type(codes).__name__}")
-        array = codes.detach().cpu().numpy() if isinstance(codes, Tensor) else np.asarray(codes)
-        if array.dtype.kind not in "iu":
-            raise TypeError(f"codes must be {wanted}, got {dtype_name(codes)}")
-        if array.ndim != 2 or array.shape[1] != self.M:
-            raise ValueError(f"codes must be {wanted}, got {dtype_name(codes)} {tuple(array.shape)}")
-        if len(array):
-            low, high = int(array.min()), array.max(axis=0)
-            over = high.astype(np.int64) >= np.asarray(self.sizes)
-            if low < 0 or over.any():
-                raise ValueError(f"codes must lie in 0..K−1 with K = {self.sizes}; got {low}..{int(high.max())}")
-        return array
+    def check_codes(self, codes: Array) -> Codes:
+        """``codes`` as a NumPy array once it is known to hold (n, M) codes in range; TypeError or ValueError if not."""
+        return check_codes(codes, self.sizes, self.code_dtype)
 
     def forward(self, x: Tensor) -> Quantized:
         """Quantize as a layer: ``x`` is (..., d) float32; see the class for training and eval mode.

@@ -8,7 +8,7 @@ from annvq.arrays import chunks, to_numpy
 from annvq.kernels import squared_norms
 from annvq.training.model import CodebookModel, Model
 from annvq.training.outliers import far_out
-from annvq.types import F32, Array
+from annvq.types import F32, I64, Array
 
 MAX_SQUARED_NORM = 1e37
 """Of learn vectors: sums of several such are still float32."""
@@ -64,6 +64,14 @@ def mean_error(quantizer: Model, x: F32) -> float:
     return total / len(x)
 
 
+def require_short(rows: F32, numbers: I64) -> None:
+    """Raise ValueError, naming the longest by its number (n,), where squared distances of rows (n, d) overflow."""
+    norms = squared_norms(rows)
+    if not norms.max(initial=0) < MAX_SQUARED_NORM:
+        row = numbers[np.argmax(norms)]
+        raise ValueError(f"x must have squared norms below {MAX_SQUARED_NORM:g}, or distances overflow; row {row}")
+
+
 def prepare(
     x: Array, dim: int, *, least: int, max_rows: int, validation: float, seed: int, progress: bool
 ) -> TrainingData:
@@ -81,10 +89,7 @@ def prepare(
     order = np.random.default_rng(seed).permutation(n)[:max_rows]
     rows = to_numpy(x if len(order) == n else x[np.sort(order)], dim)
     rows = rows[np.argsort(np.argsort(order))] if len(order) < n else rows[order]
-    norms = squared_norms(rows)
-    if not norms.max() < MAX_SQUARED_NORM:
-        row = order[np.argmax(norms)]
-        raise ValueError(f"x must have squared norms below {MAX_SQUARED_NORM:g}, or distances overflow; row {row}")
+    require_short(rows, order)
     held = min(10_000, int(len(rows) * validation))
     far = far_out(rows)
     if far.any():  # last, where they are learned from but are no part of the validation rows

@@ -63,6 +63,23 @@ def test_a_run(tmp_path, vectors, monkeypatch):
     assert sum(table.row_count for table in kind("index").tables(rows)) == 3
 
 
+def test_an_index_outlives_its_processes(tmp_path, vectors, killer):
+    """It was saved, so it is not built again."""
+    rows = run(suite_of(tmp_path, SUITE), out=tmp_path / "out", dataset=vectors, observer=killer)
+    good = [row for row in rows if row["use"] != "hnswlib"]
+    assert [row["error"] for row in good] == [None] * 3
+    assert good[0]["train_s"] == good[1]["train_s"]
+    assert [worker.engine for worker in killer.workers if worker.engine == "annvq"] == ["annvq"] * 2
+
+
+def test_what_cannot_be_built_is_tried_once(tmp_path, vectors, killer):
+    entry = 'use = "annvq"\nspec = { quantizer = "product", bits = 16, index = "tree" }\nsweep = { nprobe = [1, 2, 3] }'
+    rows = run(suite_of(tmp_path, f'kind = "index"\n[[systems]]\n{entry}'), out=tmp_path / "out", dataset=vectors)
+    reason = "annvq: ValueError: index must be 'flat' or 'ivf', got 'tree'"
+    assert [row["error"] for row in rows] == [f"RuntimeError: {reason}", *[f"RuntimeError: not built: {reason}"] * 2]
+    assert len(killer.workers) == 1
+
+
 def test_queries_a_second_at_a_recall():
     rows = [{"qps": q, "recall@1": r} for q, r in ((100, 0.5), (50, 0.8), (70, 0.7), (10, None))]
     assert reporting.best_at(rows, "recall@1", 0.4) == 100

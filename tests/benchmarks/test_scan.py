@@ -1,9 +1,6 @@
 """Suites of kind scan: the same codes on both sides, both sides asked, reports."""
 
 import json
-import os
-import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +8,7 @@ import pytest
 
 from annvq.benchmarks import load_suite, rivals, run
 from annvq.benchmarks.kinds import kind
-from annvq.benchmarks.kinds.scan import codes, session, settings
+from annvq.benchmarks.kinds.scan import codes, settings
 from annvq.benchmarks.kinds.scan.pairs import Effort, Scanner, Side, compare
 from annvq.benchmarks.processes import EndedError
 from annvq.benchmarks.run import Observer
@@ -154,28 +151,13 @@ def test_what_goes_wrong_is_said(folder):
         Scanner("annvq", "no such level", command=command, variables=["ANNVQ_SIMD"])
 
 
-def test_a_process_that_is_killed_takes_no_row_along(tmp_path, vectors, monkeypatch):
-    started = []
-
-    class Recorded(Scanner):
-        def __init__(self, *arguments, **command):
-            super().__init__(*arguments, **command)
-            started.append(self)
-
-    class Killer(Observer):
-        def finished(self, point, row, *, measured):
-            for worker in started:
-                if worker.ended is None:
-                    os.kill(worker.pid, signal.SIGKILL)
-                    while worker.ended is None:
-                        time.sleep(0.01)
-
-    monkeypatch.setattr(session, "Scanner", Recorded)
+def test_a_process_that_is_killed_takes_no_row_along(tmp_path, vectors, killer):
     text = '[[grids]]\nM = [4]\nn = [900]\nk = [1, 2, 3]\nrivals = ["IndexPQ"]\n'
     suite = suite_of(tmp_path, f'kind = "scan"\nrandom = 0\neffort = {{ pairs = 2, budget_s = 0.1 }}\n{text}')
-    rows = run(suite, out=tmp_path / "out", dataset=vectors, threads=1, observer=Killer())
+    rows = run(suite, out=tmp_path / "out", dataset=vectors, threads=1, observer=killer)
     assert [row["error"] for row in rows] == [None] * 3
-    assert {worker.ended.split(": ", 1)[1] for worker in started} == {"SIGKILL (Killed); it said nothing"}
+    assert len(killer.workers) >= 3 * 2
+    assert {worker.ended.split(": ", 1)[1] for worker in killer.workers} == {"SIGKILL (Killed); it said nothing"}
 
 
 def test_levels_are_those_that_the_environment_allows(tmp_path, vectors, monkeypatch):

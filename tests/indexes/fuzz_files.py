@@ -216,8 +216,10 @@ def ids_of(index: Index) -> np.ndarray:
 
 
 def limit_memory() -> None:
-    with open("/proc/self/statm") as f:
-        used = int(f.read().split()[0]) * resource.getpagesize()
+    statm = Path("/proc/self/statm")
+    if not statm.exists():  # not Linux: what is in use is not known, nor what the limit would bound
+        return
+    used = int(statm.read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
 
 

@@ -355,14 +355,36 @@ def test_nothing_to_encode():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_not_finite(bad):
-    x, entries = problem(0, 5, 4, [4, 4])
-    x[3, 2] = bad
-    with pytest.raises(ValueError, match="x must be finite"):
-        encode.AdditiveEncoder(entries, [4, 4]).residual(x)
-    entries[2, 1] = bad
-    with pytest.raises(ValueError, match="entries must be finite"):
-        encode.AdditiveEncoder(entries, [4, 4])
+def test_entries_that_are_not_finite_are_refused(bad):
+    entries = np.zeros((8, 3), np.float32)
+    entries[5, 1] = bad
+    for make in (lambda: encode.AdditiveEncoder(entries, [8]), lambda: encode.ProductEncoder(entries, [8], [0])):
+        with pytest.raises(ValueError, match="entries must be finite"):
+            make()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("sizes", [(256, 256, 256), (7, 300, 16), (2, 2)])
+def test_vectors_that_are_not_finite_get_some_code(level, bad, sizes):
+    """Callers check values; whatever comes, codes name entries that are there."""
+    rng = np.random.default_rng(0)
+    entries, x = rng.normal(size=(sum(sizes), 6)).astype(np.float32), rng.normal(size=(70, 6)).astype(np.float32)
+    x[rng.random(x.shape) < 0.3] = bad
+    encoder = encode.AdditiveEncoder(entries, sizes)
+    offsets, levels = np.zeros(sum(sizes), np.float32), np.linspace(-1, 1, 256, dtype=np.float32)
+    start = encoder.residual(np.zeros_like(x))
+    found = [
+        encode.ProductEncoder(entries, sizes, [0] * len(sizes)).encode(x),
+        encoder.residual(x, 7),
+        encoder.additive(x, 7),
+        encoder.residual_beams(x, 5).reshape(-1, len(sizes)),
+        encoder.local_search(x, start, rounds=4),
+        encoder.iterated_search(x, start, iterations=4),
+        encoder.norm_search(x, start, offsets, levels, error_share=0.5),
+        encoder.norm_free_search(x, start, offsets, 1.0, error_share=0.5),
+    ]
+    for codes in found:
+        assert (codes < np.array(sizes)).all()
 
 
 def test_overflow_still_gives_codes():

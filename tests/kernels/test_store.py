@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annvq import kernels, set_num_threads
+from annvq.codebooks import Codebooks
 from annvq.kernels.store import CodeStore, PreparedAllowed
 from annvq.threads import get_num_threads
 
@@ -292,7 +293,6 @@ def test_tables_built_in_the_order_of_labels(level, sizes, norm):
     model = Model(M, sizes, np.uint8, norm, 2)
     rows = model.random_rows(rng, rng.permutation(9000)[:4000])
     model.put(*rows)
-    cache = kernels.TableCache()
     levels = np.sort(rng.normal(size=256)).astype(np.float32)
     queries, bias = rng.normal(size=(20, 8)).astype(np.float32), rng.normal(size=20).astype(np.float32)
     for _ in range(2):  # codebooks that change, stores with labels of their own
@@ -301,7 +301,7 @@ def test_tables_built_in_the_order_of_labels(level, sizes, norm):
         store = CodeStore(M, sizes, norm=norm, lists=2, relabel=relabel)
         store.append(*rows)
         for offsets in (None, rng.normal(size=(M, 256)).astype(np.float32)):
-            lazy = cache.tables(queries, books, sizes, list(range(M)), squared=True)
+            lazy = Codebooks(books, tuple(sizes), tuple(range(M)), 8).tables(queries, squared=True)
             lazy = lazy if offsets is None else lazy.plus(offsets)
             for k in (1, 10, 100, 5000):
                 stored = levels if norm == "uint8" else None

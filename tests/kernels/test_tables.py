@@ -1,15 +1,16 @@
 """Tables are float32 sums in dimension order, the same at every SIMD level."""
 
-import copy
-import pickle
-
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annvq import kernels
+from annvq.codebooks import Codebooks
+
+
+def codebooks(entries, sizes, starts, dim):
+    return Codebooks(entries, tuple(sizes), tuple(starts), dim)
 
 
 def _expected(queries, books, starts, squared, scale):
@@ -43,15 +44,13 @@ def test_every_level_sums_in_order(seed, sizes, width, nq, squared, offset):
     try:
         for level in kernels.available_levels():
             kernels.set_simd_level(level)
-            lazy = kernels.TableCache().tables(
-                queries, np.concatenate(books), sizes, starts, squared=squared, scale=-2.0
-            )
+            made = codebooks(np.concatenate(books), sizes, starts, queries.shape[1])
+            lazy = made.tables(queries, squared=squared, scale=-2.0)
             got = lazy.build()
             np.testing.assert_array_equal(got.view(np.uint32), expected.view(np.uint32), err_msg=level)
             offsets = rng.standard_normal(got.shape[1:], np.float32)
             np.testing.assert_array_equal(lazy.plus(offsets).build(), expected + offsets, err_msg=level)
-            cache = kernels.TableCache()
-            centred = cache.tables(queries, np.concatenate(books), sizes, starts, squared=squared, centred=True).build()
+            centred = made.centred.tables(queries, squared=squared).build()
             means = [book.mean(axis=0, dtype=np.float64).astype(np.float32) for book in books]
             about = [book - mean for book, mean in zip(books, means, strict=True)]
             np.testing.assert_array_equal(centred, _expected(queries, about, starts, squared, 1.0), err_msg=level)
@@ -59,54 +58,6 @@ def test_every_level_sums_in_order(seed, sizes, width, nq, squared, offset):
                 np.testing.assert_array_equal(lazy.scaled(2).plus(offsets).build(), 2 * expected + offsets)
     finally:
         kernels.set_simd_level(before)
-
-
-def test_a_cache_follows_codebooks_that_change_in_place():
-    rng = np.random.default_rng(0)
-    book, queries = rng.random((32, 4), np.float32), rng.random((3, 4), np.float32)
-    cache = kernels.TableCache()
-    first = cache.tables(queries, book, [32], [0], squared=True).build()
-    book[31, 3] += 1
-    np.testing.assert_array_equal(
-        cache.tables(queries, book, [32], [0], squared=True).build(), _expected(queries, [book], [0], True, 1)
-    )
-    halves = cache.tables(queries, book, [16, 16], [0, 0], squared=True).build()
-    np.testing.assert_array_equal(halves, _expected(queries, [book[:16], book[16:]], [0, 0], True, 1))
-    for other in (copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))):
-        assert other.tables(queries, book, [32], [0], squared=True).build()[0, 0, 0] == first[0, 0, 0]
-
-
-def test_a_cache_follows_a_parameter():
-    rng = np.random.default_rng(0)
-    queries = rng.random((3, 4), np.float32)
-    cache = kernels.TableCache()
-
-    def check(weight):
-        for _ in range(2):
-            got = cache.of_parameter(queries, weight, [32], [0], squared=True).build()
-            np.testing.assert_array_equal(got, _expected(queries, [weight.detach().numpy()], [0], True, 1))
-
-    weight = torch.nn.Parameter(torch.rand(32, 4))
-    check(weight)
-    with torch.no_grad():
-        weight[31, 3] += 1
-    check(weight)
-    weight.data[0, 0] += 1  # which PyTorch does not count as a change
-    check(weight)
-    weight.detach().numpy()[1, 1] += 1
-    check(weight)
-    weight.sum().backward()
-    torch.optim.Adam([weight], lr=0.1).step()
-    check(weight)
-    for _ in range(20):  # memory that is let go may be used again
-        weight.data = torch.rand(32, 4)
-        check(weight)
-    check(torch.nn.Parameter(torch.rand(32, 4)))
-    with torch.inference_mode():
-        made_there = torch.rand(32, 4)
-        check(made_there)
-        made_there += 1
-        check(made_there)
 
 
 @pytest.mark.parametrize(
@@ -120,15 +71,14 @@ def test_a_cache_follows_a_parameter():
     ],
 )
 def test_refuses_codebooks_that_do_not_fit(sizes, starts, message):
+    books = codebooks(np.zeros((32, 4), np.float32), sizes, starts, 4)
     with pytest.raises(ValueError, match=message):
-        kernels.TableCache().tables(
-            np.zeros((1, 4), np.float32), np.zeros((32, 4), np.float32), sizes, starts, squared=True
-        ).native()
+        books.tables(np.zeros((1, 4), np.float32), squared=True).native()
 
 
 def test_refuses_what_does_not_apply_to_tables():
     queries, book, offsets = np.zeros((1, 4), np.float32), np.zeros((32, 4), np.float32), np.zeros((1, 32), np.float32)
-    squares = kernels.TableCache().tables(queries, book, [32], [0], squared=True)
+    squares = codebooks(book, [32], [0], 4).tables(queries, squared=True)
     with pytest.raises(ValueError, match="cannot be scaled"):
         squares.scaled(2)
     with pytest.raises(ValueError, match="offsets already"):

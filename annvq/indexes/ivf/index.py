@@ -11,10 +11,11 @@ from annvq.arrays import check_vectors, chunks, like, positive_int, to_numpy
 from annvq.indexes.filters import Allowed, Filter, most_allowed
 from annvq.indexes.ivf.coarse import MAX_LISTS, Coarse, default_nlist, learn_split, train_centroids
 from annvq.indexes.ivf.coding import ListCoding, floats
-from annvq.indexes.ivf.probing import Probing, reach_of, widened
+from annvq.indexes.ivf.probing import NEIGHBORS, Probing, reach_of, widened
 from annvq.indexes.stored import StoreIndex
 from annvq.indexes.targets import check_share
 from annvq.quantizers.contract import Quantizer
+from annvq.training.data import require_short
 from annvq.training.recipe import Recipe
 from annvq.types import F32, I64, Array, Norm
 
@@ -30,9 +31,11 @@ class IVFIndex(StoreIndex):
         residual: whether codes are of x − C, C the list's centroid, instead of x. ``"auto"``: a fitted quantizer codes
             what it was fitted on, vectors; an unfitted one codes residuals wherever that stores no more bits (under ip
             and cosine, and for codes that pay a norm anyway).
-        nprobe: lists that a search scans unless it says otherwise; default: as many as ``recall_target`` takes.
-        recall_target: share of the true 10 nearest neighbours that shall lie in the lists probed. Measured in ``fit``
-            on vectors held out of it; :meth:`tune` measures it anew on what is stored.
+        nprobe: lists that a search scans unless it says otherwise; default: as many as ``recall_target`` takes, and
+            more where they hold fewer than k results.
+        recall_target: share of the true nearest neighbours that shall lie in the lists probed. Measured in ``fit`` for
+            10 neighbours, on vectors held out of it, and predicted from that for more; :meth:`tune` measures it anew
+            on what is stored.
     """
 
     kind = "ivf"
@@ -79,12 +82,12 @@ class IVFIndex(StoreIndex):
 
     @property
     def nprobe(self) -> int:
-        """Lists that a search probes unless it says otherwise."""
+        """Lists that a search for 10 neighbours probes unless it says otherwise."""
         return self.probing.usual(self.coding.trained("nprobe").nlist)
 
     @property
     def recall_target(self) -> float:
-        """Share of the true 10 nearest neighbours that shall lie in the lists probed."""
+        """Share of the true nearest neighbours that shall lie in the lists probed."""
         return self.probing.recall_target
 
     def facts(self) -> dict[str, Any]:
@@ -95,7 +98,8 @@ class IVFIndex(StoreIndex):
         return {**super().facts(), **lists}
 
     def nprobe_for(self, recall: float) -> int:
-        """Lists to probe so that ``recall`` of the true 10 nearest neighbours lie in them, as far as measured.
+        """Lists to probe so that ``recall`` of the 10 nearest neighbours (or of as many as :meth:`tune` has measured)
+        lie in them.
 
         Without a measurement (centroids set by hand, see :meth:`tune`) one list in 16.
         """
@@ -126,6 +130,7 @@ class IVFIndex(StoreIndex):
         """Centroids and how many to probe, where these are missing; returns the rows that codes may learn from."""
         keep, out = learn_split(int(x.shape[0]), self.nlist, seed)
         rows, held = self.prepared(x[keep], "x"), self.prepared(x[out], "x")
+        require_short(rows, keep)
         if self.coarse is None:
             nlist = default_nlist(int(x.shape[0])) if self.nlist is None else self.nlist
             self.set_centroids(train_centroids(rows, nlist, seed))
@@ -168,7 +173,8 @@ class IVFIndex(StoreIndex):
 
         Args:
             queries: (nq, d) vectors like those that will be asked for, but not those that you will report on.
-            k: neighbours whose lists are to be probed, by the index's own search of all lists.
+            k: neighbours whose lists are to be probed, by the index's own search of all lists; for more than these,
+                searches predict how many it takes.
             recall: a new ``recall_target``; default: as it is.
         """
         q, count = self.asked(queries, k)
@@ -177,7 +183,7 @@ class IVFIndex(StoreIndex):
         found = self.find(q, count, nprobe=self.nlist)[1]
         lists = np.full(found.shape, -1, np.int32)
         lists[found >= 0] = self._store.rows(found[found >= 0]).lists
-        self.probing.measured(reach_of(self.coding.trained("tune"), q, lists), target)
+        self.probing.measured(reach_of(self.coding.trained("tune"), q, lists), target, count)
         return self
 
     def measure(self, vectors: Array) -> None:
@@ -193,26 +199,51 @@ class IVFIndex(StoreIndex):
             queries: (nq, d).
             k: neighbours per query.
             nprobe: lists to scan; at ``nlist`` the result is that of scanning everything. By default :attr:`nprobe`,
-                and nprobe / √share where a filter allows only a share of the vectors.
+                more of them for more than 10 neighbours, and 1 / √share times as many where a filter allows only a
+                share of the vectors; queries that find fewer than k go on through further lists.
             filter: as for every index.
 
         Returns:
-            distances (nq, k) float32 and ids (nq, k) int64, ordered by (distance, id), padded with +inf and −1;
-            torch tensors where the queries are.
+            distances (nq, k) float32 and ids (nq, k) int64, ordered by (distance, id), padded with +inf and −1 (by
+            default only where fewer than k vectors are there, or allowed); torch tensors where the queries are.
         """
         q, k = self.asked(queries, k)
         distances, ids = self.find(q, k, self.allowed(filter), nprobe)
         return like(distances, queries), like(ids, queries)
 
-    def find(self, queries: F32, k: int, allowed: Allowed = None, nprobe: int | None = None) -> tuple[F32, I64]:
-        distances, ids = np.full((len(queries), k), np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
+    def find(
+        self, queries: F32, k: int, allowed: Allowed = None, nprobe: int | None = None, wanted: int | None = None
+    ) -> tuple[F32, I64]:
         coarse, n = self.coarse, len(self)
         if coarse is None or not n:
-            return distances, ids
+            return np.full((len(queries), k), np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
+        wanted = k if wanted is None else wanted
+        there = most_allowed(allowed, n)
         if nprobe is None:
-            probes = widened(self.nprobe, coarse.nlist, most_allowed(allowed, n), n)
+            probes = widened(self.probing.for_neighbors(wanted, coarse.nlist, n), coarse.nlist, there, n)
         else:
             probes = positive_int(nprobe, "nprobe", high=coarse.nlist)
+        distances, ids = self._scan_chunks(coarse, queries, k, probes, allowed)
+        if nprobe is None and self.probing.given is None:
+            self._scan_on(coarse, queries, min(wanted, there), probes, allowed, distances, ids)
+        return distances, ids
+
+    def _scan_on(
+        self, coarse: Coarse, queries: F32, wanted: int, probes: int, allowed: Allowed, distances: F32, ids: I64
+    ) -> None:
+        """Go on, for queries that found fewer than ``wanted`` in ``probes`` lists, with twice as many, again and again.
+
+        What they find is put in place of their ``distances`` and ``ids`` (nq, k).
+        """
+        missing = np.flatnonzero(ids[:, wanted - 1] < 0) if wanted else np.empty(0, np.int64)
+        while len(missing) and probes < coarse.nlist:
+            probes = min(coarse.nlist, 2 * probes)
+            found = self._scan_chunks(coarse, queries[missing], ids.shape[1], probes, allowed)
+            distances[missing], ids[missing] = found
+            missing = missing[ids[missing, wanted - 1] < 0]
+
+    def _scan_chunks(self, coarse: Coarse, queries: F32, k: int, probes: int, allowed: Allowed) -> tuple[F32, I64]:
+        distances, ids = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         for start, stop in chunks(len(queries), self.quantizer.M * max(self.quantizer.sizes)):
             found = self._scan(coarse, queries[start:stop], k, probes, allowed)
             distances[start:stop], ids[start:stop] = found
@@ -247,6 +278,8 @@ class IVFIndex(StoreIndex):
         tensors |= arrays
         if len(self.probing.reach):
             tensors["reach"] = self.probing.reach
+        if self.probing.neighbors != NEIGHBORS:  # not before tune was told so
+            config["reach_neighbors"] = self.probing.neighbors
         return {**config, "recall_target": self.recall_target}, tensors
 
     @classmethod
@@ -262,6 +295,7 @@ class IVFIndex(StoreIndex):
                 raise ValueError(f"it has {index.nlist} centroids, its config says {nlist}")
         if "reach" in tensors:
             index.probing.reach = floats(tensors, "reach", index._lists)
+            index.probing.neighbors = positive_int(config.get("reach_neighbors", NEIGHBORS), "reach_neighbors")
         index.coding.restore_term(config, tensors)
         index._restore(config, tensors, mapped=mapped)
         return index

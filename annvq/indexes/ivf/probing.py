@@ -1,4 +1,4 @@
-"""How many lists to probe: from a recall target, and more where a filter leaves few vectors."""
+"""How many lists to probe: from a recall target, more for many neighbours and where a filter leaves few vectors."""
 
 import math
 
@@ -8,7 +8,7 @@ from annvq.indexes.ivf.coarse import Coarse
 from annvq.indexes.targets import check_share, fewest
 from annvq.types import F32, I32, I64
 
-_NEIGHBORS = 10
+NEIGHBORS = 10
 
 
 class Probing:
@@ -20,16 +20,32 @@ class Probing:
 
     Attributes:
         reach: (nlist,) as :func:`reach_of` measures it; empty until then.
+        neighbors: how many neighbours of each query were wanted then.
     """
 
     def __init__(self, given: int | None, recall_target: float) -> None:
         self.given = given
         self.recall_target = check_share(recall_target, "recall_target")
         self.reach: F32 = np.empty(0, np.float32)
+        self.neighbors = NEIGHBORS
 
     def usual(self, nlist: int) -> int:
         """Lists that a search probes unless it says otherwise."""
         return self.lists_for(self.recall_target, nlist) if self.given is None else min(self.given, nlist)
+
+    def for_neighbors(self, k: int, nlist: int, n: int) -> int:
+        """Lists that a search for ``k`` of ``n`` vectors probes unless it says otherwise.
+
+        For more neighbours than were measured their number grows as a power of ``k``, the one by which all lists are
+        reached where all vectors are wanted (docs/indexes.md has the measurement). A given number stays as it is.
+        """
+        usual = self.usual(nlist)
+        if self.given is not None or k <= self.neighbors:
+            return usual
+        if k >= n:
+            return nlist
+        power = math.log(nlist / usual) / math.log(n / self.neighbors)
+        return min(nlist, math.ceil(usual * (k / self.neighbors) ** power))
 
     def lists_for(self, recall: float, nlist: int) -> int:
         """Lists to probe for a share ``recall`` of the neighbours; one in 16 where nothing was measured."""
@@ -38,15 +54,16 @@ class Probing:
     def learn(self, coarse: Coarse, rows: F32, held: F32, metric: str) -> None:
         """Measure the reach, unless it is known, on queries ``held`` (nq, d) whose neighbours are among ``rows``."""
         if not len(self.reach) and len(held):
-            self.reach = reach_of(coarse, held, nearest_lists(coarse, rows, held, _NEIGHBORS, metric))
+            self.reach = reach_of(coarse, held, nearest_lists(coarse, rows, held, NEIGHBORS, metric))
+            self.neighbors = NEIGHBORS
 
-    def measured(self, reach: F32, recall_target: float) -> None:
-        """Take a new measurement and target in place of what was given."""
-        self.reach, self.recall_target, self.given = reach, recall_target, None
+    def measured(self, reach: F32, recall_target: float, neighbors: int = NEIGHBORS) -> None:
+        """Take a new measurement, for so many neighbours, and a target in place of what was given."""
+        self.reach, self.recall_target, self.given, self.neighbors = reach, recall_target, None, neighbors
 
     def forget(self) -> None:
         """Forget the measurement."""
-        self.reach = np.empty(0, np.float32)
+        self.reach, self.neighbors = np.empty(0, np.float32), NEIGHBORS
 
 
 def reach_of(coarse: Coarse, queries: F32, lists: I32) -> F32:

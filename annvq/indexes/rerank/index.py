@@ -155,7 +155,7 @@ class RerankIndex(Index):
 
     def _ranks(self, queries: F32, depth: int) -> tuple[I64, I64]:
         """What scanning finds for checked queries, ids (nq, depth) in its order, and the nearest of them."""
-        scanned = self.index.find(queries, depth)[1]
+        scanned = self.index.find(queries, depth, wanted=min(NEIGHBORS, depth))[1]
         return scanned, self.refinement.rank(self.index, queries, scanned, min(NEIGHBORS, depth))[1]
 
     # -- vectors -------------------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ class RerankIndex(Index):
         allowed = self.index.allowed(filter)
         distances, ids = np.empty((len(q), k), np.float32), np.empty((len(q), k), np.int64)
         for start, stop in chunks(len(q), min(depth, max(1, len(self))) * 8):
-            found = self.index.find(q[start:stop], min(depth, max(k, len(self))), allowed, nprobe)[1]
+            found = self.index.find(q[start:stop], min(depth, max(k, len(self))), allowed, nprobe, k)[1]
             distances[start:stop], ids[start:stop] = self.refinement.rank(self.index, q[start:stop], found, k)
         return like(distances, queries), like(ids, queries)
 

@@ -19,7 +19,10 @@ RAW_DTYPES = ("float32", "float16", "uint8", "int8")
 class RawVectors(KeptRows):
     """The vectors themselves, kept in memory as ``dtype``.
 
-    uint8 and int8 take only vectors that they hold exactly; float16 rounds.
+    uint8 and int8 take only vectors that they hold exactly; float16 rounds. Under cosine, where only directions count,
+    float16 keeps each vector times a power of two, so that vectors of any length lie well within its numbers; lengths
+    are divided out when ranking. Under l2 and ip, where lengths count, vectors must lie within float16's numbers
+    themselves: those beyond are refused, and first vectors that are all so near zero that most of each is lost.
     """
 
     kind = "raw"
@@ -29,9 +32,13 @@ class RawVectors(KeptRows):
             raise ValueError(f"refine must be one of {', '.join(RAW_DTYPES)}, a quantizer or an array, got {dtype!r}")
         self.dim, self.dtype = dim, np.dtype(dtype)
         self.bits = 8 * self.dtype.itemsize * dim
+        if self.dtype == np.float16:
+            self.least = 2.0**-17  # of which float16 keeps seven bits
         super().__init__(self.dtype.itemsize * dim)
 
     def encode(self, index: StoreIndex, x: F32, rows: F32, first: int) -> tuple[Encoded, U8]:
+        if self.dtype == np.float16 and index.metric == "cosine":
+            x = _within_float16(x)
         return index.coding.encode(rows), self._kept(x, first)
 
     def _kept(self, x: F32, first: int) -> U8:
@@ -66,3 +73,9 @@ class RawVectors(KeptRows):
         raw = cls(index.dim, config["dtype"])
         raw.restore_rows(tensors, len(index))
         return raw
+
+
+def _within_float16(x: F32) -> F32:
+    """Rows, none of them zero, each times a power of two that makes its largest number one of 2^14 to 2^15."""
+    exponents = np.frexp(np.abs(x).max(axis=1, initial=0))[1]
+    return np.ldexp(x, (15 - exponents)[:, None])

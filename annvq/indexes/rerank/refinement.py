@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from annvq.arrays import chunks, rows_to_numpy
+from annvq.arrays import LEAST, chunks, largest, rows_to_numpy
 from annvq.indexes.coding import Encoded, joined
 from annvq.indexes.stored import StoreIndex
 from annvq.kernels import _native
@@ -32,6 +32,8 @@ class Refinement(ABC):
     kind: ClassVar[str]
     bits: int
     """Bits stored per vector."""
+    least: float = LEAST
+    """What the largest number of vectors must reach to be told apart under l2 and ip."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -53,10 +55,12 @@ class Refinement(ABC):
 
     def encode_all(self, index: StoreIndex, x: Array) -> tuple[Encoded, U8]:
         """What ``index`` stores of vectors ``x`` (n, d), at least one, and what is kept here; read in chunks."""
-        parts = []
+        parts, most = [], 0.0
         for start, stop in chunks(int(x.shape[0]), index.dim):
             piece = rows_to_numpy(x, start, stop)
+            most = max(most, largest(piece)) if not len(index) else most
             parts.append(self.encode(index, piece, index.compared(piece, "x", start), start))
+        index.require_scale(most, self.least)
         return joined([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
     @abstractmethod

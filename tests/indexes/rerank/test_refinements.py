@@ -53,10 +53,74 @@ def test_whole_numbers_only_where_they_fit():
     for bad in (np.full((2, 20), 0.5), np.full((2, 20), -1), np.full((2, 20), 256)):
         with pytest.raises(ValueError, match=r"whole numbers that uint8 holds.*row 1"):
             index.add(np.concatenate([np.ones((1, 20)), bad]).astype(np.float32))
-    with pytest.raises(ValueError, match="finite in float16"):
-        RerankIndex(FlatIndex(fitted()), "float16").fit(x).add(np.full((1, 20), 1e5, np.float32))
+    for metric in ("l2", "ip"):
+        with pytest.raises(ValueError, match="finite in float16"):
+            RerankIndex(FlatIndex(fitted(), metric), "float16").fit(x).add(np.full((1, 20), 1e5, np.float32))
     assert len(index) == 0
     assert index.add(np.abs(x).astype(np.uint8)).search(np.abs(x[:1]), 1)[0][0, 0] == 0
+
+
+@pytest.mark.parametrize("power", [-38, -25, -22, -18, -8, -7, 0, 4, 10, 19, 25, 36])
+@pytest.mark.parametrize("kept", ["float32", "float16", "outside"])
+def test_under_cosine_lengths_do_not_matter(kept, power):
+    x = np.random.default_rng(0).normal(size=(400, 20))
+    unit = x / np.sqrt((x * x).sum(1))[:, None]
+    scaled = (x * 10.0**power).astype(np.float32)
+    q = fitted(x=unit.astype(np.float32))
+    index = RerankIndex(FlatIndex(q, "cosine"), scaled if kept == "outside" else kept, shortlist=400).add(scaled)
+    queries = scaled[:30] + scaled[30:60]
+    asked = index.prepared(queries, "queries").astype(np.float64)
+    expected = 1 - asked @ unit.T
+    nearest = expected.argsort(1)[:, :10]
+    distances, ids = index.search(queries, 400)
+    assert (np.sort(ids, axis=1) == np.arange(400)).all()  # none is lost
+    atol = 1e-3 if kept == "float16" else 2e-6  # at 1e-38 the vectors themselves are rounded
+    np.testing.assert_allclose(distances, np.take_along_axis(expected, ids, 1), atol=atol)
+    assert np.mean([np.isin(a, b).mean() for a, b in zip(ids[:, :10], nearest, strict=True)]) > 0.99
+    np.testing.assert_allclose(index.reconstruct(np.arange(400)), unit, atol=atol)
+
+
+def test_float16_under_cosine_keeps_vectors_that_fit_as_they_were():
+    x = vectors(400)
+    index = RerankIndex(FlatIndex(fitted(), "cosine"), "float16", shortlist=400).fit(x).add(x)
+    kept = index.refinement.store.export()[1].view(np.float16).astype(np.float64)
+    powers = np.log2(np.abs(kept).max(1) / np.abs(x).max(1))
+    np.testing.assert_array_equal(powers, np.rint(powers))
+    np.testing.assert_array_equal(kept / np.exp2(powers)[:, None], x)
+    queries = index.prepared(x[:9] + np.float32(0.25), "queries")
+    expected = ordered(distances_to(queries, x, "cosine"), np.arange(400), 30)  # bit for bit as of the vectors unscaled
+    for a, b in zip(index.search(x[:9] + np.float32(0.25), 30), expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip"])
+def test_vectors_too_near_zero_for_distances_are_refused(metric):
+    x = np.random.default_rng(0).normal(size=(300, 20)).astype(np.float32)
+    q = annvq.ProductVQ(20, 5, 4)
+    for dtype, scale in (("float32", 1e-25), ("float16", 1e-7)):
+        index = RerankIndex(FlatIndex(annvq.ProductVQ(20, 5, 4), metric), dtype).fit(x * np.float32(scale))
+        with pytest.raises(ValueError, match="near zero"):
+            index.add(x * np.float32(scale))
+        assert len(index) == 0
+    for index in (FlatIndex(q, metric), IVFIndex(annvq.ProductVQ(20, 5, 4), 3, metric)):
+        index.fit(x * np.float32(1e-25))
+        with pytest.raises(ValueError, match="near zero"):
+            index.add(x * np.float32(1e-25))
+    index = RerankIndex(FlatIndex(q.fit(x), metric), "float16").add(x)
+    index.add(x[:5] * np.float32(1e-25))  # beside others these are as good as zero
+    assert len(FlatIndex(q, metric).add(np.zeros((3, 20), np.float32))) == 3
+
+
+def test_distances_beyond_float32_lose_no_vector():
+    x = vectors(300)
+    far = x[:3] * np.float32(1e36)
+    for metric in ("l2", "ip"):
+        index = RerankIndex(FlatIndex(fitted(), metric), shortlist=400).add(x).add(far)
+        distances, ids = index.search(x[:4], 303)
+        assert (np.sort(ids, axis=1) == np.arange(303)).all()
+        assert np.isfinite(distances).all()
+    with pytest.raises(ValueError, match="squared norms below"):
+        IVFIndex(annvq.ProductVQ(20, 5, 4), 3).fit(x * np.float32(1e30))
 
 
 @pytest.mark.parametrize("kind", ["npy", "bvecs", "array"])

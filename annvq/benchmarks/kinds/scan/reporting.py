@@ -12,10 +12,11 @@ from annvq.benchmarks.results import Row
 from annvq.benchmarks.suite import Suite
 
 COLUMNS = (
-    "codes", "n", "k", "queries", "rival", "annvq QPS", "rival QPS", "levels", "ratio", "by CPU", "ns/vector",
-    "look-ups/ns", "of ceiling", "recall@1, rival's", "same ids",
+    "codes", "n", "k", "queries", "rival", "annvq QPS", "rival QPS", "ratio", "by CPU", "ns/vector",
+    "look-ups/ns", "of ceiling", "recall@1, rival's", "same ids", "levels",
 )  # fmt: skip
-LEFT = (0, 3, 4, 7)
+LEFT = (0, 3, 4, 14)
+_WIDE = 2  # so many columns, the last, are for the report: a terminal is no wider
 
 
 def grouped(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -41,15 +42,15 @@ def cells(row: Row) -> list[str]:
     shape = [codes, f"{row['n']:,}", str(row["k"]), row["queries"] + filtered, row["rival"]]
     if row["error"] is not None:
         return [*shape, f"failed: {row['error'].splitlines()[0][:80]}", *[""] * (len(COLUMNS) - 6)]
-    measured = [_spread(row, "qps"), _spread(row, "rival_qps"), f"{row['own_simd']}, {row['rival_simd']}"]
-    measured.append(f"{row['ratio']:.2f}×")
+    measured = [_spread(row, "qps"), _spread(row, "rival_qps"), f"{row['ratio']:.2f}×"]
     # Threads that wait for one another spend processor time too: it says nothing of more than one.
     measured.append(f"{row['cpu_ratio']:.2f}×" if row["threads"] == 1 and row.get("cpu_ratio") else "–")
     measured += [f"{row['ns_per_vector']:.3g}", f"{row['lookups_per_ns']:.1f}"]
     measured.append("–" if row.get("ceiling_share") is None else f"{row['ceiling_share']:.0%}")
     recalls = [row.get(name) for name in ("recall@1", "rival_recall@1")]
     measured.append("–" if None in recalls else ", ".join(f"{r:.3f}" for r in recalls))
-    return [*shape, *measured, "–" if row.get("same_ids") is None else f"{row['same_ids']:.3f}"]
+    measured.append("–" if row.get("same_ids") is None else f"{row['same_ids']:.3f}")
+    return [*shape, *measured, f"{row['own_simd']}, {row['rival_simd']}"]
 
 
 def tables(rows: list[Row]) -> list[Table]:
@@ -57,10 +58,10 @@ def tables(rows: list[Row]) -> list[Table]:
     out = []
     for title, group in grouped(split_absent(rows)[0]).items():
         table = Table(title=title, title_justify="left")
-        for at, name in enumerate(COLUMNS[:-1]):  # the last is for the report: a terminal is no wider
+        for at, name in enumerate(COLUMNS[:-_WIDE]):
             table.add_column(name, justify="left" if at in LEFT else "right")
         for row in group:
-            table.add_row(*cells(row)[:-1])
+            table.add_row(*cells(row)[:-_WIDE])
         out.append(table)
     return out
 

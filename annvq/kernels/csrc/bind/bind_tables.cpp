@@ -11,8 +11,7 @@
 namespace annvq {
 namespace {
 
-TableBuilder* make_builder(In<float, 2> entries, In<float, 2> from, In<int32_t, 1> sizes,
-                           In<int32_t, 1> starts) {
+TableBuilder* make_builder(In<float, 2> entries, In<int32_t, 1> sizes, In<int32_t, 1> starts) {
     const int64_t M = sizes.shape(0);
     require(M >= 1 && starts.shape(0) == sizes.shape(0), "sizes and starts must have shape (M,), M >= 1");
     int64_t total = 0;
@@ -22,14 +21,12 @@ TableBuilder* make_builder(In<float, 2> entries, In<float, 2> from, In<int32_t, 
         total += sizes.data()[m];
     }
     require(total == static_cast<int64_t>(entries.shape(0)), "entries must have sum(sizes) rows");
-    require(from.shape(0) == entries.shape(0) && from.shape(1) == entries.shape(1),
-            "from must have the shape of entries");
-    return new TableBuilder(entries.data(), from.data(), sizes.data(), starts.data(), M, entries.shape(1));
+    return new TableBuilder(entries.data(), sizes.data(), starts.data(), M, entries.shape(1));
 }
 
-bool holds(const TableBuilder& builder, In<float, 2> from) {
-    return static_cast<int64_t>(from.shape(0)) == builder.total() &&
-           static_cast<int64_t>(from.shape(1)) == builder.width() && builder.holds(from.data());
+bool holds(const TableBuilder& builder, In<float, 2> entries) {
+    return static_cast<int64_t>(entries.shape(0)) == builder.total() &&
+           static_cast<int64_t>(entries.shape(1)) == builder.width() && builder.holds(entries.data());
 }
 
 Unbuilt* make_unbuilt(nb::object builder, In<float, 2> queries, bool squared, float scale,
@@ -81,8 +78,8 @@ bool all_finite(nb::ndarray<nb::numpy, const float, nb::c_contig, nb::device::cp
 void bind_tables(nb::module_& m) {
     using nb::arg;
     nb::class_<TableBuilder>(m, "TableBuilder")
-        .def(nb::new_(&make_builder), arg("entries"), arg("from_"), arg("sizes"), arg("starts"))
-        .def("holds", &holds, arg("from_"));
+        .def(nb::new_(&make_builder), arg("entries"), arg("sizes"), arg("starts"))
+        .def("holds", &holds, arg("entries"));
     nb::class_<Unbuilt>(m, "UnbuiltTables")
         .def(nb::new_(&make_unbuilt), arg("builder"), arg("queries"), arg("squared"), arg("scale"),
              arg("offsets").none())

@@ -17,7 +17,7 @@ struct ProductPart {
 };
 
 struct RerankKernels {
-    // q: padded with zeros to a multiple of 16.
+    // q: padded with zeros to a multiple of 16. Not finite where sums overflow, NaN where squares vanish.
     float (*distance)(const float* q, const void* row, int64_t dim, RowType type, RowMetric metric);
     void (*add)(float* sum, const float* entry, int64_t width);
     // Entries of `width` floats, each added from its own start on, in this order.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -158,6 +159,41 @@ void RowStore::export_rows(std::vector<int64_t>& ids, std::vector<uint8_t>& rows
 
 namespace {
 
+double number(const uint8_t* row, int64_t j, RowType type) {
+    if (type == RowType::u8) return row[j];
+    if (type == RowType::i8) return static_cast<int8_t>(row[j]);
+    float value;
+    if (type == RowType::f32) {
+        std::memcpy(&value, row + 4 * j, 4);
+        return value;
+    }
+    uint16_t half;
+    std::memcpy(&half, row + 2 * j, 2);
+    const uint32_t magnitude = (half & 0x7fffu) << 13;
+    std::memcpy(&value, &magnitude, 4);
+    return std::ldexp(half & 0x8000u ? -double{value} : double{value}, 112);
+}
+
+// The distance where float32 sums overflow or vanish: a row is never lost for its length.
+float distance_in_double(const float* q, const uint8_t* row, int64_t dim, RowType type, RowMetric metric) {
+    double sum = 0, squares = 0;
+    for (int64_t j = 0; j < dim; j++) {
+        const double a = q[j], x = number(row, j, type);
+        sum += metric == RowMetric::l2 ? (a - x) * (a - x) : a * x;
+        squares += x * x;
+    }
+    if (metric == RowMetric::cosine && squares > 0) sum /= std::sqrt(squares);
+    const double value = metric == RowMetric::l2 ? sum : metric == RowMetric::ip ? -sum : 1 - sum;
+    constexpr double most = std::numeric_limits<float>::max();
+    return static_cast<float>(std::isnan(value) ? most : std::clamp(value, -most, most));
+}
+
+float distance_to(const RerankKernels& kernels, const float* q, const uint8_t* row, int64_t dim, RowType type,
+                  RowMetric metric) {
+    const float value = kernels.distance(q, row, dim, type, metric);
+    return std::isfinite(value) ? value : distance_in_double(q, row, dim, type, metric);
+}
+
 constexpr int64_t kAhead = 16;  // candidates whose rows are fetched before they are needed
 
 struct Ranked {
@@ -247,7 +283,7 @@ void rerank_rows(const RerankArguments& a, const RowStore& rows, RowType type, f
     rerank(
         a, rows.row_bytes(), [&](int64_t id) { return rows.find(id); },
         [&](const float* q, int64_t, const uint8_t* row) {
-            return kernels.distance(q, row, a.dim, type, a.metric);
+            return distance_to(kernels, q, row, a.dim, type, a.metric);
         },
         distances, found);
 }
@@ -259,7 +295,7 @@ void rerank_array(const RerankArguments& a, const uint8_t* rows, int64_t n, int6
         a, a.dim * row_item(type),
         [&](int64_t id) { return id < n ? rows + id * stride : static_cast<const uint8_t*>(nullptr); },
         [&](const float* q, int64_t, const uint8_t* row) {
-            return kernels.distance(q, row, a.dim, type, a.metric);
+            return distance_to(kernels, q, row, a.dim, type, a.metric);
         },
         distances, found);
 }
@@ -299,7 +335,8 @@ void rerank_codes(const RerankArguments& a, const RowStore& rows, const SumBooks
                 kernels.add(vector.data(), fine.data(), a.dim);
             else
                 vector.swap(fine);
-            return kernels.distance(q, vector.data(), a.dim, RowType::f32, a.metric);
+            const auto* sum = reinterpret_cast<const uint8_t*>(vector.data());
+            return distance_to(kernels, q, sum, a.dim, RowType::f32, a.metric);
         },
         distances, found);
 }

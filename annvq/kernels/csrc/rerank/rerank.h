@@ -93,8 +93,9 @@ struct CoarsePart {
     const int32_t* lists = nullptr;    // (nq * s,)
 };
 
-// distances, found: (nq, k), by (distance, id), padded with +inf and -1. Candidates that are not there, and
-// distances that are not finite, are left out.
+// distances, found: (nq, k), by (distance, id), padded with +inf and -1. Candidates that are not there are
+// left out. Distances that are not finite in float32 are computed in double, and held within float32's
+// numbers.
 void rerank_rows(const RerankArguments& a, const RowStore& rows, RowType type, float* distances,
                  int64_t* found);
 void rerank_array(const RerankArguments& a, const uint8_t* rows, int64_t n, int64_t stride, RowType type,

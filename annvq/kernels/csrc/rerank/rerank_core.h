@@ -98,6 +98,8 @@ inline float total(const V16& sums) {
     return (c[0] + c[2]) + (c[1] + c[3]);
 }
 
+constexpr float kLeastSquares = 0x1p-100f, kMostSquares = 0x1p127f;
+
 // What a distance adds up, sixteen dimensions at a time.
 template <RowMetric M>
 struct Terms {
@@ -118,7 +120,10 @@ struct Terms {
         if constexpr (M == RowMetric::l2) return total(sum);
         if constexpr (M == RowMetric::ip) return -total(sum);
         if constexpr (M == RowMetric::unit) return 1.f - total(sum);
-        return 1.f - total(sum) / __builtin_sqrtf(total(squares));
+        const float length = total(squares);
+        // Squares that vanish or overflow tell no length; the caller computes in double then.
+        const bool known = length >= kLeastSquares && length <= kMostSquares;
+        return known ? 1.f - total(sum) / __builtin_sqrtf(length) : __builtin_nanf("");
     }
 };
 

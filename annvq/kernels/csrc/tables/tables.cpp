@@ -13,8 +13,8 @@ int64_t padded(int64_t size) { return (size + kTableLanes - 1) / kTableLanes * k
 
 }  // namespace
 
-TableBuilder::TableBuilder(const float* entries, const float* from, const int32_t* sizes,
-                           const int32_t* starts, int64_t M, int64_t width)
+TableBuilder::TableBuilder(const float* entries, const int32_t* sizes, const int32_t* starts, int64_t M,
+                           int64_t width)
     : sizes_(sizes, sizes + M), starts_(starts, starts + M), width_(width) {
     int64_t floats = 0;
     for (int64_t m = 0; m < M; m++) {
@@ -24,7 +24,7 @@ TableBuilder::TableBuilder(const float* entries, const float* from, const int32_
         K_ = std::max<int64_t>(K_, sizes[m]);
         least_dim_ = std::max<int64_t>(least_dim_, starts[m] + width);
     }
-    from_.assign(from, from + total_ * width);
+    entries_.assign(entries, entries + total_ * width);
     transposed_.assign(floats, 0.f);
     for (int64_t m = 0; m < M; m++) {
         for (int64_t k = 0; k < sizes[m]; k++, entries += width)
@@ -38,8 +38,8 @@ int64_t TableBuilder::place(int64_t m, int64_t k, int64_t j) const {
     return offsets_[m] + panel * width_ + j * lanes + k - panel;
 }
 
-bool TableBuilder::holds(const float* from) const {
-    return std::memcmp(from, from_.data(), from_.size() * sizeof(float)) == 0;
+bool TableBuilder::holds(const float* entries) const {
+    return std::memcmp(entries, entries_.data(), entries_.size() * sizeof(float)) == 0;
 }
 
 std::shared_ptr<const TableBuilder> TableBuilder::reordered(const uint8_t* order) const {
@@ -51,8 +51,8 @@ std::shared_ptr<const TableBuilder> TableBuilder::reordered(const uint8_t* order
             for (int64_t j = 0; j < width_; j++)
                 entries[i * width_ + j] = transposed_[place(i / 256, order[i], j)];
         order_.assign(order, order + total_);
-        reordered_ = std::make_shared<const TableBuilder>(entries.data(), entries.data(), sizes_.data(),
-                                                          starts_.data(), M(), width_);
+        reordered_ =
+            std::make_shared<const TableBuilder>(entries.data(), sizes_.data(), starts_.data(), M(), width_);
     }
     return reordered_;
 }

@@ -17,12 +17,11 @@ namespace annvq {
 class TableBuilder {
   public:
     // entries (sum of sizes, width), codebook after codebook; starts (M,): first query dimension codebook m
-    // sees. `from`, as large: what the entries follow from, which holds() compares with.
-    TableBuilder(const float* entries, const float* from, const int32_t* sizes, const int32_t* starts,
-                 int64_t M, int64_t width);
+    // sees.
+    TableBuilder(const float* entries, const int32_t* sizes, const int32_t* starts, int64_t M, int64_t width);
 
-    // Whether this is what it was made from, bit for bit.
-    bool holds(const float* from) const;
+    // Whether it was made of these entries, bit for bit.
+    bool holds(const float* entries) const;
     int64_t M() const { return static_cast<int64_t>(sizes_.size()); }
     int64_t K() const { return K_; }
     int64_t width() const { return width_; }
@@ -42,7 +41,7 @@ class TableBuilder {
     // Where dimension j of entry k of codebook m is in transposed_.
     int64_t place(int64_t m, int64_t k, int64_t j) const;
 
-    std::vector<float> from_, transposed_;
+    std::vector<float> entries_, transposed_;
     std::vector<int32_t> sizes_, starts_;
     std::vector<int64_t> offsets_;  // of each codebook in transposed_
     int64_t K_ = 0, width_, total_ = 0, least_dim_ = 0;
