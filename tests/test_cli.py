@@ -1,6 +1,8 @@
 """The command line: what it prints, writes and returns."""
 
 import json
+import os
+import stat
 import subprocess
 import sys
 
@@ -144,7 +146,7 @@ def test_config(annvq):
         (["complexity", "--dim", "0"], 1, "dim must be at least 1"),
         (["complexity", "--bits", "0", "--json"], 1, "nothing is left for the code"),
         (["train", "absent.npy", "--out", "q"], 1, "absent.npy"),
-        (["train", "absent.npy", "--out", "absent/q"], 1, "no folder absent"),
+        (["train", "absent.npy", "--out", "absent/q"], 1, "there is no folder"),
     ],
 )
 def test_errors_are_one_line_without_a_traceback(annvq, arguments, code, message):
@@ -155,6 +157,80 @@ def test_errors_are_one_line_without_a_traceback(annvq, arguments, code, message
     if code == 1:
         assert err.startswith("annvq: error: ")
         assert len(err.strip().splitlines()) == 1
+
+
+BAD_FILES = {
+    "empty.npy": b"",
+    "empty.fvecs": b"",
+    "empty.hdf5": b"",
+    "empty.toml": b"",
+    "text.npy": b"no array",
+    "zip.npy": b"PK\3\4" + bytes(99),
+    "negative.npy": b"\x93NUMPY\x01\x00v\x00"
+    + b"{'descr': '<f4', 'fortran_order': False, 'shape': (-5, 8), }".ljust(117)
+    + b"\n",
+    "header.npy": b"\x93NUMPY\x01\x00v\x00",
+    "bytes.fvecs": b"\xff" * 99,
+    "bytes.fbin": b"\xff" * 99,
+    "bytes.hdf5": bytes(range(256)),
+    "bytes.toml": bytes(range(256)),
+    "bytes.annvq": bytes(range(256)),
+}
+
+
+@pytest.fixture
+def bad_paths(tmp_path, monkeypatch):
+    """A folder, as working folder, in which paths are bad in many ways."""
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name, data in BAD_FILES.items():
+        (folder / name).write_bytes(data)
+    names = ["folder", "folder.npy", "folder.fvecs", "folder.hdf5", "folder.toml"]
+    for name in names:
+        (folder / name).mkdir()
+    os.mkfifo(folder / "pipe.npy")
+    (folder / "circle.npy").symlink_to("circle.npy")
+    (folder / "nowhere.npy").symlink_to("absent.npy")
+    inside = ["mine.npy/x.npy", "absent/x.npy", "x" * 300 + ".npy", "~/x.npy", "", "absent", "absent.hdf5"]
+    return [*BAD_FILES, *names, "pipe.npy", "circle.npy", "nowhere.npy", *inside]
+
+
+def test_bad_files_are_one_line_without_a_traceback(annvq, vectors, tmp_path, bad_paths):
+    x = np.load(vectors)
+    FlatIndex(ProductVQ(x.shape[1], 2, 4)).fit(x).add(x).save(tmp_path / "index")
+    commands = [
+        ("choose", None, "--seconds", "1"),
+        ("train", None, "--out", "o"),
+        ("build", "product", None, "o"),
+        ("build", None, vectors, "o"),
+        ("search", tmp_path / "index", None),
+        ("search", None, vectors),
+        ("search", tmp_path / "index", vectors, "--allow", None),
+        ("info", None),
+        ("bench", None),
+        ("bench", "--quick", "--out", "results", "--dataset", None),
+    ]
+    for command in commands:
+        for path in bad_paths:
+            code, _, err = annvq(*(path if part is None else part for part in command))
+            assert code in (1, 2), (command, path)
+            assert "Traceback" not in err
+            if code == 1:
+                lines = [line for line in err.strip().splitlines() if "error" in line]
+                assert len(lines) == 1, (command, path, err)
+                assert lines[0].startswith("annvq: error: ")
+
+
+def test_where_nothing_can_be_written_nothing_is_learned(annvq, vectors, tmp_path, bad_paths, monkeypatch):
+    monkeypatch.setattr(ProductVQ, "fit", lambda *_, **__: pytest.fail("it was trained"))
+    for out in ("pipe.npy", "absent/o", "circle.npy", "mine.npy/o"):
+        for command in (("train", vectors, "--kind", "product", "--out"), ("build", "product", vectors)):
+            code, _, err = annvq(*command, out)
+            assert code == 1
+            assert err.startswith("annvq: error: ")
+            assert out in err
+    assert stat.S_ISFIFO(os.stat("pipe.npy").st_mode)
 
 
 def test_a_file_that_is_neither_quantizer_nor_index(annvq, vectors):

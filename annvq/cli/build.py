@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 import annvq
-from annvq.cli.shared import FILE, METRIC, THREADS, is_named, make_quantizer, use_threads, vectors
+from annvq.cli.shared import FILE, METRIC, THREADS, is_named, make_quantizer, require_writable, use_threads, vectors
 
 
 @click.command()
@@ -58,6 +58,7 @@ def build(
         raise click.UsageError("give the index's file once, as OUT or --out")
     target = out or out_option
     assert target is not None
+    require_writable(target)
     use_threads(threads)
     metric = metric or _metric_of(data)
     base, learned_from = vectors(data, "base"), vectors(learn or data, "learn")

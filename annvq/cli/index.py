@@ -1,14 +1,13 @@
 """``annvq train``, ``annvq search``."""
 
 import inspect
-import os
 from pathlib import Path
 from typing import Any
 
 import click
 
 import annvq
-from annvq.cli.shared import FILE, METRIC, THREADS, make_quantizer, use_threads, vectors
+from annvq.cli.shared import FILE, METRIC, THREADS, make_quantizer, require_writable, use_threads, vectors
 
 
 @click.command()
@@ -41,8 +40,7 @@ def train(
     from annvq.arrays import normalized
     from annvq.quantizers.registry import pays_norm
 
-    if not os.access(out.parent, os.W_OK):  # training may take long
-        raise OSError(f"cannot write {out}: no folder {out.parent} that can be written to")
+    require_writable(out)  # training may take long
     use_threads(threads)
     x = vectors(data, "learn")
     charged = 8 if pays_norm(kind, metric or "l2") else 0
@@ -89,6 +87,8 @@ def search(
 
     if out is not None and out.suffix not in (".npz", ".ivecs"):
         raise click.UsageError(f"--out must end in .npz or .ivecs, got {out.name!r}")
+    if out is not None and not out.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {out}: there is no folder {out.parent}")
     use_threads(threads)
     loaded = annvq.load_index(index, mmap=True)
     asked = vectors(queries, "queries")[:limit]

@@ -1,6 +1,7 @@
 """Options and arguments that several commands take."""
 
 import inspect
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,18 @@ import click
 
 import annvq
 from annvq.bits import codebook_bits
+from annvq.replacing import destination
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 THREADS = click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all cores].")
 METRIC = click.option("--metric", type=click.Choice(["l2", "ip", "cosine"]), help="[default: the data set's, else l2]")
+
+
+def require_writable(out: Path) -> None:
+    """Raise an error unless ``out`` is a file that can be written or made; said before what is written takes long."""
+    target = destination(out)
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(f"cannot write {out}: no folder {out.parent} that can be written to")
 
 
 def use_threads(threads: int | None) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.datasets.dataset import Vectors, as_vectors
+from annvq.datasets.vecs import require_file
 
 SUFFIXES = (".hdf5", ".h5")
 
@@ -87,10 +88,11 @@ def read_vectors(path: str | Path) -> Vectors:
 def _open(path: Path) -> Any:
     import h5py
 
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
+    require_file(path)
     try:
         return h5py.File(path, "r")
+    except PermissionError:
+        raise
     except OSError as error:
         raise ValueError(f"{path}: not a readable HDF5 file, or a truncated one ({error})") from error
 

@@ -62,9 +62,26 @@ def read_ids(path: str | Path) -> npt.NDArray[np.int32]:
     raise ValueError(f"{path}: expected a file ending in {', '.join(ID_SUFFIXES)}")
 
 
+def require_file(path: Path) -> None:
+    """Raise an error that says what is wrong unless ``path`` is a file, or a link to one.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        IsADirectoryError: a folder.
+        ValueError: a pipe or a device, which cannot be mapped into memory.
+    """
+    if path.is_file():
+        return
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder, expected a file of vectors")
+    if path.exists():
+        raise ValueError(f"{path} is no regular file")
+    hint = " (~ is not expanded: os.path.expanduser does)" if str(path).startswith("~") else ""
+    raise FileNotFoundError(f"no such file: {path}{hint}")
+
+
 def _size(path: Path, at_least: int) -> int:
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
+    require_file(path)
     size = path.stat().st_size
     if size < at_least:
         raise ValueError(f"{path}: truncated: {size} bytes, too few for one vector")
@@ -122,11 +139,14 @@ def read_array(path: Path) -> npt.NDArray[Any]:
         ValueError: not such a file, or one of Python objects.
     """
     _size(path, 1)
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: not a readable .npy file of numbers") from error
-    if not isinstance(array, np.ndarray):
-        array.close()
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if start == b"PK":
         raise ValueError(f"{path}: an .npz archive; save the array alone with numpy.save")
+    try:
+        array: npt.NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except PermissionError:
+        raise
+    except (ValueError, EOFError, OSError, OverflowError) as error:
+        raise ValueError(f"{path}: not a readable .npy file of numbers") from error
     return array

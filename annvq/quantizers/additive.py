@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from annvq.arrays import positive_int
@@ -99,9 +100,19 @@ class AdditiveVQ(SumQuantizer):
         return encoder.iterated_search(x, start, iterations=self.rounds, sweeps=SWEEPS)
 
     def _search(self, x: Tensor, weight: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() and self.rounds > 0:
+            return self._better_search(x, weight)
         graded = self.rounds > 0 and _graded(self.books())
         search = residual_beam if graded else additive_beam
         return search(x, weight, self.offsets, self._width(graded))
+
+    def _better_search(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Both searches, and of each row the better code: which one suits the codebooks cannot be asked in a trace."""
+        ordered = residual_beam(x, weight, self.offsets, self._width(graded=True))
+        free = additive_beam(x, weight, self.offsets, self._width(graded=False))
+        first = torch.as_tensor(self.offsets[:-1], device=x.device)
+        one, other = ((x - weight[codes + first].sum(1)).square().sum(1) for codes in (ordered, free))
+        return torch.where((one <= other)[:, None], ordered, free)
 
     def _width(self, graded: bool) -> int:
         """Partial codes kept: twice ``beam`` in codebook order, which takes the time of an any-order beam."""

@@ -27,7 +27,7 @@ def residual_beam(x: Tensor, weight: Tensor, offsets: tuple[int, ...], beam: int
     Babenko and Lempitsky, CVPR 2014, section 3.2, restricted to one codebook a step; greedy when ``beam`` is 1.
     """
     tables = BeamTables(x, weight)
-    n = len(x)
+    n = x.shape[0]
     error = x.new_zeros(n, 1)
     flat = torch.zeros(n, 1, 0, dtype=torch.int64, device=x.device)  # entries chosen so far, as rows of weight
     for a, b in itertools.pairwise(offsets):
@@ -49,19 +49,22 @@ def additive_beam(x: Tensor, weight: Tensor, offsets: tuple[int, ...], beam: int
     set of entries reached in two orders counts once.
     """
     tables = BeamTables(x, weight)
-    owner = torch.repeat_interleave(
-        torch.arange(len(offsets) - 1, device=x.device),
-        torch.as_tensor([b - a for a, b in itertools.pairwise(offsets)], device=x.device),
+    owner = torch.cat(
+        [x.new_full((b - a,), m, dtype=torch.int64) for m, (a, b) in enumerate(itertools.pairwise(offsets))]
     )
     # Taking an entry makes all of its codebook infinitely dear.
     after = tables.double_gram.masked_fill_(owner[:, None] == owner[None, :], torch.inf)
     # On a CPU, a few vectors at a time, whose scores stay in the cache.
-    together = max(1, _CACHED_SCORES // (beam * len(weight))) if x.device.type == "cpu" else max(1, len(x))
-    parts = [_any_order(gains, after, owner, beam) for gains in torch.split(tables.gains, together)]
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        parts = [_any_order(tables.gains, after, owner, len(offsets) - 1, beam)]
+    else:
+        together = max(1, _CACHED_SCORES // (beam * len(weight)))
+        split = torch.split(tables.gains, together)
+        parts = [_any_order(gains, after, owner, len(offsets) - 1, beam) for gains in split]
     return torch.cat(parts) - torch.as_tensor(offsets[:-1], device=x.device)
 
 
-def _any_order(gains: Tensor, after: Tensor, owner: Tensor, beam: int) -> Tensor:
+def _any_order(gains: Tensor, after: Tensor, owner: Tensor, M: int, beam: int) -> Tensor:
     """The best entries (n, M), as rows of weight.
 
     Args:
@@ -69,9 +72,9 @@ def _any_order(gains: Tensor, after: Tensor, owner: Tensor, beam: int) -> Tensor
         after: (ΣK, ΣK), what an entry taken adds to the change of another; inf where both are of one codebook.
         owner: (ΣK,), the codebook of each entry.
     """
-    (n, total), M, device = gains.shape, int(owner[-1]) + 1, gains.device
-    # A set of entries is told from another by the sum of random 62-bit names of its members.
-    names = torch.randint(1 << 62, (total,), generator=torch.Generator().manual_seed(0)).to(device)
+    (n, total), device = gains.shape, gains.device
+    # A set of entries is told from another by the sum of 62-bit names of its members, as good as random.
+    names = _mixed(torch.arange(1, total + 1, device=device))
     first = torch.arange(n, device=device)[:, None]
     change = gains[:, None, :]  # (n, B, ΣK): error change when beam b takes entry e; inf if not allowed
     error = gains.new_zeros(n, 1)
@@ -93,6 +96,14 @@ def _any_order(gains: Tensor, after: Tensor, owner: Tensor, beam: int) -> Tensor
             change += after.index_select(0, taken.flatten())
             change = change.view(n, taken.shape[1], total)
     return codes[first[:, 0], error.argmin(1)]
+
+
+def _mixed(numbers: Tensor) -> Tensor:
+    """Int64 numbers made to 62 bits that look random (splitmix64, Steele, Lea and Flood, OOPSLA 2014)."""
+    z = numbers * -7046029254386353131
+    z = (z ^ (z >> 30 & (1 << 34) - 1)) * -4658895280553007687
+    z = (z ^ (z >> 27 & (1 << 37) - 1)) * -7723592293110705685
+    return (z ^ (z >> 31 & (1 << 33) - 1)) & (1 << 62) - 1
 
 
 def _mask_repeats(total: Tensor, name: Tensor) -> Tensor:

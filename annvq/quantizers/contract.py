@@ -71,6 +71,12 @@ class Quantizer(nn.Module, ABC):
 
     In training mode ``forward`` is the gradient estimator's output (NSVQ unless another is given), so that the
     gradient reaches the codebooks and the input; in eval mode it is ``decode(encode(x))``.
+
+    In eval mode ``forward``, ``encode(x)`` and ``decode(codes)`` of tensors go through ``torch.export`` and
+    ``torch.compile(fullgraph=True)``, with a batch of any size: product, residual and rotated or linearly mapped codes
+    give what they give outside but for near ties; additive codes are those of a beam search, further from the vectors
+    than those of local search outside. Norm-free codes can be decoded, but not encoded (NotImplementedError). Nothing
+    is checked there: neither that the quantizer is fitted nor that values are finite and codes in range.
     """
 
     kind: ClassVar[str] = ""
@@ -222,6 +228,9 @@ class Quantizer(nn.Module, ABC):
             NotFittedError: before ``fit``.
             TypeError, ValueError: wrong kind, dtype, shape, or NaN or infinity.
         """
+        if torch.compiler.is_compiling():
+            with torch.no_grad():
+                return self._traced_codes(x.float()).to(self._torch_code_dtype)
         self.require_encodes("encode")
         check_vectors(x, self.dim, "x")
         if term is not None and term.sizes != self.sizes:
@@ -277,6 +286,8 @@ class Quantizer(nn.Module, ABC):
             NotFittedError: before ``fit``.
             TypeError, ValueError: wrong kind, dtype, shape, or a code out of range.
         """
+        if torch.compiler.is_compiling():
+            return self._decode(codes.long())
         self.require_fitted("decode")
         return like(self.decode_rows(self.check_codes(codes)), codes)
 
@@ -307,24 +318,37 @@ class Quantizer(nn.Module, ABC):
             raise ValueError(f"x must be a float tensor of shape (..., {self.dim}), got {found}")
         if self.training:
             self.mark_fitted()
-        else:
+        elif not torch.compiler.is_compiling():
             self.require_fitted("forward in eval mode")
         rows = x.reshape(-1, self.dim)
         codes = self._layer_codes(rows.detach().float())
         xhat = self._decode(codes).to(x.dtype)
         if self.training:
             xhat = self.estimator(rows, xhat)
-        dtype = torch.uint8 if self.code_dtype == np.uint8 else torch.uint16
-        return Quantized(xhat.reshape(x.shape), codes.to(dtype).reshape(*x.shape[:-1], self.M))
+        return Quantized(xhat.reshape(x.shape), codes.to(self._torch_code_dtype).reshape(*x.shape[:-1], self.M))
+
+    @property
+    def _torch_code_dtype(self) -> torch.dtype:
+        return torch.uint8 if max(self.bits_per_codebook) <= 8 else torch.uint16
 
     @torch.no_grad()
     def _layer_codes(self, rows: Tensor) -> Tensor:
         """Codes (n, M) int64 of a layer's input."""
+        if torch.compiler.is_compiling():
+            return self._traced_codes(rows)
         if not self._on_cpu:
             return self._encode(rows)
         x = rows.contiguous().numpy()
         require_finite(x, "x")
         return torch.from_numpy(self.encode_rows(x).astype(np.int64))
+
+    def _traced_codes(self, rows: Tensor) -> Tensor:
+        """Codes (n, M) int64 in PyTorch's operations alone, whatever the rows hold.
+
+        Raises:
+            NotImplementedError: these codes are found in a way that cannot be traced.
+        """
+        return self._encode(rows)
 
     # -- files ---------------------------------------------------------------------------------------------------
 

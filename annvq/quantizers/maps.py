@@ -37,6 +37,8 @@ class _RowProducts(torch.autograd.Function):
 
 
 def _multiply(x: Tensor, rows: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():
+        return x @ rows.T
     return cast(Tensor, _RowProducts.apply(x, rows))  # type: ignore[no-untyped-call]
 
 
@@ -145,7 +147,8 @@ class Rotation(Transform):
         if torch.is_grad_enabled() and self.generator.requires_grad and self.training:
             return self.base @ torch.matrix_exp(self.generator - self.generator.T)
         g = self.generator.detach()
-        if g.is_meta or not bool(g.any()):
+        # (A trace cannot ask what values are; the exponential of zero is the identity, exactly.)
+        if g.is_meta or (not torch.compiler.is_compiling() and not bool(g.any())):
             return self.base
         return self.base @ torch.matrix_exp(g - g.T)
 

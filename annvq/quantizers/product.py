@@ -48,7 +48,7 @@ class ProductVQ(TableQuantizer):
         return self.books().product_encoder.encode(x) if self._on_cpu else self._encode_in_torch(x)
 
     def _encode(self, x: Tensor) -> Tensor:
-        parts = x.reshape(len(x), self.M, self.width)
+        parts = x.reshape(x.shape[0], self.M, self.width)
         columns = []
         for m, book in enumerate(self.codebooks):
             scores = book.square().sum(1) - 2 * parts[:, m] @ book.T

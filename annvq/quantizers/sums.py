@@ -141,12 +141,22 @@ class SumQuantizer(TableQuantizer):
         # Codebooks are centred first: a partial sum then stands for what it will become with average entries from
         # the codebooks still to come, and cancellation stays small for data far from the origin.
         centres = torch.from_numpy(self.books().centres).to(x.device)
-        sizes = torch.as_tensor(self.sizes, device=x.device)
-        weight = self.weight.detach() - centres.repeat_interleave(sizes, 0)
-        x = x - centres.sum(0)
+        weight, x = self._less_centres(x, centres)
         step = max(1, WORKSPACE_BYTES // self._workspace_per_row())
         parts = [self._search(part, weight) for part in torch.split(x, step)] if len(x) else []
         return torch.cat(parts) if parts else torch.empty(0, self.M, dtype=torch.int64, device=x.device)
+
+    def _less_centres(self, x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+        """All codebooks less their centres (M, d), and rows (n, d) less the centres' sum."""
+        books = [book.detach() - centre for book, centre in zip(self.codebooks, centres, strict=True)]
+        return torch.cat(books), x - centres.sum(0)
+
+    def _traced_codes(self, rows: Tensor) -> Tensor:
+        if self.norm_free:
+            raise NotImplementedError("norm-free codes are chosen by a search that cannot be exported or compiled")
+        centres = torch.stack([book.detach().mean(0) for book in self.codebooks])
+        weight, x = self._less_centres(rows, centres)
+        return self._search(x, weight)
 
     @abstractmethod
     def _search(self, x: Tensor, weight: Tensor) -> Tensor:

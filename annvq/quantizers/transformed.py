@@ -191,6 +191,10 @@ class Transformed(TableQuantizer):
     def _encode(self, x: Tensor) -> Tensor:
         return self.quantizer._encode(self.transform(x))
 
+    @torch.no_grad()
+    def _traced_codes(self, rows: Tensor) -> Tensor:
+        return self.quantizer._traced_codes(self.transform(rows))
+
     def _decode(self, codes: Tensor) -> Tensor:
         return self.transform.invert(self.quantizer._decode(codes))
 
