@@ -176,7 +176,8 @@ class Index(ABC):
 
         Returns:
             distances (nq, k) float32 and ids (nq, k) int64, ordered by (distance, id), padded with +inf and −1;
-            torch tensors where the queries are.
+            torch tensors where the queries are. Under l2 distances are never negative: sums that end below zero are
+            returned as 0, in the order of the sums.
         """
 
     @abstractmethod

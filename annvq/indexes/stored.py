@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from annvq.arrays import LEAST, check_vectors, chunks, largest, positive_int, require_far_from_zero, rows_to_numpy
+from annvq.arrays import LEAST, check_vectors, chunks, largest, like, positive_int, require_far_from_zero, rows_to_numpy
 from annvq.indexes.coding import Coding, Encoded, joined
 from annvq.indexes.contract import Index
 from annvq.indexes.files import store_from_stored, store_to_stored
@@ -241,6 +241,17 @@ class StoreIndex(Index):
         Raises:
             ValueError, TypeError: nprobe that this index cannot probe.
         """
+
+    def results(self, found: tuple[F32, I64], queries: Array) -> tuple[Any, Any]:
+        """What ``search`` returns of what :meth:`find` found, as the queries came.
+
+        Sums for squared distances may end below zero, where they round or codes count a vector too near; such distances
+        are returned as 0, in the order of the sums.
+        """
+        distances, ids = found
+        if self.metric == "l2":
+            np.maximum(distances, 0, out=distances)
+        return like(distances, queries), like(ids, queries)
 
     # -- files ---------------------------------------------------------------------------------------------------
 

@@ -68,7 +68,8 @@ def brute_force(index, x, ids, queries, k, lists=None):
         total[~(assigned[None, :, None] == lists[:, None]).any(2)] = np.inf
     order = np.lexsort((np.broadcast_to(ids, total.shape), total))[:, :k]
     distances = np.take_along_axis(total, order, 1)
-    return distances, np.where(distances < np.inf, ids[order], -1)
+    ids = np.where(distances < np.inf, ids[order], -1)
+    return np.maximum(distances, 0) if index.metric == "l2" else distances, ids
 
 
 @pytest.mark.parametrize("metric", METRICS)
