@@ -189,6 +189,11 @@ class Index(ABC):
         """
 
     @abstractmethod
+    def reset(self) -> Self:
+        """Forget all vectors and their ids, and free what they took; what was learned stays. Ids that ``add`` chooses
+        begin at 0 again. May be called while other threads search."""
+
+    @abstractmethod
     def reconstruct(self, ids: Array) -> Any:
         """Decoded vectors (n, d) of stored ids (of the normalised vectors under cosine)."""
 

@@ -170,6 +170,11 @@ class StoreIndex(Index):
     def remove(self, ids: Array) -> int:
         return self._store.remove(check_ids(ids, None))
 
+    def reset(self) -> Self:
+        with self.changing:
+            self._store, self._labelled, self._next_id = self._new_store(), False, 0
+        return self
+
     def take(self, other: Self) -> None:
         codes, norms, ids, sizes = other.export()
         with self.changing:

@@ -216,6 +216,24 @@ def test_filter_and_remove(make_index, kind, small):
     require_found(index, q, x, ids, x[:4], 30, index.search(x[:4], 30))
 
 
+def test_reset_forgets_the_vectors_and_nothing_else(make_index, kind, small, tmp_path):
+    q, x = small(kind)
+    index = make_index(q, x).add(x, np.arange(len(x)) * 3)
+    learned = index.fingerprint()
+    for _ in range(2):  # an empty index, too
+        assert index.reset() is index
+        assert len(index) == 0
+        assert (index.search(x[:3], 4)[1] == -1).all()
+        assert index.fingerprint() == learned
+    index.save(tmp_path / "i")
+    fresh = make_index(q, x).add(x[50:])
+    for emptied in (index, in_full(annvq.load_index(tmp_path / "i"))):
+        emptied.add(x[50:])  # under 0, 1, …
+        require_same(emptied.search(x[:5], 20), fresh.search(x[:5], 20))
+        with pytest.raises(ValueError, match="not there"):
+            emptied.reconstruct(np.array([3 * 599]))
+
+
 def test_reconstruct_and_torch(make_index, kind, small):
     q, x = small(kind)
     index = make_index(q, x).add(torch.from_numpy(x))

@@ -341,6 +341,31 @@ def test_searching_while_another_thread_adds():
     assert not failures
 
 
+def test_searching_while_another_thread_resets():
+    index, x = fitted()
+    index.add(x)
+    full = index.search(x[:4], 9, nprobe=14)[1]
+    failures = []
+
+    def look():
+        try:
+            for _ in range(60):
+                for found in (index.search(x[:4], 9, nprobe=14)[1], index.search(x[:4], 9)[1]):
+                    assert np.isin(found, np.arange(-1, len(x))).all()
+        except BaseException as e:
+            failures.append(e)
+
+    threads = [threading.Thread(target=look) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(30):
+        index.reset().add(x)
+    for thread in threads:
+        thread.join()
+    assert not failures
+    np.testing.assert_array_equal(index.search(x[:4], 9, nprobe=14)[1], full)
+
+
 def test_refusals():
     q = annvq.make("residual", dim=12, M=3, nbits=4)
     index, x = fitted()
