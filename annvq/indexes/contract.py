@@ -176,7 +176,8 @@ class Index(ABC):
 
         Returns:
             distances (nq, k) float32 and ids (nq, k) int64, ordered by (distance, id), padded with +inf and −1;
-            torch tensors where the queries are.
+            torch tensors where the queries are. Under l2 distances are never negative: sums that end below zero are
+            returned as 0, in the order of the sums.
         """
 
     @abstractmethod
@@ -186,6 +187,11 @@ class Index(ABC):
         Raises:
             ValueError: an id that is not there or comes twice; nothing has been removed then.
         """
+
+    @abstractmethod
+    def reset(self) -> Self:
+        """Forget all vectors and their ids, and free what they took; what was learned stays. Ids that ``add`` chooses
+        begin at 0 again. May be called while other threads search."""
 
     @abstractmethod
     def reconstruct(self, ids: Array) -> Any:

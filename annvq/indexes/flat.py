@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import numpy.typing as npt
 from typing_extensions import Self
 
-from annvq.arrays import check_vectors, like
+from annvq.arrays import check_vectors
 from annvq.indexes.filters import Allowed, Filter
 from annvq.indexes.stored import StoreIndex
 from annvq.quantizers.contract import Quantizer
@@ -43,8 +43,7 @@ class FlatIndex(StoreIndex):
 
     def search(self, queries: Array, k: int, *, filter: Filter = None) -> tuple[Any, Any]:
         q, k = self.asked(queries, k)
-        distances, ids = self.find(q, k, self.allowed(filter))
-        return like(distances, queries), like(ids, queries)
+        return self.results(self.find(q, k, self.allowed(filter)), queries)
 
     def find(
         self, queries: F32, k: int, allowed: Allowed = None, nprobe: int | None = None, wanted: int | None = None

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from annvq.arrays import LEAST, check_vectors, chunks, largest, positive_int, require_far_from_zero, rows_to_numpy
+from annvq.arrays import LEAST, check_vectors, chunks, largest, like, positive_int, require_far_from_zero, rows_to_numpy
 from annvq.forks import Lock
 from annvq.indexes.coding import Coding, Encoded, joined
 from annvq.indexes.contract import Index
@@ -170,6 +170,11 @@ class StoreIndex(Index):
     def remove(self, ids: Array) -> int:
         return self._store.remove(check_ids(ids, None))
 
+    def reset(self) -> Self:
+        with self.changing:
+            self._store, self._labelled, self._next_id = self._new_store(), False, 0
+        return self
+
     def take(self, other: Self) -> None:
         codes, norms, ids, sizes = other.export()
         with self.changing:
@@ -241,6 +246,17 @@ class StoreIndex(Index):
         Raises:
             ValueError, TypeError: nprobe that this index cannot probe.
         """
+
+    def results(self, found: tuple[F32, I64], queries: Array) -> tuple[Any, Any]:
+        """What ``search`` returns of what :meth:`find` found, as the queries came.
+
+        Sums for squared distances may end below zero, where they round or codes count a vector too near; such distances
+        are returned as 0, in the order of the sums.
+        """
+        distances, ids = found
+        if self.metric == "l2":
+            np.maximum(distances, 0, out=distances)
+        return like(distances, queries), like(ids, queries)
 
     # -- files ---------------------------------------------------------------------------------------------------
 

@@ -32,6 +32,15 @@ GRAM_LIMIT_BYTES = 256 << 20
 MAX_NATIVE_M = 64
 
 
+def require_native_count(M: int) -> None:
+    """Raise ValueError where native search takes no ``M`` additive codebooks."""
+    if M > MAX_NATIVE_M:
+        raise ValueError(
+            f"M must be at most {MAX_NATIVE_M} for residual and additive codebooks to be learned so, got {M}; those "
+            f"learned elsewhere may be more"
+        )
+
+
 def code_dtype(sizes: Sequence[int] | NDArray[np.int32]) -> np.dtype[Any]:
     """uint8 if every codebook has at most 256 entries, else uint16."""
     return np.dtype(np.uint8 if max(int(s) for s in sizes) <= 256 else np.uint16)

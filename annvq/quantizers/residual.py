@@ -25,7 +25,7 @@ class ResidualVQ(SumQuantizer):
 
     Args:
         dim: d.
-        M: codebooks.
+        M: codebooks; :meth:`fit` learns at most 64.
         nbits: bits per codebook, 1..16, or a sequence of M of them.
         beam: partial codes kept at each step; 1 is greedy.
         norm_free: choose codes so that their norm follows from them: an index then stores none (see

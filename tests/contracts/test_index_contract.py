@@ -136,6 +136,7 @@ def require_found(index, q, x, ids, queries, k, found):
             score = adc_scores(index, q, x, queries)
         order = np.lexsort((np.broadcast_to(ids, score.shape), score))[:, :n]
         np.testing.assert_array_equal(places, ids[order])
+        score = np.maximum(score, 0) if index.metric == "l2" else score
         np.testing.assert_array_equal(distances, np.take_along_axis(score, order, 1))
         return
     score = decoded_scores(index, q, x, queries)
@@ -161,6 +162,18 @@ def test_results_are_exact(make_index, index_kind, kind, small, metric, nbits):
         index.add(x[250:], ids[250:])
         for k in (1, 10, len(x), len(x) + 5):
             require_found(index, q, x, ids, x[:9], k, index.search(x[:9], k))
+
+
+@pytest.mark.parametrize("offset", [0, 1e6])
+def test_squared_distances_are_never_negative(make_index, index_kind, kind, offset):
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(500, 3)) * 100 + offset).astype(np.float32)
+    q = annvq.make(kind, dim=3, M=3, nbits=4).fit(x)
+    for norm in norms_for(index_kind, kind, "l2"):
+        distances, ids = make_index(q, x, **norm).add(x).search(x[:100], 20)
+        assert (distances >= 0).all()
+        assert (np.diff(distances, axis=1) >= 0).all()
+        assert (ids >= 0).all()
 
 
 def test_duplicates_tie_by_lower_id(make_index, kind, small):
@@ -201,6 +214,24 @@ def test_filter_and_remove(make_index, kind, small):
     require_found(index, q, x[~gone], ids[~gone], x[:4], 30, index.search(x[:4], 30))
     index.add(x[gone], ids[gone])
     require_found(index, q, x, ids, x[:4], 30, index.search(x[:4], 30))
+
+
+def test_reset_forgets_the_vectors_and_nothing_else(make_index, kind, small, tmp_path):
+    q, x = small(kind)
+    index = make_index(q, x).add(x, np.arange(len(x)) * 3)
+    learned = index.fingerprint()
+    for _ in range(2):  # an empty index, too
+        assert index.reset() is index
+        assert len(index) == 0
+        assert (index.search(x[:3], 4)[1] == -1).all()
+        assert index.fingerprint() == learned
+    index.save(tmp_path / "i")
+    fresh = make_index(q, x).add(x[50:])
+    for emptied in (index, in_full(annvq.load_index(tmp_path / "i"))):
+        emptied.add(x[50:])  # under 0, 1, …
+        require_same(emptied.search(x[:5], 20), fresh.search(x[:5], 20))
+        with pytest.raises(ValueError, match="not there"):
+            emptied.reconstruct(np.array([3 * 599]))
 
 
 def test_reconstruct_and_torch(make_index, kind, small):

@@ -94,6 +94,10 @@ class DecodedIndex(Index):
         self.vectors, self.ids = np.delete(self.vectors, rows, 0), np.delete(self.ids, rows)
         return len(rows)
 
+    def reset(self):
+        self.ids, self.vectors, self.next_id = self.ids[:0], self.vectors[:0], 0
+        return self
+
     def reconstruct(self, ids):
         return self.vectors[self._rows(ids)]
 

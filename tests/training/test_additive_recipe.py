@@ -111,3 +111,12 @@ def test_residuals_of_as_many_codes_as_a_codebook_needs(n, kept, monkeypatch):
     data = prepare(x, 2, least=256, max_rows=n, validation=0, seed=0, progress=False)
     KMeans(1)(annvq.ResidualVQ(2, 2, 8), data)
     assert beams == [kept]
+
+
+@pytest.mark.parametrize("kind", ["residual", "additive"])
+def test_more_codebooks_than_native_search_takes_are_refused_at_once(kind):
+    x = np.random.default_rng(0).normal(size=(300, 6)).astype(np.float32)
+    q = annvq.make(kind, dim=6, M=65, nbits=1)
+    with pytest.raises(ValueError, match=r"M must be at most 64.*got 65"):
+        q.fit(x)
+    assert not bool(q.fitted)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
-from annvq.arrays import check_vectors, chunks, like, positive_int, to_numpy
+from annvq.arrays import check_vectors, chunks, positive_int, to_numpy
 from annvq.indexes.filters import Allowed, Filter, most_allowed
 from annvq.indexes.ivf.coarse import MAX_LISTS, Coarse, default_nlist, learn_split, train_centroids
 from annvq.indexes.ivf.coding import ListCoding, floats
@@ -208,8 +208,7 @@ class IVFIndex(StoreIndex):
             default only where fewer than k vectors are there, or allowed); torch tensors where the queries are.
         """
         q, k = self.asked(queries, k)
-        distances, ids = self.find(q, k, self.allowed(filter), nprobe)
-        return like(distances, queries), like(ids, queries)
+        return self.results(self.find(q, k, self.allowed(filter), nprobe), queries)
 
     def find(
         self, queries: F32, k: int, allowed: Allowed = None, nprobe: int | None = None, wanted: int | None = None

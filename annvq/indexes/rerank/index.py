@@ -201,6 +201,12 @@ class RerankIndex(Index):
             self.refinement.remove(given)
         return removed
 
+    def reset(self) -> Self:
+        with self.index.changing:
+            self.index.reset()
+            self.refinement.reset()
+        return self
+
     def take(self, other: Self) -> None:
         with self.index.changing:
             self.index.require_new(other.index.ids)
@@ -256,6 +262,20 @@ class RerankIndex(Index):
         return like(distances, queries), like(ids, queries)
 
     # -- files ---------------------------------------------------------------------------------------------------
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.refinement.require_to_travel()
+        return super().__reduce__()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A copy reads the same vectors where these lie elsewhere: such are never copied."""
+        build, arguments = super().__reduce__()
+        copied: Self = build(*arguments)
+        copied.refinement.share(self.refinement)
+        return copied
+
+    def __copy__(self) -> Self:
+        return self.__deepcopy__({})
 
     def _to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         with self.index.changing:

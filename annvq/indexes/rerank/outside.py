@@ -93,6 +93,9 @@ class OutsideVectors(Refinement):
     def remove(self, ids: I64) -> None:
         pass
 
+    def reset(self) -> None:
+        pass
+
     def take(self, other: Self) -> None:
         pass
 
@@ -109,6 +112,17 @@ class OutsideVectors(Refinement):
 
     def facts(self) -> dict[str, Any]:
         return {"refined_by": f"vectors in {self.dtype} at {self.path}", "refine_bits_per_vector": self.bits}
+
+    def share(self, other: Refinement) -> None:
+        if isinstance(other, OutsideVectors):
+            self.array = other.array
+
+    def require_to_travel(self) -> None:
+        if self.path is None and self.array is not None:
+            raise ValueError(
+                "an index that re-ranks from an array in memory cannot be pickled without it: give RerankIndex a "
+                "memory map, such as np.load(path, mmap_mode='r'), or save the index and attach(vectors) once loaded"
+            )
 
     def to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         return {"dtype": self.dtype, "path": self.path}, {}

@@ -87,6 +87,10 @@ class Refinement(ABC):
         """Forget what is kept of these ids."""
 
     @abstractmethod
+    def reset(self) -> None:
+        """Forget what is kept of all vectors."""
+
+    @abstractmethod
     def take(self, other: Self) -> None:
         """Keep all that another refinement of this fingerprint keeps, too."""
 
@@ -112,6 +116,12 @@ class Refinement(ABC):
             ValueError: nothing is read from elsewhere, or these are not such vectors, or too few.
         """
         raise ValueError("this index keeps what it re-ranks from; there is nothing to attach")
+
+    def share(self, other: "Refinement") -> None:
+        """Read what ``other``, of which this is a copy, reads from elsewhere."""
+
+    def require_to_travel(self) -> None:
+        """Raise ValueError where another process could not find the vectors that lie elsewhere."""
 
     @property
     @abstractmethod
@@ -157,6 +167,9 @@ class KeptRows(Refinement):
 
     def remove(self, ids: I64) -> None:
         self.store.remove(ids)
+
+    def reset(self) -> None:
+        self.store = _native.RowStore(self.store.row_bytes)
 
     def take(self, other: Self) -> None:
         self.put(*other.store.export())

@@ -68,7 +68,8 @@ def brute_force(index, x, ids, queries, k, lists=None):
         total[~(assigned[None, :, None] == lists[:, None]).any(2)] = np.inf
     order = np.lexsort((np.broadcast_to(ids, total.shape), total))[:, :k]
     distances = np.take_along_axis(total, order, 1)
-    return distances, np.where(distances < np.inf, ids[order], -1)
+    ids = np.where(distances < np.inf, ids[order], -1)
+    return np.maximum(distances, 0) if index.metric == "l2" else distances, ids
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -338,6 +339,31 @@ def test_searching_while_another_thread_adds():
             index.remove(np.arange(i, i + 10))
     thread.join()
     assert not failures
+
+
+def test_searching_while_another_thread_resets():
+    index, x = fitted()
+    index.add(x)
+    full = index.search(x[:4], 9, nprobe=14)[1]
+    failures = []
+
+    def look():
+        try:
+            for _ in range(60):
+                for found in (index.search(x[:4], 9, nprobe=14)[1], index.search(x[:4], 9)[1]):
+                    assert np.isin(found, np.arange(-1, len(x))).all()
+        except BaseException as e:
+            failures.append(e)
+
+    threads = [threading.Thread(target=look) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(30):
+        index.reset().add(x)
+    for thread in threads:
+        thread.join()
+    assert not failures
+    np.testing.assert_array_equal(index.search(x[:4], 9, nprobe=14)[1], full)
 
 
 def test_refusals():

@@ -1,5 +1,7 @@
 """What re-ranking computes distances from: vectors in memory and on disk, second codes, further stages."""
 
+import copy
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -156,6 +158,33 @@ def test_vectors_on_disk(kind, tmp_path):
             annvq.load_index("i").search(x[:9], 5)
     with pytest.raises(ValueError, match="nothing to attach"):
         inside.attach(x)
+
+
+def test_copies_over_vectors_that_lie_elsewhere(tmp_path):
+    x = vectors(400)
+    np.save(tmp_path / "x.npy", x)
+    index = RerankIndex(FlatIndex(fitted(x=x)), x, shortlist=50).add(x)
+    expected = index.search(x[:9], 5)
+    with pytest.raises(ValueError, match=r"np\.load.*attach"):
+        pickle.dumps(index)
+    for copied in (copy.copy(index), copy.deepcopy(index)):
+        assert copied.refinement.array is x
+        copied.reset()
+        np.testing.assert_array_equal(copied.add(x).search(x[:9], 5), expected)
+    mapped = RerankIndex(FlatIndex(index.quantizer), np.load(tmp_path / "x.npy", mmap_mode="r"), shortlist=50).add(x)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(mapped)).search(x[:9], 5), expected)
+    index.save(tmp_path / "i")
+    unattached = annvq.load_index(tmp_path / "i")
+    pickle.loads(pickle.dumps(unattached)).attach(x)
+
+
+def test_reset_frees_what_is_kept():
+    x = vectors(400)
+    index = RerankIndex(FlatIndex(fitted(x=x)), "float32", shortlist=50).add(x, np.arange(400) * 10**6)
+    assert index.refinement.nbytes > 0
+    index.reset()
+    assert index.refinement.nbytes == 0 == len(index.refinement.store)
+    assert index.index.facts()["id_bytes"] == FlatIndex(index.quantizer).facts()["id_bytes"]
 
 
 @pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
