@@ -129,7 +129,8 @@ class TableQuantizer(CodebookQuantizer):
         if term is None:
             raise ValueError(f"{what} is for codes that need a norm, and {type(self).__name__} codes do not")
         if not term.learned:
-            raise NotFittedError(f"{what} needs learned norms: call fit(x) or fit_norms(x) first")
+            learned = "offsets" if term.levels is None else "norm levels"
+            raise NotFittedError(f"{what} needs learned {learned}: call fit(x) or fit_norms(x) first")
         return term
 
     def learn_terms(self, x: Array, *, seed: int = 0) -> None:
