@@ -73,9 +73,9 @@ def brute_force(index, x, ids, queries, k, lists=None):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_residual_codes_are_exact(kind, metric):
+def test_residual_codes_are_exact(table_kind, metric):
     for norm in ["uint8", "float32"] if metric == "l2" else ["auto"]:
-        index, x = fitted(kind, metric, norm=norm, nbits=(4, 9, 3))
+        index, x = fitted(table_kind, metric, norm=norm, nbits=(4, 9, 3))
         ids = np.random.default_rng(1).permutation(5000)[: len(x)]
         index.add(x[:400], ids[:400]).add(x[400:], ids[400:])
         for k in (1, 10, len(x) + 5):
