@@ -24,7 +24,7 @@ from annvq.errors import FormatError
 from annvq.indexes import Index
 from annvq.training import KMeans, Recipe
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 import scan_reference as reference
 
 GOLDEN = Path(__file__).parents[1] / "golden"
