@@ -313,7 +313,8 @@ def test_merging(make_index, kind, small):
     assert merge(whole, part) is whole
     require_same(expected.search(x[:5], 20), whole.search(x[:5], 20))
     whole.add(x[:1])
-    np.testing.assert_array_equal(whole.reconstruct(np.array([1199])), whole.reconstruct(np.array([0])))
+    # The same vector, up to rounding of a network's products in another batch.
+    np.testing.assert_allclose(whole.reconstruct(np.array([1199])), whole.reconstruct(np.array([0])), rtol=1e-5)
     before = whole.search(x[:5], 20)
     with pytest.raises(ValueError, match=r"repeated: \[400"):
         merge(whole, part)
