@@ -55,7 +55,7 @@ def test_interrupted_run_resumes_bit_for_bit(table_kind, tmp_path):
 
     with pytest.raises(RuntimeError, match="power cut"):
         trainer(tmp_path / "half").run(quantizer(table_kind), failing, validation=validation, seed=1)
-    resumed = quantizer(kind, seed=5)
+    resumed = quantizer(table_kind, seed=5)
     again = trainer(tmp_path / "half").run(resumed, normal, validation=validation, seed=1)
     assert torch.equal(resumed.weight, whole.weight)
     assert again == history
