@@ -1,16 +1,24 @@
 """Codebooks as arrays, with what is made of them once: centres, table builders, encoders."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from annvq.forks import made_once
 from annvq.kernels import LazyTables, _native, book_centres
-from annvq.kernels.encode import AdditiveEncoder, ProductEncoder, decode_additive
+from annvq.kernels.encode import AdditiveEncoder, ProductEncoder, code_dtype, decode_additive
 from annvq.types import F32, Codes
+
+
+class Group(NamedTuple):
+    """Codebooks over the same dimensions."""
+
+    columns: slice  # of codes
+    dims: slice  # of vectors
+    books: "Codebooks"  # over these dimensions alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +52,18 @@ class Codebooks:
     def split(self) -> list[F32]:
         """M views (K_m, width)."""
         return np.split(self.entries, self.offsets[1:-1])
+
+    @made_once
+    def groups(self) -> tuple[Group, ...]:
+        """Codebooks that share dimensions, group after group: one for sums of entries, one for each of product codes,
+        and several of several for products of additive codes."""
+        changes = [m for m in range(1, len(self.sizes)) if self.starts[m] != self.starts[m - 1]]
+        found = []
+        for a, b in itertools.pairwise([0, *changes, len(self.sizes)]):
+            start, rows = self.starts[a], slice(self.offsets[a], self.offsets[b])
+            books = Codebooks(self.entries[rows], self.sizes[a:b], (0,) * (b - a), self.width)
+            found.append(Group(slice(a, b), slice(start, start + self.width), books))
+        return tuple(found)
 
     # -- where they lie --------------------------------------------------------------------------------------------
 
@@ -84,9 +104,8 @@ class Codebooks:
         return Codebooks(entries, self.sizes, (0,) * len(self.sizes), self.dim)
 
     def about(self, origin: bool) -> "Codebooks":
-        """Codebooks over all d dimensions, whose sums are vectors less :attr:`centre`, or, not about the origin, the
-        vectors themselves."""
-        return self.centred.whole if origin else self.whole
+        """Codebooks whose sums are vectors less :attr:`centre`, or, not about the origin, the vectors themselves."""
+        return self.centred if origin else self
 
     def _with(self, entries: F32) -> "Codebooks":
         return Codebooks(entries, self.sizes, self.starts, self.dim)
@@ -101,6 +120,19 @@ class Codebooks:
         for m, (first, start) in enumerate(zip(self.offsets, self.starts, strict=False)):
             out[:, start : start + self.width] += self.entries[first + codes[:, m].astype(np.int64)]
         return out
+
+    def search(self, x: F32, encode: Callable[["Codebooks", F32, slice], Codes]) -> Codes:
+        """Codes (n, M) of vectors (n, d), group by group.
+
+        Args:
+            encode: of a group's codebooks, its part of the vectors, and the columns of codes that are its own.
+        """
+        if len(self.groups) == 1:
+            return encode(self, x, slice(0, len(self.sizes)))
+        codes = np.empty((len(x), len(self.sizes)), code_dtype(self.sizes))
+        for columns, dims, books in self.groups:
+            codes[:, columns] = encode(books, np.ascontiguousarray(x[:, dims]), columns)
+        return codes
 
     @made_once
     def product_encoder(self) -> ProductEncoder:

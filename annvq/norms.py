@@ -1,6 +1,6 @@
 """The norm term: the number per vector that squared distance needs beside tables, and how it is kept."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,12 @@ import numpy.typing as npt
 from annvq.types import F32, F64, Codes
 
 NORM_LEVELS = 256
+
+LENGTH_WEIGHT = 1.5
+"""See Length.weight: more of it gives lengths that agree better, and codes with more error."""
+
+LEAST_ERROR = 0.01
+"""Of codes of vectors of length one: less is taken for so much, or lengths were all that counts."""
 
 TENSORS = {
     8: ("norm_levels", "norm_offsets", "weighs_norm", "error_share"),
@@ -29,6 +35,31 @@ def with_error(norms: npt.NDArray[Any], errors: npt.NDArray[Any] | None, share: 
     if not share or errors is None:
         return norms.astype(np.float32, copy=False)
     return (norms.astype(np.float64) + share * errors.astype(np.float64)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Length:
+    """The length that x̂ of a vector of length one shall have, under cosine.
+
+    ⟨q, x̂⟩ alone puts badly coded vectors last, since x̂ is the shorter the worse x is coded. What orders vectors as the
+    cosine does is ⟨q, x̂⟩ / ‖x̂‖, and where codes are chosen so that ‖x̂‖ is nearly the same for all, that is ⟨q, x̂⟩ over
+    a constant: nothing has to be stored.
+
+    Attributes:
+        value: the length, above zero.
+    """
+
+    value: float
+
+    @property
+    def weight(self) -> float:
+        """What an error of ‖x̂‖² costs beside ‖x − x̂‖² where codes are chosen: its square, so many times."""
+        return LENGTH_WEIGHT / max(1.0 - self.value**2, LEAST_ERROR)
+
+    def miss(self, xhat: F32, centres: F32 | None = None) -> F64:
+        """‖C + x̂‖ over the length, (n,), of x̂ (n, d) and centres C (n, d), or none."""
+        whole = xhat if centres is None else xhat + centres
+        return np.sqrt(np.einsum("ij,ij->i", whole, whole, dtype=np.float64)) / self.value
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +104,16 @@ class NormTerm:
     def free(cls, sizes: tuple[int, ...], offsets: F32, *, weight: float = 0.0, error_share: float = 0.0) -> "NormTerm":
         """Nothing is kept: the offsets alone stand for s."""
         return cls(sizes, 0, offsets, None, weight, error_share)
+
+    @classmethod
+    def of_groups(cls, terms: Sequence["NormTerm"]) -> "NormTerm":
+        """The norm-free term of codebooks over dimensions of their own, group after group, from those of the groups."""
+        if len(terms) == 1:
+            return terms[0]
+        sizes = tuple(size for term in terms for size in term.sizes)
+        weight = sum(term.weight for term in terms) / len(terms)
+        share = sum(term.error_share for term in terms) / len(terms)
+        return cls.free(sizes, np.concatenate([t.offsets for t in terms]), weight=weight, error_share=share)
 
     @property
     def weighed(self) -> bool:

@@ -3,16 +3,19 @@
 All rows, targets and queries here are float32 (n, d) that have been checked, and normalised under cosine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from annvq.kernels import LazyTables
-from annvq.norms import NormTerm
+from annvq.codebooks import Codebooks
+from annvq.kernels import LazyTables, squared_norms
+from annvq.norms import Length, NormTerm
 from annvq.quantizers.contract import Quantizer
 from annvq.types import F32, I32, Codes, Norm
+
+LENGTH_ROWS = 4096  # vectors that are enough to learn the length of codes
 
 
 class Encoded(NamedTuple):
@@ -36,6 +39,12 @@ class Coding:
         quantizer: of the codes.
         metric: ``"l2"``, ``"ip"`` or ``"cosine"``.
         norm: see :func:`resolve_norm`.
+
+    Attributes:
+        length: under cosine, the length that codes are chosen to have; None until :meth:`learn_length` or the first
+            vectors, and for codes whose lengths are as they come.
+        any_length: whether lengths are as they come: those of files before version 6, and of codes that are the first
+            stages of longer ones.
     """
 
     residual: bool = False
@@ -44,6 +53,8 @@ class Coding:
     def __init__(self, quantizer: Quantizer, metric: str, norm: Norm) -> None:
         self.quantizer, self.metric = quantizer, metric
         self.norm = resolve_norm(norm, quantizer, metric, residual=self.residual)
+        self.length: Length | None = None
+        self.any_length = metric != "cosine"
 
     # -- codes ---------------------------------------------------------------------------------------------------
 
@@ -59,7 +70,20 @@ class Coding:
     def encode(self, rows: F32) -> Encoded:
         """What is stored of rows."""
         lists, targets = self.targets(rows)
-        return self.encoded_as(targets, self.quantizer.encode_rows(targets, self.term), lists)
+        if not self.any_length and self.length is None:
+            self.length = expected_length(self.quantizer.scan_view().books(), self.centres)
+        centres = self._centres_of(lists) if self.residual and self._minded is not None else None
+        return self.encoded_as(targets, self.quantizer.encode_rows(targets, self._minded, centres), lists)
+
+    @property
+    def _minded(self) -> NormTerm | Length | None:
+        """What codes are chosen with in mind."""
+        return self.term if self.any_length else self.length
+
+    def _centres_of(self, lists: I32 | None) -> F32 | None:
+        """What codes in these lists (n,) are relative to, (n, d)."""
+        centres = self.centres
+        return None if centres is None or lists is None else centres[lists]
 
     def encoded_as(self, targets: F32, codes: Codes, lists: I32 | None) -> Encoded:
         """What is stored of vectors in these lists with these codes, which stand for ``targets``."""
@@ -69,6 +93,43 @@ class Coding:
     def decode(self, codes: Codes, lists: I32 | None) -> F32:
         """The vectors (n, d) that codes in these lists stand for."""
         return self.quantizer.decode_rows(codes)
+
+    # -- lengths -------------------------------------------------------------------------------------------------
+
+    def learn_length(self, targets: F32, lists: I32 | None, seed: int) -> None:
+        """Take the length that codes of ``targets`` (n, d) in these lists (n,) have, where none is known."""
+        if self.any_length or self.length is not None:
+            return
+        some = np.sort(np.random.default_rng(seed).permutation(len(targets))[:LENGTH_ROWS])
+        codes = self.quantizer.encode_rows(np.ascontiguousarray(targets[some]))
+        xhat = self.decode_scanned(codes, None if lists is None else lists[some])
+        self.length = _bounded_length(float(np.sqrt(squared_norms(xhat)).mean(dtype=np.float64)))
+
+    def decode_scanned(self, codes: Codes, lists: I32 | None) -> F32:
+        """What tables score of codes in these lists, (n, d)."""
+        x: F32 = self.quantizer.scan_view().decode_rows(codes)
+        centres = self._centres_of(lists)
+        return x if centres is None else x + centres
+
+    def per_length(self, scores: F32) -> F32:
+        """Inner products with parts of x̂ as parts of the cosine."""
+        return scores if self.length is None else scores / np.float32(self.length.value)
+
+    def length_to_stored(self) -> dict[str, Any]:
+        """Config of a file."""
+        return {} if self.length is None else {"length": self.length.value}
+
+    def restore_length(self, config: Mapping[str, Any], stored: int) -> None:
+        """Take the length of :meth:`length_to_stored`; where none was chosen for ``stored`` vectors, none is now.
+
+        Raises:
+            ValueError: no length.
+        """
+        value = config.get("length")
+        if value is not None and (not isinstance(value, float) or not 0 < value <= 1 or self.metric != "cosine"):
+            raise ValueError(f"its length must be a number in (0, 1] under cosine, got {value!r}")
+        self.length = None if value is None else Length(value)
+        self.any_length = self.any_length or (value is None and stored > 0)
 
     # -- norms ---------------------------------------------------------------------------------------------------
 
@@ -98,6 +159,8 @@ class Coding:
     def tables(self, queries: F32) -> tuple[LazyTables, F32]:
         """Tables of queries as the stored norms want them, and biases (nq,)."""
         luts, bias = self.quantizer.scan_view().lazy_tables(queries, self.metric)
+        if self.length is not None:
+            luts, bias = luts.scaled(1 / self.length.value), 1 + self.per_length(bias - 1)
         return self._with_offsets(luts), bias
 
     def _with_offsets(self, luts: LazyTables) -> LazyTables:
@@ -107,7 +170,20 @@ class Coding:
 
     def fingerprint(self) -> tuple[Any, ...]:
         """What was trained beside the quantizer, to compare."""
-        return (self.residual,)
+        return self.residual, self.length
+
+
+def expected_length(books: Codebooks, centres: F32 | None) -> Length:
+    """The length of x̂ if entries of codebooks came equally often and independently, beside centres (lists, d)."""
+    squared = float(np.square(books.centre, dtype=np.float64).sum()) + sum(books.energies)
+    if centres is not None:
+        squared += float(squared_norms(centres).mean(dtype=np.float64))
+    return _bounded_length(squared**0.5)
+
+
+def _bounded_length(value: float) -> Length:
+    """A length of x̂ that vectors of length one can have, whatever the codebooks were learned from."""
+    return Length(min(max(value, 0.1), 1.0))
 
 
 def resolve_norm(norm: Norm, quantizer: Quantizer, metric: str, *, residual: bool = False) -> Norm:

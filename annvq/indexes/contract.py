@@ -22,7 +22,7 @@ from annvq.quantizers.tables import check_metric
 from annvq.training.recipe import Recipe
 from annvq.types import F32, Array, Norm
 
-FORMAT, VERSIONS = "annvq.index", (1, 2, 3, 4, 5)
+FORMAT, VERSIONS = "annvq.index", (1, 2, 3, 4, 5, 6)
 
 _KINDS: "dict[str, type[Index]]" = {}
 

@@ -2,10 +2,12 @@
 
 from typing import Any, ClassVar
 
+import numpy as np
 import numpy.typing as npt
 from typing_extensions import Self
 
 from annvq.arrays import check_vectors
+from annvq.indexes.coding import LENGTH_ROWS
 from annvq.indexes.filters import Allowed, Filter
 from annvq.indexes.stored import StoreIndex
 from annvq.quantizers.contract import Quantizer
@@ -36,6 +38,9 @@ class FlatIndex(StoreIndex):
         check_vectors(x, self.dim)
         if not bool(self.quantizer.fitted):
             self.quantizer.fit(self.learn_targets(x, seed), seed=seed, progress=progress, recipe=recipe)
+        if self.metric == "cosine":
+            rows = np.sort(np.random.default_rng(seed).permutation(int(x.shape[0]))[:LENGTH_ROWS])
+            self.coding.learn_length(self.prepared(x[rows], "x"), None, seed)
         return self
 
     def learn_targets(self, x: Array, seed: int) -> Array:

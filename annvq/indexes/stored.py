@@ -263,7 +263,7 @@ class StoreIndex(Index):
     def _to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         with self.changing:
             config, tensors = store_to_stored(self._store, self.quantizer.bits_per_codebook)
-            return {**config, "next_id": self._next_id}, tensors
+            return {**config, **self.coding.length_to_stored(), "next_id": self._next_id}, tensors
 
     def _restore(self, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool) -> None:
         """Take over the store of :meth:`_to_stored`; what it does not know is left in ``tensors``."""
@@ -272,6 +272,7 @@ class StoreIndex(Index):
         self._labelled = True
         low = 0 if mapped else int(self._store.ids().max(initial=-1)) + 1
         self._next_id = positive_int(config["next_id"], "next_id", low=low, high=END_OF_IDS)
+        self.coding.restore_length(config, len(self))
         if len(self):
             self.require_fitted("load")
             self.coding.norm_levels()  # they are there

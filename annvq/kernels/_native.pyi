@@ -41,6 +41,7 @@ class AdditiveEncoder:
         weight: float,
         error_share: float,
         centres: F32 | None,
+        rest: F32 | None,
         threads: int,
     ) -> Any: ...
 

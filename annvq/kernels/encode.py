@@ -160,6 +160,7 @@ class AdditiveEncoder:
         *,
         error_share: float = 0.0,
         centres: F32 | None = None,
+        rest: F32 | None = None,
         seed: int = 0,
     ) -> Codes:
         """Codes that a norm byte suits: pairs of codebooks are coded anew, each once in each order, wherever that
@@ -174,9 +175,12 @@ class AdditiveEncoder:
             levels: ``(count,)`` ascending, what the byte can add.
             error_share: of ‖x − x̂‖², which the byte holds with the norm; in [0, 1].
             centres: ``(n, d)``, where the byte holds norms about centres C, ‖C + x̂‖² − ‖C‖².
+            rest: ``(n,)`` what the byte holds of each vector beside these codes' part.
             seed: of the order of the pairs.
         """
-        return self._norm_search(x, codes, offsets, levels, -1.0, norm_rounds(self._M), seed, error_share, centres)
+        return self._norm_search(
+            x, codes, offsets, levels, -1.0, norm_rounds(self._M), seed, error_share, centres, rest
+        )
 
     def norm_free_search(
         self,
@@ -186,6 +190,8 @@ class AdditiveEncoder:
         weight: float,
         *,
         error_share: float = 0.0,
+        centres: F32 | None = None,
+        rest: F32 | None = None,
         rounds: int | None = None,
         seed: int = 0,
     ) -> Codes:
@@ -199,7 +205,9 @@ class AdditiveEncoder:
             rounds: pairs coded anew; default :func:`norm_rounds`. The rest is as for :meth:`norm_search`.
         """
         none = np.empty(0, np.float32)
-        return self._norm_search(x, codes, offsets, none, weight, rounds or norm_rounds(self._M), seed, error_share)
+        return self._norm_search(
+            x, codes, offsets, none, weight, rounds or norm_rounds(self._M), seed, error_share, centres, rest
+        )
 
     def _norm_search(
         self,
@@ -212,12 +220,13 @@ class AdditiveEncoder:
         seed: int,
         error_share: float,
         centres: F32 | None = None,
+        rest: F32 | None = None,
     ) -> Codes:
         schedule = open_schedule(self._M, 2, rounds, seed)
         start = np.ascontiguousarray(codes, dtype=np.uint16)
         about = None if centres is None else _rows(centres, "centres")
         found = self._native.norm_search(
-            _rows(x, "x"), start, schedule, offsets, levels, weight, error_share, about, get_num_threads()
+            _rows(x, "x"), start, schedule, offsets, levels, weight, error_share, about, rest, get_num_threads()
         )
         return found.astype(self._dtype, copy=False)
 

@@ -5,7 +5,9 @@ from annvq.quantizers.contract import Quantized, Quantizer
 from annvq.quantizers.files import load_quantizer
 from annvq.quantizers.imported import from_codebooks
 from annvq.quantizers.maps import LinearMap, Rotation, Transform
+from annvq.quantizers.principal import PrincipalAdditiveVQ, PrincipalProductVQ
 from annvq.quantizers.product import ProductVQ
+from annvq.quantizers.product_additive import ProductAdditiveVQ
 from annvq.quantizers.registry import make, register, registered
 from annvq.quantizers.residual import ResidualVQ
 from annvq.quantizers.tables import TableQuantizer, Tables
@@ -14,6 +16,9 @@ from annvq.quantizers.transformed import RotatedProductVQ, Transformed
 __all__ = [
     "AdditiveVQ",
     "LinearMap",
+    "PrincipalAdditiveVQ",
+    "PrincipalProductVQ",
+    "ProductAdditiveVQ",
     "ProductVQ",
     "Quantized",
     "Quantizer",

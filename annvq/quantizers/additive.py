@@ -9,7 +9,6 @@ from torch import Tensor
 from annvq.arrays import positive_int
 from annvq.codebooks import Codebooks
 from annvq.complexity import OperationCounts, local_search
-from annvq.kernels.encode import AdditiveEncoder
 from annvq.quantizers.beam import additive_beam, residual_beam
 from annvq.quantizers.registry import register
 from annvq.quantizers.sums import FLAT, WARM, SumQuantizer, residual_start
@@ -91,26 +90,27 @@ class AdditiveVQ(SumQuantizer):
         # Few vectors gain by NSVQ, up to 1.5 %; many do not, and a first look tells.
         return Recipe((best, nsvq_part(steps=20, patience=1)))
 
-    def _native_search(self, books: Codebooks, encoder: AdditiveEncoder, x: F32) -> Codes:
-        if self.rounds == 0 or self.M == 1:
+    def _native_search(self, books: Codebooks, x: F32) -> Codes:
+        encoder = books.additive_encoder
+        if self.rounds == 0 or len(books.sizes) == 1:
             return encoder.additive(x, self.beam)
         graded = _graded(books)
         width = self._width(graded)
         start = encoder.residual(x, width) if graded else encoder.additive(x, width)
         return encoder.iterated_search(x, start, iterations=self.rounds, sweeps=SWEEPS)
 
-    def _search(self, x: Tensor, weight: Tensor) -> Tensor:
+    def _search(self, x: Tensor, weight: Tensor, offsets: tuple[int, ...]) -> Tensor:
         if torch.compiler.is_compiling() and self.rounds > 0:
-            return self._better_search(x, weight)
+            return self._better_search(x, weight, offsets)
         graded = self.rounds > 0 and _graded(self.books())
         search = residual_beam if graded else additive_beam
-        return search(x, weight, self.offsets, self._width(graded))
+        return search(x, weight, offsets, self._width(graded))
 
-    def _better_search(self, x: Tensor, weight: Tensor) -> Tensor:
+    def _better_search(self, x: Tensor, weight: Tensor, offsets: tuple[int, ...]) -> Tensor:
         """Both searches, and of each row the better code: which one suits the codebooks cannot be asked in a trace."""
-        ordered = residual_beam(x, weight, self.offsets, self._width(graded=True))
-        free = additive_beam(x, weight, self.offsets, self._width(graded=False))
-        first = torch.as_tensor(self.offsets[:-1], device=x.device)
+        ordered = residual_beam(x, weight, offsets, self._width(graded=True))
+        free = additive_beam(x, weight, offsets, self._width(graded=False))
+        first = torch.as_tensor(offsets[:-1], device=x.device)
         one, other = ((x - weight[codes + first].sum(1)).square().sum(1) for codes in (ordered, free))
         return torch.where((one <= other)[:, None], ordered, free)
 

@@ -21,19 +21,20 @@ class CodebookQuantizer(Quantizer):
     """A quantizer whose vectors are sums (or concatenations) of codebook entries.
 
     The codebooks lie in one parameter ``weight`` of shape (ΣK, width), codebook after codebook. ``width`` is d for
-    codebooks over the whole vector, d/M for product codebooks; ``starts[m]`` is the first dimension of codebook m.
+    codebooks over the whole vector, d/M for product codebooks, d/G for those of products of G sums; ``starts[m]`` is
+    the first dimension of codebook m.
     """
 
     sums: ClassVar[bool] = False
-    """Whether x̂ is the sum of entries over all dimensions; else each codebook has dimensions of its own."""
+    """Whether entries are added up to x̂; else each codebook has dimensions of its own."""
 
     def __init__(
         self, dim: int, M: int, nbits: int | Sequence[int], estimator: Estimator | None, *, width: int
     ) -> None:
         super().__init__(dim, M, nbits, estimator)
         self.width = width
-        step = 0 if self.sums else width
-        self.starts = tuple(m * step for m in range(self.M))
+        together = max(1, self.M * width // self.dim)  # codebooks that share their dimensions
+        self.starts = tuple(m // together * width for m in range(self.M))
         """First dimension of the vector that each codebook covers."""
         self.offsets = (0, *itertools.accumulate(self.sizes))
         self._kept = KeptCodebooks()
@@ -81,10 +82,8 @@ class CodebookQuantizer(Quantizer):
 
     def restore(self, mean: F32, scale: float) -> None:
         books = [b.detach().cpu().numpy() * np.float32(scale) for b in self.codebooks]
-        if self.sums:
-            books[0] = books[0] + mean
-        else:
-            books = [b + mean[s : s + self.width] for b, s in zip(books, self.starts, strict=True)]
+        for columns, dims, _ in self.books().groups:
+            books[columns.start] = books[columns.start] + mean[dims]
         self.set_codebooks(books)
 
     def in_own_coordinates(self, x: F32) -> "tuple[CodebookQuantizer, F32]":

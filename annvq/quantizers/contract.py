@@ -16,13 +16,14 @@ from annvq import storage
 from annvq.arrays import check_vectors, chunks, dtype_name, like, positive_int, require_finite, rows_to_numpy
 from annvq.complexity import OperationCounts
 from annvq.errors import NotFittedError
-from annvq.norms import NormTerm
+from annvq.norms import Length, NormTerm
 from annvq.training.estimators import NSVQ, Estimator
 from annvq.training.recipe import Recipe
 from annvq.types import F32, Array, Codes
 
 FORMAT, VERSIONS = "annvq.quantizer", (1, 2, 3, 4)
 MAX_M = 1024
+LENGTH_TRIES, LENGTH_TOLERANCE = 3, 0.005
 _CHUNK_BYTES = 1 << 24  # of vectors that are encoded at a time
 
 
@@ -210,15 +211,16 @@ class Quantizer(nn.Module, ABC):
     # -- codes ---------------------------------------------------------------------------------------------------
 
     def encode(
-        self, x: Array, *, term: NormTerm | None = None, centres: Array | None = None, progress: bool = False
+        self, x: Array, *, term: NormTerm | Length | None = None, centres: Array | None = None, progress: bool = False
     ) -> Any:
         """Codes of vectors.
 
         Args:
             x: (n, d) vectors; read and converted in chunks.
             term: what an index keeps beside these codes. Where it is ``weighed``, other codes are chosen than without:
-                a little further from the vectors, with norms that it holds better.
-            centres: (n, d), where ``term`` is of ‖C + x̂‖² − ‖C‖² and x is what vectors are beyond these centres C.
+                a little further from the vectors, with norms that it holds better. A :class:`~annvq.norms.Length` asks
+                for codes whose x̂ has about that length.
+            centres: (n, d), where ``term`` is of C + x̂ and x is what vectors are beyond these centres C.
             progress: show a progress bar.
 
         Returns:
@@ -233,7 +235,7 @@ class Quantizer(nn.Module, ABC):
                 return self._traced_codes(x.float()).to(self._torch_code_dtype)
         self.require_encodes("encode")
         check_vectors(x, self.dim, "x")
-        if term is not None and term.sizes != self.sizes:
+        if isinstance(term, NormTerm) and term.sizes != self.sizes:
             raise ValueError(f"term must be of codebooks of {self.sizes} entries, got {term.sizes}")
         if centres is not None:
             check_vectors(centres, self.dim, "centres")
@@ -246,13 +248,43 @@ class Quantizer(nn.Module, ABC):
             codes[a:b] = self.encode_rows(rows_to_numpy(x, a, b), term, about)
         return like(codes, x)
 
-    def encode_rows(self, x: F32, term: NormTerm | None = None, centres: F32 | None = None) -> Codes:
+    def encode_rows(self, x: F32, term: NormTerm | Length | None = None, centres: F32 | None = None) -> Codes:
         """:meth:`encode` of checked rows (n, d): nothing is looked at again."""
         if len(x) * self.dim * 4 <= _CHUNK_BYTES:
-            return self._encode_rows(x, term, centres)
+            return self._encode_chunk(x, term, centres)
         codes = np.empty((len(x), self.M), self.code_dtype)
         for a, b in chunks(len(x), self.dim, chunk_bytes=_CHUNK_BYTES):
-            codes[a:b] = self._encode_rows(x[a:b], term, None if centres is None else centres[a:b])
+            codes[a:b] = self._encode_chunk(x[a:b], term, None if centres is None else centres[a:b])
+        return codes
+
+    def _encode_chunk(self, x: F32, term: NormTerm | Length | None, centres: F32 | None) -> Codes:
+        if isinstance(term, Length):
+            return self._codes_of_length(x, term, centres)
+        return self._encode_rows(x, term, centres)
+
+    def _codes_of_length(self, x: F32, length: Length, centres: F32 | None) -> Codes:
+        """Codes of a chunk of rows whose x̂ has about this length.
+
+        A longer vector has a longer x̂, and under cosine a vector's length says nothing: so it is the code of the
+        vector made longer or shorter until x̂ is right, to :data:`LENGTH_TOLERANCE` or as near as few tries come.
+        """
+        codes, decoder = self._encode_rows(x, None, centres), self.scan_view()
+        near = length.miss(decoder.decode_rows(codes), centres)
+        factor, left = np.ones(len(x)), np.arange(len(x))
+        tried = near.copy()
+        for _ in range(LENGTH_TRIES):
+            off = np.abs(tried - 1) > LENGTH_TOLERANCE
+            left, tried = left[off], tried[off]
+            if not len(left):
+                break
+            factor[left] /= np.maximum(tried, 0.1)
+            about = None if centres is None else centres[left]
+            whole = x[left] if about is None else x[left] + about
+            stretched = (whole * factor[left, None]).astype(np.float32)
+            found = self._encode_rows(stretched if about is None else stretched - about, None, about)
+            tried = length.miss(decoder.decode_rows(found), about)
+            better = np.abs(tried - 1) < np.abs(near[left] - 1)
+            codes[left[better]], near[left[better]] = found[better], tried[better]
         return codes
 
     def _encode_rows(self, x: F32, term: NormTerm | None, centres: F32 | None) -> Codes:

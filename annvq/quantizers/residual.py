@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from annvq.codebooks import Codebooks
-from annvq.kernels.encode import AdditiveEncoder
 from annvq.quantizers.beam import residual_beam
 from annvq.quantizers.registry import register
 from annvq.quantizers.sums import WARM, SumQuantizer, residual_start
@@ -51,11 +50,11 @@ class ResidualVQ(SumQuantizer):
         start = residual_start(self.sizes)
         return Recipe((start, Alternate(WARM, warm=True), Refit(3), nsvq_part(steps=40)))
 
-    def _native_search(self, books: Codebooks, encoder: AdditiveEncoder, x: F32) -> Codes:
-        return encoder.residual(x, self.beam)
+    def _native_search(self, books: Codebooks, x: F32) -> Codes:
+        return books.additive_encoder.residual(x, self.beam)
 
-    def _search(self, x: Tensor, weight: Tensor) -> Tensor:
-        return residual_beam(x, weight, self.offsets, self.beam)
+    def _search(self, x: Tensor, weight: Tensor, offsets: tuple[int, ...]) -> Tensor:
+        return residual_beam(x, weight, offsets, self.beam)
 
     def _workspace_per_row(self) -> int:
         return 4 * (2 * self.beam * max(self.sizes) + sum(self.sizes))

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
@@ -12,8 +13,9 @@ from typing_extensions import Self
 from annvq.arrays import positive_int
 from annvq.codebooks import Codebooks
 from annvq.complexity import OperationCounts, encode_counts, norm_search
-from annvq.kernels import LazyTables
-from annvq.kernels.encode import MAX_NATIVE_M, AdditiveEncoder, norm_rounds
+from annvq.kernels import LazyTables, squared_norms
+from annvq.kernels.encode import MAX_NATIVE_M, norm_rounds
+from annvq.norms import Length, NormTerm
 from annvq.quantizers.tables import TableQuantizer
 from annvq.training.estimators import Estimator
 from annvq.training.learn.alternating import Alternation
@@ -63,11 +65,12 @@ class SumQuantizer(TableQuantizer):
         beam: int,
         norm_free: bool,
         estimator: Estimator | None,
+        groups: int = 1,
     ) -> None:
         if not isinstance(norm_free, bool):
             raise TypeError(f"norm_free must be True or False, got {norm_free!r}")
         self.norm_free, self.needs_norm = norm_free, not norm_free
-        super().__init__(dim, M, nbits, estimator, width=dim)
+        super().__init__(dim, M, nbits, estimator, width=dim // groups)
         self.beam = positive_int(beam, "beam", high=1 << 12)
 
     @property
@@ -118,60 +121,89 @@ class SumQuantizer(TableQuantizer):
         term = self.norm_term if self.norm_free else None
         if term is None or not term.weighed or not self._searches_natively:
             return self.plain_codes(x)
-        books, about_origin = self.books(), self.about_origin
-        encoder = books.about(about_origin).additive_encoder
-        if not encoder.has_gram:
-            return self.plain_codes(x)
-        moved = x - books.centre if about_origin else x
-        found = self._native_search(books, encoder, moved)
-        return encoder.norm_free_search(moved, found, term.offsets, term.weight, error_share=term.error_share)
+        books, moved = self._about_origin(x)
+
+        def search(group: Codebooks, part: F32, columns: slice) -> Codes:
+            found, encoder = self._native_search(group, part), group.additive_encoder
+            if not encoder.has_gram:
+                return found
+            offsets = term.offsets[self.offsets[columns.start] : self.offsets[columns.stop]]
+            return encoder.norm_free_search(part, found, offsets, term.weight, error_share=term.error_share)
+
+        return books.search(moved, search)
+
+    def _codes_of_length(self, x: F32, length: Length, centres: F32 | None) -> Codes:
+        """Of codebooks over all dimensions, pairs are coded anew, with the length in mind; codes of groups are many
+        enough to come near it by the general way."""
+        books = self.books()
+        encoder = books.additive_encoder if len(books.groups) == 1 and self._searches_natively else None
+        if encoder is None or not encoder.has_gram:
+            return super()._codes_of_length(x, length, centres)
+        rest = np.full(len(x), -(length.value**2), np.float32)
+        if centres is not None:
+            rest += squared_norms(centres)
+        none = np.zeros(self.offsets[-1], np.float32)
+        plain = self.plain_codes(x)
+        return encoder.norm_free_search(x, plain, none, length.weight, centres=centres, rest=rest)
 
     def plain_codes(self, x: F32) -> Codes:
         """Codes (n, M) of checked rows (n, d) as if norms did not matter."""
         if not self._on_cpu or self.M > MAX_NATIVE_M:
             return self._encode_in_torch(x)
-        books = self.books()
-        return self._native_search(books, books.additive_encoder, x)
+        return self.books().search(x, lambda group, part, _: self._native_search(group, part))
 
     @abstractmethod
-    def _native_search(self, books: Codebooks, encoder: AdditiveEncoder, x: F32) -> Codes:
-        """The native form of :meth:`_search`, by an encoder of these codebooks or of them less their centres."""
+    def _native_search(self, books: Codebooks, x: F32) -> Codes:
+        """The native form of :meth:`_search`, by codebooks that share their dimensions, or these less their centres."""
 
     def _encode(self, x: Tensor) -> Tensor:
         # Codebooks are centred first: a partial sum then stands for what it will become with average entries from
         # the codebooks still to come, and cancellation stays small for data far from the origin.
         centres = torch.from_numpy(self.books().centres).to(x.device)
-        weight, x = self._less_centres(x, centres)
         step = max(1, WORKSPACE_BYTES // self._workspace_per_row())
-        parts = [self._search(part, weight) for part in torch.split(x, step)] if len(x) else []
-        return torch.cat(parts) if parts else torch.empty(0, self.M, dtype=torch.int64, device=x.device)
+        if not len(x):
+            return torch.empty(0, self.M, dtype=torch.int64, device=x.device)
+        return torch.cat([self._searched(part, centres) for part in torch.split(x, step)])
 
-    def _less_centres(self, x: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
-        """All codebooks less their centres (M, d), and rows (n, d) less the centres' sum."""
-        books = [book.detach() - centre for book, centre in zip(self.codebooks, centres, strict=True)]
-        return torch.cat(books), x - centres.sum(0)
+    def _searched(self, x: Tensor, centres: Tensor) -> Tensor:
+        """Codes (n, M) int64 of a chunk of rows (n, d), codebooks taken less their centres (M, width)."""
+        codes = []
+        for group in self._groups:
+            books = [self.codebooks[m].detach() - centres[m] for m in group]
+            first, last = self.starts[group[0]], self.starts[group[0]] + self.width
+            offsets = tuple(self.offsets[m] - self.offsets[group[0]] for m in (*group, group[-1] + 1))
+            rows = x[:, first:last] - centres[group[0] : group[-1] + 1].sum(0)
+            codes.append(self._search(rows, torch.cat(books), offsets))
+        return torch.cat(codes, 1)
+
+    @property
+    def _groups(self) -> list[range]:
+        """Numbers of the codebooks that share their dimensions, group after group."""
+        together = max(1, self.M * self.width // self.dim)
+        return [range(m, m + together) for m in range(0, self.M, together)]
 
     def _traced_codes(self, rows: Tensor) -> Tensor:
         if self.norm_free:
             raise NotImplementedError("norm-free codes are chosen by a search that cannot be exported or compiled")
-        centres = torch.stack([book.detach().mean(0) for book in self.codebooks])
-        weight, x = self._less_centres(rows, centres)
-        return self._search(x, weight)
+        return self._searched(rows, torch.stack([book.detach().mean(0) for book in self.codebooks]))
 
     @abstractmethod
-    def _search(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Codes (n, M) int64 of a chunk of rows."""
+    def _search(self, x: Tensor, weight: Tensor, offsets: tuple[int, ...]) -> Tensor:
+        """Codes (n, m) int64 of a chunk of rows, by m codebooks that share their dimensions and begin at ``offsets``
+        (m + 1,) of ``weight``."""
 
     @abstractmethod
     def _workspace_per_row(self) -> int:
         """Bytes of temporary memory that ``_search`` takes per row."""
 
     def _decode(self, codes: Tensor) -> Tensor:
-        books = self.codebooks
-        total = embedding(codes[:, 0], books[0])
-        for m in range(1, self.M):
-            total = total + embedding(codes[:, m], books[m])
-        return total
+        books, parts = self.codebooks, []
+        for group in self._groups:
+            total = embedding(codes[:, group[0]], books[group[0]])
+            for m in group[1:]:
+                total = total + embedding(codes[:, m], books[m])
+            parts.append(total)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     # -- norms that follow from codes ------------------------------------------------------------------------------
 
@@ -204,4 +236,14 @@ class SumQuantizer(TableQuantizer):
         self.require_fitted("fit_norms")
         sample, given = self._norm_sample(x, codes, NORM_FREE_ROWS, seed)
         plain = self.plain_codes(sample) if given is None else given
-        return self.take_norm_term(learn_free_term(sample - self.origin, plain, self.norm_books().entries, self.sizes))
+        books, moved = self._about_origin(sample)
+        terms = [
+            learn_free_term(
+                np.ascontiguousarray(moved[:, group.dims]),
+                plain[:, group.columns],
+                group.books.entries,
+                group.books.sizes,
+            )
+            for group in books.groups
+        ]
+        return self.take_norm_term(NormTerm.of_groups(terms))

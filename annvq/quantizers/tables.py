@@ -53,11 +53,10 @@ class TableQuantizer(CodebookQuantizer):
         if term is None or term.levels is None or not term.weighed or not self._searches_natively:
             return codes
         # The norm is that of x̂, so codes are improved where x̂ is: among entries over all d dimensions.
-        now, about_origin = self._now(), centres is None and self.about_origin
-        encoder = now.about(about_origin).additive_encoder
+        books, moved = self._about_origin(x) if centres is None else (self._now().about(False), x)
+        encoder = books.whole.additive_encoder
         if not encoder.has_gram:
             return codes
-        moved = x - now.centre if about_origin else x
         return encoder.norm_search(
             moved, codes, term.offsets, term.levels, error_share=term.error_share, centres=centres
         )
@@ -208,8 +207,13 @@ class TableQuantizer(CodebookQuantizer):
 
     def norm_books(self) -> Codebooks:
         """Codebooks over all d dimensions whose sums are x̂ − :attr:`origin`."""
-        books: Codebooks = self._now().about(self.about_origin)
+        books: Codebooks = self._now().about(self.about_origin).whole
         return books
+
+    def _about_origin(self, x: F32) -> tuple[Codebooks, F32]:
+        """Codebooks whose sums are x̂ − :attr:`origin`, and rows (n, d) less it."""
+        now, origin = self._now(), self.about_origin
+        return now.about(origin), x - now.centre if origin else x
 
     # -- tables ----------------------------------------------------------------------------------------------------
 

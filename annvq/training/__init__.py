@@ -1,6 +1,7 @@
 """Learning codebooks: gradient estimators, the trainer, and recipes that need no tuning."""
 
 from annvq.training.estimators import NSVQ, DiVeQ, Estimator, RotationTrick, StraightThrough
+from annvq.training.groups import EachGroup
 from annvq.training.history import History
 from annvq.training.maps import LearnLinearMap, LearnRotation
 from annvq.training.parts import Alternate, BestOf, ByGrading, KMeans, LearnNormFree, Refit, SubspaceKMeans
@@ -14,6 +15,7 @@ __all__ = [
     "BestOf",
     "ByGrading",
     "DiVeQ",
+    "EachGroup",
     "Estimator",
     "History",
     "KMeans",

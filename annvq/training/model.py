@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from annvq.codebooks import Codebooks
 from annvq.training.estimators import Estimator
 from annvq.types import F32, Array, Codes
 
@@ -51,6 +52,7 @@ class CodebookModel(Model, Protocol):
     weight: nn.Parameter
 
     def set_codebooks(self, codebooks: Sequence[Array]) -> Self: ...
+    def books(self) -> Codebooks: ...
     def codebooks_copy(self) -> F32: ...
     def in_own_coordinates(self, x: F32) -> "tuple[CodebookModel, F32]":
         """What holds the codebooks, and rows as it sees them: behind a transform, the inner model and its rows."""
@@ -62,6 +64,13 @@ class SumModel(CodebookModel, Protocol):
     def energies(self) -> Sequence[float]: ...
     def with_norm(self) -> Self:
         """A twin whose codes need their norm stored, unfitted."""
+
+
+class GroupedModel(CodebookModel, Protocol):
+    """Groups of codebooks over dimensions of their own."""
+
+    def group_models(self) -> Sequence[Any]:
+        """An unfitted model for each group."""
 
 
 class MappedModel(CodebookModel, Protocol):

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from tqdm import trange
@@ -49,14 +50,16 @@ class KMeans:
         quantizer, data = data.inside(outer)
         sizes = quantizer.sizes
         if quantizer.sums:
-            books = residual_kmeans(
-                data.train,
-                sizes,
-                iterations=self.iterations,
-                kept=self.kept,
-                progressive=self.progressive,
-                seed=data.seed,
-            )
+            books = []
+            for g, (columns, dims, _) in enumerate(quantizer.books().groups):
+                books += residual_kmeans(
+                    np.ascontiguousarray(data.train[:, dims]),
+                    sizes[columns],
+                    iterations=self.iterations,
+                    kept=self.kept,
+                    progressive=self.progressive,
+                    seed=data.seed if g == 0 else partial(data.seed, 1 << 22, g),
+                )
         else:
             books = product_kmeans(
                 data.train, sizes, quantizer.starts, quantizer.width, iterations=self.iterations, seed=data.seed

@@ -84,17 +84,21 @@ def scored(index, x):
     if not isinstance(index, StoreIndex):
         return index.reconstruct(np.arange(len(x)))
     lists, targets = index.coding.targets(x)
-    decoded = index.quantizer.scan_view().decode(index.quantizer.encode(targets))
-    return decoded + index.centroids[lists] if index.residual else decoded
+    view, centres = index.quantizer.scan_view(), index.centroids[lists] if index.residual else None
+    decoded = view.decode(index.quantizer.encode(targets, term=index.coding.length, centres=centres))
+    decoded = decoded + centres if index.residual else decoded
+    return decoded / index.coding.length.value if index.coding.length else decoded
 
 
 def adc_scores(index, q, x, queries):
     """Exact ADC in the contract's order of summation."""
     x = unit(x) if index.metric == "cosine" else x
     view = q.scan_view()
-    term = view.norm_term if index.norm == "uint8" else None
-    codes = q.encode(x, term=term).astype(int)
+    term, length = view.norm_term if index.norm == "uint8" else None, index.coding.length
+    codes = q.encode(x, term=term or length).astype(int)
     luts, bias = view.tables(queries, index.metric)
+    if length:  # a distance is 1 less ⟨q, x̂⟩ over the length that all x̂ are meant to have
+        luts = luts * np.float32(1 / length.value)
     norms = view.norms(codes) if index.norm else None
     if term is not None:
         norms = byte_terms(view, x, codes, norms)

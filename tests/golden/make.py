@@ -1,6 +1,6 @@
 """Writes golden files of the current format version; run once per version, then never again for it.
 
-python tests/golden/make.py tests/golden/v5
+python tests/golden/make.py tests/golden/v6
 """
 
 import sys
@@ -38,6 +38,13 @@ def main(folder: Path) -> None:
     lists = annvq.IVFIndex(annvq.make("product", dim=8, M=2, nbits=8), nlist=3, nprobe=2, metric="ip")
     again = annvq.RerankIndex(lists, "float16", shortlist=20)
     indexes["reranked"] = again.fit(many, recipe=learn).add(many[:100], rng.permutation(2000)[:100])
+    # Under cosine codes are chosen to have one length.
+    groups = annvq.make("product-additive", dim=8, M=4, nbits=4, groups=2).fit(many, recipe=learn)
+    indexes["groups"] = annvq.FlatIndex(groups, metric="cosine").fit(many).add(many)
+    principal = annvq.make("principal-product", dim=8, M=2, nbits=4).fit(many)
+    indexes["principal"] = annvq.FlatIndex(principal).add(many)
+    lists = annvq.IVFIndex(annvq.make("residual", dim=8, M=2, nbits=4), nlist=4, nprobe=2, metric="cosine")
+    indexes["lists-cosine"] = lists.fit(many, recipe=learn).add(many)
 
     expected = {"queries": x[:5]}
     for name, index in indexes.items():

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from annvq.arrays import chunks
 from annvq.errors import NotFittedError
-from annvq.indexes.coding import Coding, Encoded
+from annvq.indexes.coding import Coding
 from annvq.indexes.contract import array_crc
 from annvq.indexes.ivf.coarse import Coarse
 from annvq.kernels import LazyTables, squared_norms
@@ -73,13 +73,6 @@ class ListCoding(Coding):
         coarse = self.trained("add")
         lists = coarse.assign(rows)
         return lists, rows - coarse.centroids[lists] if self.residual else rows
-
-    def encode(self, rows: F32) -> Encoded:
-        if self.norm != "uint8" or not self.residual:
-            return super().encode(rows)
-        lists, targets = self.targets(rows)
-        codes = self.quantizer.encode_rows(targets, self.term, self.trained("add").centroids[lists])
-        return self.encoded_as(targets, codes, lists)
 
     def decode(self, codes: Codes, lists: I32 | None) -> F32:
         x = super().decode(codes, lists)

@@ -148,6 +148,7 @@ class IVFIndex(StoreIndex):
         if self.norm == "uint8" and not self.residual and not view.norm_term.learned:
             view.fit_norms(targets, seed=seed)
         self.coding.learn_term(targets, lists, seed)
+        self.coding.learn_length(targets, lists, seed)
 
     def set_centroids(self, centroids: Array) -> Self:
         """Take centroids (nlist, d) trained elsewhere; only while the index holds no vectors.
@@ -257,7 +258,7 @@ class IVFIndex(StoreIndex):
             k,
             norm_levels=self.coding.norm_levels(),
             probes=lists,
-            probe_bias=bias[:, None] + scores if self.residual else None,
+            probe_bias=bias[:, None] + self.coding.per_length(scores) if self.residual else None,
             order=coarse.order(lists),
             allowed=allowed,
         )

@@ -148,6 +148,7 @@ class FurtherStages(FinerCode):
     def fit_first(self, index: StoreIndex, x: Array, *, seed: int, progress: bool, recipe: Recipe | None) -> None:
         """Learn all stages on what the index will code, and give the index the first ones."""
         head, whole = index.quantizer.scan_view(), self.quantizer
+        index.coding.any_length = True  # codes are the first of longer ones
         if not bool(whole.fitted):
             whole.fit(index.learn_targets(x, seed), seed=seed, progress=progress, recipe=recipe)
         if not bool(head.fitted):

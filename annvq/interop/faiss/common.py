@@ -71,6 +71,7 @@ def exported(index: StoreIndex) -> tuple[Codes, npt.NDArray[Any] | None, I64, I6
 
 
 def store_rows(index: StoreIndex, rows: Rows, lists: I32 | None = None) -> None:
-    """Put rows into an empty index."""
+    """Put rows into an empty index, whose codes have the lengths that they come with."""
+    index.coding.any_length = True
     if len(rows.ids):
         index.store(Encoded(np.ascontiguousarray(rows.codes), rows.norms, lists), rows.ids)

@@ -153,7 +153,7 @@ def lists_to_faiss(index: IVFIndex, fastscan: bool) -> tuple[Any, list[Any]]:
     codes, norms, ids, sizes = exported(index)
     lists = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
     chain, quantizer = taken_apart(index)
-    centroids = index.centroids
+    centroids = index.coding.per_length(index.centroids)
     for step in chain:
         if not isinstance(step, faiss.NormalizationTransform):  # centroids are of normalised vectors already
             centroids = step.apply(centroids)

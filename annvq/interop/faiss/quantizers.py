@@ -1,5 +1,6 @@
 """Quantizers and transforms to FAISS and back."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,11 +9,14 @@ import torch
 
 from annvq.indexes.contract import Index
 from annvq.indexes.ivf import IVFIndex
+from annvq.indexes.stored import StoreIndex
 from annvq.interop.faiss.common import load_faiss, require_trained
+from annvq.norms import Length
 from annvq.quantizers.additive import AdditiveVQ
 from annvq.quantizers.imported import from_codebooks
 from annvq.quantizers.maps import ORTHOGONAL_TOLERANCE, LinearMap, Rotation, Transform
 from annvq.quantizers.product import ProductVQ
+from annvq.quantizers.product_additive import ProductAdditiveVQ
 from annvq.quantizers.residual import ResidualVQ
 from annvq.quantizers.tables import TableQuantizer
 from annvq.quantizers.transformed import Transformed
@@ -133,14 +137,15 @@ def taken_apart(index: Index) -> tuple[list[Any], TableQuantizer]:
     chain: list[Any] = []
     if index.metric == "cosine":
         chain.append(faiss.NormalizationTransform(index.dim, 2.0))
+    length = index.coding.length if isinstance(index, StoreIndex) else None
     if not isinstance(view, Transformed):
-        return chain, view
+        return chain, _of_length_one(_over_all(view), length)
     transform = view.transform
     # A shift stands in the way where FAISS would not see it: in inner products, norms and residuals.
     unshifted = index.metric != "l2" or view.needs_norm or (isinstance(index, IVFIndex) and index.residual)
     if not transform.orthogonal or (unshifted and transform.shift is not None):
         # FAISS compares behind a transform, which would be another distance: codebooks over all dimensions instead.
-        return chain, _flattened(view)
+        return chain, _of_length_one(_flattened(view), length)
     if transform.shift is not None:
         center = faiss.CenteringTransform(index.dim)
         faiss.copy_array_to_vector(transform.shift.cpu().numpy().astype(np.float32), center.mean)
@@ -152,14 +157,28 @@ def taken_apart(index: Index) -> tuple[list[Any], TableQuantizer]:
     linear.set_is_orthonormal()
     linear.is_trained = True
     chain.append(linear)
-    return chain, view.quantizer
+    return chain, _of_length_one(_over_all(view.quantizer), length)
 
 
-def _flattened(view: Transformed) -> AdditiveVQ:
-    """The additive quantizer with the codebooks of a transformed one, over the same codes."""
-    with torch.no_grad():
-        books = [book.cpu().numpy() for book in view.codebooks]
+def _flattened(view: TableQuantizer) -> AdditiveVQ:
+    """The additive quantizer over all dimensions with the codebooks of another, over the same codes."""
+    books = view.books().whole.split()
     return AdditiveVQ(view.dim, view.M, list(view.bits_per_codebook)).set_codebooks(books).eval()
+
+
+def _over_all(view: TableQuantizer) -> TableQuantizer:
+    """``view``, or, of products of additive codes, the additive quantizer with their codebooks."""
+    return _flattened(view) if isinstance(view, ProductAdditiveVQ) else view
+
+
+@torch.no_grad()
+def _of_length_one(quantizer: TableQuantizer, length: Length | None) -> TableQuantizer:
+    """A quantizer whose x̂ have length one, where codes were chosen for another: inner products are cosines then."""
+    if length is None:
+        return quantizer
+    scaled = copy.deepcopy(quantizer)
+    scaled.weight.div_(length.value)
+    return scaled
 
 
 def equal_bits(quantizer: TableQuantizer, what: str) -> int:

@@ -16,7 +16,7 @@ from annvq.kernels.encode import ProductEncoder
 from annvq.training.estimators import Estimator
 from annvq.training.learn.kmeans import Seeds, product_kmeans
 from annvq.training.learn.least_squares import indicator
-from annvq.types import F32
+from annvq.types import F32, F64
 
 
 class RotationPlan(Protocol):
@@ -35,19 +35,30 @@ class RotationPlan(Protocol):
 def starts(x: F32, width: int) -> list[F32]:
     """Rotations (d, d) to start from: the identity, and principal axes dealt out to sub-spaces of ``width``
     dimensions so that their variances multiply to about the same (Ge et al., section 3.2)."""
+    variance, axes = principal_axes(x)
+    order = dealt(variance, width)
+    return [np.eye(x.shape[1], dtype=np.float32), np.ascontiguousarray(axes[:, order].T, dtype=np.float32)]
+
+
+def principal_axes(x: F32) -> tuple[F64, F64]:
+    """Variances (d,), ascending, and axes (d, d), one a column, of rows (n, d)."""
     d = x.shape[1]
-    variance, axes = np.linalg.eigh(np.cov(x, rowvar=False, bias=True).reshape(d, d).astype(np.float64))
+    return np.linalg.eigh(np.cov(x, rowvar=False, bias=True).reshape(d, d).astype(np.float64))
+
+
+def dealt(variance: F64, width: int) -> list[int]:
+    """Axes in an order in which runs of ``width`` of them have variances (d,) that multiply to about the same, so that
+    sub-spaces of as many bits have errors about alike (Ge et al., section 3.2)."""
     logs = np.log(np.maximum(variance, 1e-6 * max(float(variance[-1]), 1e-30)))
     logs -= logs.min()  # dealing to the lowest total is even only where no term is negative
-    groups: list[list[int]] = [[] for _ in range(d // width)]
+    groups: list[list[int]] = [[] for _ in range(len(variance) // width)]
     totals = np.zeros(len(groups))
     for axis in np.argsort(-variance):
         free = [m for m, group in enumerate(groups) if len(group) < width]
         m = min(free, key=lambda m: (totals[m], m))
         groups[m].append(int(axis))
         totals[m] += logs[axis]
-    order = list(itertools.chain.from_iterable(groups))
-    return [np.eye(d, dtype=np.float32), np.ascontiguousarray(axes[:, order].T, dtype=np.float32)]
+    return list(itertools.chain.from_iterable(groups))
 
 
 def nearest_rotation(matrix: F32) -> F32:

@@ -38,7 +38,8 @@ def brute_force(index, x, ids, queries, k, lists=None):
         queries = (queries / np.sqrt((queries.astype(np.float64) ** 2).sum(1))[:, None]).astype(np.float32)
     q, C = index.quantizer, index.centroids
     assigned = ((x[:, None].astype(np.float64) - C) ** 2).sum(2).argmin(1)
-    codes = q.encode(x - C[assigned]).astype(int)
+    length = index.coding.length
+    codes = q.encode(x - C[assigned], term=length, centres=C[assigned] if length else None).astype(int)
     luts, bias = q.tables(queries, "ip")
     coarse = queries[:, None] - C if index.metric == "l2" else queries[:, None] * C
     scores = np.zeros((len(queries), len(C)), np.float32)
@@ -59,6 +60,8 @@ def brute_force(index, x, ids, queries, k, lists=None):
                 luts[:, m, :size] += byte.offsets[first : first + size]
                 first += size
     else:
+        if length:  # inner products over the length that all x̂ are meant to have
+            luts, scores = luts * np.float32(1 / length.value), scores / np.float32(length.value)
         norms, scores = None, bias[:, None] - scores + np.float32(index.metric == "cosine")
     total = luts[:, 0, codes[:, 0]]
     for m in range(1, q.M):

@@ -85,10 +85,12 @@ class AdditiveEncoder {
     }
     Out<uint16_t, 2> norm_search(In<float, 2> x, In<uint16_t, 2> start, In<int32_t, 2> pairs,
                                  In<float, 1> offsets, In<float, 1> levels, float weight, float error_share,
-                                 std::optional<In<float, 2>> centres, int threads) const {
+                                 std::optional<In<float, 2>> centres, std::optional<In<float, 1>> rest,
+                                 int threads) const {
         check(x);
         require(!centres || (centres->shape(0) == x.shape(0) && centres->shape(1) == x.shape(1)),
                 "centres must have the shape of x");
+        require(!rest || rest->shape(0) == x.shape(0), "rest must have a value for each row of x");
         check_schedule(pairs);
         require(has_gram(), "the codebooks' Gram matrix is beyond its limit");
         require(pairs.shape(1) == 2, "pairs must have shape (rounds, 2)");
@@ -104,8 +106,8 @@ class AdditiveEncoder {
         WithoutLock release;
         const NormModel model =
             norm_model(books_, offsets.data(), levels.data(), levels.shape(0), weight, error_share);
-        encode_norm_search(books_, model, x.data(), centres ? centres->data() : nullptr, n, pairs.data(),
-                           rounds, codes, threads);
+        encode_norm_search(books_, model, x.data(), centres ? centres->data() : nullptr,
+                           rest ? rest->data() : nullptr, n, pairs.data(), rounds, codes, threads);
         return out;
     }
     Out<uint16_t, 2> iterated(In<float, 2> x, In<uint16_t, 2> start, int32_t iterations, int32_t perturbed,
@@ -180,7 +182,7 @@ void bind_encode(nb::module_& m) {
              arg("perturbed"), arg("sweeps"), arg("seed"), arg("heat"), arg("threads"))
         .def("norm_search", &AdditiveEncoder::norm_search, arg("x"), arg("codes"), arg("pairs"),
              arg("offsets"), arg("levels"), arg("weight"), arg("error_share"), arg("centres").none(),
-             arg("threads"))
+             arg("rest").none(), arg("threads"))
         .def_prop_ro("has_gram", &AdditiveEncoder::has_gram);
 }
 

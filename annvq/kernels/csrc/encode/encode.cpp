@@ -81,14 +81,15 @@ void encode_local_search(const EncoderBooks& b, const float* x, int64_t n, const
 }
 
 void encode_norm_search(const EncoderBooks& b, const NormModel& model, const float* x, const float* centres,
-                        int64_t n, const int32_t* pairs, int32_t rounds, uint16_t* codes, int threads) {
+                        const float* rest, int64_t n, const int32_t* pairs, int32_t rounds, uint16_t* codes,
+                        int threads) {
     const EncodeKernels& k = encode_kernels();
     const BooksView view = b.view();
     const NormView norms = model.view();
     for_blocks(b, x, n, k.norm_search_scratch(view, kVectorsTogether), threads,
                [&](const float* block, int64_t i, int64_t rows, float* scratch) {
-                   k.norm_search(view, norms, block, centres ? centres + i * b.width : nullptr, rows, pairs,
-                                 rounds, codes + i * b.M, scratch);
+                   k.norm_search(view, norms, block, centres ? centres + i * b.width : nullptr,
+                                 rest ? rest + i : nullptr, rows, pairs, rounds, codes + i * b.M, scratch);
                });
 }
 

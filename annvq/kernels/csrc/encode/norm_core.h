@@ -180,8 +180,8 @@ int64_t norm_search_scratch(const BooksView& books, int64_t vectors) {
 }
 
 void norm_search_block(const BooksView& books, const NormView& model, const float* x, const float* centres,
-                       int64_t vectors, const int32_t* pairs, int32_t rounds, uint16_t* codes,
-                       float* scratch) {
+                       const float* rest, int64_t vectors, const int32_t* pairs, int32_t rounds,
+                       uint16_t* codes, float* scratch) {
     Bump bump{scratch};
     float* unary = bump.take<float>(2 * vectors * books.padded);
     float* about = unary + vectors * books.padded;
@@ -191,7 +191,7 @@ void norm_search_block(const BooksView& books, const NormView& model, const floa
     if (centres) products(books, 0, panels, centres, books.width, vectors, false, about, books.padded);
     for (int64_t v = 0; v < vectors; v++, unary += books.padded, about += books.padded) {
         products_to_scores(books.norms, books.padded, unary);
-        double constant = model.constant;
+        double constant = model.constant + (rest ? rest[v] : 0.f);
         const bool own = centres || model.error_share > 0;  // weights of this vector's own
         for (int64_t e = 0; own && e < books.padded; e++) {
             const float more = centres ? about[e] + about[e] : 0.f;

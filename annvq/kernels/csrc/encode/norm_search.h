@@ -32,9 +32,10 @@ NormModel norm_model(const EncoderBooks& books, const float* offsets, const floa
 // ||x - x^||^2 + |error of the byte, for ||x^||^2 + error_share * ||x - x^||^2|, or without levels
 // ||x - x^||^2 + weight * (what the offsets miss of ||x^||^2)^2.
 // Works on n vectors from the codes given (with the Gram matrix only). `centres` (n, width): what each
-// vector's norm is about; nullptr: the origin.
+// vector's norm is about; nullptr: the origin. `rest` (n,): what is added to each vector's norm, such as that
+// of other codebooks over other dimensions; nullptr: nothing.
 void encode_norm_search(const EncoderBooks& books, const NormModel& model, const float* x,
-                        const float* centres, int64_t n, const int32_t* pairs, int32_t rounds,
+                        const float* centres, const float* rest, int64_t n, const int32_t* pairs, int32_t rounds,
                         uint16_t* codes, int threads);
 
 }  // namespace annvq

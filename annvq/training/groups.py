@@ -1,0 +1,36 @@
+"""A recipe part for quantizers of groups of dimensions: each group learned as a quantizer of its own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from annvq.training.data import TrainingData
+from annvq.training.model import GroupedModel
+from annvq.training.recipe import Part
+
+
+@dataclass(frozen=True)
+class EachGroup:
+    """Learn every group of codebooks on its own dimensions.
+
+    Args:
+        parts: done for each group; None: those of the group's own default recipe.
+    """
+
+    parts: Sequence[Part] | None = None
+
+    def __call__(self, quantizer: GroupedModel, data: TrainingData) -> None:
+        books = []
+        for g, model in enumerate(quantizer.group_models()):
+            dims = slice(g * model.dim, (g + 1) * model.dim)
+            own = replace(
+                data,
+                train=np.ascontiguousarray(data.train[:, dims]),
+                validation=np.ascontiguousarray(data.validation[:, dims]),
+                base_seed=data.seed(1 << 22, g),
+            )
+            for part in model.default_recipe().parts if self.parts is None else self.parts:
+                part(model, own)
+            books += np.split(model.codebooks_copy(), model.offsets[1:-1])
+        quantizer.set_codebooks(books)
