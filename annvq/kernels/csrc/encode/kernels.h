@@ -79,8 +79,8 @@ struct EncodeKernels {
                          int32_t rounds, int32_t open, int32_t width, uint16_t* codes, float* scratch);
     int64_t (*norm_search_scratch)(const BooksView&, int64_t vectors);
     void (*norm_search)(const BooksView&, const NormView&, const float* x, const float* centres,
-                        const float* rest, int64_t vectors, const int32_t* pairs, int32_t rounds, uint16_t* codes,
-                        float* scratch);
+                        const float* rest, int64_t vectors, const int32_t* pairs, int32_t rounds,
+                        uint16_t* codes, float* scratch);
     // (norms - 2 * products) * scale, rounded to 16 bits; count is a multiple of sixteen.
     void (*products_to_shorts)(const float* products, const float* norms, int64_t count, float scale,
                                int16_t* out);

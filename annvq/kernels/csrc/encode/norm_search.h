@@ -35,7 +35,7 @@ NormModel norm_model(const EncoderBooks& books, const float* offsets, const floa
 // vector's norm is about; nullptr: the origin. `rest` (n,): what is added to each vector's norm, such as that
 // of other codebooks over other dimensions; nullptr: nothing.
 void encode_norm_search(const EncoderBooks& books, const NormModel& model, const float* x,
-                        const float* centres, const float* rest, int64_t n, const int32_t* pairs, int32_t rounds,
-                        uint16_t* codes, int threads);
+                        const float* centres, const float* rest, int64_t n, const int32_t* pairs,
+                        int32_t rounds, uint16_t* codes, int threads);
 
 }  // namespace annvq
