@@ -23,7 +23,10 @@ LAYERS = [
     ["cli"],
 ]
 # What may stay within a function: libraries that are slow to load, or that may be missing.
-HEAVY = {"torch", "faiss", "matplotlib", "h5py", "sklearn", "hnswlib", "usearch", "scann", "scipy", "requests", "PIL"}
+HEAVY = {
+    "torch", "faiss", "matplotlib", "h5py", "sklearn", "hnswlib", "usearch", "scann", "turbovec", "rabitqlib", "scipy",
+    "requests", "PIL",
+}  # fmt: skip
 
 
 def modules():

@@ -167,9 +167,15 @@ class FlatScan(Scan):
 
 
 class Lists(Index):
-    """IVFIndex, or FlatIndex where ``index = "flat"``, and RerankIndex over it where ``refine`` says what by."""
+    """IVFIndex, or FlatIndex where ``index = "flat"``, and RerankIndex over it where ``refine`` says what by.
 
-    spec_keys = ("index", "quantizer", "bits", "nbits", "nlist", "residual", "refine", "refine_bits")
+    ``metric = "cosine"`` searches vectors of length one by that metric in place of l2: the order is the same.
+    """
+
+    spec_keys = (
+        "index", "metric", "quantizer", "bits", "nbits", "nlist", "residual", "refine", "refine_bits",
+        "refine_bits_per_dimension",
+    )  # fmt: skip
     setting_keys = ("nprobe", "shortlist")
     grows = True
     upserts = True
@@ -183,14 +189,17 @@ class Lists(Index):
         shape = spec.get("index", "ivf")
         if shape not in ("flat", "ivf"):
             raise ValueError(f"index must be 'flat' or 'ivf', got {shape!r}")
-        norm_bits = 0 if kind == "product" and residual is not True else 8
-        coded = self._quantizer(kind, dim, spec["bits"] - norm_bits, spec.get("nbits", 8))
-        inner = FlatIndex(coded) if shape == "flat" else IVFIndex(coded, spec.get("nlist"), residual=residual)
-        self.index = inner
-        refine = spec.get("refine")
+        metric = spec.get("metric", "l2")
+        normed = metric == "l2" and (pays_norm(kind) or residual is True)
+        coded = self._quantizer(kind, dim, spec["bits"] - (8 if normed else 0), spec.get("nbits", 8))
+        if shape == "flat":
+            self.index = FlatIndex(coded, metric)
+        else:
+            self.index = IVFIndex(coded, spec.get("nlist"), metric=metric, residual=residual)
+        refine, finer_bits = spec.get("refine"), spec.get("refine_bits", dim * spec.get("refine_bits_per_dimension", 0))
         if refine is not None:
-            finer = self._quantizer(refine, dim, spec["refine_bits"], 8) if "refine_bits" in spec else refine
-            self.index = RerankIndex(inner, finer)
+            finer = self._quantizer(refine, dim, finer_bits, 8) if finer_bits else refine
+            self.index = RerankIndex(self.index, finer)
         self.index.fit(learn, seed=seed)
 
     @staticmethod
