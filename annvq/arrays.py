@@ -7,23 +7,29 @@ HDF5 data set) are accepted; results come back as torch tensors for torch tensor
 """
 
 import operator
+import sys
 import zlib
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from annvq.kernels import _native
 from annvq.types import F32, Array
 
-T = TypeVar("T", np.ndarray, Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VECTOR_DTYPES = ("float32", "float64", "float16", "uint8", "int8")
 _NAMES = {np.dtype(name): name for name in VECTOR_DTYPES}  # NumPy makes a name anew whenever it is asked for
 CHUNK_BYTES = 1 << 26
+
+
+def is_tensor(x: Any) -> "TypeGuard[Tensor]":
+    """Whether ``x`` is a PyTorch tensor; while PyTorch is not loaded there are none."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
 
 
 def dtype_name(x: Array) -> str:
@@ -36,11 +42,13 @@ def dtype_name(x: Array) -> str:
 def host_array(x: Array) -> Any:
     """``x`` as a NumPy array over the same memory where it lies in main memory (torch tensors, arrays that export
     DLPack), a copy of it where it lies on a device; anything else as it is."""
-    if isinstance(x, Tensor):
+    if is_tensor(x):
         return x.detach().cpu().numpy()
     if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):
         return x
     if hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] != 1:  # kDLCPU
+        import torch
+
         return torch.utils.dlpack.from_dlpack(x).cpu().numpy()
     return np.from_dlpack(x)
 
@@ -149,7 +157,11 @@ def to_numpy(x: Array, dim: int | None = None, name: str = "x", *, rows: str = "
 
 def like(result: npt.NDArray[Any], x: Array) -> Any:
     """``result`` as ``x`` came: a torch tensor on x's device for a tensor, else NumPy."""
-    return torch.from_numpy(result).to(x.device) if isinstance(x, Tensor) else result
+    if not is_tensor(x):
+        return result
+    import torch
+
+    return torch.from_numpy(result).to(x.device)
 
 
 def normalized(x: F32, name: str = "x", start: int = 0) -> F32:

@@ -97,7 +97,7 @@ def _empty_index(
     from annvq.indexes import recipes
     from annvq.indexes.building import file_crc
     from annvq.quantizers import registered
-    from annvq.quantizers.registry import pays_norm
+    from annvq.quantizers.modules.registry import pays_norm
 
     dim = int(base.shape[1])
     if recipe in recipes.recipe_names() or recipe.endswith(".toml"):

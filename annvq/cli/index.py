@@ -38,7 +38,7 @@ def train(
     import numpy as np
 
     from annvq.arrays import normalized
-    from annvq.quantizers.registry import pays_norm
+    from annvq.quantizers.modules.registry import pays_norm
 
     require_writable(out)  # training may take long
     use_threads(threads)

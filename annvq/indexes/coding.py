@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from annvq.kernels import LazyTables
 from annvq.norms import NormTerm
-from annvq.quantizers.contract import Quantizer
+from annvq.quantizers.coder import Coder
 from annvq.types import F32, I32, Codes, Norm
 
 
@@ -41,7 +41,7 @@ class Coding:
     residual: bool = False
     """Whether codes are of what coarse centroids leave over."""
 
-    def __init__(self, quantizer: Quantizer, metric: str, norm: Norm) -> None:
+    def __init__(self, quantizer: Coder, metric: str, norm: Norm) -> None:
         self.quantizer, self.metric = quantizer, metric
         self.norm = resolve_norm(norm, quantizer, metric, residual=self.residual)
 
@@ -110,7 +110,7 @@ class Coding:
         return (self.residual,)
 
 
-def resolve_norm(norm: Norm, quantizer: Quantizer, metric: str, *, residual: bool = False) -> Norm:
+def resolve_norm(norm: Norm, quantizer: Coder, metric: str, *, residual: bool = False) -> Norm:
     """The norm that is stored: ``"uint8"``, ``"float32"`` or None.
 
     ``"auto"`` stores none where none is needed (product and norm-free codes, ip, cosine) and one byte otherwise. Codes

@@ -1,16 +1,17 @@
 """The flat index: every code is scored for every query."""
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy.typing as npt
-from typing_extensions import Self
 
 from annvq.arrays import check_vectors
 from annvq.indexes.filters import Allowed, Filter
 from annvq.indexes.stored import StoreIndex
-from annvq.quantizers.contract import Quantizer
-from annvq.training.recipe import Recipe
-from annvq.types import F32, I64, Array, Norm
+from annvq.quantizers.coder import Coder
+from annvq.types import F32, I64, Array, Norm, Self
+
+if TYPE_CHECKING:
+    from annvq.training.recipe import Recipe
 
 
 class FlatIndex(StoreIndex):
@@ -29,12 +30,12 @@ class FlatIndex(StoreIndex):
     kind = "flat"
     recipe_keys: ClassVar = {"norm": str}
 
-    def __init__(self, quantizer: Quantizer, metric: str = "l2", norm: Norm = "auto") -> None:
+    def __init__(self, quantizer: Coder, metric: str = "l2", norm: Norm = "auto") -> None:
         super().__init__(quantizer, metric, norm)
 
-    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: Recipe | None = None) -> Self:
+    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: "Recipe | None" = None) -> Self:
         check_vectors(x, self.dim)
-        if not bool(self.quantizer.fitted):
+        if not bool(self.coder.fitted):
             self.quantizer.fit(self.learn_targets(x, seed), seed=seed, progress=progress, recipe=recipe)
         return self
 
@@ -55,7 +56,7 @@ class FlatIndex(StoreIndex):
 
     @classmethod
     def _from_stored(
-        cls, quantizer: Quantizer, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
+        cls, quantizer: Coder, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
     ) -> Self:
         index = cls(quantizer, config["metric"], config["norm"])
         index._restore(config, tensors, mapped=mapped)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
 
 from annvq.arrays import LEAST, check_vectors, chunks, largest, like, positive_int, require_far_from_zero, rows_to_numpy
 from annvq.forks import Lock
@@ -17,8 +16,8 @@ from annvq.indexes.filters import Allowed, Filter, resolve_filter
 from annvq.indexes.ids import END_OF_IDS, check_ids, following_ids, require_new
 from annvq.kernels.pooling import near_labels
 from annvq.kernels.store import CodeStore, Exported, Rows
-from annvq.quantizers.contract import Quantizer
-from annvq.types import F32, I64, Array, Norm
+from annvq.quantizers.coder import Coder
+from annvq.types import F32, I64, Array, Norm, Self
 
 
 class StoreIndex(Index):
@@ -37,10 +36,10 @@ class StoreIndex(Index):
     mappable = frozenset({"codes", "ids", "norms"})
 
     def __init__(
-        self, quantizer: Quantizer, metric: str, norm: Norm, coding: Callable[[Quantizer, str, Norm], Coding] = Coding
+        self, quantizer: Coder, metric: str, norm: Norm, coding: Callable[[Coder, str, Norm], Coding] = Coding
     ) -> None:
         super().__init__(quantizer, metric)
-        self.coding = coding(self.quantizer, self.metric, norm)
+        self.coding = coding(self.coder, self.metric, norm)
         self.norm = self.coding.norm
         self._store = self._new_store()
         self._labelled = False  # the store's codes are in the order that scans like; it is set up for the first vectors
@@ -48,13 +47,17 @@ class StoreIndex(Index):
         self.changing = Lock()
         """Held from the choice of ids to their storing; who keeps something beside the codes holds it over both."""
 
+    def _use(self, coder: Coder) -> None:
+        super()._use(coder)
+        self.coding.quantizer = coder
+
     def _new_store(self, *, labelled: bool = False) -> CodeStore:
         """An empty store for this index's codes; ``labelled`` once the codebooks are learned."""
         norm: Any = self.norm
-        q = self.quantizer
+        q = self.coder
         relabel = None
         if labelled and q.code_dtype == np.uint8 and max(q.sizes) == 256:
-            relabel = near_labels([book.detach().cpu().numpy() for book in q.scan_view().codebooks])
+            relabel = near_labels(q.scan_view().books().split())
         return CodeStore(q.M, q.sizes, code_dtype=q.code_dtype, norm=norm, lists=self._lists, relabel=relabel)
 
     def _filled_store(self) -> CodeStore:
@@ -78,7 +81,7 @@ class StoreIndex(Index):
         if n := len(self._store):
             return -(-8 * self._store.nbytes // n)
         norm = {None: 0, "uint8": self._store.code_dtype.itemsize, "float32": 5}[self.norm]
-        return 8 * (self._store.code_dtype.itemsize * self.quantizer.M + norm)
+        return 8 * (self._store.code_dtype.itemsize * self.coder.M + norm)
 
     def facts(self) -> dict[str, Any]:
         return {**super().facts(), "id_bytes": self._store.id_nbytes}
@@ -262,13 +265,13 @@ class StoreIndex(Index):
 
     def _to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         with self.changing:
-            config, tensors = store_to_stored(self._store, self.quantizer.bits_per_codebook)
+            config, tensors = store_to_stored(self._store, self.coder.bits_per_codebook)
             return {**config, "next_id": self._next_id}, tensors
 
     def _restore(self, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool) -> None:
         """Take over the store of :meth:`_to_stored`; what it does not know is left in ``tensors``."""
         empty = self._new_store(labelled=config.get("layout") != "blocks")
-        self._store = store_from_stored(config, tensors, empty, self.quantizer.bits_per_codebook, mapped=mapped)
+        self._store = store_from_stored(config, tensors, empty, self.coder.bits_per_codebook, mapped=mapped)
         self._labelled = True
         low = 0 if mapped else int(self._store.ids().max(initial=-1)) + 1
         self._next_id = positive_int(config["next_id"], "next_id", low=low, high=END_OF_IDS)

@@ -16,7 +16,7 @@ from annvq.indexes import FlatIndex, IVFIndex, RerankIndex, load_index
 from annvq.kernels.encode import norm_rounds
 from annvq.quantizers import Quantizer, TableQuantizer
 from annvq.quantizers import make as make_quantizer
-from annvq.quantizers.registry import pays_norm
+from annvq.quantizers.modules.registry import pays_norm
 from annvq.threads import set_num_threads
 from annvq.training.maps import LearnRotation
 from annvq.training.parts import Alternate, KMeans, LearnNormFree, Refit, SubspaceKMeans

@@ -1,10 +1,9 @@
 """Re-ranking: scan short codes for a shortlist, then order that by distances to something finer."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
 
 from annvq.arrays import check_vectors, chunks, like, positive_int
 from annvq.indexes.contract import Index, registered
@@ -17,9 +16,11 @@ from annvq.indexes.rerank.refinement import Refinement, refinement_from_stored
 from annvq.indexes.rerank.shortlist import MOST, NEIGHBORS, Shortlist
 from annvq.indexes.stored import StoreIndex
 from annvq.indexes.targets import check_share
-from annvq.quantizers.contract import Quantizer
-from annvq.training.recipe import Recipe
-from annvq.types import F32, I64, Array
+from annvq.quantizers.coder import Coder
+from annvq.types import F32, I64, Array, Self
+
+if TYPE_CHECKING:
+    from annvq.training.recipe import Recipe
 
 _UNMEASURED = "measured when first searched"
 
@@ -53,7 +54,7 @@ class RerankIndex(Index):
     def __init__(
         self,
         index: StoreIndex,
-        refine: str | Quantizer | Array = "float32",
+        refine: str | Coder | Array = "float32",
         *,
         refines: Refines | Literal["auto"] = "auto",
         shortlist: int | None = None,
@@ -66,8 +67,12 @@ class RerankIndex(Index):
             raise ValueError(f"index must be empty, so that all its vectors can be refined; it holds {len(index)}")
 
     def _set(self, index: StoreIndex, refinement: Refinement, shortlist: Shortlist) -> None:
-        super().__init__(index.quantizer, index.metric, index.norm)
+        super().__init__(index.coder, index.metric, index.norm)
         self.index, self.refinement, self._shortlist = index, refinement, shortlist
+
+    def _use(self, coder: Coder) -> None:
+        super()._use(coder)
+        self.index._use(coder)
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
@@ -108,7 +113,7 @@ class RerankIndex(Index):
 
     # -- learning ------------------------------------------------------------------------------------------------
 
-    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: Recipe | None = None) -> Self:
+    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: "Recipe | None" = None) -> Self:
         """Train what is untrained, as every index does: the scanned index, then the second code.
 
         A few of the vectors (n, d) are kept, to measure with how long shortlists must be.
@@ -287,7 +292,7 @@ class RerankIndex(Index):
 
     @classmethod
     def _from_stored(
-        cls, quantizer: Quantizer, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
+        cls, quantizer: Coder, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
     ) -> Self:
         settings = {"metric": config["metric"], "norm": config["norm"], **config["index"]}
         inner = registered()[settings["kind"]]
@@ -304,11 +309,11 @@ class RerankIndex(Index):
         return made
 
 
-def _refinement(index: StoreIndex, refine: str | Quantizer | Array, refines: str) -> Refinement:
+def _refinement(index: StoreIndex, refine: str | Coder | Array, refines: str) -> Refinement:
     """What ``refine`` says, see :class:`RerankIndex`."""
     if refines not in ("auto", "vectors", "rest", "stages"):
         raise ValueError(f"refines must be 'auto', 'vectors', 'rest' or 'stages', got {refines!r}")
-    if isinstance(refine, Quantizer):
+    if isinstance(refine, Coder):
         return FinerCode.of(index, refine, refines)
     if refines != "auto":
         raise ValueError(f"refines={refines!r} says what a second code is of; refine is no quantizer")

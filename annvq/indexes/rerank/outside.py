@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
 
 from annvq.arrays import dtype_name
 from annvq.datasets import load_vectors
@@ -15,7 +14,7 @@ from annvq.indexes.rerank.refinement import Found, Refinement
 from annvq.indexes.stored import StoreIndex
 from annvq.kernels import _native
 from annvq.threads import get_num_threads
-from annvq.types import F32, I64, U8, Array
+from annvq.types import F32, I64, U8, Array, Self
 
 
 class OutsideVectors(Refinement):

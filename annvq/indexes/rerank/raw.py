@@ -4,14 +4,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
 
 from annvq.indexes.coding import Encoded
 from annvq.indexes.rerank.refinement import Found, KeptRows
 from annvq.indexes.stored import StoreIndex
 from annvq.kernels import _native
 from annvq.threads import get_num_threads
-from annvq.types import F32, I64, U8
+from annvq.types import F32, I64, U8, Self
 
 RAW_DTYPES = ("float32", "float16", "uint8", "int8")
 

@@ -42,10 +42,10 @@ from annvq.interop.faiss.quantizers import (
     set_entries,
     taken_apart,
 )
-from annvq.quantizers.maps import Transform
-from annvq.quantizers.product import ProductVQ
-from annvq.quantizers.tables import TableQuantizer
-from annvq.quantizers.transformed import Transformed
+from annvq.quantizers.modules.codebooks import TableQuantizer
+from annvq.quantizers.modules.maps import Transform
+from annvq.quantizers.modules.product import ProductVQ
+from annvq.quantizers.modules.transformed import Transformed
 from annvq.types import F32, I32, I64, Norm
 
 

@@ -9,13 +9,13 @@ import torch
 from annvq.indexes.contract import Index
 from annvq.indexes.ivf import IVFIndex
 from annvq.interop.faiss.common import load_faiss, require_trained
-from annvq.quantizers.additive import AdditiveVQ
-from annvq.quantizers.imported import from_codebooks
-from annvq.quantizers.maps import ORTHOGONAL_TOLERANCE, LinearMap, Rotation, Transform
-from annvq.quantizers.product import ProductVQ
-from annvq.quantizers.residual import ResidualVQ
-from annvq.quantizers.tables import TableQuantizer
-from annvq.quantizers.transformed import Transformed
+from annvq.quantizers.modules.additive import AdditiveVQ
+from annvq.quantizers.modules.codebooks import TableQuantizer
+from annvq.quantizers.modules.imported import from_codebooks
+from annvq.quantizers.modules.maps import ORTHOGONAL_TOLERANCE, LinearMap, Rotation, Transform
+from annvq.quantizers.modules.product import ProductVQ
+from annvq.quantizers.modules.residual import ResidualVQ
+from annvq.quantizers.modules.transformed import Transformed
 from annvq.types import F32
 
 # -- from FAISS ------------------------------------------------------------------------------------------------------
