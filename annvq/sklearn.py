@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from annvq.arrays import VECTOR_DTYPES, host_array, normalized, positive_int
+from annvq.arrays import VECTOR_DTYPES, as_float32, dtype_name, host_array, normalized, positive_int
 from annvq.indexes import FlatIndex
 from annvq.quantizers import make
 from annvq.quantizers.modules.registry import pays_norm
@@ -118,8 +118,11 @@ class QuantizedKNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, Transforme
         positive_int(self.refine, "refine", low=0)
 
     def _validated(self, X: Array, *, reset: bool = False) -> npt.NDArray[Any]:
-        dtypes = [np.dtype(name) for name in VECTOR_DTYPES]
-        return validate_data(self, host_array(X), reset=reset, dtype=dtypes, ensure_min_samples=2 if reset else 1)
+        dtypes = [np.dtype(name) for name in VECTOR_DTYPES if name != "bfloat16"]
+        x = host_array(X)
+        if hasattr(x, "dtype") and dtype_name(x) == "bfloat16":  # which scikit-learn does not know
+            x = as_float32(x)
+        return validate_data(self, x, reset=reset, dtype=dtypes, ensure_min_samples=2 if reset else 1)
 
     def _made(self, shape: tuple[int, ...]) -> Any:
         """An untrained quantizer for n vectors of dimension d."""

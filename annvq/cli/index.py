@@ -35,9 +35,8 @@ def train(
 
     Under l2, residual and additive codes pay one byte of BITS for the norm that an index stores.
     """
-    import numpy as np
 
-    from annvq.arrays import normalized
+    from annvq.arrays import normalized, to_numpy
     from annvq.quantizers.modules.registry import pays_norm
 
     require_writable(out)  # training may take long
@@ -46,7 +45,7 @@ def train(
     charged = 8 if pays_norm(kind, metric or "l2") else 0
     quantizer = make_quantizer(kind, int(x.shape[1]), bits, nbits, charged, beam)
     if metric == "cosine":
-        x = normalized(np.asarray(x, dtype=np.float32))
+        x = normalized(to_numpy(x))
     quantizer.fit(x, seed=seed, progress=True)
     quantizer.save(out)
     click.echo(f"wrote {out}: {kind}, {quantizer.bits} bits a code, learned from {len(x):,} vectors")

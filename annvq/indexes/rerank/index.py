@@ -32,7 +32,8 @@ class RerankIndex(Index):
         index: a flat index or inverted lists, empty; what is scanned.
         refine: what the shortlist is ordered by:
 
-            - ``"float32"``, ``"float16"``, ``"uint8"`` or ``"int8"``: the vectors themselves, kept in memory so;
+            - ``"float32"``, ``"float16"``, ``"bfloat16"``, ``"uint8"`` or ``"int8"``: the vectors themselves, kept in
+              memory so;
             - an array or memory map (n, d) of such a type: the vectors, read where they lie; ids are its row numbers;
             - a quantizer (product, residual or additive): a second code.
         refines: what a second code is of: ``"vectors"``, ``"rest"`` (what scanning leaves over) or ``"stages"``:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from exact_distances import distances_to, ordered
 
 import annvq
@@ -14,7 +15,7 @@ from annvq.errors import FormatError
 from annvq.training import KMeans, Recipe
 
 QUICK = Recipe((KMeans(4),))
-DTYPES = ("float32", "float16", "uint8", "int8")
+DTYPES = ("float32", "float16", "bfloat16", "uint8", "int8")
 
 
 def vectors(n, dim=20, seed=0):
@@ -33,11 +34,11 @@ def fitted(kind="residual", dim=20, M=2, x=None, **config):
 def test_raw_vectors_in_memory(dtype, metric):
     x = vectors(500)
     x = np.abs(x) + 1 if dtype == "uint8" else x
-    kept = x.astype(dtype).astype(np.float32)
+    kept = torch.from_numpy(x).bfloat16().float().numpy() if dtype == "bfloat16" else x.astype(dtype).astype(np.float32)
     index = RerankIndex(IVFIndex(fitted(), 6, metric), dtype, shortlist=60).fit(x)
     ids = np.random.default_rng(0).permutation(3000)[:500]
     index.add(x[:300], ids[:300]).add(x[300:], ids[300:])
-    assert index.refine_bits_per_vector == 20 * 8 * np.dtype(dtype).itemsize
+    assert index.refine_bits_per_vector == 20 * 8 * (2 if dtype == "bfloat16" else np.dtype(dtype).itemsize)
     queries = x[:6] + np.float32(0.25)
     scanned = index.index.search(queries, 60, nprobe=6)[1]
     q = index.prepared(queries, "queries")
