@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from annvq.training.recipe import Recipe
 
 FORMAT, VERSIONS = "annvq.index", (1, 2, 3, 4, 5)
+MAX_DIM = 1 << 20
 
 _KINDS: "dict[str, type[Index]]" = {}
 
@@ -54,9 +55,10 @@ class Index(ABC):
         quantizer: fitted, or to be fitted by :meth:`fit`.
         metric: ``"l2"``, ``"ip"`` or ``"cosine"``.
         norm: how ‖x̂‖² is stored with each vector: ``"uint8"``, ``"float32"`` or None, where it is not.
+        dim: d of the vectors where codes see only their first dimensions, as many as the quantizer has.
 
     Raises:
-        TypeError, ValueError: not a quantizer, an unknown metric.
+        TypeError, ValueError: not a quantizer, an unknown metric, fewer dimensions than the quantizer has.
     """
 
     kind: ClassVar[str] = ""
@@ -71,13 +73,14 @@ class Index(ABC):
             raise ValueError(f"an index of kind {cls.kind!r} is registered already: {_KINDS[cls.kind].__name__}")
         _KINDS[cls.kind] = cls
 
-    def __init__(self, quantizer: Coder, metric: str, norm: Norm = None) -> None:
+    def __init__(self, quantizer: Coder, metric: str, norm: Norm = None, dim: int | None = None) -> None:
         if not isinstance(quantizer, Coder):
             raise TypeError(f"quantizer must be an annvq Quantizer, got {type(quantizer).__name__}")
         self.coder = quantizer
         """What codes vectors: the quantizer, or of a loaded index that which its file holds of one."""
         self.metric = check_metric(metric)
         self.norm = norm
+        self._dim = quantizer.dim if dim is None else positive_int(dim, "dim", low=quantizer.dim, high=MAX_DIM)
 
     @property
     def quantizer(self) -> "Quantizer":
@@ -97,6 +100,11 @@ class Index(ABC):
     @property
     def dim(self) -> int:
         """Dimension of the vectors."""
+        return self._dim
+
+    @property
+    def dims(self) -> int:
+        """Their first dimensions, which codes see: all of them unless the index was made with a larger ``dim``."""
         return self.coder.dim
 
     @property
@@ -129,6 +137,7 @@ class Index(ABC):
             "ram_bits_per_vector": self.ram_bits_per_vector,
             "quantizer": self.coder.kind,
             **self.coder.config,
+            **({"dim": self.dim, "dims": self.dims} if self.dim != self.dims else {}),
         }
 
     # -- checks: all that is below takes rows that have passed these ---------------------------------------------
@@ -138,12 +147,23 @@ class Index(ABC):
         return self.compared(to_numpy(x, self.dim, name, rows="nq" if name == "queries" else "n"), name)
 
     def compared(self, rows: F32, name: str, start: int = 0) -> F32:
-        """Checked rows (n, d) as the metric compares them: of unit length under cosine, else as they are.
+        """Checked rows (n, d) as codes see them and the metric compares them: the first :attr:`dims` dimensions, of
+        unit length under cosine.
 
         Raises:
             ValueError: a zero vector under cosine; it is named by its number, counted from ``start``.
         """
+        if self.dim != self.dims:
+            rows, name = np.ascontiguousarray(rows[:, : self.dims]), f"{name}[:, :{self.dims}]"
+        return self.of_unit_length(rows, name, start)
+
+    def of_unit_length(self, rows: F32, name: str, start: int = 0) -> F32:
+        """Rows of any width, of unit length under cosine, else as they are; ValueError as :meth:`compared` says."""
         return normalized(rows, name, start) if self.metric == "cosine" else rows
+
+    def filled_up(self, rows: F32) -> F32:
+        """Rows (n, dims) as vectors (n, d), zero in the dimensions that codes do not see."""
+        return rows if self.dim == self.dims else np.pad(rows, ((0, 0), (0, self.dim - self.dims)))
 
     def asked(self, queries: Array, k: int) -> tuple[F32, int]:
         """Queries (nq, d) and k of a search, checked."""
@@ -211,7 +231,8 @@ class Index(ABC):
 
     @abstractmethod
     def reconstruct(self, ids: Array) -> Any:
-        """Decoded vectors (n, d) of stored ids (of the normalised vectors under cosine)."""
+        """Decoded vectors (n, d) of stored ids (of the normalised vectors under cosine). Dimensions that codes do not
+        see are zero."""
 
     # -- large builds --------------------------------------------------------------------------------------------
 
@@ -225,7 +246,7 @@ class Index(ABC):
 
     def fingerprint(self) -> tuple[Any, ...]:
         """What was trained and set, to compare: indexes whose fingerprints are equal code vectors alike."""
-        return self.kind, self.metric, self.norm, quantizer_fingerprint(self.coder)
+        return self.kind, self.metric, self.norm, self.dim, quantizer_fingerprint(self.coder)
 
     @abstractmethod
     def take(self, other: Self) -> None:
@@ -295,6 +316,7 @@ class Index(ABC):
             "metric": self.metric,
             "norm": self.norm,
             "quantizer": q_config,
+            **({"dim": self.dim} if self.dim != self.dims else {}),
             **config,
         }
         return header, {**tensors, **{f"quantizer.{k}": v for k, v in q_tensors.items()}}

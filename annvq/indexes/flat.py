@@ -25,13 +25,16 @@ class FlatIndex(StoreIndex):
             ``"auto"``: one byte where needed, else nothing. None, nothing stored, is for what needs no norm: product
             codes, norm-free ones, ip and cosine. With a byte, and with norm-free codes, distances are those to x̂ and
             half of ‖x − x̂‖² more, which finds more neighbours; with ``"float32"`` they are those to x̂.
+        dim: d of the vectors, where codes are to see only the first dimensions of each, as many as ``quantizer`` has
+            (models trained for it say most there). Distances are those of the prefixes, which under cosine are
+            normalised themselves; vectors and queries have all d dimensions. Default: the quantizer's.
     """
 
     kind = "flat"
     recipe_keys: ClassVar = {"norm": str}
 
-    def __init__(self, quantizer: Coder, metric: str = "l2", norm: Norm = "auto") -> None:
-        super().__init__(quantizer, metric, norm)
+    def __init__(self, quantizer: Coder, metric: str = "l2", norm: Norm = "auto", *, dim: int | None = None) -> None:
+        super().__init__(quantizer, metric, norm, dim=dim)
 
     def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: "Recipe | None" = None) -> Self:
         check_vectors(x, self.dim)
@@ -40,7 +43,7 @@ class FlatIndex(StoreIndex):
         return self
 
     def learn_targets(self, x: Array, seed: int) -> Array:
-        return self.prepared(x, "x") if self.metric == "cosine" else x
+        return self.compared_rows(x)
 
     def search(self, queries: Array, k: int, *, filter: Filter = None) -> tuple[Any, Any]:
         q, k = self.asked(queries, k)
@@ -58,6 +61,6 @@ class FlatIndex(StoreIndex):
     def _from_stored(
         cls, quantizer: Coder, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
     ) -> Self:
-        index = cls(quantizer, config["metric"], config["norm"])
+        index = cls(quantizer, config["metric"], config["norm"], dim=config.get("dim"))
         index._restore(config, tensors, mapped=mapped)
         return index

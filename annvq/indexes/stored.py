@@ -14,6 +14,7 @@ from annvq.indexes.contract import Index
 from annvq.indexes.files import store_from_stored, store_to_stored
 from annvq.indexes.filters import Allowed, Filter, resolve_filter
 from annvq.indexes.ids import END_OF_IDS, check_ids, following_ids, require_new
+from annvq.indexes.learning import ComparedRows
 from annvq.kernels.pooling import near_labels
 from annvq.kernels.store import CodeStore, Exported, Rows
 from annvq.quantizers.coder import Coder
@@ -29,16 +30,21 @@ class StoreIndex(Index):
     Vectors are checked, and normalised under cosine, in ``add``, ``upsert`` and ``search`` and nowhere below.
 
     Args:
-        quantizer, metric, norm: as for :class:`~annvq.indexes.flat.FlatIndex`.
+        quantizer, metric, norm, dim: as for :class:`~annvq.indexes.flat.FlatIndex`.
         coding: makes, of these three, what is stored of vectors.
     """
 
     mappable = frozenset({"codes", "ids", "norms"})
 
     def __init__(
-        self, quantizer: Coder, metric: str, norm: Norm, coding: Callable[[Coder, str, Norm], Coding] = Coding
+        self,
+        quantizer: Coder,
+        metric: str,
+        norm: Norm,
+        coding: Callable[[Coder, str, Norm], Coding] = Coding,
+        dim: int | None = None,
     ) -> None:
-        super().__init__(quantizer, metric)
+        super().__init__(quantizer, metric, dim=dim)
         self.coding = coding(self.coder, self.metric, norm)
         self.norm = self.coding.norm
         self._store = self._new_store()
@@ -90,6 +96,11 @@ class StoreIndex(Index):
     def residual(self) -> bool:
         """Whether codes are of what coarse centroids leave over."""
         return self.coding.residual
+
+    def compared_rows(self, x: Array) -> Array:
+        """Learn vectors ``x`` (n, d) as :meth:`compared` gives them, each made when it is read; ``x`` where it may."""
+        same = self.metric != "cosine" and self.dim == self.dims
+        return x if same else ComparedRows(x, self.dims, self.compared)
 
     @abstractmethod
     def learn_targets(self, x: Array, seed: int) -> Array:
@@ -204,7 +215,7 @@ class StoreIndex(Index):
     def reconstruct(self, ids: Array) -> Any:
         self.require_fitted("reconstruct")
         rows = self._store.rows(check_ids(ids, None))
-        return self.coding.decode(rows.codes, rows.lists)
+        return self.filled_up(self.coding.decode(rows.codes, rows.lists))
 
     def rows_where_stored(self, ids: I64) -> tuple[Rows, I64]:
         """Rows of ids of any shape, any row where one is not stored, and the ids with −1 in its place.

@@ -54,8 +54,9 @@ class IVFIndex(StoreIndex):
         residual: bool | Literal["auto"] = "auto",
         nprobe: int | None = None,
         recall_target: float = 0.95,
+        dim: int | None = None,
     ) -> None:
-        super().__init__(quantizer, metric, norm, partial(ListCoding, residual=residual))
+        super().__init__(quantizer, metric, norm, partial(ListCoding, residual=residual), dim)
         self.nlist = None if nlist is None else positive_int(nlist, "nlist", high=MAX_LISTS)
         given = None if nprobe is None else positive_int(nprobe, "nprobe", high=self.nlist or MAX_LISTS)
         self.probing = Probing(given, recall_target)
@@ -79,7 +80,7 @@ class IVFIndex(StoreIndex):
 
     @property
     def centroids(self) -> F32:
-        """A copy of the coarse centroids, (nlist, d)."""
+        """A copy of the coarse centroids, (nlist, dims)."""
         return self.coding.trained("centroids").centroids.copy()
 
     @property
@@ -153,14 +154,14 @@ class IVFIndex(StoreIndex):
         self.coding.learn_term(targets, lists, seed)
 
     def set_centroids(self, centroids: Array) -> Self:
-        """Take centroids (nlist, d) trained elsewhere; only while the index holds no vectors.
+        """Take centroids (nlist, dims) trained elsewhere; only while the index holds no vectors.
 
         Norm levels and the measurement behind ``nprobe`` are forgotten: call :meth:`fit`, which keeps the centroids.
 
         Raises:
             TypeError, ValueError: wrong kind, shape, NaN or infinity, or vectors are stored; nothing has changed then.
         """
-        array = to_numpy(centroids, self.dim, "centroids", rows="nlist")
+        array = to_numpy(centroids, self.dims, "centroids", rows="nlist")
         if not 1 <= len(array) <= MAX_LISTS:
             raise ValueError(f"centroids must have between 1 and {MAX_LISTS} rows, got {len(array)}")
         if len(self):
@@ -289,7 +290,7 @@ class IVFIndex(StoreIndex):
         cls, quantizer: Coder, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
     ) -> Self:
         settings = {key: config[key] for key in ("nlist", "metric", "norm", "residual", "nprobe", "recall_target")}
-        index = cls(quantizer, **settings)
+        index = cls(quantizer, **settings, dim=config.get("dim"))
         if "centroids" in tensors:
             nlist = index.nlist
             index.set_centroids(tensors.pop("centroids"))

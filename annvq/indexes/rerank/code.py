@@ -36,6 +36,7 @@ class FinerCode(KeptRows):
     """
 
     kind = "code"
+    whole = False
 
     def __init__(self, quantizer: TableCoder, refines: Refines, scanned: int) -> None:
         self.quantizer, self.refines = quantizer, refines
@@ -49,8 +50,8 @@ class FinerCode(KeptRows):
     def of(cls, index: StoreIndex, refine: Coder, refines: str) -> "FinerCode":
         """A second code for an index that is to be scanned; ``"auto"`` as RerankIndex says."""
         quantizer = _summing(refine)
-        if quantizer.dim != index.dim:
-            raise ValueError(f"refine must be of dimension {index.dim}, as index is, got {quantizer.dim}")
+        if quantizer.dim != index.dims:
+            raise ValueError(f"refine must be of dimension {index.dims}, as index.quantizer is, got {quantizer.dim}")
         what: Any = refines if refines != "auto" else "vectors" if bool(quantizer.fitted) else "rest"
         if what != "vectors":
             _summing(index.coder)
@@ -118,7 +119,7 @@ class FinerCode(KeptRows):
         books = self.quantizer.books().split()[self.first :]
         for m, (book, start) in enumerate(zip(books, self.quantizer.starts[self.first :], strict=True)):
             x[:, start : start + self.quantizer.width] += book[codes[:, m]]
-        return x if self.refines == "vectors" else index.reconstruct(ids) + x
+        return index.filled_up(x) if self.refines == "vectors" else index.reconstruct(ids) + index.filled_up(x)
 
     # -- facts and files -----------------------------------------------------------------------------------------
 
@@ -160,7 +161,7 @@ class FurtherStages(FinerCode):
             head = index.quantizer.scan_view()
             head.set_codebooks(whole.books().split()[: head.M])
             if head.needs_norm and not index.residual:
-                head.fit_norms(index.prepared(x, "x") if index.metric == "cosine" else x, seed=seed)
+                head.fit_norms(index.compared_rows(x), seed=seed)
         _check_head(head, whole)
 
     def encode(self, index: StoreIndex, x: F32, rows: F32, first: int) -> tuple[Encoded, U8]:

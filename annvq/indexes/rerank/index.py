@@ -63,12 +63,13 @@ class RerankIndex(Index):
     ) -> None:
         if not isinstance(index, StoreIndex):
             raise TypeError(f"index must be a flat index or inverted lists, got {type(index).__name__}")
-        self._set(index, _refinement(index, refine, refines), Shortlist(index.dim, shortlist, recall_target))
+        refinement = _refinement(index, refine, refines)
+        self._set(index, refinement, Shortlist(_width(index, refinement), shortlist, recall_target))
         if len(index):
             raise ValueError(f"index must be empty, so that all its vectors can be refined; it holds {len(index)}")
 
     def _set(self, index: StoreIndex, refinement: Refinement, shortlist: Shortlist) -> None:
-        super().__init__(index.coder, index.metric, index.norm)
+        super().__init__(index.coder, index.metric, index.norm, index.dim)
         self.index, self.refinement, self._shortlist = index, refinement, shortlist
 
     def _use(self, coder: Coder) -> None:
@@ -111,6 +112,16 @@ class RerankIndex(Index):
     def require_fitted(self, what: str) -> None:
         self.index.require_fitted(what)
         self.refinement.require_fitted(what)
+
+    def compared(self, rows: F32, name: str, start: int = 0) -> F32:
+        """As the finer form is compared: whole vectors where it is them, else as the scanned index's codes see them."""
+        if self.refinement.whole:
+            return self.of_unit_length(rows, name, start)
+        return super().compared(rows, name, start)
+
+    def _seen(self, queries: F32) -> F32:
+        """Queries as :meth:`compared` gives them, as the scanned index compares them."""
+        return queries if queries.shape[1] == self.dims else self.index.compared(queries, "queries")
 
     # -- learning ------------------------------------------------------------------------------------------------
 
@@ -161,7 +172,7 @@ class RerankIndex(Index):
 
     def _ranks(self, queries: F32, depth: int) -> tuple[I64, I64]:
         """What scanning finds for checked queries, ids (nq, depth) in its order, and the nearest of them."""
-        scanned = self.index.find(queries, depth, wanted=min(NEIGHBORS, depth))[1]
+        scanned = self.index.find(self._seen(queries), depth, wanted=min(NEIGHBORS, depth))[1]
         return scanned, self.refinement.rank(self.index, queries, scanned, min(NEIGHBORS, depth))[1]
 
     # -- vectors -------------------------------------------------------------------------------------------------
@@ -263,7 +274,8 @@ class RerankIndex(Index):
         allowed = self.index.allowed(filter)
         distances, ids = np.empty((len(q), k), np.float32), np.empty((len(q), k), np.int64)
         for start, stop in chunks(len(q), min(depth, max(1, len(self))) * 8):
-            found = self.index.find(q[start:stop], min(depth, max(k, len(self))), allowed, nprobe, k)[1]
+            asked = self._seen(q[start:stop])
+            found = self.index.find(asked, min(depth, max(k, len(self))), allowed, nprobe, k)[1]
             distances[start:stop], ids[start:stop] = self.refinement.rank(self.index, q[start:stop], found, k)
         return like(distances, queries), like(ids, queries)
 
@@ -295,19 +307,24 @@ class RerankIndex(Index):
     def _from_stored(
         cls, quantizer: Coder, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
     ) -> Self:
-        settings = {"metric": config["metric"], "norm": config["norm"], **config["index"]}
+        settings = {"metric": config["metric"], "norm": config["norm"], "dim": config.get("dim"), **config["index"]}
         inner = registered()[settings["kind"]]
         if not issubclass(inner, StoreIndex):
             raise ValueError(f"it re-ranks an index of kind {settings['kind']!r}")
         own = {name: tensors.pop(name) for name in list(tensors) if name.startswith("refine.")}
-        shortlist = Shortlist.from_stored(quantizer.dim, config, own)
         index = inner._from_stored(quantizer, settings, tensors, mapped=mapped)
         refinement = refinement_from_stored(config["refine"], own, index)
+        shortlist = Shortlist.from_stored(_width(index, refinement), config, own)
         if own:
             raise ValueError(f"tensors {sorted(own)} are not part of it")
         made = cls.__new__(cls)
         made._set(index, refinement, shortlist)
         return made
+
+
+def _width(index: StoreIndex, refinement: Refinement) -> int:
+    """Dimensions of the queries that the refinement is asked with."""
+    return index.dim if refinement.whole else index.dims
 
 
 def _refinement(index: StoreIndex, refine: str | Coder | Array, refines: str) -> Refinement:

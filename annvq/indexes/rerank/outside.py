@@ -105,7 +105,7 @@ class OutsideVectors(Refinement):
         return _native.rerank_array(rows, self.dtype, queries, ids, k, index.metric, get_num_threads())
 
     def reconstruct(self, index: StoreIndex, ids: I64) -> F32:
-        return index.compared(as_float32(self.require()[ids]), "x")
+        return index.of_unit_length(as_float32(self.require()[ids]), "x")
 
     @property
     def nbytes(self) -> int:

@@ -61,7 +61,7 @@ class RawVectors(KeptRows):
 
     def reconstruct(self, index: StoreIndex, ids: I64) -> F32:
         kept = self.store.get(ids).view(BFLOAT16 if self.dtype == "bfloat16" else self.dtype)
-        return index.compared(as_float32(kept.reshape(len(ids), self.dim)), "x")
+        return index.of_unit_length(as_float32(kept.reshape(len(ids), self.dim)), "x")
 
     def facts(self) -> dict[str, Any]:
         return {"refined_by": f"vectors in {self.dtype}", "refine_bits_per_vector": self.bits}

@@ -27,12 +27,14 @@ class Refinement(ABC):
     (lane l with l + 8, then + 4, + 2, + 1): the same on every machine.
 
     A subclass with a ``kind`` is known by it in files. ``queries`` and ``rows`` are checked, and normalised under
-    cosine.
+    cosine; queries have d dimensions where distances are those of whole vectors, else as many as codes see.
     """
 
     kind: ClassVar[str]
     bits: int
     """Bits stored per vector."""
+    whole: bool = True
+    """Whether distances are those of whole vectors; else of what the codes of ``index`` see of them."""
     least: float = LEAST
     """What the largest number of vectors must reach to be told apart under l2 and ip."""
 

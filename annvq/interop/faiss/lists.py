@@ -157,7 +157,7 @@ def lists_to_faiss(index: IVFIndex, fastscan: bool) -> tuple[Any, list[Any]]:
     for step in chain:
         if not isinstance(step, faiss.NormalizationTransform):  # centroids are of normalised vectors already
             centroids = step.apply(centroids)
-    coarse = faiss.IndexFlat(index.dim, metric_of(index))
+    coarse = faiss.IndexFlat(index.dims, metric_of(index))
     coarse.add(centroids)
     if isinstance(quantizer, ProductVQ):
         made, packed = _product_lists(index, quantizer, coarse, codes)

@@ -131,8 +131,10 @@ def taken_apart(index: Index) -> tuple[list[Any], TableQuantizer]:
     faiss = load_faiss()
     view = index.quantizer.scan_view()
     chain: list[Any] = []
+    if index.dim != index.dims:
+        chain.append(faiss.RemapDimensionsTransform(index.dim, index.dims, False))
     if index.metric == "cosine":
-        chain.append(faiss.NormalizationTransform(index.dim, 2.0))
+        chain.append(faiss.NormalizationTransform(index.dims, 2.0))
     if not isinstance(view, Transformed):
         return chain, view
     transform = view.transform
@@ -142,11 +144,11 @@ def taken_apart(index: Index) -> tuple[list[Any], TableQuantizer]:
         # FAISS compares behind a transform, which would be another distance: codebooks over all dimensions instead.
         return chain, _flattened(view)
     if transform.shift is not None:
-        center = faiss.CenteringTransform(index.dim)
+        center = faiss.CenteringTransform(index.dims)
         faiss.copy_array_to_vector(transform.shift.cpu().numpy().astype(np.float32), center.mean)
         center.is_trained = True
         chain.append(center)
-    linear = faiss.LinearTransform(index.dim, index.dim, False)
+    linear = faiss.LinearTransform(index.dims, index.dims, False)
     with torch.no_grad():
         faiss.copy_array_to_vector(np.ascontiguousarray(transform.matrix().cpu().numpy()).ravel(), linear.A)
     linear.set_is_orthonormal()
