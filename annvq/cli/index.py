@@ -37,7 +37,8 @@ def train(
 
     Under l2, residual and additive codes pay one byte of BITS for the norm that an index stores.
     """
-    from annvq.arrays import normalized, to_numpy
+    from annvq.arrays import normalized
+    from annvq.indexes.learning import ComparedRows
     from annvq.quantizers.modules.registry import pays_norm
 
     require_writable(out)  # training may take long
@@ -50,7 +51,7 @@ def train(
     charged = 8 if pays_norm(kind, metric or "l2") else 0
     quantizer = make_quantizer(kind, int(x.shape[1]), bits, nbits, charged, beam)
     if metric == "cosine":
-        x = normalized(to_numpy(x))
+        x = ComparedRows(x, int(x.shape[1]), normalized)
     quantizer.fit(x, seed=seed, progress=True)
     quantizer.save(out)
     click.echo(f"wrote {out}: {kind}, {quantizer.bits} bits a code, learned from {len(x):,} vectors")
