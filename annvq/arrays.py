@@ -211,4 +211,5 @@ def normalized(x: F32, name: str = "x", start: int = 0) -> F32:
     norms = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))
     if len(norms) and not norms.min() > 0:
         raise ValueError(f"{name} must not hold zero vectors under cosine; row {start + int(np.argmin(norms))} is zero")
-    return (x / norms[:, None]).astype(np.float32)
+    # In float64, rounded as it is written: no float64 copy is made.
+    return np.divide(x, norms[:, None], out=np.empty(x.shape, np.float32), casting="same_kind")

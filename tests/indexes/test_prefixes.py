@@ -2,6 +2,7 @@
 vectors."""
 
 import copy
+import tracemalloc
 
 import h5py
 import numpy as np
@@ -189,8 +190,6 @@ def test_recipes_builds_and_the_command_line(tmp_path):
 
 def test_learning_reads_a_sample_and_never_copies_the_whole(tmp_path):
     """Under cosine and of prefixes too: rows are converted and normalised as they are read."""
-    import tracemalloc
-
     n = 300_000
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["x"] = np.tile(X, (n // len(X), 1)).astype(np.float16)
@@ -205,3 +204,17 @@ def test_learning_reads_a_sample_and_never_copies_the_whole(tmp_path):
             assert peak < 2 * n * DIM, peak  # the vectors in float16; in float32 they are twice as many bytes
         index.add(x[:100])
         assert len(index) == 100
+
+
+def test_adding_converts_and_normalises_chunk_by_chunk(tmp_path):
+    n, d = 500_000, 128
+    some = np.random.default_rng(3).normal(size=(500, d)).astype(np.float16)
+    np.save(tmp_path / "x.npy", np.tile(some, (n // 500, 1)))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    index = FlatIndex(annvq.ProductVQ(d, 2, 4), "cosine").fit(some, recipe=QUICK)
+    tracemalloc.start()
+    index.add(mapped)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(index) == n
+    assert peak < 0.7 * 4 * n * d, peak  # a chunk as it is and normalised, not all vectors in float32
