@@ -174,7 +174,6 @@ class Lists(Index):
 
     spec_keys = (
         "index", "metric", "quantizer", "bits", "nbits", "nlist", "residual", "refine", "refine_bits",
-        "refine_bits_per_dimension",
     )  # fmt: skip
     setting_keys = ("nprobe", "shortlist")
     grows = True
@@ -196,9 +195,9 @@ class Lists(Index):
             self.index = FlatIndex(coded, metric)
         else:
             self.index = IVFIndex(coded, spec.get("nlist"), metric=metric, residual=residual)
-        refine, finer_bits = spec.get("refine"), spec.get("refine_bits", dim * spec.get("refine_bits_per_dimension", 0))
+        refine = spec.get("refine")
         if refine is not None:
-            finer = self._quantizer(refine, dim, finer_bits, 8) if finer_bits else refine
+            finer = self._quantizer(refine, dim, spec["refine_bits"], 8) if "refine_bits" in spec else refine
             self.index = RerankIndex(self.index, finer)
         self.index.fit(learn, seed=seed)
 

@@ -33,7 +33,7 @@ class RerankIndex(Index):
         refine: what the shortlist is ordered by:
 
             - ``"float32"``, ``"float16"``, ``"bfloat16"``, ``"uint8"`` or ``"int8"``: the vectors themselves, kept in
-              memory so;
+              memory so; of the last two only whole numbers, but under cosine int8 keeps the direction of any vector;
             - an array or memory map (n, d) of such a type: the vectors, read where they lie; ids are its row numbers;
             - a quantizer (product, residual or additive): a second code.
         refines: what a second code is of: ``"vectors"``, ``"rest"`` (what scanning leaves over) or ``"stages"``:

@@ -21,9 +21,10 @@ class RawVectors(KeptRows):
 
     uint8 and int8 take only vectors that they hold exactly; float16 and bfloat16 round to the nearest number that they
     have. Under cosine, where only directions count, float16 keeps each vector times a power of two, so that vectors of
-    any length lie well within its numbers; lengths are divided out when ranking. Under l2 and ip, where lengths count,
-    vectors must lie within float16's numbers themselves: those beyond are refused, and first vectors that are all so
-    near zero that most of each is lost.
+    any length lie well within its numbers, and int8 rounds vectors that it does not hold, each times what makes its
+    largest number 127; lengths are divided out when ranking, so nothing is stored beside the numbers. Under l2 and ip,
+    where lengths count, vectors must lie within float16's numbers themselves: those beyond are refused, and first
+    vectors that are all so near zero that most of each is lost.
     """
 
     kind = "raw"
@@ -38,8 +39,8 @@ class RawVectors(KeptRows):
         super().__init__(item_bytes(dtype) * dim)
 
     def encode(self, index: StoreIndex, x: F32, rows: F32, first: int) -> tuple[Encoded, U8]:
-        if self.dtype == "float16" and index.metric == "cosine":
-            x = _within_float16(x)
+        if index.metric == "cosine":
+            x = _within_float16(x) if self.dtype == "float16" else _within_int8(x) if self.dtype == "int8" else x
         return index.coding.encode(rows), self._kept(x, first)
 
     def _kept(self, x: F32, first: int) -> U8:
@@ -74,6 +75,14 @@ class RawVectors(KeptRows):
         raw = cls(index.dim, config["dtype"])
         raw.restore_rows(tensors, len(index))
         return raw
+
+
+def _within_int8(x: F32) -> F32:
+    """Rows, none of them zero, as int8 keeps directions: as they are where it holds them, else scaled and rounded."""
+    held = (np.clip(np.rint(x), -128, 127) == x).all(axis=1, keepdims=True)
+    # In float64: a largest number near zero has no reciprocal in float32.
+    largest = np.abs(x).max(axis=1, initial=0, keepdims=True).astype(np.float64)
+    return np.where(held, x, np.rint(x * (127 / largest))).astype(np.float32)
 
 
 def _within_float16(x: F32) -> F32:

@@ -50,6 +50,27 @@ def test_raw_vectors_in_memory(dtype, metric):
             np.testing.assert_array_equal(a[row], b[0])
 
 
+def test_int8_keeps_directions_under_cosine(tmp_path):
+    """Vectors of any length, rounded to 127 steps each way; whole numbers stay as they are."""
+    rng = np.random.default_rng(4)
+    x = (rng.normal(size=(400, 20)) * np.exp2(rng.integers(-60, 60, size=(400, 1)))).astype(np.float32)
+    x[:9] = vectors(9)
+    x[3, 5] = -128
+    unit = x / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
+    index = RerankIndex(FlatIndex(fitted(x=unit), "cosine"), "int8", shortlist=400).fit(x).add(x)
+    assert index.refine_bits_per_vector == 8 * 20
+    kept = np.rint(x.astype(np.float64) / np.abs(x).max(axis=1, keepdims=True) * 127)
+    kept[:9] = x[:9]
+    index.save(tmp_path / "i")
+    q = index.prepared(x[:30] + np.abs(x[:30]) / 3, "queries")
+    expected = ordered(distances_to(q, kept.astype(np.float32), "cosine"), np.arange(400), 12)
+    for one in (index, annvq.load_index(tmp_path / "i")):
+        for a, b in zip(one.search(q, 12), expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+        unit = kept / np.linalg.norm(kept, axis=1, keepdims=True)
+        np.testing.assert_allclose(one.reconstruct(np.arange(400)), unit, atol=1e-6)
+
+
 def test_whole_numbers_only_where_they_fit():
     x = vectors(300)
     index = RerankIndex(FlatIndex(fitted()), "uint8").fit(x)
