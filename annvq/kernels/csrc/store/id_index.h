@@ -37,7 +37,10 @@ class IdIndex {
     bool ascending() const { return ascending_; }
     // False: rows were taken over unread, and ids are not known to differ from one another.
     bool is_read() const { return read_; }
-    int64_t bytes() const { return map_.bytes(); }
+    int64_t bytes() const {
+        return map_.bytes() +
+               (lists_ > 1 ? static_cast<int64_t>(places_.capacity() * sizeof(ChunkPlace)) : 0);
+    }
 
     // A new chunk's serial.
     uint32_t next_serial();

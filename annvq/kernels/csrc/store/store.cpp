@@ -151,7 +151,7 @@ void CodeStore::adopt(const uint8_t* codes, const int64_t* ids, int64_t first_id
 }
 
 int64_t CodeStore::code_bytes() const {
-    constexpr int64_t shared = 32;  // of what is shared, beside itself
+    constexpr int64_t shared = 48;  // of what is shared, beside itself: counts, and what the allocator adds
     int64_t bytes = format_.spare_bytes()[0];
     const auto s = snapshot();
     for (const auto& list : s->lists) {
