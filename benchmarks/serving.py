@@ -78,7 +78,8 @@ print(json.dumps([(store.nbytes + store.id_nbytes) / n, (resident() - before) / 
 
 def asked(python: str, code: str, *arguments: str) -> list[float]:
     """What a process of this Python that runs ``code`` prints."""
-    done = subprocess.run([python, "-c", code, *arguments], check=True, capture_output=True, text=True)
+    elsewhere = tempfile.gettempdir()  # not in a checkout, whose package has no compiled kernels
+    done = subprocess.run([python, "-c", code, *arguments], check=True, capture_output=True, text=True, cwd=elsewhere)
     return json.loads(done.stdout)
 
 
