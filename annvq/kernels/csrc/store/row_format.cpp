@@ -100,6 +100,11 @@ bool RowFormat::close_sparse() const {
     return wide || narrow;
 }
 
+void RowFormat::settle() const {
+    wide_shelves_->settle();
+    narrow_shelves_->settle();
+}
+
 std::array<int64_t, 2> RowFormat::spare_bytes() const {
     const auto one = wide_shelves_->free_bytes(), other = narrow_shelves_->free_bytes();
     return {one[0] + other[0], one[1] + other[1]};

@@ -35,6 +35,7 @@ class RowFormat {
 
     // Whether short chunks should move, so that memory with gaps can be freed: those that lie there know.
     bool close_sparse() const;
+    void settle() const;  // they have moved
     // Bytes of short chunks' superblocks that are not in use: of codes and norms, and of ids.
     std::array<int64_t, 2> spare_bytes() const;
 

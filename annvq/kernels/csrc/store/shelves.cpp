@@ -104,7 +104,8 @@ bool Shelves::close_sparse() {
     constexpr int64_t few = 16,
                       share = 12;  // not worth it; and of what is reserved, one in so many may be free
     std::lock_guard<Mutex> lock(mutex_);
-    if (shelves_ < few || share * free_steps_ < kSteps * shelves_) return false;
+    settled_ = std::min(settled_, free_steps_);
+    if (shelves_ < few || share * (free_steps_ - settled_) < kSteps * shelves_) return false;
     bool any = false;
     for (auto& arena : arenas_) {
         const auto steps = static_cast<int64_t>(arena->shelves.size()) * kSteps;
@@ -113,6 +114,11 @@ bool Shelves::close_sparse() {
         any = true;
     }
     return any;
+}
+
+void Shelves::settle() {
+    std::lock_guard<Mutex> lock(mutex_);
+    settled_ = free_steps_;
 }
 
 void Shelves::add_arena() {

@@ -50,6 +50,9 @@ class Shelves : public std::enable_shared_from_this<Shelves> {
     // used least. Nothing is taken from it any more; it is freed once all that lies there is given back. True
     // where there is such.
     bool close_sparse();
+    // What lay there has moved: gaps that are left now are those of chunks that do not fit together, not
+    // worth another try.
+    void settle();
     // Bytes that are reserved and not in use, of codes and norms, and of ids.
     std::array<int64_t, 2> free_bytes();
 
@@ -73,7 +76,8 @@ class Shelves : public std::enable_shared_from_this<Shelves> {
     Mutex mutex_;
     std::vector<std::unique_ptr<Arena>> arenas_;
     int64_t shelves_ = 0, free_steps_ = 0, closed_shelves_ = 0;  // the first two of what is not closed
-    std::array<Shelf*, kSteps + 1> by_room_{};                   // by the longest run of free steps, linked
+    int64_t settled_ = 0;                       // free steps that were left when chunks last moved
+    std::array<Shelf*, kSteps + 1> by_room_{};  // by the longest run of free steps, linked
 };
 
 struct Shelves::Shelf {

@@ -48,6 +48,7 @@ void CodeStore::close_gaps() {
     Draft draft(*current_, format_, ids_);
     draft.leave_closed();
     publish(draft);
+    format_.settle();
 }
 
 int64_t CodeStore::append(const Rows& rows, Fresh fresh) {
