@@ -118,7 +118,7 @@ def check_vectors(x: Array, dim: int | None, name: str = "x", *, rows: str = "n"
         TypeError: not an array, or a dtype outside :data:`VECTOR_DTYPES`.
         ValueError: wrong shape, or masked values.
     """
-    if np.ma.is_masked(x):
+    if type(x) is not np.ndarray and np.ma.is_masked(x):
         raise ValueError(f"{name} must have no masked values, got {int(x.mask.sum())}; drop their rows, or fill them")
     if not isinstance(x, np.ndarray) and not all(hasattr(x, a) for a in ("shape", "dtype", "__getitem__")):
         raise TypeError(f"{name} must be {_wanted(dim, rows)}, got {type(x).__name__}")

@@ -4,16 +4,19 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from annvq.arrays import VECTOR_DTYPES, as_float32, dtype_name, host_array, normalized, positive_int
 from annvq.indexes import FlatIndex
+from annvq.optional import needed_by
 from annvq.quantizers import make
 from annvq.quantizers.modules.registry import pays_norm
 from annvq.types import F64, I64, Array, Self
+
+with needed_by("annvq.sklearn"):
+    from scipy.sparse import csr_matrix
+    from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.validation import check_is_fitted, validate_data
 
 _METRICS = {"euclidean": "l2", "sqeuclidean": "l2", "cosine": "cosine"}
 _CHUNK_BYTES = 1 << 26

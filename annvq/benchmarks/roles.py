@@ -134,6 +134,10 @@ class Index(ABC):
     def bits_per_vector(self) -> float | None:
         """Bits per vector to score it, as the index itself says; None where it does not say."""
 
+    def ram_bits_per_vector(self) -> float | None:
+        """Bits per vector in memory, its id and what is reserved among them; None where the index does not say."""
+        return None
+
     @abstractmethod
     def save(self, path: Path) -> None:
         """Write the index to a file or folder."""

@@ -120,7 +120,7 @@ class Index(ABC):
     @property
     @abstractmethod
     def ram_bits_per_vector(self) -> int:
-        """Bits a vector takes in memory, code and norm, where codes of fewer than 8 bits may fill a byte."""
+        """Bits a vector takes in memory (or mapped): code, norm, id, and what is reserved and kept about them."""
 
     @abstractmethod
     def __len__(self) -> int:

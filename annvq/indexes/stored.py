@@ -83,11 +83,12 @@ class StoreIndex(Index):
 
     @property
     def ram_bits_per_vector(self) -> int:
-        """Bits a vector takes in memory (or mapped), code and norm, with what is reserved; nominal while empty."""
+        """Bits a vector takes in memory (or mapped): code, norm and id, with what is reserved and the map of ids where
+        there is one; nominal while empty."""
         if n := len(self._store):
-            return -(-8 * self._store.nbytes // n)
+            return -(-8 * (self._store.nbytes + self._store.id_nbytes) // n)
         norm = {None: 0, "uint8": self._store.code_dtype.itemsize, "float32": 5}[self.norm]
-        return 8 * (self._store.code_dtype.itemsize * self.coder.M + norm)
+        return 8 * (self._store.code_dtype.itemsize * self.coder.M + norm + 4)
 
     def facts(self) -> dict[str, Any]:
         return {**super().facts(), "id_bytes": self._store.id_nbytes}

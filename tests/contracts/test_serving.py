@@ -29,7 +29,7 @@ import annvq
 def error(call):
     try:
         call()
-    except Exception as e:
+    except (Exception, SystemExit) as e:
         return [type(e).__name__, str(e)]
 
 data, found, errors = np.load("data.npz"), {{}}, {{}}
@@ -50,6 +50,10 @@ for name in json.load(open("names.json")):
 annvq.set_num_threads(1)
 errors["names"] = [error(lambda: getattr(annvq, n)) for n in ("ProductVQ", "make", "from_codebooks", "Transformed")]
 errors["training"] = [error(lambda: annvq.training.NSVQ)]
+import annvq.command
+errors["data"] = [error(lambda: annvq.datasets.load("patches"))]
+errors["sklearn"] = [error(lambda: __import__("annvq.sklearn"))]
+errors["command"] = [error(annvq.command.main)]
 errors["progress"] = [error(lambda: coder.encode(data["more"], progress=True))]
 errors["unfitted"] = [error(lambda: annvq.IVFIndex(coder, nlist=4).fit(data["more"]))]
 np.savez("found.npz", **found)
@@ -143,6 +147,9 @@ def test_what_is_missing_is_named_in_one_line(served):
     assert errors["unfitted"] == [
         ["ImportError", "IVFIndex.fit needs faiss, which is not installed: pip install faiss-cpu"]
     ]
+    assert errors["data"][0][1] == "annvq.datasets.load needs sklearn, which is not installed: pip install scikit-learn"
+    assert errors["sklearn"][0][1].endswith("needs torch, which is not installed: pip install torch")
+    assert errors["command"] == [["SystemExit", "1"]]
     assert not any("\n" in message for said in errors.values() for _, message in said)
 
 

@@ -215,6 +215,9 @@ class Lists(Index):
     def bits_per_vector(self) -> float | None:
         return float(self.index.bits_per_vector)
 
+    def ram_bits_per_vector(self) -> float | None:
+        return float(self.index.ram_bits_per_vector)
+
     def save(self, path: Path) -> None:
         self.index.save(path)
 

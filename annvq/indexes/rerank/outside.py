@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from annvq import datasets
 from annvq.arrays import as_float32, dtype_name, item_bytes
-from annvq.datasets import load_vectors
 from annvq.indexes.coding import Encoded
 from annvq.indexes.rerank.raw import RAW_DTYPES
 from annvq.indexes.rerank.refinement import Found, Refinement
@@ -64,7 +64,7 @@ class OutsideVectors(Refinement):
             if self.path is None or not os.path.isfile(self.path):
                 raise ValueError(f"the vectors to re-rank from lie outside the file, at {self.path}: {where}")
             try:
-                self.array = self._checked(load_vectors(self.path))
+                self.array = self._checked(datasets.load_vectors(self.path))
             except (TypeError, ValueError) as e:
                 raise ValueError(f"{self.path} does not hold the vectors to re-rank from ({e}): {where}") from None
         return self.array
