@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from annvq._version import __version__
+from annvq.optional import needed_by
 
 if TYPE_CHECKING:
     from annvq import complexity, datasets, training
@@ -92,12 +93,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(import_module(f"annvq.{_HOME[name]}"), name)
-    elif name in _MODULES:
-        value = import_module(f"annvq.{name}")
-    else:
+    if name not in _HOME and name not in _MODULES:
         raise AttributeError(f"module 'annvq' has no attribute {name!r}")
+    with needed_by(f"annvq.{name}"):
+        value = import_module(f"annvq.{_HOME.get(name, name)}")
+        if name in _HOME:
+            value = getattr(value, name)
     globals()[name] = value
     return value
 

@@ -1,29 +1,41 @@
 """Arrays in and out: what annvq accepts as vectors, checked once and read in chunks.
 
-Vectors are float32. uint8, int8 and float16 are exact in float32 and are converted chunk by chunk; float64 is
+Vectors are float32. uint8, int8, float16 and bfloat16 are exact in float32 and are converted chunk by chunk; float64 is
 converted too and loses precision beyond float32's 24 bits. Anything else is refused. NumPy arrays and memory maps,
 torch tensors, arrays of other libraries that export DLPack, and whatever has ``shape``, ``dtype`` and NumPy slicing (an
 HDF5 data set) are accepted; results come back as torch tensors for torch tensors, else as NumPy arrays.
+
+NumPy itself has no bfloat16. ml_dtypes' is taken, and so are its two bytes without a name (``V2``), which is what
+``numpy.save`` makes of it.
 """
 
 import operator
+import sys
 import zlib
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from annvq.kernels import _native
 from annvq.types import F32, Array
 
-T = TypeVar("T", np.ndarray, Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor
 
-VECTOR_DTYPES = ("float32", "float64", "float16", "uint8", "int8")
-_NAMES = {np.dtype(name): name for name in VECTOR_DTYPES}  # NumPy makes a name anew whenever it is asked for
+VECTOR_DTYPES = ("float32", "float64", "float16", "bfloat16", "uint8", "int8")
+BFLOAT16 = np.dtype("V2")
+"""How NumPy arrays hold bfloat16 where nobody has given it a better type."""
+# NumPy makes a name anew whenever it is asked for.
+_NAMES = {BFLOAT16: "bfloat16", **{np.dtype(name): name for name in VECTOR_DTYPES if name != "bfloat16"}}
 CHUNK_BYTES = 1 << 26
+
+
+def is_tensor(x: Any) -> "TypeGuard[Tensor]":
+    """Whether ``x`` is a PyTorch tensor; while PyTorch is not loaded there are none."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
 
 
 def dtype_name(x: Array) -> str:
@@ -36,13 +48,48 @@ def dtype_name(x: Array) -> str:
 def host_array(x: Array) -> Any:
     """``x`` as a NumPy array over the same memory where it lies in main memory (torch tensors, arrays that export
     DLPack), a copy of it where it lies on a device; anything else as it is."""
-    if isinstance(x, Tensor):
-        return x.detach().cpu().numpy()
+    if is_tensor(x):
+        held = x.detach().cpu()
+        # Neither PyTorch nor NumPy knows the other's bfloat16: the bits of one become those of the other.
+        return held.view(_as("int16")).numpy().view(BFLOAT16) if dtype_name(x) == "bfloat16" else held.numpy()
     if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack__"):
         return x
-    if hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] != 1:  # kDLCPU
-        return torch.utils.dlpack.from_dlpack(x).cpu().numpy()
+    on_device = hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] != 1  # kDLCPU
+    if on_device or dtype_name(x) == "bfloat16":
+        import torch
+
+        return host_array(torch.utils.dlpack.from_dlpack(x))
     return np.from_dlpack(x)
+
+
+def _as(name: str) -> Any:
+    """PyTorch's dtype of this name."""
+    return getattr(sys.modules["torch"], name)
+
+
+def as_float32(x: npt.NDArray[Any]) -> F32:
+    """A NumPy array of one of :data:`VECTOR_DTYPES` as C-contiguous float32, ``x`` itself where it is that already.
+
+    float64 values beyond float32 become infinite.
+    """
+    if dtype_name(x) != "bfloat16":
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(x, dtype=np.float32)
+    bits = np.ascontiguousarray(x).view(np.uint16).astype(np.uint32)
+    bits <<= 16  # bfloat16 is the first half of float32
+    return bits.view(np.float32)
+
+
+def as_bfloat16(x: F32) -> npt.NDArray[Any]:
+    """Finite float32 rounded to bfloat16 (:data:`BFLOAT16`), halves to the even neighbour; infinite beyond it."""
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    rounded = bits + (np.uint32(0x7FFF) + ((bits >> 16) & 1))
+    return (rounded >> 16).astype(np.uint16).view(BFLOAT16)
+
+
+def item_bytes(dtype: str) -> int:
+    """Bytes of a number of this type, by its name among :data:`VECTOR_DTYPES`."""
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
 
 
 def positive_int(value: Any, name: str, *, low: int = 1, high: int | None = None) -> int:
@@ -71,7 +118,7 @@ def check_vectors(x: Array, dim: int | None, name: str = "x", *, rows: str = "n"
         TypeError: not an array, or a dtype outside :data:`VECTOR_DTYPES`.
         ValueError: wrong shape, or masked values.
     """
-    if np.ma.is_masked(x):
+    if type(x) is not np.ndarray and np.ma.is_masked(x):
         raise ValueError(f"{name} must have no masked values, got {int(x.mask.sum())}; drop their rows, or fill them")
     if not isinstance(x, np.ndarray) and not all(hasattr(x, a) for a in ("shape", "dtype", "__getitem__")):
         raise TypeError(f"{name} must be {_wanted(dim, rows)}, got {type(x).__name__}")
@@ -96,8 +143,7 @@ def rows_to_numpy(x: Array, start: int, stop: int, name: str = "x") -> F32:
     """
     part = host_array(x[start:stop, :])
     if type(part) is not np.ndarray or part.dtype != np.float32 or not part.flags.c_contiguous:
-        with np.errstate(over="ignore"):
-            part = np.ascontiguousarray(part, dtype=np.float32)
+        part = as_float32(np.asarray(part))
     require_finite(part, name, start)
     return part
 
@@ -149,7 +195,11 @@ def to_numpy(x: Array, dim: int | None = None, name: str = "x", *, rows: str = "
 
 def like(result: npt.NDArray[Any], x: Array) -> Any:
     """``result`` as ``x`` came: a torch tensor on x's device for a tensor, else NumPy."""
-    return torch.from_numpy(result).to(x.device) if isinstance(x, Tensor) else result
+    if not is_tensor(x):
+        return result
+    import torch
+
+    return torch.from_numpy(result).to(x.device)
 
 
 def normalized(x: F32, name: str = "x", start: int = 0) -> F32:
@@ -161,4 +211,5 @@ def normalized(x: F32, name: str = "x", start: int = 0) -> F32:
     norms = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))
     if len(norms) and not norms.min() > 0:
         raise ValueError(f"{name} must not hold zero vectors under cosine; row {start + int(np.argmin(norms))} is zero")
-    return (x / norms[:, None]).astype(np.float32)
+    # In float64, rounded as it is written: no float64 copy is made.
+    return np.divide(x, norms[:, None], out=np.empty(x.shape, np.float32), casting="same_kind")

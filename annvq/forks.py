@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 
-from typing_extensions import Self
+from annvq.types import Self
 
 T = TypeVar("T")
 

@@ -51,7 +51,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with open(temporary, "rb") as file:
+        with open(temporary, "r+b") as file:  # (Windows syncs only what may be written)
             os.fsync(file.fileno())
         _make_alike(temporary, target)
         os.replace(temporary, target)
@@ -91,6 +91,8 @@ def _make_alike(made: Path, target: Path) -> None:
 
 
 def _given(made: Path, owner: int, group: int) -> bool:
+    if not hasattr(os, "chown"):  # Windows
+        return False
     try:
         os.chown(made, owner, group)
     except OSError:
@@ -106,6 +108,8 @@ def _umask() -> int:
 
 
 def _sync_folder(folder: Path) -> None:
+    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -4,17 +4,19 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
-from typing_extensions import Self
 
-from annvq.arrays import VECTOR_DTYPES, host_array, normalized, positive_int
+from annvq.arrays import VECTOR_DTYPES, as_float32, dtype_name, host_array, normalized, positive_int
 from annvq.indexes import FlatIndex
+from annvq.optional import needed_by
 from annvq.quantizers import make
-from annvq.quantizers.registry import pays_norm
-from annvq.types import F64, I64, Array
+from annvq.quantizers.modules.registry import pays_norm
+from annvq.types import F64, I64, Array, Self
+
+with needed_by("annvq.sklearn"):
+    from scipy.sparse import csr_matrix
+    from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+    from sklearn.utils import check_random_state
+    from sklearn.utils.validation import check_is_fitted, validate_data
 
 _METRICS = {"euclidean": "l2", "sqeuclidean": "l2", "cosine": "cosine"}
 _CHUNK_BYTES = 1 << 26
@@ -119,8 +121,11 @@ class QuantizedKNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, Transforme
         positive_int(self.refine, "refine", low=0)
 
     def _validated(self, X: Array, *, reset: bool = False) -> npt.NDArray[Any]:
-        dtypes = [np.dtype(name) for name in VECTOR_DTYPES]
-        return validate_data(self, host_array(X), reset=reset, dtype=dtypes, ensure_min_samples=2 if reset else 1)
+        dtypes = [np.dtype(name) for name in VECTOR_DTYPES if name != "bfloat16"]
+        x = host_array(X)
+        if hasattr(x, "dtype") and dtype_name(x) == "bfloat16":  # which scikit-learn does not know
+            x = as_float32(x)
+        return validate_data(self, x, reset=reset, dtype=dtypes, ensure_min_samples=2 if reset else 1)
 
     def _made(self, shape: tuple[int, ...]) -> Any:
         """An untrained quantizer for n vectors of dimension d."""

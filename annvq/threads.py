@@ -1,6 +1,7 @@
 """How many threads annvq's kernels and PyTorch use."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,7 +25,8 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Use ``n`` threads in annvq's kernels, and in PyTorch, which trains annvq's quantizers.
+    """Use ``n`` threads in annvq's kernels, and in PyTorch, which trains annvq's quantizers: at once where that is
+    loaded, else when annvq first trains with it.
 
     Raises:
         ValueError: ``n`` is not a positive integer.
@@ -33,9 +35,14 @@ def set_num_threads(n: int) -> None:
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise ValueError(f"n must be a positive integer, got {n!r}")
     _threads = n
-    import torch
+    use_in_torch()
 
-    torch.set_num_threads(n)
+
+def use_in_torch() -> None:
+    """Tell PyTorch, if it is loaded, how many threads were asked for, if any were."""
+    torch = sys.modules.get("torch")
+    if torch is not None and _threads is not None:
+        torch.set_num_threads(_threads)
 
 
 @contextmanager

@@ -1,9 +1,17 @@
 """Names of the array types that annvq passes about: shapes stand beside each use."""
 
-from typing import Any, Literal, TypeAlias
+import sys
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+if sys.version_info >= (3, 11):
+    from typing import Self as Self
+elif TYPE_CHECKING:
+    from typing_extensions import Self as Self
+else:
+    Self = Any
 
 Array: TypeAlias = Any
 """A NumPy array, torch tensor, memory map or HDF5 data set (see :mod:`annvq.arrays`)."""

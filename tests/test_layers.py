@@ -10,7 +10,7 @@ import annvq
 PACKAGE = Path(annvq.__file__).parent
 # Each layer imports from those before it. (Lists of files and folders of the package; what is in none is above all.)
 LAYERS = [
-    ["_version", "types", "errors", "replacing", "forks", "threads", "resources", "bits", "complexity"],
+    ["_version", "types", "errors", "replacing", "forks", "threads", "resources", "bits", "optional", "complexity"],
     ["kernels"],
     ["facts", "arrays", "storage", "codebooks", "norms"],
     ["training"],
@@ -23,7 +23,23 @@ LAYERS = [
     ["cli"],
 ]
 # What may stay within a function: libraries that are slow to load, or that may be missing.
-HEAVY = {"torch", "faiss", "matplotlib", "h5py", "sklearn", "hnswlib", "usearch", "scann", "scipy", "requests", "PIL"}
+HEAVY = {
+    "torch",
+    "faiss",
+    "tqdm",
+    "threadpoolctl",
+    "matplotlib",
+    "h5py",
+    "sklearn",
+    "hnswlib",
+    "usearch",
+    "scann",
+    "turbovec",
+    "rabitqlib",
+    "scipy",
+    "requests",
+    "PIL",
+}
 
 
 def modules():

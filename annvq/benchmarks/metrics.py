@@ -109,11 +109,14 @@ def _repeats(ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def mean_squared_error(
-    x: npt.NDArray[Any], decode: Callable[[int, int], npt.NDArray[Any]], step: int = 1 << 14
-) -> float:
-    """Mean over rows of ‖x − x̂‖²; ``decode(start, stop)`` gives x̂ of these rows."""
+    x: npt.NDArray[Any], decode: Callable[[int, int], npt.NDArray[Any] | None], step: int = 1 << 14
+) -> float | None:
+    """Mean over rows of ‖x − x̂‖²; ``decode(start, stop)`` gives x̂ of these rows, or None where nobody can say."""
     total = 0.0
     for start in range(0, len(x), step):
         part = x[start : start + step].astype(np.float64)
-        total += float(((part - decode(start, start + len(part))) ** 2).sum())
+        decoded = decode(start, start + len(part))
+        if decoded is None:
+            return None
+        total += float(((part - decoded) ** 2).sum())
     return total / len(x)

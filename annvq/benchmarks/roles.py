@@ -44,8 +44,8 @@ class Code(Protocol):
     def add(self, x: F32) -> None:
         """Encode and store vectors; ids go on from those stored."""
 
-    def decode(self, start: int, stop: int) -> F32:
-        """The stored vectors of these ids, as their codes give them."""
+    def decode(self, start: int, stop: int) -> F32 | None:
+        """The stored vectors of these ids, as their codes give them; None where the library cannot say."""
 
     def search(self, queries: F32, k: int) -> I64:
         """Ids (nq, k) of the nearest stored vectors, nearest first; −1 where there are none."""
@@ -133,6 +133,10 @@ class Index(ABC):
     @abstractmethod
     def bits_per_vector(self) -> float | None:
         """Bits per vector to score it, as the index itself says; None where it does not say."""
+
+    def ram_bits_per_vector(self) -> float | None:
+        """Bits per vector in memory, its id and what is reserved among them; None where the index does not say."""
+        return None
 
     @abstractmethod
     def save(self, path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from annvq.arrays import as_float32
 from annvq.benchmarks.plan import Part, Point
 from annvq.datasets import Dataset, exact_neighbors, from_vectors, load, load_vectors
 from annvq.types import F32, I64
@@ -45,7 +46,7 @@ def load_dataset(name_or_path: str) -> Dataset:
 def prepare(data: Dataset, limits: Mapping[str, int]) -> Vectors:
     """``data`` cut to ``limits`` (first rows); neighbours are computed anew where base is cut."""
     base, learn, queries = (
-        np.ascontiguousarray(x[: limits.get(part)], dtype=np.float32)
+        as_float32(x[: limits.get(part)])
         for part, x in (("base", data.base), ("learn", data.learn), ("queries", data.queries))
     )
     if len(base) < data.n or data.k < min(10, len(base)):

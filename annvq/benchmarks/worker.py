@@ -129,6 +129,7 @@ class IndexHolder:
             "train_s": trained - start,
             "add_s": added - trained,
             "bits_per_vector": self.index.bits_per_vector(),
+            "ram_bits_per_vector": self.index.ram_bits_per_vector(),
             "file_bytes_per_vector": self._save(folder, asked["name"]) / len(base),
         }
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from annvq.bits import NORM_BITS, codebook_bits
-from annvq.quantizers.registry import pays_norm, quantizer_class
+from annvq.quantizers.modules.registry import pays_norm, quantizer_class
 
 NORM_FREE = "none: it follows from the code"
 # (method of the harness, at most so many bits per codebook, norm), the most promising of each kind first; the norm is

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from annvq.arrays import host_array
+from annvq.arrays import as_float32, host_array
 from annvq.benchmarks.kinds.codes.points import Timing, measure
 from annvq.benchmarks.plan import Point
 from annvq.benchmarks.rivals import make_code
@@ -56,8 +56,7 @@ def split(x: Any, metric: str, sample: int, nq: int, seed: int) -> Vectors:
     # In file order a memory map is read once; which part a row falls in is drawn apart.
     part = np.random.default_rng(seed + 1).permutation(len(rows))
     rows.sort()
-    with np.errstate(over="ignore"):
-        held = np.ascontiguousarray(host_array(x[rows]), dtype=np.float32)
+    held = as_float32(host_array(x[rows]))
     _check(held, rows, metric)
     nq = max(1, min(nq, len(rows) // 10))
     n_learn = int(_LEARN_SHARE * len(rows))

@@ -12,7 +12,7 @@ import click
 from annvq import __version__
 from annvq.cli import bench, build, choose, data, facts, index
 
-_EXPECTED = (ValueError, TypeError, OSError, RuntimeError, MemoryError)
+_EXPECTED = (ValueError, TypeError, OSError, ImportError, RuntimeError, MemoryError)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -25,6 +25,7 @@ from annvq.cli.shared import FILE, METRIC, THREADS, is_named, make_quantizer, re
 )
 @click.option("--bits", type=click.IntRange(min=1), default=64, show_default=True, help="For a kind: bits in all.")
 @click.option("--nbits", type=click.IntRange(1, 16), default=8, show_default=True, help="For a kind: at most, each.")
+@click.option("--dims", type=click.IntRange(min=1), help="Codes see the first DIMS dimensions of each vector.")
 @click.option("--nlist", type=click.IntRange(min=1), help="For a recipe with lists: how many.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--restart", is_flag=True, help="Start anew where an earlier build to OUT was not finished.")
@@ -39,6 +40,7 @@ def build(
     norm: Any,
     bits: int,
     nbits: int,
+    dims: int | None,
     nlist: int | None,
     seed: int,
     restart: bool,
@@ -62,7 +64,7 @@ def build(
     use_threads(threads)
     metric = metric or _metric_of(data)
     base, learned_from = vectors(data, "base"), vectors(learn or data, "learn")
-    empty, what = _empty_index(recipe, base, metric, norm, bits, nbits, nlist)
+    empty, what = _empty_index(recipe, base, metric, norm, bits, nbits, dims, nlist)
     work = Build(empty, base, learned_from, target, what=what, seed=seed)
     if restart:
         work.restart()
@@ -91,27 +93,37 @@ def _metric_of(data: str) -> str:
 
 
 def _empty_index(
-    recipe: str, base: Any, metric: str, norm: Any, bits: int, nbits: int, nlist: int | None
+    recipe: str, base: Any, metric: str, norm: Any, bits: int, nbits: int, dims: int | None, nlist: int | None
 ) -> tuple[Any, Any]:
     """The index to fill, and what says that a build is the same one."""
     from annvq.indexes import recipes
     from annvq.indexes.building import file_crc
     from annvq.quantizers import registered
-    from annvq.quantizers.registry import pays_norm
+    from annvq.quantizers.modules.registry import pays_norm
 
     dim = int(base.shape[1])
     if recipe in recipes.recipe_names() or recipe.endswith(".toml"):
         stated = recipes.load_recipe(recipe)
-        if nlist is not None:
-            stated.index["nlist"] = nlist  # type: ignore[index]
+        given = {"nlist": nlist, "dims": dims}
+        stated.index.update({key: value for key, value in given.items() if value is not None})  # type: ignore[attr-defined]
         return recipes.make_index(stated, dim, n=int(base.shape[0]), metric=metric, base=base), stated.to_dict()
     if nlist is not None:
         raise click.UsageError("--nlist is for recipes with lists")
     if recipe in registered():
         charged = {"uint8": 8, "float32": 32, "auto": 8}[norm] if pays_norm(recipe, metric) else 0
-        quantizer = make_quantizer(recipe, dim, bits, nbits, charged, None)
-        return annvq.FlatIndex(quantizer, metric=metric, norm=norm), [recipe, quantizer.config, norm]
+        quantizer = make_quantizer(recipe, _seen(dims, dim), bits, nbits, charged, None)
+        return annvq.FlatIndex(quantizer, metric=metric, norm=norm, dim=dim), [recipe, quantizer.config, norm]
     if not Path(recipe).is_file():
         known = ", ".join([*recipes.recipe_names(), *registered()])
         raise ValueError(f"RECIPE must be a .toml file, a quantizer's file or one of {known}; got {recipe!r}")
-    return annvq.FlatIndex(annvq.load_quantizer(recipe), metric=metric, norm=norm), [file_crc(recipe), norm]
+    quantizer = annvq.load_quantizer(recipe)
+    if dims not in (None, quantizer.dim):
+        raise click.UsageError(f"--dims must be {quantizer.dim}, as {recipe} has, got {dims}")
+    return annvq.FlatIndex(quantizer, metric=metric, norm=norm, dim=dim if dims else None), [file_crc(recipe), norm]
+
+
+def _seen(dims: int | None, dim: int) -> int:
+    """Dimensions that codes see of vectors of ``dim``."""
+    if dims is not None and dims > dim:
+        raise click.UsageError(f"--dims must be at most {dim}, the vectors' dimension, got {dims}")
+    return dims or dim

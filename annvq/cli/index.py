@@ -17,6 +17,7 @@ from annvq.cli.shared import FILE, METRIC, THREADS, make_quantizer, require_writ
 @click.option("--bits", type=click.IntRange(min=1), default=64, show_default=True, help="Bits per vector in all.")
 @click.option("--nbits", type=click.IntRange(1, 16), default=8, show_default=True, help="At most, per codebook.")
 @click.option("--beam", type=click.IntRange(min=1), help="Beam width of residual and additive codes.")
+@click.option("--dims", type=click.IntRange(min=1), help="Only the first DIMS dimensions of each vector.")
 @METRIC
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @THREADS
@@ -27,6 +28,7 @@ def train(
     bits: int,
     nbits: int,
     beam: int | None,
+    dims: int | None,
     metric: str | None,
     seed: int,
     threads: int | None,
@@ -35,18 +37,21 @@ def train(
 
     Under l2, residual and additive codes pay one byte of BITS for the norm that an index stores.
     """
-    import numpy as np
-
     from annvq.arrays import normalized
-    from annvq.quantizers.registry import pays_norm
+    from annvq.indexes.learning import ComparedRows
+    from annvq.quantizers.modules.registry import pays_norm
 
     require_writable(out)  # training may take long
     use_threads(threads)
     x = vectors(data, "learn")
+    if dims is not None:
+        if dims > x.shape[1]:
+            raise click.UsageError(f"--dims must be at most {x.shape[1]}, the vectors' dimension, got {dims}")
+        x = x[:, :dims]
     charged = 8 if pays_norm(kind, metric or "l2") else 0
     quantizer = make_quantizer(kind, int(x.shape[1]), bits, nbits, charged, beam)
     if metric == "cosine":
-        x = normalized(np.asarray(x, dtype=np.float32))
+        x = ComparedRows(x, int(x.shape[1]), normalized)
     quantizer.fit(x, seed=seed, progress=True)
     quantizer.save(out)
     click.echo(f"wrote {out}: {kind}, {quantizer.bits} bits a code, learned from {len(x):,} vectors")

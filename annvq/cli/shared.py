@@ -48,7 +48,7 @@ def vectors(data: str, part: str) -> Any:
 
 def make_quantizer(kind: str, dim: int, bits: int, nbits: int, norm_bits: int, beam: int | None) -> Any:
     """An untrained quantizer of ``bits`` bits, those of the norm among them, over as few codebooks as can be."""
-    from annvq.quantizers.registry import quantizer_class
+    from annvq.quantizers.modules.registry import quantizer_class
 
     per_codebook = codebook_bits(kind, dim, bits - norm_bits, nbits)
     equal = len(set(per_codebook)) == 1

@@ -8,12 +8,22 @@
 ``names()`` lists the named sets, ``get(name)`` downloads one, ``info(name)`` says what is known of it.
 Distances follow annvq's definitions throughout: ``l2`` is squared Euclidean distance, ``ip`` is −⟨q, x⟩,
 ``cosine`` is 1 − cos(q, x).
+
+Names load on first use.
 """
 
-from annvq.datasets.cache import data_dir
-from annvq.datasets.dataset import Dataset
-from annvq.datasets.groundtruth import exact_neighbors
-from annvq.datasets.named import from_vectors, gaussian, get, info, load, load_vectors, names
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from annvq.optional import needed_by
+
+if TYPE_CHECKING:
+    from annvq.datasets.cache import data_dir
+    from annvq.datasets.dataset import Dataset
+    from annvq.datasets.groundtruth import exact_neighbors
+    from annvq.datasets.named import from_vectors, gaussian, get, info, load, load_vectors, names
+
+_HOME = {"data_dir": "cache", "Dataset": "dataset", "exact_neighbors": "groundtruth"}
 
 __all__ = [
     "Dataset",
@@ -27,3 +37,16 @@ __all__ = [
     "load_vectors",
     "names",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'annvq.datasets' has no attribute {name!r}")
+    with needed_by(f"annvq.datasets.{name}"):
+        value = getattr(import_module(f"annvq.datasets.{_HOME.get(name, 'named')}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

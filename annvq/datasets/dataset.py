@@ -6,14 +6,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from annvq.arrays import dtype_name
+
 Vectors = npt.NDArray[Any]
 
 #: The metrics annvq knows, in the field's words: squared Euclidean distance, −⟨q, x⟩, 1 − cos(q, x). Lower is
 #: nearer.
 METRICS = ("l2", "ip", "cosine")
 
-#: Element types vectors may be stored in. float64 is rounded to float32 on reading; others are refused.
-VECTOR_DTYPES = ("uint8", "int8", "float16", "float32")
+#: Element types vectors may be stored in; bfloat16 as two bytes without a name where ml_dtypes has not named them.
+#: float64 is rounded to float32 on reading; others are refused.
+VECTOR_DTYPES = ("uint8", "int8", "float16", "bfloat16", "float32")
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +114,6 @@ def as_vectors(array: Vectors, what: str) -> Vectors:
         if not np.isfinite(rounded).all() and np.isfinite(array).all():
             raise ValueError(f"{what} holds float64 values beyond float32's range")
         return rounded
-    if array.dtype.name not in VECTOR_DTYPES:
+    if dtype_name(array) not in VECTOR_DTYPES:
         raise ValueError(f"{what} must hold {', '.join(VECTOR_DTYPES)} or float64 values, got {array.dtype}")
     return array

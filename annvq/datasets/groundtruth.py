@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from annvq.arrays import as_float32, dtype_name
 from annvq.datasets import cache
 from annvq.datasets.dataset import Vectors, as_vectors, check_metric, check_positive
 from annvq.types import F32, F64
@@ -119,6 +120,7 @@ def _blocks(x: Vectors, size: int) -> Iterator[tuple[int, Vectors]]:
 
 
 def _check_values(x: Vectors, what: str, first_row: int, metric: str) -> None:
+    x = _known(x)
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         row = int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])
         raise ValueError(f"{what} row {first_row + row} holds values that are not finite")
@@ -130,11 +132,16 @@ def _check_values(x: Vectors, what: str, first_row: int, metric: str) -> None:
 def _float32(x: Vectors, metric: str) -> F32:
     if metric == "cosine":
         return _float64(x, metric).astype(np.float32)
-    return np.ascontiguousarray(x, dtype=np.float32)
+    return as_float32(x)
+
+
+def _known(x: Vectors) -> Vectors:
+    """``x`` in a type that NumPy computes with: bfloat16 as float32."""
+    return as_float32(x) if dtype_name(x) == "bfloat16" else x
 
 
 def _float64(x: Vectors, metric: str) -> F64:
-    x = x.astype(np.float64)
+    x = _known(x).astype(np.float64)
     return x / np.linalg.norm(x, axis=1, keepdims=True) if metric == "cosine" else x
 
 
@@ -189,7 +196,7 @@ def _rounding(queries: Vectors, longest: float, metric: str, dtype: type) -> F64
 
 def _exact(query: Vectors, rows: Vectors, metric: str) -> F64:
     """float64 distances of ``rows`` (m, d) to one query; what decides every order."""
-    x, q = rows.astype(np.float64), query.astype(np.float64)
+    x, q = _known(rows).astype(np.float64), _known(query).astype(np.float64)
     if metric == "l2":
         x -= q
         x *= x

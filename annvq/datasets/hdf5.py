@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from annvq.arrays import BFLOAT16
 from annvq.datasets.dataset import Vectors, as_vectors
 from annvq.datasets.vecs import require_file
 
@@ -125,10 +126,15 @@ def _vectors(path: Path, file: Any, name: str) -> Vectors:
     return as_vectors(_map(path, stored), f"{path}: dataset {name!r}")
 
 
+def _numbers(dtype: np.dtype[Any]) -> bool:
+    """Whether values of this type lie in a file as they lie in memory: numbers, or two bytes that are a bfloat16."""
+    return dtype.kind in "fiu" or dtype == BFLOAT16
+
+
 def _map(path: Path, stored: Any) -> npt.NDArray[Any]:
     # No offset: chunked, compressed or never written; external: the bytes are in another file.
     offset = stored.id.get_offset()
-    if offset is None or stored.external or stored.dtype.kind not in "fiu" or 0 in stored.shape:
+    if offset is None or stored.external or not _numbers(stored.dtype) or 0 in stored.shape:
         return np.asarray(stored[()])
     end = offset + stored.size * stored.dtype.itemsize
     if path.stat().st_size < end:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from annvq.arrays import as_float32
 from annvq.datasets import groundtruth, hdf5, vecs
 from annvq.datasets.dataset import Dataset, Vectors, as_vectors, check_metric, check_positive
 
@@ -161,13 +162,13 @@ def _without_zeros(where: str, base: Vectors, queries: Vectors) -> tuple[Vectors
 
 
 def _nonzero_rows(x: Vectors) -> npt.NDArray[np.bool_]:
-    return np.concatenate([(x[i : i + _BLOCK] != 0).any(axis=1) for i in range(0, len(x), _BLOCK)])
+    return np.concatenate([(as_float32(x[i : i + _BLOCK]) != 0).any(axis=1) for i in range(0, len(x), _BLOCK)])
 
 
 def _row_hashes(x: Vectors) -> npt.NDArray[Any]:
     # + 0.0 makes −0.0 and 0.0 one value; equal vectors then have equal bytes in whatever type they are
     # stored.
-    rows = np.ascontiguousarray(x, dtype=np.float32) + np.float32(0)
+    rows = as_float32(x) + np.float32(0)
     return np.array([hashlib.blake2b(row, digest_size=16).digest() for row in rows], dtype="V16")
 
 

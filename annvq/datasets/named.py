@@ -8,6 +8,7 @@ import numpy as np
 
 from annvq.datasets import builtin, cards, download, hdf5, loading, vecs
 from annvq.datasets.dataset import Dataset, Vectors, as_vectors, check_metric, check_positive
+from annvq.optional import needed_by
 
 _BUILTIN = "patches"
 _BUILTIN_ALIASES = {"builtin": _BUILTIN}
@@ -48,6 +49,7 @@ def info(name: str) -> dict[str, Any]:
     return {**card.describe(), "path": str(card.path), "downloaded": card.path.is_file()}
 
 
+@needed_by("annvq.datasets.get")
 def get(name: str, *, progress: bool | None = None) -> Path | None:
     """Make sure that a named set is on disk, downloading it if need be, and return the file's path.
 
@@ -61,6 +63,7 @@ def get(name: str, *, progress: bool | None = None) -> Path | None:
     return None if name == _BUILTIN else _fetch(name, progress)
 
 
+@needed_by("annvq.datasets.load")
 def load(
     name_or_path: str | os.PathLike[str],
     *,
@@ -113,6 +116,7 @@ def load(
     return loading.from_hdf5(path, name=name, metric=metric, info=cards.all_cards()[name].describe(), **options)
 
 
+@needed_by("annvq.datasets.load_vectors")
 def load_vectors(path: str | os.PathLike[str]) -> Vectors:
     """Vectors (n, d) from one file, memory-mapped where the format allows it, read-only.
 
@@ -127,6 +131,7 @@ def load_vectors(path: str | os.PathLike[str]) -> Vectors:
     return hdf5.read_vectors(path) if path.suffix in hdf5.SUFFIXES else vecs.read_vectors(path)
 
 
+@needed_by("annvq.datasets.from_vectors")
 def from_vectors(
     x: Vectors,
     *,

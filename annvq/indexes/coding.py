@@ -12,7 +12,7 @@ import numpy.typing as npt
 from annvq.codebooks import Codebooks
 from annvq.kernels import LazyTables, squared_norms
 from annvq.norms import Length, NormTerm
-from annvq.quantizers.contract import Quantizer
+from annvq.quantizers.coder import Coder
 from annvq.types import F32, I32, Codes, Norm
 
 LENGTH_ROWS = 4096  # vectors that are enough to learn the length of codes
@@ -50,7 +50,7 @@ class Coding:
     residual: bool = False
     """Whether codes are of what coarse centroids leave over."""
 
-    def __init__(self, quantizer: Quantizer, metric: str, norm: Norm) -> None:
+    def __init__(self, quantizer: Coder, metric: str, norm: Norm) -> None:
         self.quantizer, self.metric = quantizer, metric
         self.norm = resolve_norm(norm, quantizer, metric, residual=self.residual)
         self.length: Length | None = None
@@ -186,7 +186,7 @@ def _bounded_length(value: float) -> Length:
     return Length(min(max(value, 0.1), 1.0))
 
 
-def resolve_norm(norm: Norm, quantizer: Quantizer, metric: str, *, residual: bool = False) -> Norm:
+def resolve_norm(norm: Norm, quantizer: Coder, metric: str, *, residual: bool = False) -> Norm:
     """The norm that is stored: ``"uint8"``, ``"float32"`` or None.
 
     ``"auto"`` stores none where none is needed (product and norm-free codes, ip, cosine) and one byte otherwise. Codes

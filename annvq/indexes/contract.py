@@ -5,24 +5,27 @@ import json
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
 
 from annvq import storage
 from annvq.arrays import normalized, positive_int, to_numpy
 from annvq.errors import FormatError, NotFittedError
 from annvq.indexes.filters import Filter
 from annvq.indexes.ids import check_distinct
-from annvq.quantizers.contract import Quantizer
-from annvq.quantizers.files import from_stored
+from annvq.quantizers.coder import Coder
+from annvq.quantizers.files import from_stored, usable
 from annvq.quantizers.tables import check_metric
-from annvq.training.recipe import Recipe
-from annvq.types import F32, Array, Norm
+from annvq.types import F32, Array, Norm, Self
+
+if TYPE_CHECKING:
+    from annvq.quantizers.modules import Quantizer
+    from annvq.training.recipe import Recipe
 
 FORMAT, VERSIONS = "annvq.index", (1, 2, 3, 4, 5, 6)
+MAX_DIM = 1 << 20
 
 _KINDS: "dict[str, type[Index]]" = {}
 
@@ -32,7 +35,7 @@ def array_crc(array: npt.NDArray[Any]) -> int:
     return zlib.crc32(np.ascontiguousarray(array).tobytes())
 
 
-def quantizer_fingerprint(quantizer: Quantizer) -> tuple[Any, ...]:
+def quantizer_fingerprint(quantizer: Coder) -> tuple[Any, ...]:
     """What a quantizer is and has learned, to compare."""
     config, tensors = quantizer.to_stored()
     return json.dumps(config, sort_keys=True), tuple((name, array_crc(tensors[name])) for name in sorted(tensors))
@@ -52,9 +55,10 @@ class Index(ABC):
         quantizer: fitted, or to be fitted by :meth:`fit`.
         metric: ``"l2"``, ``"ip"`` or ``"cosine"``.
         norm: how ‖x̂‖² is stored with each vector: ``"uint8"``, ``"float32"`` or None, where it is not.
+        dim: d of the vectors where codes see only their first dimensions, as many as the quantizer has.
 
     Raises:
-        TypeError, ValueError: not a quantizer, an unknown metric.
+        TypeError, ValueError: not a quantizer, an unknown metric, fewer dimensions than the quantizer has.
     """
 
     kind: ClassVar[str] = ""
@@ -69,19 +73,39 @@ class Index(ABC):
             raise ValueError(f"an index of kind {cls.kind!r} is registered already: {_KINDS[cls.kind].__name__}")
         _KINDS[cls.kind] = cls
 
-    def __init__(self, quantizer: Quantizer, metric: str, norm: Norm = None) -> None:
-        if not isinstance(quantizer, Quantizer):
+    def __init__(self, quantizer: Coder, metric: str, norm: Norm = None, dim: int | None = None) -> None:
+        if not isinstance(quantizer, Coder):
             raise TypeError(f"quantizer must be an annvq Quantizer, got {type(quantizer).__name__}")
-        self.quantizer = quantizer
+        self.coder = quantizer
+        """What codes vectors: the quantizer, or of a loaded index that which its file holds of one."""
         self.metric = check_metric(metric)
         self.norm = norm
+        self._dim = quantizer.dim if dim is None else positive_int(dim, "dim", low=quantizer.dim, high=MAX_DIM)
+
+    @property
+    def quantizer(self) -> "Quantizer":
+        """The quantizer. Of a loaded index it is made when first asked for, by PyTorch, and takes the place of
+        :attr:`coder`; where PyTorch is not installed it is that one itself, which does all but learn."""
+        whole: Quantizer = usable(self.coder)
+        if whole is not self.coder:
+            self._use(whole)
+        return whole
+
+    def _use(self, coder: Coder) -> None:
+        """Code vectors by another form of the same quantizer."""
+        self.coder = coder
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
     @property
     def dim(self) -> int:
         """Dimension of the vectors."""
-        return self.quantizer.dim
+        return self._dim
+
+    @property
+    def dims(self) -> int:
+        """Their first dimensions, which codes see: all of them unless the index was made with a larger ``dim``."""
+        return self.coder.dim
 
     @property
     def norm_bits(self) -> int:
@@ -91,12 +115,12 @@ class Index(ABC):
     @property
     def bits_per_vector(self) -> int:
         """Bits stored per vector to score it: code and norm. Ids are reported apart."""
-        return self.quantizer.bits + self.norm_bits
+        return self.coder.bits + self.norm_bits
 
     @property
     @abstractmethod
     def ram_bits_per_vector(self) -> int:
-        """Bits a vector takes in memory, code and norm, where codes of fewer than 8 bits may fill a byte."""
+        """Bits a vector takes in memory (or mapped): code, norm, id, and what is reserved and kept about them."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -111,8 +135,9 @@ class Index(ABC):
             "norm": self.norm,
             "bits_per_vector": self.bits_per_vector,
             "ram_bits_per_vector": self.ram_bits_per_vector,
-            "quantizer": self.quantizer.kind,
-            **self.quantizer.config,
+            "quantizer": self.coder.kind,
+            **self.coder.config,
+            **({"dim": self.dim, "dims": self.dims} if self.dim != self.dims else {}),
         }
 
     # -- checks: all that is below takes rows that have passed these ---------------------------------------------
@@ -122,12 +147,23 @@ class Index(ABC):
         return self.compared(to_numpy(x, self.dim, name, rows="nq" if name == "queries" else "n"), name)
 
     def compared(self, rows: F32, name: str, start: int = 0) -> F32:
-        """Checked rows (n, d) as the metric compares them: of unit length under cosine, else as they are.
+        """Checked rows (n, d) as codes see them and the metric compares them: the first :attr:`dims` dimensions, of
+        unit length under cosine.
 
         Raises:
             ValueError: a zero vector under cosine; it is named by its number, counted from ``start``.
         """
+        if self.dim != self.dims:
+            rows, name = np.ascontiguousarray(rows[:, : self.dims]), f"{name}[:, :{self.dims}]"
+        return self.of_unit_length(rows, name, start)
+
+    def of_unit_length(self, rows: F32, name: str, start: int = 0) -> F32:
+        """Rows of any width, of unit length under cosine, else as they are; ValueError as :meth:`compared` says."""
         return normalized(rows, name, start) if self.metric == "cosine" else rows
+
+    def filled_up(self, rows: F32) -> F32:
+        """Rows (n, dims) as vectors (n, d), zero in the dimensions that codes do not see."""
+        return rows if self.dim == self.dims else np.pad(rows, ((0, 0), (0, self.dim - self.dims)))
 
     def asked(self, queries: Array, k: int) -> tuple[F32, int]:
         """Queries (nq, d) and k of a search, checked."""
@@ -136,14 +172,14 @@ class Index(ABC):
 
     def require_fitted(self, what: str) -> None:
         """Raise NotFittedError unless this index can encode."""
-        if not bool(self.quantizer.fitted):
+        if not bool(self.coder.fitted):
             raise NotFittedError(f"{what} needs a trained index: call {type(self).__name__}.fit(x) first")
-        self.quantizer.require_encodes(what)
+        self.coder.require_encodes(what)
 
     # -- learning ------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: Recipe | None = None) -> Self:
+    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: "Recipe | None" = None) -> Self:
         """Train what is untrained, on ``x`` of shape (n, d); what is trained stays as it is.
 
         Args:
@@ -195,7 +231,8 @@ class Index(ABC):
 
     @abstractmethod
     def reconstruct(self, ids: Array) -> Any:
-        """Decoded vectors (n, d) of stored ids (of the normalised vectors under cosine)."""
+        """Decoded vectors (n, d) of stored ids (of the normalised vectors under cosine). Dimensions that codes do not
+        see are zero."""
 
     # -- large builds --------------------------------------------------------------------------------------------
 
@@ -203,13 +240,13 @@ class Index(ABC):
     """Arguments of the constructor that index recipes may state, with their types; None: recipes do not make this."""
 
     @classmethod
-    def for_vectors(cls, quantizer: Quantizer, n: int, *, metric: str, **settings: Any) -> Self:
+    def for_vectors(cls, quantizer: Coder, n: int, *, metric: str, **settings: Any) -> Self:
         """An untrained index for ``n`` vectors, of a recipe's ``settings``."""
         return cls(quantizer, metric=metric, **settings)
 
     def fingerprint(self) -> tuple[Any, ...]:
         """What was trained and set, to compare: indexes whose fingerprints are equal code vectors alike."""
-        return self.kind, self.metric, self.norm, quantizer_fingerprint(self.quantizer)
+        return self.kind, self.metric, self.norm, self.dim, quantizer_fingerprint(self.coder)
 
     @abstractmethod
     def take(self, other: Self) -> None:
@@ -248,7 +285,7 @@ class Index(ABC):
     @classmethod
     @abstractmethod
     def _from_stored(
-        cls, quantizer: Quantizer, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
+        cls, quantizer: Coder, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
     ) -> Self:
         """The inverse of :meth:`_to_stored`; ValueError, KeyError or TypeError where something does not fit.
 
@@ -273,12 +310,13 @@ class Index(ABC):
     def _file(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Header and tensors of the index's file."""
         config, tensors = self._to_stored()
-        q_config, q_tensors = self.quantizer.to_stored()
+        q_config, q_tensors = self.coder.to_stored()
         header = {
             "kind": self.kind,
             "metric": self.metric,
             "norm": self.norm,
             "quantizer": q_config,
+            **({"dim": self.dim} if self.dim != self.dims else {}),
             **config,
         }
         return header, {**tensors, **{f"quantizer.{k}": v for k, v in q_tensors.items()}}

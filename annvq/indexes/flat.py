@@ -1,18 +1,19 @@
 """The flat index: every code is scored for every query."""
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
 
 from annvq.arrays import check_vectors
 from annvq.indexes.coding import LENGTH_ROWS
 from annvq.indexes.filters import Allowed, Filter
 from annvq.indexes.stored import StoreIndex
-from annvq.quantizers.contract import Quantizer
-from annvq.training.recipe import Recipe
-from annvq.types import F32, I64, Array, Norm
+from annvq.quantizers.coder import Coder
+from annvq.types import F32, I64, Array, Norm, Self
+
+if TYPE_CHECKING:
+    from annvq.training.recipe import Recipe
 
 
 class FlatIndex(StoreIndex):
@@ -26,17 +27,20 @@ class FlatIndex(StoreIndex):
             ``"auto"``: one byte where needed, else nothing. None, nothing stored, is for what needs no norm: product
             codes, norm-free ones, ip and cosine. With a byte, and with norm-free codes, distances are those to x̂ and
             half of ‖x − x̂‖² more, which finds more neighbours; with ``"float32"`` they are those to x̂.
+        dim: d of the vectors, where codes are to see only the first dimensions of each, as many as ``quantizer`` has
+            (models trained for it say most there). Distances are those of the prefixes, which under cosine are
+            normalised themselves; vectors and queries have all d dimensions. Default: the quantizer's.
     """
 
     kind = "flat"
     recipe_keys: ClassVar = {"norm": str}
 
-    def __init__(self, quantizer: Quantizer, metric: str = "l2", norm: Norm = "auto") -> None:
-        super().__init__(quantizer, metric, norm)
+    def __init__(self, quantizer: Coder, metric: str = "l2", norm: Norm = "auto", *, dim: int | None = None) -> None:
+        super().__init__(quantizer, metric, norm, dim=dim)
 
-    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: Recipe | None = None) -> Self:
+    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: "Recipe | None" = None) -> Self:
         check_vectors(x, self.dim)
-        if not bool(self.quantizer.fitted):
+        if not bool(self.coder.fitted):
             self.quantizer.fit(self.learn_targets(x, seed), seed=seed, progress=progress, recipe=recipe)
         if self.metric == "cosine":
             rows = np.sort(np.random.default_rng(seed).permutation(int(x.shape[0]))[:LENGTH_ROWS])
@@ -44,7 +48,7 @@ class FlatIndex(StoreIndex):
         return self
 
     def learn_targets(self, x: Array, seed: int) -> Array:
-        return self.prepared(x, "x") if self.metric == "cosine" else x
+        return self.compared_rows(x)
 
     def search(self, queries: Array, k: int, *, filter: Filter = None) -> tuple[Any, Any]:
         q, k = self.asked(queries, k)
@@ -60,8 +64,8 @@ class FlatIndex(StoreIndex):
 
     @classmethod
     def _from_stored(
-        cls, quantizer: Quantizer, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
+        cls, quantizer: Coder, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
     ) -> Self:
-        index = cls(quantizer, config["metric"], config["norm"])
+        index = cls(quantizer, config["metric"], config["norm"], dim=config.get("dim"))
         index._restore(config, tensors, mapped=mapped)
         return index

@@ -5,6 +5,7 @@ title = "what it is for"
 [index]            # flat or inverted lists; keys are the constructor's
 kind = "ivf"
 nlist = 1024       # left out: 4·√n of the vectors to be added
+dims = 256         # optional: codes see the first so many dimensions of each vector
 
 [quantizer]        # keys are those of annvq.make, without dim
 kind = "residual"
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from annvq.arrays import positive_int
 from annvq.indexes.contract import Index, registered
 from annvq.indexes.rerank import RerankIndex
 from annvq.quantizers import Quantizer, make
@@ -93,7 +95,7 @@ def _check(recipe: IndexRecipe, where: str) -> None:
     kind = recipe.index.get("kind")
     if not isinstance(kind, str) or kind not in known:
         raise ValueError(f"{where}: [index] kind must be one of {', '.join(known)}, got {kind!r}")
-    _check_keys(f"{where}: [index]", recipe.index, {"kind": str, **known[kind]})
+    _check_keys(f"{where}: [index]", recipe.index, {"kind": str, "dims": int, **known[kind]})
     if "kind" not in recipe.quantizer or "M" not in recipe.quantizer:
         raise ValueError(f"{where}: [quantizer] must have kind and M, got {', '.join(recipe.quantizer) or 'nothing'}")
     if recipe.refine and ("vectors" in recipe.refine) == ("kind" in recipe.refine):
@@ -121,16 +123,19 @@ def make_index(recipe: IndexRecipe, dim: int, *, n: int, metric: str = "l2", bas
         base: the vectors that will be added, for recipes that re-rank from them where they lie.
 
     Raises:
-        ValueError, TypeError: what quantizers and indexes refuse.
+        ValueError, TypeError: what quantizers and indexes refuse; ``dims`` beyond ``dim``.
     """
     settings = dict(recipe.index)
-    kind = registered()[settings.pop("kind")]
-    made: Any = kind.for_vectors(_quantizer(recipe.quantizer, dim), n, metric=metric, **settings)
+    kind, dims = registered()[settings.pop("kind")], dim
+    if "dims" in settings:
+        dims = positive_int(settings.pop("dims"), "dims", high=dim)
+        settings["dim"] = dim
+    made: Any = kind.for_vectors(_quantizer(recipe.quantizer, dims), n, metric=metric, **settings)
     if not recipe.refine:
         return made
     refine = dict(recipe.refine)
     settings = {key: refine.pop(key) for key in ("refines", "shortlist", "recall_target") if key in refine}
-    source: Any = refine.pop("vectors") if "vectors" in refine else _quantizer(refine, dim)
+    source: Any = refine.pop("vectors") if "vectors" in refine else _quantizer(refine, dims)
     if isinstance(source, str) and source == "base":
         if base is None:
             raise ValueError(f"recipe {recipe.name!r} re-ranks from the vectors where they lie: give base")

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
 
 from annvq.arrays import LEAST, check_vectors, chunks, largest, like, positive_int, require_far_from_zero, rows_to_numpy
 from annvq.forks import Lock
@@ -15,10 +14,11 @@ from annvq.indexes.contract import Index
 from annvq.indexes.files import store_from_stored, store_to_stored
 from annvq.indexes.filters import Allowed, Filter, resolve_filter
 from annvq.indexes.ids import END_OF_IDS, check_ids, following_ids, require_new
+from annvq.indexes.learning import ComparedRows
 from annvq.kernels.pooling import near_labels
 from annvq.kernels.store import CodeStore, Exported, Rows
-from annvq.quantizers.contract import Quantizer
-from annvq.types import F32, I64, Array, Norm
+from annvq.quantizers.coder import Coder
+from annvq.types import F32, I64, Array, Norm, Self
 
 
 class StoreIndex(Index):
@@ -30,17 +30,22 @@ class StoreIndex(Index):
     Vectors are checked, and normalised under cosine, in ``add``, ``upsert`` and ``search`` and nowhere below.
 
     Args:
-        quantizer, metric, norm: as for :class:`~annvq.indexes.flat.FlatIndex`.
+        quantizer, metric, norm, dim: as for :class:`~annvq.indexes.flat.FlatIndex`.
         coding: makes, of these three, what is stored of vectors.
     """
 
     mappable = frozenset({"codes", "ids", "norms"})
 
     def __init__(
-        self, quantizer: Quantizer, metric: str, norm: Norm, coding: Callable[[Quantizer, str, Norm], Coding] = Coding
+        self,
+        quantizer: Coder,
+        metric: str,
+        norm: Norm,
+        coding: Callable[[Coder, str, Norm], Coding] = Coding,
+        dim: int | None = None,
     ) -> None:
-        super().__init__(quantizer, metric)
-        self.coding = coding(self.quantizer, self.metric, norm)
+        super().__init__(quantizer, metric, dim=dim)
+        self.coding = coding(self.coder, self.metric, norm)
         self.norm = self.coding.norm
         self._store = self._new_store()
         self._labelled = False  # the store's codes are in the order that scans like; it is set up for the first vectors
@@ -48,13 +53,17 @@ class StoreIndex(Index):
         self.changing = Lock()
         """Held from the choice of ids to their storing; who keeps something beside the codes holds it over both."""
 
+    def _use(self, coder: Coder) -> None:
+        super()._use(coder)
+        self.coding.quantizer = coder
+
     def _new_store(self, *, labelled: bool = False) -> CodeStore:
         """An empty store for this index's codes; ``labelled`` once the codebooks are learned."""
         norm: Any = self.norm
-        q = self.quantizer
+        q = self.coder
         relabel = None
         if labelled and q.code_dtype == np.uint8 and max(q.sizes) == 256:
-            relabel = near_labels([book.detach().cpu().numpy() for book in q.scan_view().codebooks])
+            relabel = near_labels(q.scan_view().books().split())
         return CodeStore(q.M, q.sizes, code_dtype=q.code_dtype, norm=norm, lists=self._lists, relabel=relabel)
 
     def _filled_store(self) -> CodeStore:
@@ -74,11 +83,12 @@ class StoreIndex(Index):
 
     @property
     def ram_bits_per_vector(self) -> int:
-        """Bits a vector takes in memory (or mapped), code and norm, with what is reserved; nominal while empty."""
+        """Bits a vector takes in memory (or mapped): code, norm and id, with what is reserved and the map of ids where
+        there is one; nominal while empty."""
         if n := len(self._store):
-            return -(-8 * self._store.nbytes // n)
+            return -(-8 * (self._store.nbytes + self._store.id_nbytes) // n)
         norm = {None: 0, "uint8": self._store.code_dtype.itemsize, "float32": 5}[self.norm]
-        return 8 * (self._store.code_dtype.itemsize * self.quantizer.M + norm)
+        return 8 * (self._store.code_dtype.itemsize * self.coder.M + norm + 4)
 
     def facts(self) -> dict[str, Any]:
         return {**super().facts(), "id_bytes": self._store.id_nbytes}
@@ -87,6 +97,11 @@ class StoreIndex(Index):
     def residual(self) -> bool:
         """Whether codes are of what coarse centroids leave over."""
         return self.coding.residual
+
+    def compared_rows(self, x: Array) -> Array:
+        """Learn vectors ``x`` (n, d) as :meth:`compared` gives them, each made when it is read; ``x`` where it may."""
+        same = self.metric != "cosine" and self.dim == self.dims
+        return x if same else ComparedRows(x, self.dims, self.compared)
 
     @abstractmethod
     def learn_targets(self, x: Array, seed: int) -> Array:
@@ -201,7 +216,7 @@ class StoreIndex(Index):
     def reconstruct(self, ids: Array) -> Any:
         self.require_fitted("reconstruct")
         rows = self._store.rows(check_ids(ids, None))
-        return self.coding.decode(rows.codes, rows.lists)
+        return self.filled_up(self.coding.decode(rows.codes, rows.lists))
 
     def rows_where_stored(self, ids: I64) -> tuple[Rows, I64]:
         """Rows of ids of any shape, any row where one is not stored, and the ids with −1 in its place.
@@ -262,13 +277,13 @@ class StoreIndex(Index):
 
     def _to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         with self.changing:
-            config, tensors = store_to_stored(self._store, self.quantizer.bits_per_codebook)
+            config, tensors = store_to_stored(self._store, self.coder.bits_per_codebook)
             return {**config, **self.coding.length_to_stored(), "next_id": self._next_id}, tensors
 
     def _restore(self, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool) -> None:
         """Take over the store of :meth:`_to_stored`; what it does not know is left in ``tensors``."""
         empty = self._new_store(labelled=config.get("layout") != "blocks")
-        self._store = store_from_stored(config, tensors, empty, self.quantizer.bits_per_codebook, mapped=mapped)
+        self._store = store_from_stored(config, tensors, empty, self.coder.bits_per_codebook, mapped=mapped)
         self._labelled = True
         low = 0 if mapped else int(self._store.ids().max(initial=-1)) + 1
         self._next_id = positive_int(config["next_id"], "next_id", low=low, high=END_OF_IDS)

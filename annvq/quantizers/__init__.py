@@ -1,20 +1,42 @@
-"""Quantizers: vectors to codes and back."""
+"""Quantizers: vectors to codes and back.
 
-from annvq.quantizers.additive import AdditiveVQ
-from annvq.quantizers.contract import Quantized, Quantizer
+Coders are what indexes need of them, and take NumPy alone. Quantizers themselves are PyTorch modules, and load on first
+use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from annvq.optional import needed_by
+from annvq.quantizers.coder import Coder
 from annvq.quantizers.files import load_quantizer
-from annvq.quantizers.imported import from_codebooks
-from annvq.quantizers.maps import LinearMap, Rotation, Transform
-from annvq.quantizers.principal import PrincipalAdditiveVQ, PrincipalProductVQ
-from annvq.quantizers.product import ProductVQ
-from annvq.quantizers.product_additive import ProductAdditiveVQ
-from annvq.quantizers.registry import make, register, registered
-from annvq.quantizers.residual import ResidualVQ
-from annvq.quantizers.tables import TableQuantizer, Tables
-from annvq.quantizers.transformed import RotatedProductVQ, Transformed
+from annvq.quantizers.tables import TableCoder, Tables
+
+if TYPE_CHECKING:
+    from annvq.quantizers.modules import (
+        AdditiveVQ,
+        LinearMap,
+        PrincipalAdditiveVQ,
+        PrincipalProductVQ,
+        ProductAdditiveVQ,
+        ProductVQ,
+        Quantized,
+        Quantizer,
+        ResidualVQ,
+        RotatedProductVQ,
+        Rotation,
+        TableQuantizer,
+        Transform,
+        Transformed,
+        from_codebooks,
+        make,
+        register,
+        registered,
+    )
 
 __all__ = [
     "AdditiveVQ",
+    "Coder",
     "LinearMap",
     "PrincipalAdditiveVQ",
     "PrincipalProductVQ",
@@ -25,6 +47,7 @@ __all__ = [
     "ResidualVQ",
     "RotatedProductVQ",
     "Rotation",
+    "TableCoder",
     "TableQuantizer",
     "Tables",
     "Transform",
@@ -35,3 +58,16 @@ __all__ = [
     "register",
     "registered",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'annvq.quantizers' has no attribute {name!r}")
+    with needed_by(f"annvq.quantizers.{name}"):
+        value = getattr(import_module("annvq.quantizers.modules"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,52 +1,22 @@
-"""Additive quantization: sums of entries, one of each codebook, chosen in any order."""
+"""Additive codes: sums of entries, one of each codebook, chosen in any order."""
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from annvq.arrays import positive_int
 from annvq.codebooks import Codebooks
 from annvq.complexity import OperationCounts, local_search
-from annvq.quantizers.beam import additive_beam, residual_beam
-from annvq.quantizers.registry import register
-from annvq.quantizers.sums import FLAT, WARM, SumQuantizer, residual_start
-from annvq.training.estimators import Estimator
-from annvq.training.learn.alternating import Alternation
-from annvq.training.parts import Alternate, BestOf, ByGrading, Refit, SubspaceKMeans
-from annvq.training.recipe import Recipe
-from annvq.training.trainer import nsvq_part
+from annvq.quantizers.sums import SumCoder
 from annvq.types import F32, Codes
-
-HOPELESS = 20.0
-"""Where residual codebooks are graded more than this from coarse to fine, additive ones from scratch are hopeless: on
-image patches (70 and more). On SIFT descriptors (3) and correlated normal vectors (5) they are better, or may be."""
 
 GRADED = 3.0  # ratio of the codebooks' energies from which they count as graded
 SWEEPS = 4  # of ICM, at most, in a round of local search
 
 
-@register("additive")
-class AdditiveVQ(SumQuantizer):
-    """x̂ = c₀ + … + c_{M−1}, the codebooks on equal terms: beam search may take them in any order.
+class AdditiveCoder(SumCoder):
+    """x̂ = c₀ + … + c_{M−1}, the codebooks on equal terms: see :class:`~annvq.AdditiveVQ`."""
 
-    Babenko and Lempitsky, "Additive Quantization for Extreme Vector Compression", CVPR 2014; trained by NSVQ in Vali
-    and Bäckström, ICASSP 2023.
-
-    Args:
-        dim: d.
-        M: codebooks; :meth:`fit` learns at most 64.
-        nbits: bits per codebook, 1..16, or a sequence of M of them.
-        beam: partial codes kept at each step; with ``rounds``, codebooks that are graded from coarse to fine, as
-            residual quantization learns them, are searched in their order, with twice as many.
-        rounds: iterations of local search after the beam search (LSQ, Martinez et al., ECCV 2016), on the CPU; a GPU
-            gives the codes of the beam search alone. 0 is beam search alone; 128 finds codes with one or two per cent
-            less error than the default, in less than twice the time.
-        norm_free: choose codes so that their norm follows from them: an index then stores none (see
-            :class:`~annvq.quantizers.sums.SumQuantizer`).
-        estimator: how gradients pass in training mode; default NSVQ.
-    """
+    kind = "additive"
 
     def __init__(
         self,
@@ -57,9 +27,8 @@ class AdditiveVQ(SumQuantizer):
         beam: int = 8,
         rounds: int = 64,
         norm_free: bool = False,
-        estimator: Estimator | None = None,
     ) -> None:
-        super().__init__(dim, M, nbits, beam, norm_free, estimator)
+        super().__init__(dim, M, nbits, beam, norm_free)
         self.rounds = positive_int(rounds, "rounds", low=0, high=1 << 12)
 
     @property
@@ -74,55 +43,21 @@ class AdditiveVQ(SumQuantizer):
             dim=self.dim, M=self.M, nbits=self.bits_per_codebook, rounds=self.rounds, sweeps=SWEEPS
         )
 
-    def norm_recipe(self) -> Recipe:
-        """Local search and least squares from scratch under noise, or a product code, or, where residual codebooks
-        would be graded from coarse to fine, these and local search from them under less noise: whichever is better on
-        held-out rows. Then NSVQ, which keeps the codebooks that are best on those."""
-        # A step costs the more the more entries there are: beyond 8x8 bits there are fewer.
-        scratch = Alternation(iterations=min(40, max(10, 40 * 2048 // sum(self.sizes))))
-        residual = (residual_start(self.sizes), Alternate(WARM, warm=True))
-        others = (Alternate(scratch, graded=HOPELESS), SubspaceKMeans(20))
-        best = ByGrading(
-            flat=(BestOf(others, finish=Refit(2)),),
-            graded=(BestOf((*residual, *others), finish=Refit(3)),),
-            limit=FLAT,
-        )
-        # Few vectors gain by NSVQ, up to 1.5 %; many do not, and a first look tells.
-        return Recipe((best, nsvq_part(steps=20, patience=1)))
-
     def _native_search(self, books: Codebooks, x: F32) -> Codes:
         encoder = books.additive_encoder
         if self.rounds == 0 or len(books.sizes) == 1:
             return encoder.additive(x, self.beam)
-        graded = _graded(books)
+        graded = graded_codebooks(books)
         width = self._width(graded)
         start = encoder.residual(x, width) if graded else encoder.additive(x, width)
         return encoder.iterated_search(x, start, iterations=self.rounds, sweeps=SWEEPS)
-
-    def _search(self, x: Tensor, weight: Tensor, offsets: tuple[int, ...]) -> Tensor:
-        if torch.compiler.is_compiling() and self.rounds > 0:
-            return self._better_search(x, weight, offsets)
-        graded = self.rounds > 0 and _graded(self.books())
-        search = residual_beam if graded else additive_beam
-        return search(x, weight, offsets, self._width(graded))
-
-    def _better_search(self, x: Tensor, weight: Tensor, offsets: tuple[int, ...]) -> Tensor:
-        """Both searches, and of each row the better code: which one suits the codebooks cannot be asked in a trace."""
-        ordered = residual_beam(x, weight, offsets, self._width(graded=True))
-        free = additive_beam(x, weight, offsets, self._width(graded=False))
-        first = torch.as_tensor(offsets[:-1], device=x.device)
-        one, other = ((x - weight[codes + first].sum(1)).square().sum(1) for codes in (ordered, free))
-        return torch.where((one <= other)[:, None], ordered, free)
 
     def _width(self, graded: bool) -> int:
         """Partial codes kept: twice ``beam`` in codebook order, which takes the time of an any-order beam."""
         return min(2 * self.beam, 1 << 12) if graded else self.beam
 
-    def _workspace_per_row(self) -> int:
-        return 4 * 3 * self._width(graded=self.rounds > 0) * sum(self.sizes)
 
-
-def _graded(books: Codebooks) -> bool:
+def graded_codebooks(books: Codebooks) -> bool:
     """Whether the codebooks are coarse and fine ones, as a residual quantizer's are. An any-order beam search fills its
     beam with fine entries then, and misses the coarse ones; one in codebook order does not."""
     return max(books.energies) > GRADED * min(books.energies)

@@ -1,33 +1,50 @@
 """Quantizers in files."""
 
 from collections.abc import Mapping
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from annvq import storage
 from annvq.errors import FormatError
-from annvq.quantizers.contract import FORMAT, VERSIONS, Quantizer
-from annvq.quantizers.registry import quantizer_class
+from annvq.optional import needed_by
+from annvq.quantizers.additive import AdditiveCoder
+from annvq.quantizers.coder import FORMAT, VERSIONS, Coder, Shapes
+from annvq.quantizers.principal import PrincipalAdditiveCoder, PrincipalProductCoder
+from annvq.quantizers.product import ProductCoder
+from annvq.quantizers.product_additive import ProductAdditiveCoder
+from annvq.quantizers.residual import ResidualCoder
+from annvq.quantizers.transformed import RotatedProductCoder, TransformedCoder
+
+if TYPE_CHECKING:
+    from annvq.quantizers.modules import Quantizer
+
+_CODERS: dict[str, type[Coder]] = {
+    coder.kind: coder
+    for coder in (
+        ProductCoder,
+        ResidualCoder,
+        AdditiveCoder,
+        ProductAdditiveCoder,
+        TransformedCoder,
+        RotatedProductCoder,
+        PrincipalProductCoder,
+        PrincipalAdditiveCoder,
+    )
+}
 
 
-def from_stored(
-    config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], where: str = "the file"
-) -> Quantizer:
-    """The inverse of :meth:`Quantizer.to_stored`; FormatError where config and tensors do not fit together."""
+def from_stored(config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any]], where: str = "the file") -> Coder:
+    """The inverse of :meth:`Coder.to_stored`; FormatError where config and tensors do not fit together."""
     arguments = dict(config)
     try:
-        kind = arguments.pop("kind")
-        # On the meta device nothing is allocated, so a hostile config costs nothing before shapes are compared.
-        with torch.device("meta"):
-            quantizer = quantizer_class(kind).from_config(arguments)
+        # Nothing is allocated, so a hostile config costs nothing before shapes are compared.
+        coder = _unfilled(arguments.pop("kind"), arguments)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as e:
         raise FormatError(f"{where} holds a quantizer that cannot be built: {e}") from None
-    expected = {
-        name: (str(t.dtype).removeprefix("torch."), tuple(t.shape)) for name, t in quantizer.state_dict().items()
-    }
+    expected = coder.shapes()
     tensors = {**_absent_in_earlier_versions(expected, tensors), **tensors}
     found = {name: (str(a.dtype), a.shape) for name, a in tensors.items()}
     if expected != found:
@@ -42,12 +59,28 @@ def from_stored(
         # Zero is that of codes whose norms were never learned.
         if name.split(".")[-1] == "norm_weight" and float(a) < 0:
             raise FormatError(f"{where} is corrupt: quantizer tensor {name} is negative ({float(a):.3g})")
-    quantizer.load_state_dict({k: torch.from_numpy(np.array(a)) for k, a in tensors.items()}, assign=True)
-    return quantizer.eval()
+    return coder.fill({name: np.array(a) for name, a in tensors.items()})
+
+
+def _unfilled(kind: Any, arguments: dict[str, Any]) -> Coder:
+    """What waits for its arrays: a coder, or of kinds that have none the quantizer itself."""
+    if kind in _CODERS:
+        return _CODERS[kind].from_config(arguments)
+    with needed_by(f"a quantizer of kind {kind!r}"):
+        made: Coder = import_module("annvq.quantizers.modules").unfilled(kind, arguments)
+        return made
+
+
+def usable(coder: Coder) -> Any:
+    """The quantizer as a module, or, where PyTorch is not installed, the coder, which does all but learn."""
+    try:
+        return coder.as_module()
+    except ImportError:
+        return coder
 
 
 def _absent_in_earlier_versions(
-    expected: Mapping[str, tuple[str, tuple[int, ...]]], tensors: Mapping[str, npt.NDArray[Any]]
+    expected: Shapes, tensors: Mapping[str, npt.NDArray[Any]]
 ) -> dict[str, npt.NDArray[Any]]:
     """Norm offsets of zero and codes that do not weigh the norm, which is what a norm byte meant in version 1; norms
     about zero, which they were before version 3; bytes without a share of the error, before version 4."""
@@ -56,8 +89,9 @@ def _absent_in_earlier_versions(
     return {name: np.zeros(expected[name][1], expected[name][0]) for name in new}
 
 
-def load_quantizer(source: storage.Source) -> Quantizer:
-    """Read a quantizer written by :meth:`Quantizer.save`, in eval mode.
+def load_quantizer(source: storage.Source) -> "Quantizer":
+    """Read a quantizer written by :meth:`Quantizer.save`, in eval mode. Where PyTorch is not installed it comes as a
+    :class:`~annvq.quantizers.Coder`, which encodes, decodes and gives tables, and does not learn.
 
     Args:
         source: a path, a file object opened in binary mode, or bytes (:meth:`Quantizer.to_bytes`).
@@ -68,4 +102,5 @@ def load_quantizer(source: storage.Source) -> Quantizer:
         FormatError: not such a file, an unknown version, truncated or corrupt.
     """
     stored = storage.read(source, FORMAT, VERSIONS)
-    return from_stored(stored.config, stored.tensors, storage.name_of(source))
+    loaded: Quantizer = usable(from_stored(stored.config, stored.tensors, storage.name_of(source)))
+    return loaded

@@ -3,18 +3,15 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
-from typing_extensions import Self
 
 from annvq.arrays import check_vectors, chunks, like, normalized, to_numpy
 from annvq.codebooks import Codebooks
 from annvq.errors import NotFittedError
 from annvq.kernels import LazyTables, squared_norms
 from annvq.norms import NORM_LEVELS, TENSORS, NormTerm
-from annvq.quantizers.codebooks import CodebookQuantizer
+from annvq.quantizers.coder import CodebookCoder
 from annvq.training.learn.norms import expected_offsets, fit_norm_byte
-from annvq.types import F32, Array, Codes
+from annvq.types import F32, Array, Codes, Self
 
 METRICS = ("l2", "ip", "cosine")
 NORM_ROWS = 1 << 15  # vectors that are enough to learn how a norm is kept
@@ -38,14 +35,14 @@ def check_metric(metric: str) -> str:
     return metric
 
 
-class TableQuantizer(CodebookQuantizer):
-    """A quantizer with codebooks, so that distances are sums of table entries."""
+class TableCoder(CodebookCoder):
+    """A coder with codebooks, so that distances are sums of table entries."""
 
-    centred: Tensor
+    centred: Any
     """Whether norms are about :attr:`origin`, so that float32 holds them however far from zero the data lie; those of
     files before version 3, and of FAISS, are about zero."""
 
-    def scan_view(self) -> "TableQuantizer":
+    def scan_view(self) -> "TableCoder":
         return self
 
     def _encode_rows(self, x: F32, term: NormTerm | None, centres: F32 | None) -> Codes:
@@ -69,15 +66,13 @@ class TableQuantizer(CodebookQuantizer):
         return 8 if self.needs_norm else None
 
     def _register_term(self) -> None:
-        """Buffers for the norm term, by the names that files give them."""
+        """Declare the norm term, by the names that files give its parts."""
         if self._term_bits is None:
             return
         shapes = {"norm_levels": (NORM_LEVELS,), "norm_offsets": (self.offsets[-1],)}
         for name in TENSORS[self._term_bits]:
-            dtype = torch.bool if name == "weighs_norm" else torch.float32
-            self.register_buffer(name, torch.zeros(shapes.get(name, ()), dtype=dtype))
-        self.register_buffer("centred", torch.ones((), dtype=torch.bool))
-        self.forget_norms()
+            self._declare(name, "bool" if name == "weighs_norm" else "float32", shapes.get(name, ()))
+        self._declare("centred", "bool", ())
 
     @property
     def norm_term(self) -> NormTerm | None:
@@ -85,10 +80,9 @@ class TableQuantizer(CodebookQuantizer):
         None where tables alone give the distance (product codes). Learned by ``fit`` or :meth:`fit_norms`."""
         if self._term_bits is None:
             return None
-        tensors = {name: getattr(self, name).cpu().numpy() for name in TENSORS[self._term_bits]}
+        tensors = {name: self._array(name) for name in TENSORS[self._term_bits]}
         return NormTerm.from_tensors(self.sizes, tensors)
 
-    @torch.no_grad()
     def take_norm_term(self, term: NormTerm, *, centred: bool | None = None) -> Self:
         """Keep norms as ``term`` says from now on.
 
@@ -104,9 +98,9 @@ class TableQuantizer(CodebookQuantizer):
                 f"got {term.bits} bits for {term.sizes}"
             )
         for name, value in term.tensors().items():
-            getattr(self, name).copy_(torch.from_numpy(value))
+            self._put(name, value)
         if centred is not None:
-            self.centred.fill_(centred)
+            self._put("centred", centred)
         return self
 
     def forget_norms(self) -> None:
@@ -114,8 +108,8 @@ class TableQuantizer(CodebookQuantizer):
         if self._term_bits is None:
             return
         for name in TENSORS[self._term_bits]:
-            getattr(self, name).fill_(torch.nan if name == "norm_levels" else 0)
-        self.centred.fill_(True)
+            self._put(name, np.nan if name == "norm_levels" else 0)
+        self._put("centred", True)
 
     def require_norm_term(self, what: str) -> NormTerm:
         """The byte or norm-free term of these codes; ``what`` is what needs it.
@@ -131,9 +125,6 @@ class TableQuantizer(CodebookQuantizer):
             learned = "offsets" if term.levels is None else "norm levels"
             raise NotFittedError(f"{what} needs learned {learned}: call fit(x) or fit_norms(x) first")
         return term
-
-    def learn_terms(self, x: Array, *, seed: int = 0) -> None:
-        self.fit_norms(x, seed=seed)
 
     def fit_norms(self, x: Array, *, seed: int = 0, codes: Array | None = None) -> Self:
         """Learn how norms are kept from vectors, as ``fit`` does; for codebooks set by hand. Where a byte's error comes
@@ -202,8 +193,7 @@ class TableQuantizer(CodebookQuantizer):
     @property
     def about_origin(self) -> bool:
         """Whether norms are about :attr:`origin`, whatever it is; False for codes that keep none."""
-        centred = self._buffers.get("centred")
-        return centred is not None and bool(centred)
+        return bool(getattr(self, "centred", False))
 
     def norm_books(self) -> Codebooks:
         """Codebooks over all d dimensions whose sums are x̂ − :attr:`origin`."""

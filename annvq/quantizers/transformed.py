@@ -1,82 +1,105 @@
-"""A learned change of coordinates before a quantizer.
-
-Optimized product quantization (Ge, He, Ke and Sun, TPAMI 2014) is ``Transformed(Rotation(d), ProductVQ(d, M))``, or
-:class:`RotatedProductVQ` for short.
-"""
+"""Codes behind a learned change of coordinates, as product codes behind a rotation (Ge, He, Ke and Sun, "Optimized
+Product Quantization", TPAMI 2014)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from typing_extensions import Self
+import numpy.typing as npt
 
+from annvq.arrays import chunks, positive_int
 from annvq.codebooks import Codebooks, row_products
 from annvq.complexity import OperationCounts, linear_map
 from annvq.forks import made_once
 from annvq.kernels import LazyTables
-from annvq.quantizers.contract import Quantizer
-from annvq.quantizers.maps import Rotation, Transform, make_transform
-from annvq.quantizers.product import ProductVQ
-from annvq.quantizers.registry import make, register
-from annvq.quantizers.sums import NORM_FREE_ROWS, SumQuantizer
-from annvq.quantizers.tables import TableQuantizer
-from annvq.training.estimators import Estimator
-from annvq.training.maps import Inside, LearnLinearMap, LearnRotation
-from annvq.training.recipe import Recipe
-from annvq.types import F32, Array, Codes
+from annvq.quantizers.additive import AdditiveCoder
+from annvq.quantizers.coder import Coder, Shapes
+from annvq.quantizers.product import ProductCoder
+from annvq.quantizers.product_additive import ProductAdditiveCoder
+from annvq.quantizers.residual import ResidualCoder
+from annvq.quantizers.sums import SumCoder
+from annvq.quantizers.tables import TableCoder
+from annvq.types import F32, Codes, Self
+
+MAPS = {"rotation": "matrix", "linear": "weight"}
+"""Kinds of maps, and what files call their matrix."""
+
+_INNER = {coder.kind: coder for coder in (ProductCoder, ResidualCoder, AdditiveCoder, ProductAdditiveCoder)}
 
 
-@register("transformed")
-class Transformed(TableQuantizer):
-    """A quantizer of transformed vectors: ``encode`` transforms first, ``decode`` transforms back.
+def map_kind(config: str | Mapping[str, Any], dim: int) -> tuple[str, dict[str, Any]]:
+    """The kind of a map and its further arguments, from its name or its config; ValueError for an unknown kind."""
+    arguments = {"kind": config, "dim": dim} if isinstance(config, str) else dict(config)
+    kind = arguments.pop("kind", None)
+    if kind not in MAPS:
+        raise ValueError(f"transform must be one of {', '.join(MAPS)}, got {kind!r}")
+    return kind, arguments
 
-    The codes are those of ``quantizer``; saved, encoded, searched and exported, the transform goes with it. Tables are
-    built from transformed queries. Under a rotation the codes of a norm-free quantizer stay norm-free. Under a general
-    linear map squared distance needs ‖x̂‖², as for additive codes, which these then are: ``codebooks`` shows them as
-    entries over all d dimensions whose sum is x̂.
 
-    ``make("transformed", transform="rotation", quantizer="product", dim=128, M=8)`` makes both parts by name.
+class StoredMap:
+    """An invertible affine map of vectors, ``y = A (x − shift)``, as files hold it.
 
     Args:
-        transform: a :class:`Rotation` or :class:`LinearMap` of the quantizer's dimension.
-        quantizer: a product, residual or additive quantizer.
-        estimator: how gradients pass in training mode, over transform and quantizer together; default NSVQ.
-
-    Raises:
-        TypeError, ValueError: parts of another kind, or of different dimensions.
+        kind: ``"rotation"`` or ``"linear"``.
+        dim: d.
+        shift: whether there is one.
     """
 
+    matrix: F32  # A, (d, d)
+    shift: F32 | None = None  # (d,)
+
+    def __init__(self, kind: str, dim: int, shift: bool = False) -> None:
+        self.kind, self.dim, self.shifts = kind, positive_int(dim, "dim", high=1 << 20), bool(shift)
+        self.orthogonal = kind == "rotation"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Constructor arguments, as JSON holds them."""
+        return {"kind": self.kind, "dim": self.dim, "shift": self.shifts}
+
+    def shapes(self) -> Shapes:
+        """What :meth:`fill` takes."""
+        shapes: Shapes = {MAPS[self.kind]: ("float32", (self.dim, self.dim))}
+        return shapes | ({"shift": ("float32", (self.dim,))} if self.shifts else {})
+
+    def fill(self, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Take arrays of these :meth:`shapes`."""
+        self.matrix, self.shift = arrays[MAPS[self.kind]], arrays.get("shift")
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays."""
+        return {MAPS[self.kind]: self.matrix} | ({} if self.shift is None else {"shift": self.shift})
+
+
+class TransformedCoder(TableCoder):
+    """A coder behind a map of vectors: see :class:`~annvq.Transformed`.
+
+    Args:
+        transform: the map, of the coder's dimension.
+        quantizer: the coder of transformed vectors: product, residual or additive.
+    """
+
+    kind = "transformed"
     sums = True
     needs_norm = True
 
-    def __init__(self, transform: Transform, quantizer: TableQuantizer, *, estimator: Estimator | None = None) -> None:
-        if not isinstance(transform, Transform):
-            raise TypeError(f"transform must be a Rotation or a LinearMap, got {type(transform).__name__}")
-        if not isinstance(quantizer, TableQuantizer) or isinstance(quantizer, Transformed):
-            raise TypeError(
-                f"quantizer must be a product, residual or additive quantizer, got {type(quantizer).__name__}"
-            )
+    transform: Any
+    quantizer: Any
+
+    def __init__(self, transform: Any, quantizer: Any) -> None:
         if transform.dim != quantizer.dim:
             raise ValueError(f"transform must have the quantizer's dim={quantizer.dim}, got dim={transform.dim}")
-        if isinstance(quantizer, SumQuantizer) and quantizer.norm_free and not transform.orthogonal:
+        if isinstance(quantizer, SumCoder) and quantizer.norm_free and not transform.orthogonal:
             raise ValueError("quantizer must not be norm_free behind a transform that changes norms; use a Rotation")
-        # Not TableQuantizer's own: the codebooks are the inner quantizer's.
-        Quantizer.__init__(self, quantizer.dim, quantizer.M, list(quantizer.bits_per_codebook), estimator)
+        self._begin(quantizer.dim, quantizer.M, list(quantizer.bits_per_codebook))
         self.transform, self.quantizer = transform, quantizer
         self.width, self.offsets, self.starts = self.dim, quantizer.offsets, (0,) * quantizer.M
         self.needs_norm = quantizer.needs_norm or not transform.orthogonal
-        self._kept_parts = _KeptParts()
         self._register_term()
-        if not quantizer.fitted.is_meta and bool(quantizer.fitted):
-            self.mark_fitted()
 
-    @property
-    def weight(self) -> nn.Parameter:  # type: ignore[override]
-        """The inner quantizer's entries, (ΣK, its width), in transformed coordinates."""
-        return self.quantizer.weight
+    def _begin(self, dim: int, M: int, nbits: Sequence[int]) -> None:
+        """The constructor of a coder without codebooks of its own: they are the inner one's."""
+        Coder.__init__(self, dim, M, nbits)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -95,64 +118,40 @@ class Transformed(TableQuantizer):
         kind = inner_config.pop("kind", None)
         if kind in ("transformed", "rotated-product"):
             raise ValueError(f"quantizer must not be transformed itself, got {kind!r}")
-        quantizer = make(str(kind), **inner_config, **rest)
-        return cls(make_transform(transform, quantizer.dim), cast(TableQuantizer, quantizer))
+        quantizer = cls._inner(str(kind), {**inner_config, **rest})
+        return cls(cls._map(*map_kind(transform, quantizer.dim)), quantizer)
 
-    def reset_parameters(self) -> None:
-        """Random codebooks after the identity."""
-        self.transform.reset()
-        self.quantizer.reset_parameters()
-        self.fitted.fill_(False)
+    @classmethod
+    def _inner(cls, kind: str, config: Mapping[str, Any]) -> Any:
+        if kind not in _INNER:
+            raise ValueError(f"quantizer must be one of {', '.join(_INNER)}, got {kind!r}")
+        return _INNER[kind].from_config(config)
 
-    def mark_fitted(self) -> None:
-        super().mark_fitted()
-        self.quantizer.mark_fitted()
+    @classmethod
+    def _map(cls, kind: str, arguments: Mapping[str, Any]) -> Any:
+        return StoredMap(kind, **arguments)
 
-    def default_recipe(self) -> Recipe:
-        """Behind a map, product codebooks are learned together with it; others as if there were no map."""
-        if isinstance(self.quantizer, ProductVQ):
-            return Recipe((LearnRotation() if isinstance(self.transform, Rotation) else LearnLinearMap(),))
-        inner = self.quantizer.default_recipe()
-        return replace(inner, parts=[Inside(part) for part in inner.parts])
+    # -- arrays ----------------------------------------------------------------------------------------------------
 
-    def rotated(self) -> "Transformed":
-        """The same inner quantizer behind a rotation, the identity at first."""
-        return Transformed(Rotation(self.dim), self.quantizer)
+    def shapes(self) -> Shapes:
+        inside = (("transform.", self.transform), ("quantizer.", self.quantizer))
+        return super().shapes() | {p + name: shape for p, part in inside for name, shape in part.shapes().items()}
+
+    def fill(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+        super().fill(arrays)
+        for prefix, part in (("transform.", self.transform), ("quantizer.", self.quantizer)):
+            part.fill({name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)})
+        return self
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        inner = {f"quantizer.{name}": array for name, array in self.quantizer._arrays().items()}
+        return super()._arrays() | {f"transform.{name}": a for name, a in self.transform.arrays().items()} | inner
 
     def costs(self) -> OperationCounts:
-        shift = OperationCounts(additions=self.dim if self.transform.shift is not None else 0)
+        shift = OperationCounts(additions=self.dim if self.transform.config["shift"] else 0)
         return self.quantizer.costs() + linear_map(self.dim, self.dim) + shift
 
-    # -- codebooks -----------------------------------------------------------------------------------------------
-
-    @property
-    def codebooks(self) -> tuple[Tensor, ...]:
-        """M codebooks (K_m, d) in the vectors' own coordinates, whose entries add up to x̂; computed, not views."""
-        back, books = self.transform.inverse(), []
-        for book, start in zip(self.quantizer.codebooks, self.quantizer.starts, strict=True):
-            books.append(book @ back[:, start : start + self.quantizer.width].T)
-        if self.transform.shift is not None:
-            books[0] = books[0] + self.transform.shift
-        return tuple(books)
-
-    def set_codebooks(self, codebooks: Sequence[Array]) -> Self:
-        raise TypeError("codebooks of a Transformed follow from its parts: call .quantizer.set_codebooks(…)")
-
-    @torch.no_grad()
-    def restore(self, mean: F32, scale: float) -> None:
-        shift = self.transform.shift
-        if shift is not None:
-            shift.mul_(scale).add_(torch.from_numpy(mean).to(shift.device))
-            self.quantizer.restore(np.zeros_like(mean), scale)
-        else:
-            inner_mean = mean.astype(np.float64) @ self.transform.matrix().cpu().numpy().T.astype(np.float64)
-            self.quantizer.restore(inner_mean.astype(np.float32), scale)
-        self.forget_norms()
-        self.mark_fitted()
-
-    @torch.no_grad()
-    def in_own_coordinates(self, x: F32) -> tuple[TableQuantizer, F32]:
-        return self.quantizer, self.transform(torch.from_numpy(x)).numpy()
+    # -- codebooks ---------------------------------------------------------------------------------------------------
 
     def codebooks_copy(self) -> F32:
         return self.books().entries.copy()
@@ -160,62 +159,40 @@ class Transformed(TableQuantizer):
     def books(self) -> Codebooks:
         return self._parts().books
 
-    def decode_rows(self, codes: Codes) -> F32:
-        return Quantizer.decode_rows(self, codes)
-
-    def _now(self) -> "_Parts":
+    def _now(self) -> "Parts":
         return self._parts()
 
-    def _parts(self) -> "_Parts":
-        """What follows from transform and codebooks as they are now."""
-        with torch.no_grad():
-            matrix = np.ascontiguousarray(self.transform.matrix().cpu().numpy())
-            shift = None if self.transform.shift is None else self.transform.shift.cpu().numpy()
-        inner, parts = self.quantizer.books(), self._kept_parts.parts
-        if parts is None or not parts.hold(inner, matrix, shift):
-            self._kept_parts.parts = parts = _Parts(self, inner, matrix.copy(), None if shift is None else shift.copy())
-        return parts
+    def _parts(self) -> "Parts":
+        """What follows from map and codebooks as they are now."""
+        return self._made_parts
 
-    # -- codes -----------------------------------------------------------------------------------------------------
+    @made_once
+    def _made_parts(self) -> "Parts":
+        own = self.transform
+        return Parts(self.quantizer.books(), np.ascontiguousarray(own.matrix), own.shift, own.orthogonal)
+
+    # -- codes -------------------------------------------------------------------------------------------------------
 
     def require_encodes(self, what: str) -> None:
         super().require_encodes(what)
         self.quantizer.require_encodes(what)
 
+    def decode_rows(self, codes: Codes) -> F32:
+        return self._parts().decode(codes)
+
     def _own_codes(self, x: F32) -> Codes:
         if not self._on_cpu:
             return self._encode_in_torch(x)
-        return self.quantizer.encode_rows(self._parts().mapped(x))
+        own: Codes = self.quantizer.encode_rows(self._parts().mapped(x))
+        return own
 
-    @torch.no_grad()
-    def _encode(self, x: Tensor) -> Tensor:
-        return self.quantizer._encode(self.transform(x))
-
-    @torch.no_grad()
-    def _traced_codes(self, rows: Tensor) -> Tensor:
-        return self.quantizer._traced_codes(self.transform(rows))
-
-    def _decode(self, codes: Tensor) -> Tensor:
-        return self.transform.invert(self.quantizer._decode(codes))
-
-    # -- norms -----------------------------------------------------------------------------------------------------
-
-    def fit_norms(self, x: Array, *, seed: int = 0, codes: Array | None = None) -> Self:
-        if self.needs_norm or not self.quantizer.sums:
-            return super().fit_norms(x, seed=seed, codes=codes)
-        self.require_fitted("fit_norms")
-        sample, given = self._norm_sample(x, codes, NORM_FREE_ROWS, seed)
-        with torch.no_grad():
-            inner = self.transform(torch.from_numpy(sample).to(self.fitted.device)).cpu()
-        self.quantizer.fit_norms(inner, seed=seed, codes=given)
-        return self
-
-    # -- tables ----------------------------------------------------------------------------------------------------
+    # -- tables ------------------------------------------------------------------------------------------------------
 
     def lazy_tables(self, queries: F32, metric: str) -> tuple[LazyTables, F32]:
         parts = self._parts()
         if metric == "l2" and not self.needs_norm:
-            return self.quantizer.lazy_tables(parts.mapped(queries), "l2")
+            inner: tuple[LazyTables, F32] = self.quantizer.lazy_tables(parts.mapped(queries), "l2")
+            return inner
         shift, centred = parts.shift, metric == "l2" and self.about_origin
         constant = np.full(len(queries), 1.0 if metric == "cosine" else 0.0)
         if metric == "l2":
@@ -225,16 +202,23 @@ class Transformed(TableQuantizer):
         if shift is not None and not centred:
             constant -= (2 if metric == "l2" else 1) * (queries.astype(np.float64) @ shift)
         scale = -2.0 if metric == "l2" else -1.0
-        inner = parts.inner.centred if centred else parts.inner
-        luts = inner.tables(row_products(queries, parts.back.T), squared=False, scale=scale)
+        books = parts.inner.centred if centred else parts.inner
+        luts = books.tables(row_products(queries, parts.back.T), squared=False, scale=scale)
         return luts, constant.astype(np.float32)
 
 
-class _Parts:
-    """A transform and codebooks behind it, as they were at one time, and what is made of them once."""
+class Parts:
+    """A map and codebooks behind it, as they were at one time, and what is made of them once.
 
-    def __init__(self, owner: Transformed, inner: Codebooks, matrix: F32, shift: F32 | None) -> None:
-        self.owner, self.inner, self.shift = owner, inner, shift
+    Args:
+        inner: the codebooks.
+        matrix: A (d, d).
+        shift: (d,), or None.
+        orthogonal: whether the inverse of A is its transpose.
+    """
+
+    def __init__(self, inner: Codebooks, matrix: F32, shift: F32 | None, orthogonal: bool) -> None:
+        self.inner, self.matrix, self.shift, self.orthogonal = inner, matrix, shift, orthogonal
         self._map = Codebooks(matrix, (len(matrix),), (0,), len(matrix))
 
     def hold(self, inner: Codebooks, matrix: F32, shift: F32 | None) -> bool:
@@ -250,15 +234,19 @@ class _Parts:
     @made_once
     def back(self) -> F32:
         """The inverse map (d, d)."""
-        with torch.no_grad():
-            return self.owner.transform.inverse().cpu().numpy().copy()
+        if self.orthogonal:
+            return np.ascontiguousarray(self.matrix.T)
+        return np.linalg.inv(self.matrix.astype(np.float64)).astype(np.float32)
 
     @made_once
     def books(self) -> Codebooks:
         """Codebooks in the vectors' own coordinates, whose sums are x̂."""
-        with torch.no_grad():
-            entries = torch.cat(self.owner.codebooks).cpu().numpy()
-        return self._whole(entries)
+        parts = []
+        for book, start in zip(self.inner.split(), self.inner.starts, strict=True):
+            parts.append(row_products(book, self.back[:, start : start + self.inner.width]))
+        if self.shift is not None:
+            parts[0] = parts[0] + self.shift
+        return self._whole(np.concatenate(parts))
 
     def about(self, origin: bool) -> Codebooks:
         """As :meth:`~annvq.codebooks.Codebooks.about`."""
@@ -270,47 +258,31 @@ class _Parts:
 
     def decode(self, codes: Codes) -> F32:
         """Vectors (n, d) of codes (n, M)."""
-        return self.owner.decode_rows(codes)
+        out = np.empty((len(codes), self.inner.dim), np.float32)
+        for start, stop in chunks(len(codes), self.inner.dim * (len(self.inner.sizes) + 1)):
+            out[start:stop] = self._back(self.inner.decode(codes[start:stop]))
+        return out
 
     @made_once
     def centre(self) -> F32:
         """The sum of the codebooks' centres, (d,)."""
-        with torch.no_grad():
-            centre = torch.from_numpy(self.inner.centre).to(self.owner.fitted.device)
-            return self.owner.transform.invert(centre[None])[0].cpu().numpy()
+        return self._back(self.inner.centre[None])[0]
+
+    def _back(self, y: F32) -> F32:
+        """Rows (n, d) in the vectors' own coordinates."""
+        x = row_products(y, self.back)
+        return x if self.shift is None else x + self.shift
 
     def _whole(self, entries: F32) -> Codebooks:
         sizes = self.inner.sizes
         return Codebooks(np.ascontiguousarray(entries), sizes, (0,) * len(sizes), self.inner.dim)
 
 
-class _KeptParts:
-    """Holds parts from one call to the next; a copy (or unpickling) of one starts empty."""
+class RotatedProductCoder(TransformedCoder):
+    """Product codes behind a rotation: see :class:`~annvq.RotatedProductVQ`."""
 
-    parts: _Parts | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _KeptParts, ()
-
-
-@register("rotated-product")
-class RotatedProductVQ(Transformed):
-    """Product quantization after a learned rotation; as many bits and as fast a search as :class:`ProductVQ`.
-
-    Ge, He, Ke and Sun, "Optimized Product Quantization", TPAMI 2014; here rotation and codebooks are also learned
-    end to end (see :mod:`annvq.training.rotation`).
-
-    Args:
-        dim: d, divisible by M.
-        M: codebooks.
-        nbits: bits per codebook, 1..16, or a sequence of M of them.
-        estimator: how gradients pass in training mode; default NSVQ.
-    """
-
+    kind: ClassVar[str] = "rotated-product"
     needs_norm = False
-
-    def __init__(self, dim: int, M: int, nbits: int | Sequence[int] = 8, *, estimator: Estimator | None = None) -> None:
-        super().__init__(Rotation(dim), ProductVQ(dim, M, nbits), estimator=estimator)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -318,4 +290,5 @@ class RotatedProductVQ(Transformed):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        return cls(**config)
+        inner = ProductCoder.from_config(config)
+        return cls(StoredMap("rotation", inner.dim), inner)

@@ -1,13 +1,46 @@
-"""Learning codebooks: gradient estimators, the trainer, and recipes that need no tuning."""
+"""Learning codebooks: gradient estimators, the trainer, and recipes that need no tuning.
 
-from annvq.training.estimators import NSVQ, DiVeQ, Estimator, RotationTrick, StraightThrough
-from annvq.training.groups import EachGroup
-from annvq.training.history import History
-from annvq.training.maps import LearnLinearMap, LearnRotation
-from annvq.training.parts import Alternate, BestOf, ByGrading, KMeans, LearnNormFree, Refit, SubspaceKMeans
-from annvq.training.recipe import Recipe
-from annvq.training.replacement import Replacement
-from annvq.training.trainer import Trainer, TrainerPart
+Names load on first use: what an index needs of this package takes no PyTorch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from annvq.optional import needed_by
+
+if TYPE_CHECKING:
+    from annvq.training.estimators import NSVQ, DiVeQ, Estimator, RotationTrick, StraightThrough
+    from annvq.training.groups import EachGroup
+    from annvq.training.history import History
+    from annvq.training.maps import LearnLinearMap, LearnRotation, PrincipalAxes
+    from annvq.training.parts import Alternate, BestOf, ByGrading, KMeans, LearnNormFree, Refit, SubspaceKMeans
+    from annvq.training.recipe import Recipe
+    from annvq.training.replacement import Replacement
+    from annvq.training.trainer import Trainer, TrainerPart
+
+_HOME = {
+    "NSVQ": "estimators",
+    "DiVeQ": "estimators",
+    "Estimator": "estimators",
+    "RotationTrick": "estimators",
+    "StraightThrough": "estimators",
+    "EachGroup": "groups",
+    "History": "history",
+    "LearnLinearMap": "maps",
+    "LearnRotation": "maps",
+    "PrincipalAxes": "maps",
+    "Alternate": "parts",
+    "BestOf": "parts",
+    "ByGrading": "parts",
+    "KMeans": "parts",
+    "LearnNormFree": "parts",
+    "Refit": "parts",
+    "SubspaceKMeans": "parts",
+    "Recipe": "recipe",
+    "Replacement": "replacement",
+    "Trainer": "trainer",
+    "TrainerPart": "trainer",
+}
 
 __all__ = [
     "NSVQ",
@@ -22,6 +55,7 @@ __all__ = [
     "LearnLinearMap",
     "LearnNormFree",
     "LearnRotation",
+    "PrincipalAxes",
     "Recipe",
     "Refit",
     "Replacement",
@@ -31,3 +65,16 @@ __all__ = [
     "Trainer",
     "TrainerPart",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'annvq.training' has no attribute {name!r}")
+    with needed_by(f"annvq.training.{name}"):
+        value = getattr(import_module(f"annvq.training.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -1,14 +1,15 @@
 """What training asks of what it trains: quantizers have it, and training knows no more of them."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol
-
-from torch import Tensor, nn
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from annvq.codebooks import Codebooks
-from annvq.training.estimators import Estimator
-from annvq.types import F32, Array, Codes
+from annvq.types import F32, Array, Codes, Self
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from annvq.training.estimators import Estimator
 
 
 class Model(Protocol):
@@ -16,15 +17,15 @@ class Model(Protocol):
 
     dim: int
     sizes: tuple[int, ...]
-    fitted: Tensor
+    fitted: "Tensor"
     training: bool
-    estimator: Estimator
+    estimator: "Estimator"
 
     @property
     def config(self) -> dict[str, Any]: ...
     def encode_rows(self, x: F32) -> Codes: ...
     def decode_rows(self, codes: Codes) -> F32: ...
-    def trained_parameters(self) -> list[nn.Parameter]:
+    def trained_parameters(self) -> "list[nn.Parameter]":
         """What a trainer optimises; the first one's device is where the model lies."""
 
     def mark_fitted(self) -> None: ...
@@ -37,7 +38,7 @@ class Model(Protocol):
     def train(self, mode: bool = True) -> Self: ...
     def eval(self) -> Self: ...
     def to(self, device: Any) -> Self: ...
-    def __call__(self, x: Tensor) -> Any:
+    def __call__(self, x: "Tensor") -> Any:
         """Output vectors ``.xhat``, differentiable in training mode, and ``.codes``."""
 
 
@@ -49,7 +50,7 @@ class CodebookModel(Model, Protocol):
     offsets: tuple[int, ...]
     starts: tuple[int, ...]
     sums: ClassVar[bool]
-    weight: nn.Parameter
+    weight: "nn.Parameter"
 
     def set_codebooks(self, codebooks: Sequence[Array]) -> Self: ...
     def books(self) -> Codebooks: ...

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from annvq.arrays import check_vectors, dtype_name, require_finite, sample_crc
+from annvq.arrays import as_float32, check_vectors, dtype_name, require_finite, sample_crc
 from annvq.types import Array
 
 Source: TypeAlias = Array | Callable[[torch.Generator], Tensor] | Iterator[Any]
@@ -99,6 +99,8 @@ def checked_batch(batch: Any, dim: int) -> Tensor:
 
 def _native_order(batch: Any) -> np.ndarray[Any, Any]:
     array = np.ascontiguousarray(batch)
+    if dtype_name(array) == "bfloat16":
+        return as_float32(array)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 

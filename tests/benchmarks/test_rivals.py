@@ -16,14 +16,26 @@ from annvq.training.parts import Alternate, KMeans, SubspaceKMeans
 from annvq.training.trainer import TrainerPart
 
 FAISS = [name for name in rivals.codes() if name.startswith("faiss.")]
+# Codes of whole bits a dimension, by estimates of their own: bits a dimension, options.
+EACH_DIMENSION = [
+    ("faiss.rabitq", 1, {"qb": 8}),
+    ("faiss.rabitq", 4, {"qb": 8}),
+    ("faiss.rabitq", 2, {"fast_scan": True}),
+    ("faiss.sq", 4, {}),
+    ("faiss.sq", 8, {}),
+    ("rabitqlib.rabitq", 1, {}),
+    ("rabitqlib.rabitq", 4, {}),
+    ("turbovec.turboquant", 2, {}),
+    ("turbovec.turboquant", 4, {"calibrate": False}),
+]
 RNG = np.random.default_rng(0)
 LEARN, BASE, QUERIES = (RNG.standard_normal((n, 16)).astype(np.float32) for n in (400, 300, 20))
 
 
-@pytest.mark.parametrize("use", FAISS)
+@pytest.mark.parametrize("use", [name for name in FAISS if name not in ("faiss.rabitq", "faiss.sq")])
 @pytest.mark.parametrize("metric", ["l2", "ip"])
 def test_results_are_nearest_by_decoded_vectors(use, metric):
-    method = make_code(use, Budget(16, 32, metric), {"nbits": 4}, 0)
+    method = make_code(use, Budget(16, 32, metric), {} if "fastscan" in use else {"nbits": 4}, 0)
     method.fit(LEARN)
     method.add(BASE[:100])
     method.add(BASE[100:])
@@ -34,10 +46,76 @@ def test_results_are_nearest_by_decoded_vectors(use, metric):
     assert ((decoded - BASE) ** 2).sum() < 0.8 * (BASE**2).sum()
     scores = ((QUERIES[:, None] - decoded) ** 2).sum(-1) if metric == "l2" else -QUERIES @ decoded.T
     ids = method.search(QUERIES, 10)
-    # A norm of one byte moves scores, so the found are near the best rather than the best.
+    # A norm of one byte moves scores, as tables of bytes do, so the found are near the best rather than the best.
     found = np.take_along_axis(scores, ids, axis=1).mean()
     best = np.sort(scores, axis=1)[:, :10].mean()
-    assert found - best < (0.1 if metric == "l2" else 1e-4) * scores.std()
+    assert found - best < (0.1 if metric == "l2" or "fastscan" in use else 1e-4) * scores.std()
+
+
+@pytest.mark.parametrize("use", ["faiss.rq", "faiss.prq", "faiss.lsq"])
+def test_decoding_takes_no_norm(use):
+    method = make_code(use, Budget(16, 32), {"nbits": 4, "decode": True}, 0)
+    method.fit(LEARN)
+    method.add(BASE)
+    assert method.bits_per_vector() == 32
+    assert method.config["norm"] is None
+    scores = ((QUERIES[:, None] - method.decode(0, len(BASE)).astype(np.float64)) ** 2).sum(-1)
+    found = np.take_along_axis(scores, method.search(QUERIES, 10), axis=1)
+    np.testing.assert_allclose(found, np.sort(scores, axis=1)[:, :10], rtol=1e-4)
+
+
+@pytest.mark.parametrize("use", ["faiss.pq", "faiss.rq", "faiss.sq"])
+def test_l2_on_vectors_of_length_one_in_place_of_cosine(use):
+    learn, base, queries = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (LEARN, BASE, QUERIES))
+    method = make_code(use, Budget(16, 64, "cosine"), {"score": "l2"}, 0)
+    method.fit(learn)
+    method.add(base)
+    assert method.bits_per_vector() == 64
+    assert method.config["score"] == "l2"
+    scores = ((queries[:, None] - method.decode(0, len(base)).astype(np.float64)) ** 2).sum(-1)
+    found = np.take_along_axis(scores, method.search(queries, 10), axis=1).mean()
+    assert found - np.sort(scores, axis=1)[:, :10].mean() < 0.02 * scores.std()
+
+
+@pytest.mark.parametrize(("use", "each", "options"), EACH_DIMENSION)
+def test_codes_of_whole_bits_a_dimension_charge_their_factors(use, each, options):
+    if not rivals.rival(use.partition(".")[0]).installed():
+        pytest.skip("not installed")
+    rng = np.random.default_rng(1)
+    basis = rng.standard_normal((16, 128))
+    learn, base, queries = (rng.standard_normal((n, 16)) @ basis for n in (1200, 500, 20))
+    learn, base, queries = (
+        (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32) for x in (learn, base, queries)
+    )
+    method = make_code(use, Budget(128, 128 * each, "cosine"), options, 0)
+    method.fit(learn)
+    method.add(base[:300])
+    method.add(base[300:])
+    factors = {"faiss.rabitq": 64 if each == 1 else 160, "faiss.sq": 0, "turbovec.turboquant": 32}
+    factors["rabitqlib.rabitq"] = 96 if each == 1 else 160
+    assert method.bits_per_vector() == 128 * each + factors[use]
+    nearest = np.argmax(queries @ base.T, axis=1)
+    ids = method.search(queries, 10)
+    assert ids.shape == (20, 10)
+    assert (ids == nearest[:, None]).any(axis=1).mean() >= 0.9
+
+
+def test_what_rabitqlib_charges_is_what_its_files_grow_by(tmp_path):
+    library = rivals.rival("rabitqlib")
+    if not library.installed():
+        pytest.skip("not installed")
+    rng = np.random.default_rng(2)
+    for dim, nbits in ((128, 1), (100, 4), (64, 32)):
+        sizes = []
+        for n in (1024, 2048):  # whole blocks
+            index = library.index()
+            index.set_threads(1)
+            x = rng.standard_normal((n, dim)).astype(np.float32)
+            index.train(x, dim, {"nbits": nbits}, 0)
+            index.add(x)
+            index.save(tmp_path / "saved")
+            sizes.append((tmp_path / "saved").stat().st_size)
+        assert 8 * ((sizes[1] - sizes[0]) / 1024 - 4) == index.bits_per_vector()  # an id has 4 bytes
 
 
 @pytest.mark.parametrize("use", ["faiss.pq", "faiss.opq"])
@@ -79,6 +157,11 @@ def test_residual_codes_in_sub_spaces_take_the_budget(bits, M, nbits):
         ("faiss.prq", Budget(16, 64), {"nsplits": 3}, "do not share out"),
         ("faiss.pq", Budget(16, 32), {"beam": 2}, "unknown option 'beam'"),
         ("faiss.hnsw", Budget(16, 32), {}, "unknown method 'faiss.hnsw'"),
+        ("faiss.rabitq", Budget(16, 40), {}, "bits: faiss.rabitq takes 1, 2"),
+        ("faiss.sq", Budget(16, 80), {}, "bits: faiss.sq takes 4, 6, 8, 16 bits a dimension"),
+        ("faiss.pq", Budget(16, 32), {"score": "ip"}, "score: faiss.pq ranks by l2"),
+        ("turbovec.turboquant", Budget(16, 16), {}, "takes 2 or 4 bits"),
+        ("rabitqlib.rabitq", Budget(16, 8), {}, "takes 1 to 9 bits"),
         ("annvq.product", Budget(3, 32), {}, "dim must be"),
         ("annvq.residual", Budget(16, 8), {}, "nothing is left for the code"),
         ("annvq.residual", Budget(16, 32), {"bean": 1}, "unknown option 'bean'"),
@@ -143,20 +226,24 @@ def test_effort_reaches_every_part_of_a_recipe(kind, options):
     assert set(seen) == {1}
 
 
-@pytest.mark.parametrize("name", ["hnswlib", "usearch", "scann"])
+@pytest.mark.parametrize("name", ["hnswlib", "usearch", "scann", "rabitqlib"])
 def test_other_libraries_find_near_vectors(tmp_path, name):
     if not rivals.rival(name).installed():
         pytest.skip(f"{name} is not installed")
-    x = np.random.default_rng(0).standard_normal((2000, 16)).astype(np.float32)
+    dim = 64 if name == "rabitqlib" else 16  # the fewest that it takes
+    x = np.random.default_rng(0).standard_normal((2000, dim)).astype(np.float32)
     system = rivals.rival(name).index()
     system.set_threads(1)  # first, as the worker does
-    system.train(x, 16, {"leaves": 20} if name == "scann" else {}, 0)
+    system.train(x, dim, {"scann": {"leaves": 20}, "rabitqlib": {"nlist": 20, "nbits": 8}}.get(name, {}), 0)
     system.add(x)
     system.save(tmp_path / "saved")
     again = rivals.rival(name).index()
     again.set_threads(1)
-    again.open(tmp_path / "saved", 16)
-    settings = {"hnswlib": {"ef": 200}, "usearch": {"expansion": 200}, "scann": {"leaves": 20, "reorder": 200}}
+    again.open(tmp_path / "saved", dim)
+    settings = {
+        "hnswlib": {"ef": 200}, "usearch": {"expansion": 200}, "scann": {"leaves": 20, "reorder": 200},
+        "rabitqlib": {"nprobe": 20},
+    }  # fmt: skip
     for opened in (system, again):
         opened.configure(settings[name])
     found = system.search(x[:50], 10)

@@ -25,7 +25,16 @@ def written(tmp_path, text):
 
 
 def test_shipped_suites_plan():
-    assert set(suite_names()) >= {"ablation", "codes", "index", "quickstart", "scan", "toy"}
+    assert set(suite_names()) >= {
+        "ablation",
+        "codes",
+        "embeddings",
+        "embeddings-index",
+        "index",
+        "quickstart",
+        "scan",
+        "toy",
+    }
     for name in suite_names():
         suite = load_suite(name)
         assert suite.kind in kinds.names()
@@ -69,8 +78,10 @@ def test_a_wrong_file_is_refused(tmp_path, text, message):
     ("old", "new", "message"),
     [
         ('use = "faiss.pq"', 'use = "faiss.pk"', "Did you mean 'faiss.pq'"),
-        ('use = "faiss.pq"', 'used = "faiss.pq"', "a method has use, label and options"),
+        ('use = "faiss.pq"', 'used = "faiss.pq"', "a method has use, label, options, bits, bits_per_dimension"),
         ("bits = [32]", "bits = []", "bits must be a list of at least one"),
+        ('use = "faiss.pq"', 'use = "faiss.pq"\nbits_per_dimension = 0', "bits must be positive integers"),
+        ('use = "faiss.pq"', 'use = "faiss.pq"\nbits = [8]\nbits_per_dimension = 1', "not both"),
         ("bits = [32]", "bits = [0]", "bits must be positive integers"),
         ("bits = [32]", "bits = [32]\nbit = 3", "unknown key 'bit'"),
         ("bits = [32]", "bits = [32]\nlimits = { base = 0 }", "limits holds positive"),
@@ -81,6 +92,34 @@ def test_wrong_settings_are_refused(tmp_path, old, new, message):
     suite = load_suite(written(tmp_path, GOOD.replace(old, new)))
     with pytest.raises(ValueError, match=message):
         kinds.kind(suite.kind).plan(suite, None)
+
+
+def test_methods_may_have_bits_of_their_own(tmp_path):
+    """Bits of the suite first, in its order, then what others take; so many bits a dimension once for each set."""
+    text = """
+kind = "codes"
+bits = [128, 64]
+[[methods]]
+use = "faiss.pq"
+[[methods]]
+use = "faiss.rq"
+bits = [64]
+[[methods]]
+use = "faiss.rabitq"
+bits_per_dimension = 1
+[[methods]]
+use = "faiss.sq"
+bits_per_dimension = 4
+"""
+    suite = load_suite(written(tmp_path, text))
+    x = np.random.default_rng(0).standard_normal((300, 64)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    (part,) = kinds.kind("codes").plan(suite, str(tmp_path / "x.npy")).parts
+    found = [(point.identity["use"], point.identity["bits"]) for point in part.points()]
+    assert found == [
+        ("faiss.pq", 128), ("faiss.pq", 64), ("faiss.rq", 64), ("faiss.rabitq", 64), ("faiss.sq", 256),
+    ]  # fmt: skip
+    assert part.count == len(found)
 
 
 def test_unknown_names():

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import annvq
-import annvq.quantizers.beam as beam_module
+import annvq.quantizers.modules.beam as beam_module
 from annvq.kernels import available_levels, encode, set_simd_level, simd_level
-from annvq.quantizers.beam import additive_beam, residual_beam
+from annvq.quantizers.modules.beam import additive_beam, residual_beam
 
 SIZES = st.lists(st.sampled_from([1, 2, 3, 8, 16, 17, 40, 256, 300]), min_size=1, max_size=5)
 

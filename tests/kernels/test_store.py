@@ -1,5 +1,7 @@
 """The code store against a dictionary and the NumPy reference."""
 
+import threading
+
 import numpy as np
 import pytest
 import scan_reference as reference
@@ -81,14 +83,14 @@ def test_any_history(data, seed, shape):
     rng = np.random.default_rng(seed)
     dtype, sizes = shape
     norm = data.draw(st.sampled_from([None, "uint8", "float32"]))
-    lists = data.draw(st.sampled_from([1, 1, 3, 20]))
+    lists = data.draw(st.sampled_from([1, 1, 3, 20, 90]))
     model = Model(len(sizes), sizes, dtype, norm, lists)
     relabel = None
     if dtype == np.uint8 and rng.random() < 0.5:
         relabel = np.stack([rng.permutation(256) for _ in sizes]).astype(np.uint8)
     store = CodeStore(len(sizes), sizes, code_dtype=dtype, norm=norm, lists=lists, relabel=relabel)
     span = data.draw(st.sampled_from([50, 1500, 2**40]))
-    for _ in range(data.draw(st.integers(1, 7))):
+    for _ in range(data.draw(st.integers(1, 8))):
         action = data.draw(st.sampled_from(["next", "add", "add", "remove", "replace", "reload"]))
         if action == "next":
             first = max(model.rows, default=-1) + 1
@@ -252,6 +254,68 @@ def test_memory_follows_the_rows():
     assert store.nbytes <= 1.4 * 750_000
     store.remove(np.arange(1, 300_000, 2))
     assert len(store) == store.nbytes == 0
+
+
+def in_batches(n):
+    return [np.arange(a, min(n, a + n // 10)) for a in range(0, n, n // 10)]
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("way", ["at once", "in batches", "checked", "one by one", "reloaded"])
+def test_short_lists_take_what_they_hold(way, wide):
+    n, lists, M = 20_000, 250, 12
+    rng = np.random.default_rng(0)
+    codes, norms = rng.integers(0, 256, (n, M), dtype=np.uint8), rng.integers(0, 256, n, dtype=np.uint8)
+    ids, of = rng.permutation(n) + (2**33 if wide else 0), rng.integers(0, lists, n).astype(np.int32)
+    store = CodeStore(M, [256] * M, norm="uint8", lists=lists)
+    if way in ("at once", "reloaded"):
+        store.append(codes, norms, ids, of, known_new=True)
+    elif way == "one by one":
+        store.append(codes[:-3000], norms[:-3000], ids[:-3000], of[:-3000], known_new=True)
+        for i in range(n - 3000, n):
+            store.append(codes[i : i + 1], norms[i : i + 1], ids[i : i + 1], of[i : i + 1], known_new=True)
+    else:
+        for rows in in_batches(n):
+            store.append(codes[rows], norms[rows], ids[rows], of[rows], known_new=way == "in batches")
+    if way == "reloaded":
+        blocks, kept, counts = store.export_blocks()
+        store = CodeStore(M, [256] * M, norm="uint8", lists=lists).filled_from_blocks(
+            blocks, kept, counts, mapped=False
+        )
+    assert store.nbytes + store.id_nbytes <= (1.45 if wide else 1.15) * n * (M + 1 + 8)
+    rows = store.rows(ids)
+    np.testing.assert_array_equal(rows.codes, codes)
+    np.testing.assert_array_equal(rows.norms, norms)
+    np.testing.assert_array_equal(rows.lists, of)
+
+
+def test_gaps_that_lists_leave_are_closed_while_others_read():
+    """Rows move when lists grow; who searches meanwhile sees them all."""
+    rng = np.random.default_rng(0)
+    codes, of = rng.integers(0, 16, (9000, 4), dtype=np.uint8), rng.integers(0, 300, 9000).astype(np.int32)
+    luts, bias = rng.random((1, 4, 256), np.float32), np.zeros(1, np.float32)
+    store = CodeStore(4, [256] * 4, lists=300)
+    store.append(codes[:3000], None, np.arange(3000), of[:3000])
+    expected = reference.scan(codes[:3000], luts, bias, 3000, ids=np.arange(3000))[1]
+    done, wrong = threading.Event(), []
+
+    def read():
+        while not done.is_set():
+            found = store.search(luts, bias, 9000)[1][0]
+            wrong.extend([] if np.isin(expected[0], found).all() else [found])
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for i in range(3000, 9000, 20):
+        store.append(codes[i : i + 20], None, np.arange(i, i + 20), of[i : i + 20])
+    for number in range(3000, 9000, 50):
+        store.remove(np.arange(number, number + 50))
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert not wrong
+    same(store.search(luts, bias, 3000), reference.scan(codes[:3000], luts, bias, 3000, ids=np.arange(3000)))
 
 
 def test_memory_does_not_grow_with_replacements():

@@ -16,7 +16,7 @@ from annvq.indexes import FlatIndex, IVFIndex, RerankIndex, load_index
 from annvq.kernels.encode import norm_rounds
 from annvq.quantizers import Quantizer, TableQuantizer
 from annvq.quantizers import make as make_quantizer
-from annvq.quantizers.registry import pays_norm
+from annvq.quantizers.modules.registry import pays_norm
 from annvq.threads import set_num_threads
 from annvq.training.maps import LearnRotation
 from annvq.training.parts import Alternate, KMeans, LearnNormFree, Refit, SubspaceKMeans
@@ -167,9 +167,14 @@ class FlatScan(Scan):
 
 
 class Lists(Index):
-    """IVFIndex, or FlatIndex where ``index = "flat"``, and RerankIndex over it where ``refine`` says what by."""
+    """IVFIndex, or FlatIndex where ``index = "flat"``, and RerankIndex over it where ``refine`` says what by.
 
-    spec_keys = ("index", "quantizer", "bits", "nbits", "nlist", "residual", "refine", "refine_bits")
+    ``metric = "cosine"`` searches vectors of length one by that metric in place of l2: the order is the same.
+    """
+
+    spec_keys = (
+        "index", "metric", "quantizer", "bits", "nbits", "nlist", "residual", "refine", "refine_bits",
+    )  # fmt: skip
     setting_keys = ("nprobe", "shortlist")
     grows = True
     upserts = True
@@ -183,14 +188,17 @@ class Lists(Index):
         shape = spec.get("index", "ivf")
         if shape not in ("flat", "ivf"):
             raise ValueError(f"index must be 'flat' or 'ivf', got {shape!r}")
-        norm_bits = 0 if kind == "product" and residual is not True else 8
-        coded = self._quantizer(kind, dim, spec["bits"] - norm_bits, spec.get("nbits", 8))
-        inner = FlatIndex(coded) if shape == "flat" else IVFIndex(coded, spec.get("nlist"), residual=residual)
-        self.index = inner
+        metric = spec.get("metric", "l2")
+        normed = metric == "l2" and (pays_norm(kind) or residual is True)
+        coded = self._quantizer(kind, dim, spec["bits"] - (8 if normed else 0), spec.get("nbits", 8))
+        if shape == "flat":
+            self.index = FlatIndex(coded, metric)
+        else:
+            self.index = IVFIndex(coded, spec.get("nlist"), metric=metric, residual=residual)
         refine = spec.get("refine")
         if refine is not None:
             finer = self._quantizer(refine, dim, spec["refine_bits"], 8) if "refine_bits" in spec else refine
-            self.index = RerankIndex(inner, finer)
+            self.index = RerankIndex(self.index, finer)
         self.index.fit(learn, seed=seed)
 
     @staticmethod
@@ -206,6 +214,9 @@ class Lists(Index):
 
     def bits_per_vector(self) -> float | None:
         return float(self.index.bits_per_vector)
+
+    def ram_bits_per_vector(self) -> float | None:
+        return float(self.index.ram_bits_per_vector)
 
     def save(self, path: Path) -> None:
         self.index.save(path)

@@ -1,8 +1,12 @@
 """FAISS: its codes in its own flat indexes, its scans of codes that are given, and indexes of its factory.
 
 Codes are at FAISS' defaults except where options say otherwise. Residual and local-search codes store their norm in
-one byte (``ST_norm_qint8``), which is charged; under inner product they store none. Distances are asymmetric in all of
-them.
+one byte (``ST_norm_qint8``), which is charged; under inner product they store none, and none where ``decode = true``
+has FAISS decode every vector for every query. Distances are asymmetric in all of them. ``score = "l2"`` ranks by L2
+under cosine, which on vectors of length one finds more neighbours than the inner product that is the default there.
+
+RaBitQ and scalar codes take whole bits of each dimension (``bits_per_dimension`` of a suite); RaBitQ stores factors
+beside them, which are charged. It stands behind a random rotation, as it supposes.
 """
 
 import importlib
@@ -10,6 +14,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,11 +31,12 @@ _Build = Callable[[Budget, int, int, dict[str, Any]], tuple[Any, Any, dict[str, 
 class FlatCode:
     """A FAISS index over codes."""
 
-    def __init__(self, index: Any, coded: Any, config: dict[str, Any], wmops: float | None) -> None:
+    def __init__(self, index: Any, coded: Any, config: dict[str, Any], wmops: float | None, decodes: bool) -> None:
         self.index = index
         self.coded = coded
         self.config = config
         self._wmops = wmops
+        self._decodes = decodes
 
     def fit(self, learn: F32) -> None:
         self.index.train(learn)
@@ -38,9 +44,8 @@ class FlatCode:
     def add(self, x: F32) -> None:
         self.index.add(x)
 
-    def decode(self, start: int, stop: int) -> F32:
-        rows: F32 = self.index.reconstruct_n(start, stop - start)
-        return rows
+    def decode(self, start: int, stop: int) -> F32 | None:
+        return self.index.reconstruct_n(start, stop - start) if self._decodes else None
 
     def search(self, queries: F32, k: int) -> I64:
         ids: I64 = self.index.search(queries, k)[1]
@@ -92,14 +97,34 @@ def _opq(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[An
     return index, coded, {**facts, "count": count, "opq_niter": rotation.niter}
 
 
-def _search_type(budget: Budget) -> int:
+def _fast_scan(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    dim = -(-budget.dim // M) * M
+    coded = faiss.IndexPQFastScan(dim, M, 4, _metric(budget))
+    coded.pq.cp.seed += seed
+    coded.pq.cp.niter = options.get("niter", coded.pq.cp.niter)
+    count = complexity.encode_counts("product", dim=dim, M=M, nbits=4)
+    return _filled_up(coded, budget), coded, {"count": count, "niter": coded.pq.cp.niter}
+
+
+def _rotated_fast_scan(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    _, coded, facts = _fast_scan(budget, M, seed, options)
+    rotation = faiss.OPQMatrix(coded.d, M)
+    rotation.niter = options.get("opq_niter", rotation.niter)
+    index = _filled_up(faiss.IndexPreTransform(rotation, coded), budget)
+    count = facts["count"] + complexity.linear_map(coded.d, coded.d)
+    return index, coded, {**facts, "count": count, "opq_niter": rotation.niter}
+
+
+def _search_type(budget: Budget, options: dict[str, Any]) -> int:
     kinds = faiss.AdditiveQuantizer
+    if options.get("decode", False):
+        return int(kinds.ST_decompress)
     return int(kinds.ST_norm_qint8 if budget.metric == "l2" else kinds.ST_LUT_nonorm)
 
 
 def _rq(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     nbits = options["nbits"]
-    index = faiss.IndexResidualQuantizer(budget.dim, M, nbits, _metric(budget), _search_type(budget))  # type: ignore[call-overload]
+    index = faiss.IndexResidualQuantizer(budget.dim, M, nbits, _metric(budget), _search_type(budget, options))  # type: ignore[call-overload]
     index.rq.cp.seed += seed
     if "beam" in options:
         index.rq.max_beam_size = options["beam"]
@@ -119,7 +144,7 @@ def _prq(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[An
     each = total // (splits * nbits)
     library: Any = faiss  # its stubs know neither the arguments nor the downcast
     index = library.IndexProductResidualQuantizer(
-        budget.dim, splits, each, nbits, _metric(budget), _search_type(budget)
+        budget.dim, splits, each, nbits, _metric(budget), _search_type(budget, options)
     )
     parts = [library.downcast_AdditiveQuantizer(index.prq.subquantizer(i)) for i in range(splits)]
     for part in parts:
@@ -132,7 +157,7 @@ def _prq(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[An
 
 def _lsq(budget: Budget, M: int, seed: int, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     nbits = options["nbits"]
-    index = faiss.IndexLocalSearchQuantizer(budget.dim, M, nbits, _metric(budget), _search_type(budget))  # type: ignore[call-overload]
+    index = faiss.IndexLocalSearchQuantizer(budget.dim, M, nbits, _metric(budget), _search_type(budget, options))  # type: ignore[call-overload]
     index.lsq.random_seed += seed
     for name in _LSQ_OPTIONS:
         if name in options:
@@ -147,18 +172,68 @@ _BUILDS: dict[str, tuple[_Build, bool, tuple[str, ...]]] = {
     # name: (how to build it, whether it stores a norm, its options)
     "pq": (_pq, False, ("nbits", "niter")),
     "opq": (_opq, False, ("nbits", "niter", "opq_niter")),
-    "rq": (_rq, True, ("nbits", "beam")),
-    "prq": (_prq, True, ("nbits", "beam", "nsplits")),
-    "lsq": (_lsq, True, ("nbits", *_LSQ_OPTIONS)),
+    "pq-fastscan": (_fast_scan, False, ("niter",)),
+    "opq-fastscan": (_rotated_fast_scan, False, ("niter", "opq_niter")),
+    "rq": (_rq, True, ("nbits", "beam", "decode")),
+    "prq": (_prq, True, ("nbits", "beam", "nsplits", "decode")),
+    "lsq": (_lsq, True, ("nbits", "decode", *_LSQ_OPTIONS)),
+}
+
+
+def _rabitq(budget: Budget, each: int, seed: int, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    library: Any = faiss  # its stubs do not know all arguments
+    if not hasattr(library, "IndexRaBitQFastScan") or (each > 1 and not hasattr(library, "ExtraBitsFactors")):
+        raise ValueError(f"bits: this FAISS has no RaBitQ of {each} bits a dimension")
+    metric, more = _metric(budget), (each,) if each > 1 else ()
+    if options.get("fast_scan", False):
+        coded = library.IndexRaBitQFastScan(budget.dim, metric, 32, *more)
+    else:
+        coded = library.IndexRaBitQ(budget.dim, metric, *more)
+    coded.qb = options.get("qb", coded.qb)
+    rotation = library.RandomRotationMatrix(budget.dim, budget.dim)
+    rotation.init(seed + 1)  # at random, so nothing is left to train
+    return library.IndexPreTransform(rotation, coded), coded, {"qb": coded.qb}
+
+
+_SCALARS = {4: "QT_4bit", 6: "QT_6bit", 8: "QT_8bit", 16: "QT_fp16"}
+
+
+def _scalar(budget: Budget, each: int, seed: int, options: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    kind = getattr(faiss.ScalarQuantizer, _SCALARS[each])
+    index = faiss.IndexScalarQuantizer(budget.dim, kind, _metric(budget))
+    return index, index, {"kind": _SCALARS[each]}
+
+
+_EACH_DIMENSION: dict[str, tuple[_Build, tuple[int, ...], tuple[str, ...]]] = {
+    # name: (how to build it, the bits that a dimension can have, its options)
+    "rabitq": (_rabitq, tuple(range(1, 10)), ("qb", "fast_scan")),
+    "sq": (_scalar, tuple(_SCALARS), ()),
 }
 
 
 def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> FlatCode:
-    """An untrained FAISS index of codes with ``nbits`` (default 8) bits a codebook."""
-    build, norm, known = _BUILDS[name]
-    check_options(f"faiss.{name}", options, known)
-    options = {"nbits": 8, **options}
-    charged = 8 if norm and budget.metric == "l2" else 0
+    """An untrained FAISS index of codes with ``nbits`` (default 8) bits a codebook, or of whole bits a dimension."""
+    each_dimension = name in _EACH_DIMENSION
+    known = _EACH_DIMENSION[name][2] if each_dimension else _BUILDS[name][2]
+    check_options(f"faiss.{name}", options, (*known, "score"))
+    score = options.get("score", budget.metric)
+    if score not in ("l2", budget.metric) or (score != budget.metric and budget.metric != "cosine"):
+        raise ValueError(f"score: faiss.{name} ranks by {budget.metric}, or under cosine by 'l2', got {score!r}")
+    scored = replace(budget, metric=score)
+    make_it = _of_each_dimension if each_dimension else _of_codebooks
+    index, coded, shape, facts = make_it(name, scored, options, seed)
+    count = facts.pop("count", None)
+    by = {"score": score} if score != budget.metric else {}
+    settings = "defaults" if set(options) <= {"nbits", "score"} else "options"
+    config = {"index": type(index).__name__, **shape, **facts, **by, "settings": settings}
+    # The decoder of RaBitQ gives other vectors than those that it estimates distances to.
+    return FlatCode(index, coded, config, None if count is None else count.wmops(), decodes=name != "rabitq")
+
+
+def _of_codebooks(name: str, budget: Budget, options: dict[str, Any], seed: int) -> tuple[Any, ...]:
+    build, norm, _ = _BUILDS[name]
+    options = {"nbits": 4 if name.endswith("fastscan") else 8, **options}
+    charged = 8 if norm and budget.metric == "l2" and not options.get("decode", False) else 0
     M, left = divmod(budget.bits - charged, options["nbits"])
     if left or M < 1:
         raise ValueError(
@@ -166,11 +241,19 @@ def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> FlatC
             f"on codebooks of {options['nbits']} bits"
         )
     index, coded, facts = build(budget, M, seed, options)
-    count = facts.pop("count")
-    shape = {"M": M, "nbits": options["nbits"], "norm": "uint8" if charged else None}
-    settings = "defaults" if set(options) == {"nbits"} else "options"
-    config = {"index": type(index).__name__, **shape, **facts, "settings": settings}
-    return FlatCode(index, coded, config, count.wmops())
+    return index, coded, {"M": M, "nbits": options["nbits"], "norm": "uint8" if charged else None}, facts
+
+
+def _of_each_dimension(name: str, budget: Budget, options: dict[str, Any], seed: int) -> tuple[Any, ...]:
+    build, known, _ = _EACH_DIMENSION[name]
+    each, left = divmod(budget.bits, budget.dim)
+    if left or each not in known:
+        raise ValueError(
+            f"bits: faiss.{name} takes {', '.join(map(str, known))} bits a dimension; "
+            f"{budget.bits} bits are no such number of {budget.dim} dimensions"
+        )
+    index, coded, facts = build(budget, each, seed, options)
+    return index, coded, {"bits_per_dimension": each}, facts
 
 
 _CHUNK = 100_000
@@ -312,7 +395,7 @@ def _builds() -> Levels:
 
 RIVAL = Rival(
     "faiss",
-    codes=tuple(_BUILDS),
+    codes=(*_BUILDS, *_EACH_DIMENSION),
     make=make,
     scan=FlatScan,
     index=Lists,

@@ -3,12 +3,13 @@
 Up to :data:`EXACT_LISTS` centroids are compared one by one, in one fixed order of summation, so that assignment and
 probing never depend on batch, threads or SIMD level. More are searched by an HNSW graph (faiss; Malkov and Yashunin,
 TPAMI 2018), whose candidates are compared again in that order; only full probing is independent of the graph then.
+Where faiss is not installed, they are compared one by one too, which takes longer.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from annvq.forks import Lock
 from annvq.kernels._native import CoarseSearch
@@ -103,7 +104,7 @@ class Coarse:
 
     def assign(self, x: F32) -> I32:
         """The list of each row, (n,) int32."""
-        if self.nlist > EXACT_LISTS:
+        if self._has_graph:
             return self._by_graph(x, 1, squared=True)[0][:, 0]
         if self._encoder is None:
             self._encoder = ProductEncoder(self.centroids, [self.nlist], [0])
@@ -112,7 +113,7 @@ class Coarse:
     def probe(self, queries: F32, nprobe: int) -> tuple[I32, F32]:
         """The ``nprobe`` nearest lists of each query and their scores, nearest first, (nq, nprobe) each."""
         count = min(nprobe, self.nlist)
-        if self.nlist > EXACT_LISTS and count <= self.nlist // 8:
+        if count <= self.nlist // 8 and self._has_graph:
             return self._by_graph(queries, count, self.squared)
         return _nearest(self._search, queries, count, self.squared)
 
@@ -133,9 +134,15 @@ class Coarse:
 
     # -- many lists ----------------------------------------------------------------------------------------------
 
+    @property
+    def _has_graph(self) -> bool:
+        """Whether there are so many that a graph finds them, and a library that builds it."""
+        return self.nlist > EXACT_LISTS and _graphs_can_be_built()
+
     def _graph(self, squared: bool) -> Any:
         """The graph over the centroids, built by one thread when first needed: same centroids, same graph."""
         import faiss
+        from threadpoolctl import threadpool_limits
 
         with self._lock:
             if squared not in self._graphs:
@@ -161,6 +168,15 @@ class Coarse:
             best, values = _nearest(CoarseSearch(self.centroids[candidates]), x[i : i + 1], count, squared)
             lists[i], scores[i] = candidates[best[0]], values[0]
         return lists, scores
+
+
+@cache
+def _graphs_can_be_built() -> bool:
+    try:
+        import faiss  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def _nearest(search: CoarseSearch, queries: F32, count: int, squared: bool) -> tuple[I32, F32]:

@@ -21,8 +21,8 @@ from annvq.indexes.contract import array_crc
 from annvq.indexes.ivf.coarse import Coarse
 from annvq.kernels import LazyTables, squared_norms
 from annvq.norms import NORM_LEVELS, NormTerm
-from annvq.quantizers.contract import Quantizer
-from annvq.quantizers.tables import TableQuantizer
+from annvq.quantizers.coder import Coder
+from annvq.quantizers.tables import TableCoder
 from annvq.training.learn.norms import fit_norm_byte
 from annvq.types import F32, I32, Codes, Norm
 
@@ -41,7 +41,7 @@ class ListCoding(Coding):
         own_term: how one byte stands for ‖r̂‖² + 2⟨C, r̂⟩ of residual codes, None until it is learned.
     """
 
-    def __init__(self, quantizer: Quantizer, metric: str, norm: Norm, *, residual: Any = False) -> None:
+    def __init__(self, quantizer: Coder, metric: str, norm: Norm, *, residual: Any = False) -> None:
         self.residual = _resolve_residual(residual, quantizer, metric)
         super().__init__(quantizer, metric, norm)
         self.coarse: Coarse | None = None
@@ -147,7 +147,7 @@ def floats(tensors: dict[str, npt.NDArray[Any]], name: str, size: int) -> F32:
     return found
 
 
-def _resolve_residual(residual: Any, quantizer: Quantizer, metric: str) -> bool:
+def _resolve_residual(residual: Any, quantizer: Coder, metric: str) -> bool:
     """Whether codes are of residuals."""
     if residual not in (True, False, "auto"):
         raise ValueError(f"residual must be True, False or 'auto', got {residual!r}")
@@ -157,7 +157,7 @@ def _resolve_residual(residual: Any, quantizer: Quantizer, metric: str) -> bool:
 
 
 def residual_terms(
-    view: TableQuantizer, codes: Codes, centroids: F32, lists: I32, targets: F32 | None = None
+    view: TableCoder, codes: Codes, centroids: F32, lists: I32, targets: F32 | None = None
 ) -> tuple[F32, F32 | None]:
     """‖r̂‖² + 2⟨C, r̂⟩ of residual codes (n, M) in these lists (n,), centroids (nlist, d), and, given the residuals r
     themselves (n, d), ‖r − r̂‖²; (n,) each."""
@@ -172,7 +172,7 @@ def residual_terms(
     return terms, errors
 
 
-def _learned_term(quantizer: Quantizer, targets: F32, centroids: F32, lists: I32) -> NormTerm:
+def _learned_term(quantizer: Coder, targets: F32, centroids: F32, lists: I32) -> NormTerm:
     """The byte for residuals (n, d) of vectors in these lists (n,)."""
     view = quantizer.scan_view()
     codes = quantizer.encode_rows(targets)

@@ -1,11 +1,10 @@
 """The inverted file: vectors in lists around coarse centroids; a search scans the lists nearest to the query."""
 
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
 
 from annvq.arrays import check_vectors, chunks, positive_int, to_numpy
 from annvq.indexes.filters import Allowed, Filter, most_allowed
@@ -14,10 +13,13 @@ from annvq.indexes.ivf.coding import ListCoding, floats
 from annvq.indexes.ivf.probing import NEIGHBORS, Probing, reach_of, widened
 from annvq.indexes.stored import StoreIndex
 from annvq.indexes.targets import check_share
-from annvq.quantizers.contract import Quantizer
+from annvq.optional import needed_by
+from annvq.quantizers.coder import Coder
 from annvq.training.data import require_short
-from annvq.training.recipe import Recipe
-from annvq.types import F32, I64, Array, Norm
+from annvq.types import F32, I64, Array, Norm, Self
+
+if TYPE_CHECKING:
+    from annvq.training.recipe import Recipe
 
 
 class IVFIndex(StoreIndex):
@@ -44,7 +46,7 @@ class IVFIndex(StoreIndex):
 
     def __init__(
         self,
-        quantizer: Quantizer,
+        quantizer: Coder,
         nlist: int | None = None,
         metric: str = "l2",
         norm: Norm = "auto",
@@ -52,8 +54,9 @@ class IVFIndex(StoreIndex):
         residual: bool | Literal["auto"] = "auto",
         nprobe: int | None = None,
         recall_target: float = 0.95,
+        dim: int | None = None,
     ) -> None:
-        super().__init__(quantizer, metric, norm, partial(ListCoding, residual=residual))
+        super().__init__(quantizer, metric, norm, partial(ListCoding, residual=residual), dim)
         self.nlist = None if nlist is None else positive_int(nlist, "nlist", high=MAX_LISTS)
         given = None if nprobe is None else positive_int(nprobe, "nprobe", high=self.nlist or MAX_LISTS)
         self.probing = Probing(given, recall_target)
@@ -77,7 +80,7 @@ class IVFIndex(StoreIndex):
 
     @property
     def centroids(self) -> F32:
-        """A copy of the coarse centroids, (nlist, d)."""
+        """A copy of the coarse centroids, (nlist, dims)."""
         return self.coding.trained("centroids").centroids.copy()
 
     @property
@@ -111,7 +114,8 @@ class IVFIndex(StoreIndex):
 
     # -- learning ------------------------------------------------------------------------------------------------
 
-    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: Recipe | None = None) -> Self:
+    @needed_by("IVFIndex.fit")
+    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: "Recipe | None" = None) -> Self:
         """Train what is untrained: centroids, the quantizer on what it will see, norm levels, how many lists to probe.
 
         Args:
@@ -140,25 +144,25 @@ class IVFIndex(StoreIndex):
     def learn_targets(self, x: Array, seed: int) -> Array:
         return self.coding.targets(self._fit_coarse(x, seed))[1]
 
-    def _fit_codes(self, rows: F32, seed: int, progress: bool, recipe: Recipe | None) -> None:
-        view = self.quantizer.scan_view()
+    def _fit_codes(self, rows: F32, seed: int, progress: bool, recipe: "Recipe | None") -> None:
         lists, targets = self.coding.targets(rows)
-        if not bool(self.quantizer.fitted):
+        if not bool(self.coder.fitted):
             self.quantizer.fit(targets, seed=seed, progress=progress, recipe=recipe)
+        view = self.coder.scan_view()
         if self.norm == "uint8" and not self.residual and not view.norm_term.learned:
             view.fit_norms(targets, seed=seed)
         self.coding.learn_term(targets, lists, seed)
         self.coding.learn_length(targets, lists, seed)
 
     def set_centroids(self, centroids: Array) -> Self:
-        """Take centroids (nlist, d) trained elsewhere; only while the index holds no vectors.
+        """Take centroids (nlist, dims) trained elsewhere; only while the index holds no vectors.
 
         Norm levels and the measurement behind ``nprobe`` are forgotten: call :meth:`fit`, which keeps the centroids.
 
         Raises:
             TypeError, ValueError: wrong kind, shape, NaN or infinity, or vectors are stored; nothing has changed then.
         """
-        array = to_numpy(centroids, self.dim, "centroids", rows="nlist")
+        array = to_numpy(centroids, self.dims, "centroids", rows="nlist")
         if not 1 <= len(array) <= MAX_LISTS:
             raise ValueError(f"centroids must have between 1 and {MAX_LISTS} rows, got {len(array)}")
         if len(self):
@@ -244,7 +248,7 @@ class IVFIndex(StoreIndex):
 
     def _scan_chunks(self, coarse: Coarse, queries: F32, k: int, probes: int, allowed: Allowed) -> tuple[F32, I64]:
         distances, ids = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-        for start, stop in chunks(len(queries), self.quantizer.M * max(self.quantizer.sizes)):
+        for start, stop in chunks(len(queries), self.coder.M * max(self.coder.sizes)):
             found = self._scan(coarse, queries[start:stop], k, probes, allowed)
             distances[start:stop], ids[start:stop] = found
         return distances, ids
@@ -266,7 +270,7 @@ class IVFIndex(StoreIndex):
     # -- large builds --------------------------------------------------------------------------------------------
 
     @classmethod
-    def for_vectors(cls, quantizer: Quantizer, n: int, *, metric: str, **settings: Any) -> Self:
+    def for_vectors(cls, quantizer: Coder, n: int, *, metric: str, **settings: Any) -> Self:
         return cls(quantizer, metric=metric, **{"nlist": default_nlist(n), **settings})
 
     # -- files ---------------------------------------------------------------------------------------------------
@@ -284,10 +288,10 @@ class IVFIndex(StoreIndex):
 
     @classmethod
     def _from_stored(
-        cls, quantizer: Quantizer, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
+        cls, quantizer: Coder, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
     ) -> Self:
         settings = {key: config[key] for key in ("nlist", "metric", "norm", "residual", "nprobe", "recall_target")}
-        index = cls(quantizer, **settings)
+        index = cls(quantizer, **settings, dim=config.get("dim"))
         if "centroids" in tensors:
             nlist = index.nlist
             index.set_centroids(tensors.pop("centroids"))

@@ -1,6 +1,6 @@
 """Re-ranking by a second code: of the vectors, of what the scanned code leaves over, or of its further stages."""
 
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +10,14 @@ from annvq.indexes.contract import quantizer_fingerprint
 from annvq.indexes.rerank.refinement import Found, KeptRows
 from annvq.indexes.stored import StoreIndex
 from annvq.kernels import _native
-from annvq.quantizers.contract import Quantizer
+from annvq.quantizers.coder import Coder
 from annvq.quantizers.files import from_stored
-from annvq.quantizers.tables import TableQuantizer
+from annvq.quantizers.tables import TableCoder
 from annvq.threads import get_num_threads
-from annvq.training.recipe import Recipe
 from annvq.types import F32, I64, U8, Array, Codes
+
+if TYPE_CHECKING:
+    from annvq.training.recipe import Recipe
 
 Refines: TypeAlias = Literal["vectors", "rest", "stages"]
 
@@ -34,8 +36,9 @@ class FinerCode(KeptRows):
     """
 
     kind = "code"
+    whole = False
 
-    def __init__(self, quantizer: TableQuantizer, refines: Refines, scanned: int) -> None:
+    def __init__(self, quantizer: TableCoder, refines: Refines, scanned: int) -> None:
         self.quantizer, self.refines = quantizer, refines
         self.first = scanned if refines == "stages" else 0
         self.bits = sum(quantizer.bits_per_codebook[self.first :])
@@ -44,29 +47,33 @@ class FinerCode(KeptRows):
         super().__init__(self.M * quantizer.code_dtype.itemsize)
 
     @classmethod
-    def of(cls, index: StoreIndex, refine: Quantizer, refines: str) -> "FinerCode":
+    def of(cls, index: StoreIndex, refine: Coder, refines: str) -> "FinerCode":
         """A second code for an index that is to be scanned; ``"auto"`` as RerankIndex says."""
         quantizer = _summing(refine)
-        if quantizer.dim != index.dim:
-            raise ValueError(f"refine must be of dimension {index.dim}, as index is, got {quantizer.dim}")
+        if quantizer.dim != index.dims:
+            raise ValueError(f"refine must be of dimension {index.dims}, as index.quantizer is, got {quantizer.dim}")
         what: Any = refines if refines != "auto" else "vectors" if bool(quantizer.fitted) else "rest"
         if what != "vectors":
-            _summing(index.quantizer)
+            _summing(index.coder)
         if what == "stages":
-            _check_head(index.quantizer.scan_view(), quantizer)
-        return _class_for(what)(quantizer, what, index.quantizer.M)
+            _check_head(index.coder.scan_view(), quantizer)
+        return _class_for(what)(quantizer, what, index.coder.M)
 
     # -- learning ------------------------------------------------------------------------------------------------
 
     def require_fitted(self, what: str) -> None:
         self.quantizer.require_encodes(what)
 
-    def fit(self, index: StoreIndex, x: Array, *, seed: int, progress: bool, recipe: Recipe | None) -> None:
+    def fit(self, index: StoreIndex, x: Array, *, seed: int, progress: bool, recipe: "Recipe | None") -> None:
         if not bool(self.quantizer.fitted):
             chosen = np.random.default_rng(seed).permutation(int(x.shape[0]))[:_LEARN_ROWS]
             rows = index.prepared(x[np.sort(chosen)], "x")
             targets = rows if self.refines == "vectors" else self._rest(index, rows)[1]
-            self.quantizer.fit(targets, seed=seed, progress=progress, recipe=recipe)
+            self._learn(targets, seed=seed, progress=progress, recipe=recipe)
+
+    def _learn(self, targets: Array, **how: Any) -> None:
+        """Fit the quantizer, which learns as a module."""
+        self.quantizer = self.quantizer.as_module().fit(targets, **how)
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
@@ -102,17 +109,17 @@ class FinerCode(KeptRows):
     def _prepared(self, index: StoreIndex) -> tuple[Any, Any]:
         """Codebooks as the native code wants them: those of the scanned code where it counts, and the second code's."""
         if self._books is None:
-            scanned = None if self.refines == "vectors" else _sum_books(index.quantizer, 0)
+            scanned = None if self.refines == "vectors" else _sum_books(index.coder, 0)
             self._books = scanned, _sum_books(self.quantizer, self.first)
         return self._books
 
     def reconstruct(self, index: StoreIndex, ids: I64) -> F32:
         codes = self.store.get(ids).view(self.quantizer.code_dtype).reshape(len(ids), self.M)
         x = np.zeros((len(ids), self.quantizer.dim), np.float32)
-        books = self.quantizer.codebooks[self.first :]
+        books = self.quantizer.books().split()[self.first :]
         for m, (book, start) in enumerate(zip(books, self.quantizer.starts[self.first :], strict=True)):
-            x[:, start : start + self.quantizer.width] += book.detach().cpu().numpy()[codes[:, m]]
-        return x if self.refines == "vectors" else index.reconstruct(ids) + x
+            x[:, start : start + self.quantizer.width] += book[codes[:, m]]
+        return index.filled_up(x) if self.refines == "vectors" else index.reconstruct(ids) + index.filled_up(x)
 
     # -- facts and files -----------------------------------------------------------------------------------------
 
@@ -137,7 +144,7 @@ class FinerCode(KeptRows):
             raise ValueError(f"its second codes are of {refines!r}, expected 'vectors', 'rest' or 'stages'")
         own = {name.removeprefix(_PREFIX): tensors.pop(name) for name in list(tensors) if name.startswith(_PREFIX)}
         quantizer = _summing(from_stored(config["quantizer"], own))
-        code = _class_for(refines)(quantizer, refines, index.quantizer.M)
+        code = _class_for(refines)(quantizer, refines, index.coder.M)
         code.restore_rows(tensors, len(index))
         return code
 
@@ -145,16 +152,17 @@ class FinerCode(KeptRows):
 class FurtherStages(FinerCode):
     """A code of which the first codebooks are scanned and the others kept here: both are found together."""
 
-    def fit_first(self, index: StoreIndex, x: Array, *, seed: int, progress: bool, recipe: Recipe | None) -> None:
+    def fit_first(self, index: StoreIndex, x: Array, *, seed: int, progress: bool, recipe: "Recipe | None") -> None:
         """Learn all stages on what the index will code, and give the index the first ones."""
-        head, whole = index.quantizer.scan_view(), self.quantizer
         index.coding.any_length = True  # codes are the first of longer ones
-        if not bool(whole.fitted):
-            whole.fit(index.learn_targets(x, seed), seed=seed, progress=progress, recipe=recipe)
+        if not bool(self.quantizer.fitted):
+            self._learn(index.learn_targets(x, seed), seed=seed, progress=progress, recipe=recipe)
+        head, whole = index.coder.scan_view(), self.quantizer
         if not bool(head.fitted):
-            head.set_codebooks([book.detach() for book in whole.codebooks[: head.M]])
+            head = index.quantizer.scan_view()
+            head.set_codebooks(whole.books().split()[: head.M])
             if head.needs_norm and not index.residual:
-                head.fit_norms(index.prepared(x, "x") if index.metric == "cosine" else x, seed=seed)
+                head.fit_norms(index.compared_rows(x), seed=seed)
         _check_head(head, whole)
 
     def encode(self, index: StoreIndex, x: F32, rows: F32, first: int) -> tuple[Encoded, U8]:
@@ -168,7 +176,7 @@ def _class_for(refines: str) -> type[FinerCode]:
     return FurtherStages if refines == "stages" else FinerCode
 
 
-def _sum_books(quantizer: Quantizer, first: int) -> Any:
+def _sum_books(quantizer: Coder, first: int) -> Any:
     """Codebooks from number ``first`` on, as the native code adds up their entries."""
     view = quantizer.scan_view()
     entries = np.ascontiguousarray(view.codebooks_copy()[view.offsets[first] :])
@@ -176,9 +184,9 @@ def _sum_books(quantizer: Quantizer, first: int) -> Any:
     return _native.SumBooks(entries, sizes, starts, view.dim, view.code_dtype == np.uint16)
 
 
-def _summing(quantizer: Quantizer) -> TableQuantizer:
+def _summing(quantizer: Coder) -> TableCoder:
     """``quantizer`` itself if its vectors are sums of its codebooks' entries, else TypeError."""
-    if not isinstance(quantizer, TableQuantizer) or quantizer.scan_view() is not quantizer:
+    if not isinstance(quantizer, TableCoder) or quantizer.scan_view() is not quantizer:
         raise TypeError(
             f"re-ranking decodes product, residual and additive codes, got {type(quantizer).__name__}; "
             "keep raw vectors instead"
@@ -186,7 +194,7 @@ def _summing(quantizer: Quantizer) -> TableQuantizer:
     return quantizer
 
 
-def _check_head(head: TableQuantizer, whole: TableQuantizer) -> None:
+def _check_head(head: TableCoder, whole: TableCoder) -> None:
     """ValueError unless ``head`` is the first codebooks of ``whole`` (or may become them)."""
     bits = whole.bits_per_codebook
     of_sums = head.needs_norm and whole.needs_norm  # codes of norm-free sums do not begin with codes of their heads

@@ -1,10 +1,9 @@
 """Re-ranking: scan short codes for a shortlist, then order that by distances to something finer."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
 
 from annvq.arrays import check_vectors, chunks, like, positive_int
 from annvq.indexes.contract import Index, registered
@@ -17,9 +16,11 @@ from annvq.indexes.rerank.refinement import Refinement, refinement_from_stored
 from annvq.indexes.rerank.shortlist import MOST, NEIGHBORS, Shortlist
 from annvq.indexes.stored import StoreIndex
 from annvq.indexes.targets import check_share
-from annvq.quantizers.contract import Quantizer
-from annvq.training.recipe import Recipe
-from annvq.types import F32, I64, Array
+from annvq.quantizers.coder import Coder
+from annvq.types import F32, I64, Array, Self
+
+if TYPE_CHECKING:
+    from annvq.training.recipe import Recipe
 
 _UNMEASURED = "measured when first searched"
 
@@ -31,7 +32,8 @@ class RerankIndex(Index):
         index: a flat index or inverted lists, empty; what is scanned.
         refine: what the shortlist is ordered by:
 
-            - ``"float32"``, ``"float16"``, ``"uint8"`` or ``"int8"``: the vectors themselves, kept in memory so;
+            - ``"float32"``, ``"float16"``, ``"bfloat16"``, ``"uint8"`` or ``"int8"``: the vectors themselves, kept in
+              memory so; of the last two only whole numbers, but under cosine int8 keeps the direction of any vector;
             - an array or memory map (n, d) of such a type: the vectors, read where they lie; ids are its row numbers;
             - a quantizer (product, residual or additive): a second code.
         refines: what a second code is of: ``"vectors"``, ``"rest"`` (what scanning leaves over) or ``"stages"``:
@@ -53,7 +55,7 @@ class RerankIndex(Index):
     def __init__(
         self,
         index: StoreIndex,
-        refine: str | Quantizer | Array = "float32",
+        refine: str | Coder | Array = "float32",
         *,
         refines: Refines | Literal["auto"] = "auto",
         shortlist: int | None = None,
@@ -61,13 +63,18 @@ class RerankIndex(Index):
     ) -> None:
         if not isinstance(index, StoreIndex):
             raise TypeError(f"index must be a flat index or inverted lists, got {type(index).__name__}")
-        self._set(index, _refinement(index, refine, refines), Shortlist(index.dim, shortlist, recall_target))
+        refinement = _refinement(index, refine, refines)
+        self._set(index, refinement, Shortlist(_width(index, refinement), shortlist, recall_target))
         if len(index):
             raise ValueError(f"index must be empty, so that all its vectors can be refined; it holds {len(index)}")
 
     def _set(self, index: StoreIndex, refinement: Refinement, shortlist: Shortlist) -> None:
-        super().__init__(index.quantizer, index.metric, index.norm)
+        super().__init__(index.coder, index.metric, index.norm, index.dim)
         self.index, self.refinement, self._shortlist = index, refinement, shortlist
+
+    def _use(self, coder: Coder) -> None:
+        super()._use(coder)
+        self.index._use(coder)
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
@@ -106,9 +113,19 @@ class RerankIndex(Index):
         self.index.require_fitted(what)
         self.refinement.require_fitted(what)
 
+    def compared(self, rows: F32, name: str, start: int = 0) -> F32:
+        """As the finer form is compared: whole vectors where it is them, else as the scanned index's codes see them."""
+        if self.refinement.whole:
+            return self.of_unit_length(rows, name, start)
+        return super().compared(rows, name, start)
+
+    def _seen(self, queries: F32) -> F32:
+        """Queries as :meth:`compared` gives them, as the scanned index compares them."""
+        return queries if queries.shape[1] == self.dims else self.index.compared(queries, "queries")
+
     # -- learning ------------------------------------------------------------------------------------------------
 
-    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: Recipe | None = None) -> Self:
+    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: "Recipe | None" = None) -> Self:
         """Train what is untrained, as every index does: the scanned index, then the second code.
 
         A few of the vectors (n, d) are kept, to measure with how long shortlists must be.
@@ -155,7 +172,7 @@ class RerankIndex(Index):
 
     def _ranks(self, queries: F32, depth: int) -> tuple[I64, I64]:
         """What scanning finds for checked queries, ids (nq, depth) in its order, and the nearest of them."""
-        scanned = self.index.find(queries, depth, wanted=min(NEIGHBORS, depth))[1]
+        scanned = self.index.find(self._seen(queries), depth, wanted=min(NEIGHBORS, depth))[1]
         return scanned, self.refinement.rank(self.index, queries, scanned, min(NEIGHBORS, depth))[1]
 
     # -- vectors -------------------------------------------------------------------------------------------------
@@ -257,7 +274,8 @@ class RerankIndex(Index):
         allowed = self.index.allowed(filter)
         distances, ids = np.empty((len(q), k), np.float32), np.empty((len(q), k), np.int64)
         for start, stop in chunks(len(q), min(depth, max(1, len(self))) * 8):
-            found = self.index.find(q[start:stop], min(depth, max(k, len(self))), allowed, nprobe, k)[1]
+            asked = self._seen(q[start:stop])
+            found = self.index.find(asked, min(depth, max(k, len(self))), allowed, nprobe, k)[1]
             distances[start:stop], ids[start:stop] = self.refinement.rank(self.index, q[start:stop], found, k)
         return like(distances, queries), like(ids, queries)
 
@@ -287,16 +305,16 @@ class RerankIndex(Index):
 
     @classmethod
     def _from_stored(
-        cls, quantizer: Quantizer, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
+        cls, quantizer: Coder, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
     ) -> Self:
-        settings = {"metric": config["metric"], "norm": config["norm"], **config["index"]}
+        settings = {"metric": config["metric"], "norm": config["norm"], "dim": config.get("dim"), **config["index"]}
         inner = registered()[settings["kind"]]
         if not issubclass(inner, StoreIndex):
             raise ValueError(f"it re-ranks an index of kind {settings['kind']!r}")
         own = {name: tensors.pop(name) for name in list(tensors) if name.startswith("refine.")}
-        shortlist = Shortlist.from_stored(quantizer.dim, config, own)
         index = inner._from_stored(quantizer, settings, tensors, mapped=mapped)
         refinement = refinement_from_stored(config["refine"], own, index)
+        shortlist = Shortlist.from_stored(_width(index, refinement), config, own)
         if own:
             raise ValueError(f"tensors {sorted(own)} are not part of it")
         made = cls.__new__(cls)
@@ -304,11 +322,16 @@ class RerankIndex(Index):
         return made
 
 
-def _refinement(index: StoreIndex, refine: str | Quantizer | Array, refines: str) -> Refinement:
+def _width(index: StoreIndex, refinement: Refinement) -> int:
+    """Dimensions of the queries that the refinement is asked with."""
+    return index.dim if refinement.whole else index.dims
+
+
+def _refinement(index: StoreIndex, refine: str | Coder | Array, refines: str) -> Refinement:
     """What ``refine`` says, see :class:`RerankIndex`."""
     if refines not in ("auto", "vectors", "rest", "stages"):
         raise ValueError(f"refines must be 'auto', 'vectors', 'rest' or 'stages', got {refines!r}")
-    if isinstance(refine, Quantizer):
+    if isinstance(refine, Coder):
         return FinerCode.of(index, refine, refines)
     if refines != "auto":
         raise ValueError(f"refines={refines!r} says what a second code is of; refine is no quantizer")

@@ -5,17 +5,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
 
-from annvq.arrays import dtype_name
-from annvq.datasets import load_vectors
+from annvq import datasets
+from annvq.arrays import as_float32, dtype_name, item_bytes
 from annvq.indexes.coding import Encoded
 from annvq.indexes.rerank.raw import RAW_DTYPES
 from annvq.indexes.rerank.refinement import Found, Refinement
 from annvq.indexes.stored import StoreIndex
 from annvq.kernels import _native
 from annvq.threads import get_num_threads
-from annvq.types import F32, I64, U8, Array
+from annvq.types import F32, I64, U8, Array, Self
 
 
 class OutsideVectors(Refinement):
@@ -33,7 +32,7 @@ class OutsideVectors(Refinement):
 
     def __init__(self, dim: int, dtype: str, vectors: Array | None, path: str | None = None) -> None:
         self.dim, self.dtype, self.path = dim, dtype, path
-        self.bits = 8 * np.dtype(dtype).itemsize * dim
+        self.bits = 8 * item_bytes(dtype) * dim if dtype in RAW_DTYPES else 0
         self.array: npt.NDArray[Any] | None = None if vectors is None else self._checked(vectors)
 
     @classmethod
@@ -48,7 +47,7 @@ class OutsideVectors(Refinement):
         wanted = f"{self.dtype} of shape (n, {self.dim}), the dimensions of a row side by side"
         if self.dtype not in RAW_DTYPES:
             raise TypeError(f"refine must hold {', '.join(RAW_DTYPES)}, got {self.dtype}")
-        if vectors.ndim != 2 or vectors.shape[1] != self.dim or str(vectors.dtype) != self.dtype:
+        if vectors.ndim != 2 or vectors.shape[1] != self.dim or dtype_name(vectors) != self.dtype:
             raise ValueError(f"refine must be {wanted}, got {vectors.dtype} {vectors.shape}")
         if vectors.strides[1] != vectors.itemsize or vectors.strides[0] < 0 or vectors.strides[0] % vectors.itemsize:
             raise ValueError(f"refine must be {wanted}, got strides {vectors.strides}")
@@ -65,7 +64,7 @@ class OutsideVectors(Refinement):
             if self.path is None or not os.path.isfile(self.path):
                 raise ValueError(f"the vectors to re-rank from lie outside the file, at {self.path}: {where}")
             try:
-                self.array = self._checked(load_vectors(self.path))
+                self.array = self._checked(datasets.load_vectors(self.path))
             except (TypeError, ValueError) as e:
                 raise ValueError(f"{self.path} does not hold the vectors to re-rank from ({e}): {where}") from None
         return self.array
@@ -101,10 +100,12 @@ class OutsideVectors(Refinement):
 
     def rank(self, index: StoreIndex, queries: F32, ids: I64, k: int) -> Found:
         rows = self.require()
+        if self.dtype == "bfloat16":
+            rows = rows.view(np.uint16)
         return _native.rerank_array(rows, self.dtype, queries, ids, k, index.metric, get_num_threads())
 
     def reconstruct(self, index: StoreIndex, ids: I64) -> F32:
-        return index.compared(np.asarray(self.require()[ids], dtype=np.float32), "x")
+        return index.of_unit_length(as_float32(self.require()[ids]), "x")
 
     @property
     def nbytes(self) -> int:

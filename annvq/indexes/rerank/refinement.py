@@ -1,18 +1,19 @@
 """What re-ranking asks of that which it computes exact distances from."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Self
 
 from annvq.arrays import LEAST, chunks, largest, rows_to_numpy
 from annvq.indexes.coding import Encoded, joined
 from annvq.indexes.stored import StoreIndex
 from annvq.kernels import _native
-from annvq.training.recipe import Recipe
-from annvq.types import F32, I64, U8, Array
+from annvq.types import F32, I64, U8, Array, Self
+
+if TYPE_CHECKING:
+    from annvq.training.recipe import Recipe
 
 Found: TypeAlias = tuple[F32, I64]
 
@@ -26,12 +27,14 @@ class Refinement(ABC):
     (lane l with l + 8, then + 4, + 2, + 1): the same on every machine.
 
     A subclass with a ``kind`` is known by it in files. ``queries`` and ``rows`` are checked, and normalised under
-    cosine.
+    cosine; queries have d dimensions where distances are those of whole vectors, else as many as codes see.
     """
 
     kind: ClassVar[str]
     bits: int
     """Bits stored per vector."""
+    whole: bool = True
+    """Whether distances are those of whole vectors; else of what the codes of ``index`` see of them."""
     least: float = LEAST
     """What the largest number of vectors must reach to be told apart under l2 and ip."""
 
@@ -45,10 +48,10 @@ class Refinement(ABC):
     def require_fitted(self, what: str) -> None:
         """Raise NotFittedError unless this can refine."""
 
-    def fit_first(self, index: StoreIndex, x: Array, *, seed: int, progress: bool, recipe: Recipe | None) -> None:
+    def fit_first(self, index: StoreIndex, x: Array, *, seed: int, progress: bool, recipe: "Recipe | None") -> None:
         """Learn what must be known before ``index`` learns, from checked learn vectors ``x`` (n, d)."""
 
-    def fit(self, index: StoreIndex, x: Array, *, seed: int, progress: bool, recipe: Recipe | None) -> None:
+    def fit(self, index: StoreIndex, x: Array, *, seed: int, progress: bool, recipe: "Recipe | None") -> None:
         """Learn what is left to learn, now that ``index`` has learned."""
 
     # -- rows ----------------------------------------------------------------------------------------------------

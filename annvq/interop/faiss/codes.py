@@ -9,10 +9,10 @@ from annvq.indexes.contract import Index
 from annvq.interop.faiss.common import load_faiss
 from annvq.interop.faiss.quantizers import check_transform, quantizer_from_faiss
 from annvq.norms import NORM_LEVELS, NormTerm
-from annvq.quantizers.maps import Transform
-from annvq.quantizers.sums import SumQuantizer
-from annvq.quantizers.tables import TableQuantizer
-from annvq.quantizers.transformed import Transformed
+from annvq.quantizers.modules.codebooks import TableQuantizer
+from annvq.quantizers.modules.maps import Transform
+from annvq.quantizers.modules.sums import SumQuantizer
+from annvq.quantizers.modules.transformed import Transformed
 from annvq.types import F32, Norm
 
 

@@ -35,9 +35,9 @@ from annvq.interop.faiss.quantizers import (
     set_entries,
     taken_apart,
 )
-from annvq.quantizers.maps import Transform
-from annvq.quantizers.product import ProductVQ
-from annvq.quantizers.tables import TableQuantizer
+from annvq.quantizers.modules.codebooks import TableQuantizer
+from annvq.quantizers.modules.maps import Transform
+from annvq.quantizers.modules.product import ProductVQ
 from annvq.types import I64
 
 

@@ -42,10 +42,10 @@ from annvq.interop.faiss.quantizers import (
     set_entries,
     taken_apart,
 )
-from annvq.quantizers.maps import Transform
-from annvq.quantizers.product import ProductVQ
-from annvq.quantizers.tables import TableQuantizer
-from annvq.quantizers.transformed import Transformed
+from annvq.quantizers.modules.codebooks import TableQuantizer
+from annvq.quantizers.modules.maps import Transform
+from annvq.quantizers.modules.product import ProductVQ
+from annvq.quantizers.modules.transformed import Transformed
 from annvq.types import F32, I32, I64, Norm
 
 
@@ -157,7 +157,7 @@ def lists_to_faiss(index: IVFIndex, fastscan: bool) -> tuple[Any, list[Any]]:
     for step in chain:
         if not isinstance(step, faiss.NormalizationTransform):  # centroids are of normalised vectors already
             centroids = step.apply(centroids)
-    coarse = faiss.IndexFlat(index.dim, metric_of(index))
+    coarse = faiss.IndexFlat(index.dims, metric_of(index))
     coarse.add(centroids)
     if isinstance(quantizer, ProductVQ):
         made, packed = _product_lists(index, quantizer, coarse, codes)

@@ -12,14 +12,14 @@ from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.stored import StoreIndex
 from annvq.interop.faiss.common import load_faiss, require_trained
 from annvq.norms import Length
-from annvq.quantizers.additive import AdditiveVQ
-from annvq.quantizers.imported import from_codebooks
-from annvq.quantizers.maps import ORTHOGONAL_TOLERANCE, LinearMap, Rotation, Transform
-from annvq.quantizers.product import ProductVQ
-from annvq.quantizers.product_additive import ProductAdditiveVQ
-from annvq.quantizers.residual import ResidualVQ
-from annvq.quantizers.tables import TableQuantizer
-from annvq.quantizers.transformed import Transformed
+from annvq.quantizers.modules.additive import AdditiveVQ
+from annvq.quantizers.modules.codebooks import TableQuantizer
+from annvq.quantizers.modules.imported import from_codebooks
+from annvq.quantizers.modules.maps import ORTHOGONAL_TOLERANCE, LinearMap, Rotation, Transform
+from annvq.quantizers.modules.product import ProductVQ
+from annvq.quantizers.modules.product_additive import ProductAdditiveVQ
+from annvq.quantizers.modules.residual import ResidualVQ
+from annvq.quantizers.modules.transformed import Transformed
 from annvq.types import F32
 
 # -- from FAISS ------------------------------------------------------------------------------------------------------
@@ -135,8 +135,10 @@ def taken_apart(index: Index) -> tuple[list[Any], TableQuantizer]:
     faiss = load_faiss()
     view = index.quantizer.scan_view()
     chain: list[Any] = []
+    if index.dim != index.dims:
+        chain.append(faiss.RemapDimensionsTransform(index.dim, index.dims, False))
     if index.metric == "cosine":
-        chain.append(faiss.NormalizationTransform(index.dim, 2.0))
+        chain.append(faiss.NormalizationTransform(index.dims, 2.0))
     length = index.coding.length if isinstance(index, StoreIndex) else None
     if not isinstance(view, Transformed):
         return chain, _of_length_one(_over_all(view), length)
@@ -147,11 +149,11 @@ def taken_apart(index: Index) -> tuple[list[Any], TableQuantizer]:
         # FAISS compares behind a transform, which would be another distance: codebooks over all dimensions instead.
         return chain, _of_length_one(_flattened(view), length)
     if transform.shift is not None:
-        center = faiss.CenteringTransform(index.dim)
+        center = faiss.CenteringTransform(index.dims)
         faiss.copy_array_to_vector(transform.shift.cpu().numpy().astype(np.float32), center.mean)
         center.is_trained = True
         chain.append(center)
-    linear = faiss.LinearTransform(index.dim, index.dim, False)
+    linear = faiss.LinearTransform(index.dims, index.dims, False)
     with torch.no_grad():
         faiss.copy_array_to_vector(np.ascontiguousarray(transform.matrix().cpu().numpy()).ravel(), linear.A)
     linear.set_is_orthonormal()

@@ -1,16 +1,20 @@
 """Codebooks that fit given additive codes best: regularised least squares in closed form."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import linalg, sparse
 
 from annvq.types import F32, F64, Codes
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 
 def indicator(codes: Codes, sizes: Sequence[int]) -> "sparse.csr_array":
     """B (n, ΣK), with a one where a vector's code names an entry: B @ entries decodes all codes at once."""
+    from scipy import sparse
+
     n, M = codes.shape
     first = np.concatenate([[0], np.cumsum(sizes)])
     columns = (codes.astype(np.int64) + first[:-1]).ravel()
@@ -52,6 +56,8 @@ def least_squares_entries(
     Returns:
         (sum(sizes), d) float32.
     """
+    from scipy import linalg
+
     B = indicator(codes, sizes)
     start = entries.astype(np.float64)
     if entries.shape[0] <= 8192:

@@ -136,7 +136,7 @@ def fit_levels(values: F32, count: int, *, iterations: int = 50) -> F32:
 @dataclass
 class NormFree:
     """Codebooks, and offsets of their entries that alone stand for ‖x̂‖² (see
-    :class:`~annvq.quantizers.sums.SumQuantizer`), as they are learned from vectors.
+    :class:`~annvq.quantizers.sums.SumCoder`), as they are learned from vectors.
 
     Args:
         x: (n, d) vectors.

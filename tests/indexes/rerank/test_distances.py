@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 from exact_distances import distances_to, ordered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annvq.kernels import _native, available_levels, set_simd_level, simd_level
 
-DTYPES = ("float32", "float16", "uint8", "int8")
+DTYPES = ("float32", "float16", "bfloat16", "uint8", "int8")
 
 
 @settings(max_examples=60, deadline=None)
@@ -23,17 +24,22 @@ DTYPES = ("float32", "float16", "uint8", "int8")
 def test_distances_equal_the_reference_at_every_level(dim, dtype, metric, n, k, seed):
     rng = np.random.default_rng(seed)
     low = 0 if dtype == "uint8" else -120
-    x = rng.integers(low, 120, size=(n, dim)).astype(dtype)
-    if dtype in ("float16", "float32"):
-        x = (x * np.exp2(rng.integers(-20, 6, size=(n, 1)))).astype(dtype)
-    x[(x == 0).all(1), 0] = 1
+    whole = rng.integers(low, 120, size=(n, dim))
+    scale = np.exp2(rng.integers(-20, 6, size=(n, 1))) if "float" in dtype else 1
+    values = np.where((whole == 0).all(1, keepdims=True), 1, whole) * scale
+    if dtype == "bfloat16":
+        x = torch.from_numpy(values).bfloat16().view(torch.int16).numpy().view(np.uint16)
+        exact = torch.from_numpy(values).bfloat16().float().numpy()
+    else:
+        x = values.astype(dtype)
+        exact = x.astype(np.float32)
     q = rng.normal(size=(3, dim)).astype(np.float32)
     ids = rng.permutation(1000)[:n]
     store = _native.RowStore(x.itemsize * dim)
     store.append(ids, x.view(np.uint8).reshape(n, -1))
     asked = np.concatenate([np.tile(ids, (3, 1)), np.full((3, 2), -1), np.full((3, 1), 2000)], axis=1)
-    expected = ordered(distances_to(q, x.astype(np.float32), metric), ids, k)
-    by_row = ordered(distances_to(q, x.astype(np.float32), metric), np.arange(n), k)
+    expected = ordered(distances_to(q, exact, metric), ids, k)
+    by_row = ordered(distances_to(q, exact, metric), np.arange(n), k)
     current = simd_level()
     try:
         for level in available_levels():
@@ -43,7 +49,7 @@ def test_distances_equal_the_reference_at_every_level(dim, dtype, metric, n, k, 
                 np.testing.assert_array_equal(a[:, :n], b)
                 assert (a[:, n:] == pad).all()
             rows = np.tile(np.arange(n), (3, 1))
-            wide = np.zeros((n, dim + 5), dtype)
+            wide = np.zeros((n, dim + 5), x.dtype)
             wide[:, :dim] = x
             for a, b in zip(_native.rerank_array(wide[:, :dim], dtype, q, rows, k, metric, 2), by_row, strict=True):
                 np.testing.assert_array_equal(a[:, :n], b)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from exact_distances import distances_to, ordered
 
 import annvq
@@ -14,7 +15,7 @@ from annvq.errors import FormatError
 from annvq.training import KMeans, Recipe
 
 QUICK = Recipe((KMeans(4),))
-DTYPES = ("float32", "float16", "uint8", "int8")
+DTYPES = ("float32", "float16", "bfloat16", "uint8", "int8")
 
 
 def vectors(n, dim=20, seed=0):
@@ -33,11 +34,11 @@ def fitted(kind="residual", dim=20, M=2, x=None, **config):
 def test_raw_vectors_in_memory(dtype, metric):
     x = vectors(500)
     x = np.abs(x) + 1 if dtype == "uint8" else x
-    kept = x.astype(dtype).astype(np.float32)
+    kept = torch.from_numpy(x).bfloat16().float().numpy() if dtype == "bfloat16" else x.astype(dtype).astype(np.float32)
     index = RerankIndex(IVFIndex(fitted(), 6, metric), dtype, shortlist=60).fit(x)
     ids = np.random.default_rng(0).permutation(3000)[:500]
     index.add(x[:300], ids[:300]).add(x[300:], ids[300:])
-    assert index.refine_bits_per_vector == 20 * 8 * np.dtype(dtype).itemsize
+    assert index.refine_bits_per_vector == 20 * 8 * (2 if dtype == "bfloat16" else np.dtype(dtype).itemsize)
     queries = x[:6] + np.float32(0.25)
     scanned = index.index.search(queries, 60, nprobe=6)[1]
     q = index.prepared(queries, "queries")
@@ -47,6 +48,27 @@ def test_raw_vectors_in_memory(dtype, metric):
         expected = ordered(distances_to(q[row : row + 1], kept[at], metric), scanned[row], 7)
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_array_equal(a[row], b[0])
+
+
+def test_int8_keeps_directions_under_cosine(tmp_path):
+    """Vectors of any length, rounded to 127 steps each way; whole numbers stay as they are."""
+    rng = np.random.default_rng(4)
+    x = (rng.normal(size=(400, 20)) * np.exp2(rng.integers(-60, 60, size=(400, 1)))).astype(np.float32)
+    x[:9] = vectors(9)
+    x[3, 5] = -128
+    unit = x / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
+    index = RerankIndex(FlatIndex(fitted(x=unit), "cosine"), "int8", shortlist=400).fit(x).add(x)
+    assert index.refine_bits_per_vector == 8 * 20
+    kept = np.rint(x.astype(np.float64) / np.abs(x).max(axis=1, keepdims=True) * 127)
+    kept[:9] = x[:9]
+    index.save(tmp_path / "i")
+    q = index.prepared(x[:30] + np.abs(x[:30]) / 3, "queries")
+    expected = ordered(distances_to(q, kept.astype(np.float32), "cosine"), np.arange(400), 12)
+    for one in (index, annvq.load_index(tmp_path / "i")):
+        for a, b in zip(one.search(q, 12), expected, strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+        unit = kept / np.linalg.norm(kept, axis=1, keepdims=True)
+        np.testing.assert_allclose(one.reconstruct(np.arange(400)), unit, atol=1e-6)
 
 
 def test_whole_numbers_only_where_they_fit():

@@ -15,7 +15,7 @@ from annvq.benchmarks.suite import Suite, check_settings
 from annvq.benchmarks.vectors import RESULTS, Vectors
 
 WARM_UP_QUERIES = 16
-_METHOD_KEYS = {"use", "label", "options"}
+_METHOD_KEYS = ("use", "label", "options", "bits", "bits_per_dimension")
 _COLUMNS = ("config", *metrics.COLUMNS)
 
 
@@ -57,16 +57,34 @@ def measure(method: Code, data: Vectors, timing: Timing) -> dict[str, Any]:
 
 
 def plan(suite: Suite, dataset: str | None) -> Plan:
-    """Every data set × method × bits × seed."""
+    """Every data set × bits × seed × method."""
     settings = _checked(suite)
     timing = Timing(**settings["timing"])
-    grid = [(bits, seed, entry) for bits in settings["bits"] for seed in suite.seeds for entry in settings["methods"]]
 
     def points(data: Vectors) -> list[Point]:
+        grid = _grid(settings, suite.seeds, data.base.shape[1])
         return [_point(data, entry, bits, seed, timing) for bits, seed, entry in grid]
 
-    names = [dataset] if dataset else settings["datasets"]
-    return Plan(vectors.parts(names, settings["limits"], len(grid), points, _COLUMNS))
+    names, count = [dataset] if dataset else settings["datasets"], len(_grid(settings, suite.seeds, 1))
+    return Plan(vectors.parts(names, settings["limits"], count, points, _COLUMNS))
+
+
+def _grid(settings: dict[str, Any], seeds: tuple[int, ...], d: int) -> list[tuple[int, int, dict[str, Any]]]:
+    """Bits, seed and method of every point, for vectors of d dimensions; the suite's bits in their order come first."""
+
+    def budgets(entry: dict[str, Any]) -> list[int]:
+        each = entry.get("bits_per_dimension")
+        return [d * each] if each else entry.get("bits", settings["bits"])
+
+    asked = {bits for entry in settings["methods"] for bits in budgets(entry)}
+    order = dict.fromkeys([*settings["bits"], *sorted(asked)])
+    return [
+        (bits, seed, entry)
+        for bits in order
+        for seed in seeds
+        for entry in settings["methods"]
+        if bits in budgets(entry)
+    ]
 
 
 def _point(data: Vectors, entry: dict[str, Any], bits: int, seed: int, timing: Timing) -> Point:
@@ -108,16 +126,24 @@ def _checked(suite: Suite) -> dict[str, Any]:
     for name in ("bits", "methods", "datasets"):
         if not settings.get(name):
             raise ValueError(f"{where}: {name} must be a list of at least one")
-    for bits in settings["bits"]:
-        if not isinstance(bits, int) or isinstance(bits, bool) or bits < 1:
-            raise ValueError(f"{where}: bits must be positive integers, got {bits!r}")
+    _check_bits(where, settings["bits"])
     for entry in settings["methods"]:
-        if not isinstance(entry, dict) or "use" not in entry or set(entry) - _METHOD_KEYS:
-            raise ValueError(f"{where}: a method has use, label and options; got {entry!r}")
+        if not isinstance(entry, dict) or "use" not in entry or set(entry) - set(_METHOD_KEYS):
+            raise ValueError(f"{where}: a method has {', '.join(_METHOD_KEYS)}; got {entry!r}")
+        if {"bits", "bits_per_dimension"} <= set(entry):
+            raise ValueError(f"{where}: a method has bits or bits_per_dimension, not both; got {entry!r}")
+        _check_bits(where, entry.get("bits", []))
+        _check_bits(where, [entry.get("bits_per_dimension", 1)])
         rivals.check_code(entry["use"])
     _check_numbers(where, "limits", settings["limits"], ("base", "learn", "queries"))
     _check_numbers(where, "timing", settings["timing"], ("parts", "repeats", "budget_s"))
     return settings
+
+
+def _check_bits(where: str, values: Any) -> None:
+    for bits in values if isinstance(values, list) else [values]:
+        if not isinstance(bits, int) or isinstance(bits, bool) or bits < 1:
+            raise ValueError(f"{where}: bits must be positive integers, got {bits!r}")
 
 
 def _check_numbers(where: str, table: str, values: dict[str, Any], known: tuple[str, ...]) -> None:

@@ -47,10 +47,13 @@ def grouped(rows: Iterable[Row]) -> dict[tuple[str, int | None], list[Row]]:
     return groups
 
 
-def _title(row: Row) -> str:
+def _title(group: Sequence[Row]) -> str:
+    row = group[0]
     if row["n"] is None:
         return f"{row['dataset']}: not measured"
-    return f"{row['dataset']}: n = {row['n']:,}, d = {row['d']}, {row['bits']} bits per vector in all"
+    over = any((other.get("bits_per_vector") or 0) > other["bits"] for other in group)
+    more = ", or more where a method has no such code" if over else ""
+    return f"{row['dataset']}: n = {row['n']:,}, d = {row['d']}, {row['bits']} bits per vector in all{more}"
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:
@@ -59,8 +62,7 @@ def tables(rows: Sequence[Row]) -> list[Table]:
     for group in grouped(rows).values():
         columns = columns_of(rows)
         best = best_values(group, columns)
-        first = group[0]
-        table = Table(title=_title(first), title_justify="left")
+        table = Table(title=_title(group), title_justify="left")
         table.add_column("method", no_wrap=True)
         for name in columns:
             table.add_column(COLUMNS[name].title, justify="right")
@@ -98,7 +100,7 @@ def markdown(suite: Suite, rows: Sequence[Row]) -> str:
     for group in grouped(rows).values():
         columns = columns_of(rows)
         best = best_values(group, columns)
-        lines += ["", f"## {_title(group[0])}", ""]
+        lines += ["", f"## {_title(group)}", ""]
         lines += [
             _how(group[0]),
             "",

@@ -21,7 +21,8 @@ from annvq.types import I64
 
 _K = 10
 _COLUMNS = (
-    "qps", "recall@1", "10-recall@10", "bits_per_vector", "file_bytes_per_vector", "train_s", "add_s", "simd",
+    "qps", "recall@1", "10-recall@10", "bits_per_vector", "ram_bits_per_vector", "file_bytes_per_vector",
+    "train_s", "add_s", "simd",
 )  # fmt: skip
 
 

@@ -80,12 +80,14 @@ def at_recalls(rows: Sequence[Row]) -> dict[str, tuple[list[str], list[list[str]
 def _line(row: Row) -> str:
     settings = ", ".join(f"{k} {v}" for k, v in row["settings"].items())
     if row["error"] is not None:
-        return f"| {row['method']} | {settings} | failed: {row['error']} |" + " |" * 6
+        return f"| {row['method']} | {settings} | failed: {row['error']} |" + " |" * 7
     spread = 100 * (max(row["qps_all"]) - min(row["qps_all"])) / row["qps"]
     bits = "–" if row["bits_per_vector"] is None else f"{row['bits_per_vector'] / 8:.0f}"
+    ram = row.get("ram_bits_per_vector")  # not in older rows
     return (
         f"| {row['method']} | {settings} | {row['qps']:,.0f} | {spread:.0f}% | {row['recall@1']:.3f} | "
-        f"{row['10-recall@10']:.3f} | {bits} | {row['file_bytes_per_vector']:.0f} | {row['simd']} |"
+        f"{row['10-recall@10']:.3f} | {bits} | {'–' if ram is None else f'{ram / 8:.0f}'} | "
+        f"{row['file_bytes_per_vector']:.0f} | {row['simd']} |"
     )
 
 
@@ -171,9 +173,9 @@ def _searched(rows: Sequence[Row]) -> list[str]:
         "",
         "## Every setting",
         "",
-        "| index | settings | QPS | spread | recall@1 | 10-recall@10 | bytes | file bytes | SIMD |",
+        "| index | settings | QPS | spread | recall@1 | 10-recall@10 | bytes | RAM | file bytes | SIMD |",
     ]
-    return [*lines, "|---|---|---:|---:|---:|---:|---:|---:|---|", *map(_line, rows)]
+    return [*lines, "|---|---|---:|---:|---:|---:|---:|---:|---:|---|", *map(_line, rows)]
 
 
 def picture(rows: Sequence[Row], path: Path, title: str) -> None:

@@ -17,7 +17,8 @@ SIZES = (1, 64)
 """Vectors of a call."""
 COLUMNS = (
     "first_add_ms", *(f"{call}_{size}_ms" for call in ("add", "upsert") for size in SIZES), "adds_per_s",
-    "upserts_per_s", "bits_per_vector", "file_bytes_per_vector", "train_s", "add_s", "simd",
+    "upserts_per_s", "bits_per_vector", "ram_bits_per_vector", "file_bytes_per_vector", "train_s", "add_s",
+    "simd",
 )  # fmt: skip
 _CALL_S = 0.2  # a stream lasts about so long
 

@@ -27,6 +27,10 @@ namespace {
 std::atomic<int> inside{0};
 std::atomic<bool> closing{false}, staying{false};
 std::thread::id closer;
+thread_local int without_lock = 0;  // blocks of this thread that have let go of the interpreter's lock
+
+// (PyGILState_Check() is not part of the stable ABI.)
+bool has_lock() { return !without_lock && PyGILState_GetThisThreadState() != nullptr; }
 
 bool must_not_return() { return closing && std::this_thread::get_id() != closer; }
 
@@ -66,7 +70,7 @@ void release_kept() {
 
 // Waits for nothing: whoever holds a mutex must not wait for the interpreter's lock (common/mutex.h).
 void release(Kept* kept) {
-    if (PyGILState_Check() && !Gate::is_inside()) {
+    if (has_lock() && !Gate::is_inside()) {
         delete kept;
         return;
     }
@@ -91,12 +95,14 @@ void make_all() {
 WithoutLock::WithoutLock() {
     inside++;
     state_ = PyEval_SaveThread();
+    without_lock++;
     if (must_not_return()) stay();
 }
 
 WithoutLock::~WithoutLock() {
     if (must_not_return()) stay();
     PyEval_RestoreThread(state_);
+    without_lock--;
     inside--;
     release_kept();
 }

@@ -16,8 +16,9 @@ using Result = std::pair<Out<float, 2>, Out<int64_t, 2>>;
 RowType row_type(const std::string& name) {
     if (name == "float32") return RowType::f32;
     if (name == "float16") return RowType::f16;
+    if (name == "bfloat16") return RowType::bf16;
     if (name == "uint8") return RowType::u8;
-    require(name == "int8", "dtype must be float32, float16, uint8 or int8");
+    require(name == "int8", "dtype must be float32, float16, bfloat16, uint8 or int8");
     return RowType::i8;
 }
 

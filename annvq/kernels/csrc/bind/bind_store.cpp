@@ -153,13 +153,7 @@ class Store {
         const uint8_t* codes = blocks.data();
         const int64_t* id = ids ? ids->data() : nullptr;
         WithoutLock release;
-        for (int32_t l = 0; l < s.lists; l++) {
-            const int64_t size = list_sizes.data()[l];
-            store_.adopt(l, codes, id, first_id, size, mapped ? owner : nullptr);
-            codes += size * store_.layout().columns();
-            first_id += size;
-            if (id) id += size;
-        }
+        store_.adopt(codes, id, first_id, list_sizes.data(), mapped ? owner : nullptr);
     }
 
     void remove(Ids ids) {

@@ -1,8 +1,22 @@
 // Counting bits without the popcnt instruction, which the baseline lacks; the compiler vectorizes it.
 #pragma once
 #include <cstdint>
+#if defined(_MSC_VER)
+#include <intrin.h>
+#endif
 
 namespace annvq {
+
+// The number of the lowest bit that is set; at least one is.
+inline int lowest_bit(uint64_t word) {
+#if defined(_MSC_VER)
+    unsigned long at;
+    _BitScanForward64(&at, word);
+    return static_cast<int>(at);
+#else
+    return __builtin_ctzll(word);
+#endif
+}
 
 inline int64_t count_bits(const uint64_t* words, int64_t n) {
     uint64_t total = 0;

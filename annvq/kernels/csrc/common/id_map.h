@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/bits.h"
+
 namespace annvq {
 
 class IdMap {
@@ -82,7 +84,7 @@ class IdMap {
     void grow(size_t wanted) {
         std::vector<Slot> old(wanted);
         old.swap(slots_);
-        shift_ = 64 - __builtin_ctzll(wanted);
+        shift_ = 64 - lowest_bit(wanted);
         for (const Slot& s : old) {
             if (s.id < 0) continue;
             size_t at = home(s.id);

@@ -10,6 +10,10 @@ namespace annvq {
 void* large_pages(size_t bytes);
 void free_large_pages(void* p);
 
+// Zeros in pages of their own, which go back to the system when they are freed.
+void* own_pages(size_t bytes);
+void free_own_pages(void* p, size_t bytes);
+
 template <class T>
 struct LargePages {
     using value_type = T;

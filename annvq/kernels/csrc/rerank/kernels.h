@@ -4,10 +4,12 @@
 
 namespace annvq {
 
-enum class RowType { f32, f16, u8, i8 };
+enum class RowType { f32, f16, bf16, u8, i8 };
 enum class RowMetric { l2, ip, cosine, unit };  // unit: 1 - <q, x>; cosine: 1 - <q, x> / |x|
 
-constexpr int64_t row_item(RowType t) { return t == RowType::f32 ? 4 : t == RowType::f16 ? 2 : 1; }
+constexpr int64_t row_item(RowType t) {
+    return t == RowType::f32 ? 4 : t == RowType::f16 || t == RowType::bf16 ? 2 : 1;
+}
 
 // A product code: codebooks of 256 entries of 8 or 16 dimensions that follow one another.
 struct ProductPart {

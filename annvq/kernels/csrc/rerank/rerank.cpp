@@ -169,6 +169,11 @@ double number(const uint8_t* row, int64_t j, RowType type) {
     }
     uint16_t half;
     std::memcpy(&half, row + 2 * j, 2);
+    if (type == RowType::bf16) {
+        const uint32_t bits = uint32_t{half} << 16;
+        std::memcpy(&value, &bits, 4);
+        return value;
+    }
     const uint32_t magnitude = (half & 0x7fffu) << 13;
     std::memcpy(&value, &magnitude, 4);
     return std::ldexp(half & 0x8000u ? -double{value} : double{value}, 112);

@@ -86,6 +86,18 @@ struct Row<RowType::f16> {
     }
 };
 
+template <>
+struct Row<RowType::bf16> {
+    using Item = uint16_t;
+    static void load(const uint16_t* p, V16* out) {
+        typedef uint16_t H16 __attribute__((vector_size(32)));
+        H16 halves;
+        std::memcpy(&halves, p, sizeof halves);
+        const U16 bits = __builtin_convertvector(halves, U16) << 16;  // the first half of a float
+        std::memcpy(out, &bits, sizeof bits);
+    }
+};
+
 inline float total(const V16& sums) {
     V8 a, b;
     std::memcpy(&a, &sums, sizeof a);
@@ -173,6 +185,8 @@ float distance(const float* q, const void* row, int64_t dim, RowType type, RowMe
             return distance_of<RowType::f32>(q, row, dim, metric);
         case RowType::f16:
             return distance_of<RowType::f16>(q, row, dim, metric);
+        case RowType::bf16:
+            return distance_of<RowType::bf16>(q, row, dim, metric);
         case RowType::u8:
             return distance_of<RowType::u8>(q, row, dim, metric);
         default:

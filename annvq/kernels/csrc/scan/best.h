@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/ids.h"
 #include "common/pooled.h"
 
 namespace annvq {
@@ -13,13 +14,19 @@ namespace annvq {
 using Hit = std::pair<float, int64_t>;  // (distance, id)
 
 // Where an id is: itself (>= 0), or ~ of the address that holds it, to be read only when it matters, since
-// ids lie far apart.
+// ids lie far apart. The lowest bit of the address says that it holds four bytes.
 using IdPlace = int64_t;
-inline IdPlace place_of(const int64_t* id) { return ~static_cast<int64_t>(reinterpret_cast<intptr_t>(id)); }
-inline const int64_t* address_of(IdPlace place) {
-    return reinterpret_cast<const int64_t*>(static_cast<intptr_t>(~place));
+inline IdPlace place_of(Ids id) {
+    return ~(static_cast<int64_t>(reinterpret_cast<intptr_t>(id.data)) | id.narrow);
 }
-inline int64_t id_at(IdPlace place) { return place >= 0 ? place : *address_of(place); }
+inline const void* address_of(IdPlace place) {
+    return reinterpret_cast<const void*>(static_cast<intptr_t>(~place & ~int64_t{1}));
+}
+inline int64_t id_at(IdPlace place) {
+    if (place >= 0) return place;
+    return ~place & 1 ? int64_t{*static_cast<const uint32_t*>(address_of(place))}
+                      : *static_cast<const int64_t*>(address_of(place));
+}
 
 // Hits lie in unsorted buffers of twice k: adding is a store without a branch, and full buffers are cut to
 // about the k lowest. Between cuts the limit is the highest distance kept at the last one, so some hits are

@@ -2,13 +2,16 @@
 #pragma once
 #include <cstdint>
 
+#include "common/ids.h"
+
 namespace annvq {
 
-// Vectors that lie together, by one Layout. Codes must be below the tables' K.
+// Vectors that lie together, by one Layout. Codes must be below the tables' K. Those of a segment shorter
+// than a superblock may begin within one: what lies past its rows belongs to others.
 struct Segment {
     const uint8_t* codes;  // superblocks(n) superblocks
     int64_t n;
-    const int64_t* ids = nullptr;  // (n,), or nullptr: first_id + row
+    Ids ids;  // (n,), or none: first_id + row
     int64_t first_id = 0;
     const uint64_t* live = nullptr;  // 8 words a superblock: bit set = may be returned; nullptr: all n rows
     bool sparse = false;             // so few are live that whole superblocks hold next to none

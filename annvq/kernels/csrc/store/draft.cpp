@@ -8,6 +8,7 @@
 namespace annvq {
 namespace {
 
+constexpr int64_t kSpareShare = 16;   // of the superblocks of a list that grows, one in so many is kept free
 constexpr int64_t kDenseRows = 4096;  // consecutive ids that are worth a chunk without ids of its own
 
 bool is_run(const int64_t* ids, const int64_t* picked, int64_t count) {
@@ -16,12 +17,26 @@ bool is_run(const int64_t* ids, const int64_t* picked, int64_t count) {
     return true;
 }
 
-// Whether a row can follow what a piece holds.
-bool can_follow(const Piece& piece, const Rows& rows, int64_t row) {
+// Whether a row can follow what a piece holds, if there is room for it.
+bool suits(const Piece& piece, const Rows& rows, int64_t row) {
     const Chunk& c = *piece.chunk;
-    if (!c.writable || piece.n == c.capacity) return false;
-    if (!c.ids && rows.ids[row] != c.first_id + piece.n) return false;
+    const int64_t id = rows.ids[row];
+    if (!c.writable || (c.ids ? c.ids.narrow && !fits_narrow(id) : id != c.first_id + piece.n)) return false;
     return !c.norms || rows.norms[row] >= c.norm_low;
+}
+
+bool can_follow(const Piece& piece, const Rows& rows, int64_t row) {
+    return piece.n < piece.chunk->capacity && suits(piece, rows, row);
+}
+
+// Rows of a new chunk for `left` more of a list: as many as fill superblocks, and the rest in a short one.
+// Lists that grow by little at a time get a little more than they hold once they are long, so that chunks
+// stay few.
+int64_t rows_to_hold(const List& list, int64_t left) {
+    const bool grows = !list.pieces.empty() && list.pieces.back().chunk->capacity == kSuperblock;
+    const int64_t spare = grows ? list.rows / kSuperblock / kSpareShare : 0;
+    const int64_t blocks = std::min(std::max(left / kSuperblock, spare), kChunkBlocks);
+    return blocks ? blocks * kSuperblock : left;
 }
 
 }  // namespace
@@ -44,22 +59,33 @@ Bits& Draft::edit_bits(Piece& piece) {
     return *bits;
 }
 
+// For rows[picked[0..n)], or the first of them.
+std::shared_ptr<Chunk> Draft::new_chunk(const List& list, const Rows& rows, const int64_t* picked,
+                                        int64_t n) {
+    const int64_t room = rows_to_hold(list, n), first = std::min(n, room);
+    const bool narrow =
+        std::all_of(picked, picked + first, [&](int64_t row) { return fits_narrow(rows.ids[row]); });
+    auto chunk = format_.make_chunk(room, ids_.next_serial(), narrow);
+    if (first >= kDenseRows && is_run(rows.ids, picked, first))
+        chunk->first_id = rows.ids[picked[0]];
+    else if (!chunk->ids)
+        RowFormat::make_ids(*chunk, narrow);
+    if (chunk->norms) set_norm_range(*chunk, rows, picked, first);
+    return chunk;
+}
+
 // Appends rows[picked[0..n)].
 void Draft::append_to_list(List& list, const Rows& rows, const int64_t* picked, int64_t n) {
     for (int64_t i = 0; i < n;) {
         if (list.pieces.empty() || !can_follow(list.pieces.back(), rows, picked[i])) {
-            const int64_t left = n - i;
-            const int64_t blocks =
-                std::clamp(std::max(superblocks(left), superblocks(list.rows) / 8), int64_t{1}, kChunkBlocks);
-            auto chunk = format_.make_chunk(blocks, ids_.next_serial());
-            const int64_t first = std::min(left, chunk->capacity);
-            if (first >= kDenseRows && is_run(rows.ids, picked + i, first)) {
-                chunk->first_id = rows.ids[picked[i]];
+            if (!list.pieces.empty() && list.pieces.back().chunk->is_short() &&
+                suits(list.pieces.back(), rows, picked[i])) {
+                // What it held stays where it was in the list, under the same serial.
+                Piece& last = list.pieces.back();
+                last.chunk = format_.grown(*last.chunk, last.n, std::min(last.n + n - i, kSuperblock));
             } else {
-                RowFormat::make_ids(*chunk);
+                list.pieces.push_back({new_chunk(list, rows, picked + i, n - i), 0, nullptr, 0});
             }
-            if (chunk->norms) set_norm_range(*chunk, rows, picked + i, first);
-            list.pieces.push_back({chunk, 0, nullptr, 0});
         }
         Piece& piece = list.pieces.back();
         Chunk& chunk = const_cast<Chunk&>(*piece.chunk);  // rows past every snapshot's count are the writer's
@@ -110,7 +136,8 @@ int64_t Draft::kill(const int64_t* ids, int64_t n) {
 void Draft::rewrite(int32_t number) {
     const auto wasteful = [&](const Piece& p) {
         // A mapped chunk is not rewritten: the copy would take memory that the map does not.
-        return p.chunk->writable && (p.dead == p.n || (p.dead >= kSuperblock / 2 && 3 * p.dead >= p.n));
+        const int64_t few = p.chunk->is_short() ? Shelves::kStep : kSuperblock / 2;
+        return p.chunk->writable && (p.dead == p.n || (p.dead >= few && 3 * p.dead >= p.n));
     };
     const List& before = *lists_[number];
     if (std::none_of(before.pieces.begin(), before.pieces.end(), wasteful)) return;
@@ -166,7 +193,7 @@ void Draft::adopt(int32_t number, const uint8_t* codes, const int64_t* ids, int6
         auto chunk = std::make_shared<Chunk>();
         chunk->memory.push_back(owner);
         chunk->codes = const_cast<uint8_t*>(codes) + at * columns;
-        chunk->ids = ids ? const_cast<int64_t*>(ids) + at : nullptr;
+        if (ids) chunk->ids = ids + at;
         chunk->first_id = first_id + at;
         chunk->capacity = std::min(most, mapped - at);
         chunk->bytes = chunk->capacity * columns;
@@ -174,20 +201,31 @@ void Draft::adopt(int32_t number, const uint8_t* codes, const int64_t* ids, int6
         chunk->serial = ids_.next_serial();
         list.pieces.push_back({chunk, chunk->capacity, nullptr, 0});
     }
-    for (int64_t at = mapped; at < n; at += most) {
-        const int64_t rows = std::min(most, n - at), whole = rows / kSuperblock * kSuperblock,
-                      rest = rows - whole;
-        auto chunk = format_.make_chunk(superblocks(rows), ids_.next_serial());
-        std::memcpy(chunk->codes, codes + at * columns, whole * columns);
-        for (int64_t c = 0; c < columns; c++)
-            std::memcpy(chunk->codes + whole * columns + c * kSuperblock,
-                        codes + (at + whole) * columns + c * rest, rest);
+    for (int64_t at = mapped, rows; at < n; at += rows) {
+        rows = n - at < kSuperblock ? n - at : std::min(most, (n - at) / kSuperblock * kSuperblock);
+        // (Ids that nobody has read may be anything.)
+        const bool narrow =
+            ids ? std::all_of(ids + at, ids + at + rows, fits_narrow) : fits_narrow(first_id + at + rows);
+        auto chunk = format_.make_chunk(rows, ids_.next_serial(), narrow);
+        format_.take_blocks(*chunk, codes + at * columns, rows);
         chunk->first_id = first_id + at;
-        if (ids) std::memcpy(RowFormat::make_ids(*chunk), ids + at, rows * 8);
+        if (ids && !chunk->ids) RowFormat::make_ids(*chunk, narrow);
+        for (int64_t r = 0; chunk->ids && r < rows; r++)
+            chunk->set_id(r, ids ? ids[at + r] : first_id + at + r);
         list.pieces.push_back({chunk, rows, nullptr, 0});
     }
     list.rows += n;
     live_ += n;
+}
+
+void Draft::leave_closed() {
+    for (size_t number = 0; number < lists_.size(); number++) {
+        const auto& pieces = lists_[number]->pieces;
+        const auto leaves = [](const Piece& p) { return p.chunk->place.is_closed(); };
+        if (std::none_of(pieces.begin(), pieces.end(), leaves)) continue;
+        for (Piece& piece : edit(static_cast<int32_t>(number)).pieces)
+            if (leaves(piece)) piece.chunk = format_.grown(*piece.chunk, piece.n, piece.n);
+    }
 }
 
 std::shared_ptr<const Snapshot> Draft::finish() {

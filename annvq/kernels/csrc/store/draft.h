@@ -33,9 +33,12 @@ class Draft {
     int64_t kill(const int64_t* ids, int64_t n);
     // Copies the live rows of pieces that hold many removed ones into new chunks.
     void rewrite_edited();
-    // Adds rows [0, n) of memory that is kept as the store keeps it; see CodeStore::adopt.
+    // Adds rows [0, n) of a list from memory that is kept as the store keeps it; see CodeStore::adopt.
     void adopt(int32_t number, const uint8_t* codes, const int64_t* ids, int64_t first_id, int64_t n,
                const std::shared_ptr<void>& owner);
+
+    // Moves short chunks out of memory that has been closed; rows stay where they were in their lists.
+    void leave_closed();
 
     // The next snapshot. Chunks are known to be where it has them.
     std::shared_ptr<const Snapshot> finish();
@@ -45,6 +48,7 @@ class Draft {
   private:
     List& edit(int32_t number);
     Bits& edit_bits(Piece& piece);
+    std::shared_ptr<Chunk> new_chunk(const List& list, const Rows& rows, const int64_t* picked, int64_t n);
     void append_to_list(List& list, const Rows& rows, const int64_t* picked, int64_t n);
     void rewrite(int32_t number);
 

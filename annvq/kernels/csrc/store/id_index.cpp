@@ -8,27 +8,32 @@
 namespace annvq {
 namespace {
 
+constexpr int64_t kReadPerId =
+    256;  // stored ids that are read for each of many new ones, rather than a map made
 constexpr int64_t kPlaceBits = 32;  // a place in the map: chunk serial, row
 
 }  // namespace
 
-void IdIndex::prepare(const Snapshot& s) {
-    if (!ascending_known_) {
-        bool up = lists_ == 1;
-        int64_t last = -1;
-        for (const auto& list : s.lists)
-            for (const Piece& piece : list->pieces) {
-                const int64_t step = piece.chunk->ids ? 1 : std::max<int64_t>(1, piece.n - 1);
-                for (int64_t r = 0; r < piece.n && up; r += step) {
-                    up = piece.id(r) > last;
-                    last = piece.id(r);
-                }
+void IdIndex::settle(const Snapshot& s) {
+    if (ascending_known_) return;
+    bool up = lists_ == 1;
+    int64_t last = -1;
+    for (const auto& list : s.lists)
+        for (const Piece& piece : list->pieces) {
+            const int64_t step = piece.chunk->ids ? 1 : std::max<int64_t>(1, piece.n - 1);
+            for (int64_t r = 0; r < piece.n && up; r += step) {
+                up = piece.id(r) > last;
+                last = piece.id(r);
             }
-        ascending_ = up;
-        last_ = last;
-        ascending_known_ = true;
-    }
+        }
+    ascending_ = up;
+    last_ = last;
+    ascending_known_ = true;
     read_ = read_ || ascending_;
+}
+
+void IdIndex::prepare(const Snapshot& s) {
+    settle(s);
     if (ascending_ || mapped_) return;
     IdMap map;
     map.reserve(s.live);
@@ -57,7 +62,7 @@ bool IdIndex::find_ascending(const List& list, int64_t id, RowPlace* place) cons
     if (!p.chunk->ids) {
         at = id - p.chunk->first_id;
     } else {
-        at = std::lower_bound(p.chunk->ids, p.chunk->ids + p.n, id) - p.chunk->ids;
+        at = p.chunk->ids.lower_bound(0, p.n, id);
     }
     if (at < 0 || at >= p.n || p.id(at) != id || !p.is_live(at)) return false;
     *place = {0, std::prev(after) - pieces.begin(), at};
@@ -81,11 +86,34 @@ std::vector<int64_t> IdIndex::present(const Snapshot& s, const int64_t* ids, int
     std::vector<int64_t> there;
     const bool after = ascending_known_ && ascending_ && *std::min_element(ids, ids + n) > last_;
     if (after) return there;
+    std::vector<uint8_t> is_there(n);
+    contains(s, ids, n, is_there.data());
+    for (int64_t i = 0; i < n && there.size() < 5; i++)
+        if (is_there[i]) there.push_back(ids[i]);
+    return there;
+}
+
+void IdIndex::contains(const Snapshot& s, const int64_t* ids, int64_t n, uint8_t* out) {
+    settle(s);
+    if (read_ && !ascending_ && !mapped_ && n * kReadPerId >= s.live) return look_through(s, ids, n, out);
     prepare(s);
     RowPlace place;
-    for (int64_t i = 0; i < n && there.size() < 5; i++)
-        if (find(s, ids[i], &place)) there.push_back(ids[i]);
-    return there;
+    for (int64_t i = 0; i < n; i++) out[i] = find(s, ids[i], &place);
+}
+
+void IdIndex::look_through(const Snapshot& s, const int64_t* ids, int64_t n, uint8_t* out) const {
+    std::fill(out, out + n, uint8_t{0});
+    IdMap asked;  // to where an id is first asked for
+    asked.reserve(n);
+    for (int64_t i = 0; i < n; i++)
+        if (ids[i] >= 0) asked.insert(ids[i], static_cast<uint64_t>(i));
+    for (const auto& list : s.lists)
+        for (const Piece& piece : list->pieces)
+            for (int64_t r = 0; r < piece.n; r++)
+                if (const uint64_t at = asked.find(piece.id(r)); at != IdMap::kNone && piece.is_live(r))
+                    out[at] = 1;
+    for (int64_t i = 0; i < n; i++)
+        if (ids[i] >= 0) out[i] = out[asked.find(ids[i])];
 }
 
 uint32_t IdIndex::next_serial() {
@@ -115,7 +143,10 @@ void IdIndex::add(const List& list, size_t piece, int64_t row) {
     }
 }
 
-void IdIndex::forget() { mapped_ = ascending_known_ = read_ = false; }
+void IdIndex::forget(bool distinct) {
+    mapped_ = ascending_known_ = false;
+    read_ = distinct;
+}
 
 void IdIndex::forget_map() {
     mapped_ = false;

@@ -22,18 +22,25 @@ class IdIndex {
   public:
     explicit IdIndex(int32_t lists) : lists_(lists), ascending_(lists == 1) {}
 
+    // Finds out whether ids ascend, where that is not known.
+    void settle(const Snapshot& s);
     // Makes find() work: decides whether ids ascend, else builds the map. std::invalid_argument on ids that
     // repeat or are negative.
     void prepare(const Snapshot& s);
     // False where the id is not there.
     bool find(const Snapshot& s, int64_t id, RowPlace* place) const;
     void fetch(int64_t id) const;  // what find() will look at first, into the cache
+    // Which ids are there, (n,). Where they are many beside those that are stored, no map is made for it.
+    void contains(const Snapshot& s, const int64_t* ids, int64_t n, uint8_t* out);
     // Up to five of the ids that are there.
     std::vector<int64_t> present(const Snapshot& s, const int64_t* ids, int64_t n);
     bool ascending() const { return ascending_; }
     // False: rows were taken over unread, and ids are not known to differ from one another.
     bool is_read() const { return read_; }
-    int64_t bytes() const { return map_.bytes(); }
+    int64_t bytes() const {
+        return map_.bytes() +
+               (lists_ > 1 ? static_cast<int64_t>(places_.capacity() * sizeof(ChunkPlace)) : 0);
+    }
 
     // A new chunk's serial.
     uint32_t next_serial();
@@ -44,8 +51,8 @@ class IdIndex {
     void reserve(int64_t ids);
     void erase(const int64_t* ids, int64_t n);
     void add(const List& list, size_t piece, int64_t row);
-    // Rows were taken over unread.
-    void forget();
+    // Rows were taken over; `distinct`: their ids are known to differ from one another.
+    void forget(bool distinct);
     void forget_map();
 
     // Whether ids ascend, and the last of them.
@@ -57,6 +64,8 @@ class IdIndex {
     void set_order(Order order);
 
   private:
+    // As contains(), by reading the ids of all rows.
+    void look_through(const Snapshot& s, const int64_t* ids, int64_t n, uint8_t* out) const;
     bool find_ascending(const List& list, int64_t id, RowPlace* place) const;
 
     struct ChunkPlace {

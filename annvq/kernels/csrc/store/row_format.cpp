@@ -29,15 +29,33 @@ bool nibbles(const StoreShape& s, const uint8_t* relabel) {
 }  // namespace
 
 RowFormat::RowFormat(StoreShape shape, const uint8_t* relabel)
-    : shape_(std::move(shape)), layout_(shape_.M, shape_.norm, nibbles(shape_, relabel), relabel) {}
+    : shape_(std::move(shape)), layout_(shape_.M, shape_.norm, nibbles(shape_, relabel), relabel) {
+    const auto shelves = [&](int64_t id_bytes) {
+        return std::make_shared<Shelves>(block_bytes(), item(), id_bytes, shape_.norm == NormKind::floats);
+    };
+    wide_shelves_ = shelves(8), narrow_shelves_ = shelves(4);
+}
 
 int64_t RowFormat::block_bytes() const {
     if (!shape_.wide) return layout_.columns() * kSuperblock;
     return 2 * kSuperblock * (shape_.M + (shape_.norm == NormKind::levels));
 }
 
-std::shared_ptr<Chunk> RowFormat::make_chunk(int64_t blocks, uint32_t serial) const {
+std::shared_ptr<Chunk> RowFormat::make_chunk(int64_t rows, uint32_t serial, bool narrow) const {
     auto chunk = std::make_shared<Chunk>();
+    chunk->serial = serial;
+    constexpr int64_t step = Shelves::kStep;
+    if ((rows + step - 1) / step * step < kSuperblock) {
+        chunk->place = (narrow ? narrow_shelves_ : wide_shelves_)->take(rows);
+        chunk->capacity = (rows + step - 1) / step * step;
+        chunk->codes = chunk->place.codes();
+        chunk->norms = chunk->place.norms();
+        void* ids = chunk->place.ids();
+        chunk->ids = narrow ? Ids(static_cast<uint32_t*>(ids)) : Ids(static_cast<int64_t*>(ids));
+        chunk->bytes = chunk->capacity * (columns() * item() + (chunk->norms ? 4 : 0));
+        return chunk;
+    }
+    const int64_t blocks = superblocks(rows);
     chunk->capacity = blocks * kSuperblock;
     const int64_t bytes = blocks * block_bytes();
     chunk->codes = aligned<uint8_t>(bytes, chunk.get());
@@ -47,11 +65,50 @@ std::shared_ptr<Chunk> RowFormat::make_chunk(int64_t blocks, uint32_t serial) co
         chunk->norms = aligned<float>(chunk->capacity, chunk.get());
         chunk->bytes += chunk->capacity * 4;
     }
-    chunk->serial = serial;
     return chunk;
 }
 
-int64_t* RowFormat::make_ids(Chunk& chunk) { return chunk.ids = aligned<int64_t>(chunk.capacity, &chunk); }
+void RowFormat::make_ids(Chunk& chunk, bool narrow) {
+    if (narrow)
+        chunk.ids = aligned<uint32_t>(chunk.capacity, &chunk);
+    else
+        chunk.ids = aligned<int64_t>(chunk.capacity, &chunk);
+}
+
+std::shared_ptr<Chunk> RowFormat::grown(const Chunk& from, int64_t n, int64_t rows) const {
+    auto chunk = make_chunk(rows, from.serial, from.ids.narrow);
+    if (!chunk->ids) make_ids(*chunk, from.ids.narrow);
+    const int64_t stride = kSuperblock * item();
+    for (int64_t c = 0; c < columns(); c++)
+        std::memcpy(chunk->codes + c * stride, from.codes + c * stride, n * item());
+    if (chunk->norms) std::memcpy(chunk->norms, from.norms, n * sizeof(float));
+    std::memcpy(const_cast<void*>(chunk->ids.data), from.ids.data, n * from.ids.bytes());
+    chunk->norm_low = from.norm_low, chunk->norm_step = from.norm_step;
+    return chunk;
+}
+
+void RowFormat::take_blocks(Chunk& chunk, const uint8_t* blocks, int64_t n) const {
+    const int64_t whole = n / kSuperblock * kSuperblock, rest = n - whole;
+    std::memcpy(chunk.codes, blocks, whole * columns());
+    for (int64_t c = 0; c < columns(); c++)
+        std::memcpy(chunk.codes + whole * columns() + c * kSuperblock, blocks + whole * columns() + c * rest,
+                    rest);
+}
+
+bool RowFormat::close_sparse() const {
+    const bool wide = wide_shelves_->close_sparse(), narrow = narrow_shelves_->close_sparse();
+    return wide || narrow;
+}
+
+void RowFormat::settle() const {
+    wide_shelves_->settle();
+    narrow_shelves_->settle();
+}
+
+std::array<int64_t, 2> RowFormat::spare_bytes() const {
+    const auto one = wide_shelves_->free_bytes(), other = narrow_shelves_->free_bytes();
+    return {one[0] + other[0], one[1] + other[1]};
+}
 
 void RowFormat::write(Chunk& chunk, int64_t at, const Rows& rows, int64_t row) const {
     const int64_t M = shape_.M;
@@ -69,7 +126,7 @@ void RowFormat::write(Chunk& chunk, int64_t at, const Rows& rows, int64_t row) c
         layout_.pack(static_cast<const uint8_t*>(rows.codes) + row * M, &byte, 1, at, chunk.codes);
     }
     if (chunk.norms) chunk.norms[at] = rows.norms[row];
-    if (chunk.ids) chunk.ids[at] = rows.ids[row];
+    if (chunk.ids) chunk.set_id(at, rows.ids[row]);
 }
 
 void RowFormat::read(const Chunk& chunk, int64_t at, void* codes, uint8_t* byte, float* norm) const {

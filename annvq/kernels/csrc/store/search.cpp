@@ -249,9 +249,9 @@ const int64_t* name_ascending(const Piece& piece, const int64_t* from, const int
     from = std::lower_bound(from, end, piece.id(0));
     const int64_t* beyond = std::upper_bound(from, end, piece.id(piece.n - 1));
     rows->reserve(beyond - from);
-    const int64_t* ids = piece.chunk->ids;
+    const Ids ids = piece.chunk->ids;
     for (int64_t row = 0; from < beyond; from++) {
-        row = ids ? std::lower_bound(ids + row, ids + piece.n, *from) - ids : *from - piece.chunk->first_id;
+        row = ids ? ids.lower_bound(row, piece.n, *from) : *from - piece.chunk->first_id;
         if (piece.id(row) == *from && piece.is_live(row)) rows->push_back(row);
     }
     return beyond;

@@ -52,7 +52,7 @@ Segment copy_rows(const Segment& from, const CodeStore& store, const uint64_t* w
     int64_t at = 0;
     for (int64_t w = 0; 64 * w < from.n; w++)
         for (uint64_t bits = words[w]; bits; bits &= bits - 1, at++) {
-            const int64_t row = 64 * w + __builtin_ctzll(bits);
+            const int64_t row = 64 * w + lowest_bit(bits);
             const uint8_t* in = from.codes + row / kSuperblock * block + row % kSuperblock * item;
             uint8_t* to = codes->data() + at / kSuperblock * block + at % kSuperblock * item;
             for (int64_t c = 0; c < block; c += kSuperblock * item) {

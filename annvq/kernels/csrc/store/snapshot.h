@@ -10,7 +10,9 @@
 #include <memory>
 #include <vector>
 
+#include "common/ids.h"
 #include "scan/layout.h"
+#include "store/shelves.h"
 
 namespace annvq {
 
@@ -34,15 +36,25 @@ struct Rows {
 
 struct Chunk {
     std::vector<std::shared_ptr<void>> memory;  // what the pointers below point into
-    uint8_t* codes = nullptr;                   // capacity / 512 superblocks
+    Shelves::Place place;                       // or this, of a chunk shorter than a superblock
+    uint8_t* codes = nullptr;                   // capacity / 512 superblocks, or part of one
     float* norms = nullptr;                     // (capacity,) where the store keeps single norms
-    int64_t* ids = nullptr;                     // (capacity,), nullptr: first_id + row
+    Ids ids;                                    // (capacity,), or none: first_id + row
     int64_t first_id = 0;
     int64_t capacity = 0;
     int64_t bytes = 0;                  // of codes and norms, in memory or mapped
     uint32_t serial = 0;                // its place among all chunks ever made
     bool writable = true;               // false: mapped
     float norm_low = 0, norm_step = 0;  // what the bytes of single norms stand for
+
+    bool is_short() const { return capacity < kSuperblock; }
+    // Of a chunk that has ids of its own, which are as wide as this one.
+    void set_id(int64_t row, int64_t id) {
+        if (ids.narrow)
+            static_cast<uint32_t*>(const_cast<void*>(ids.data))[row] = static_cast<uint32_t>(id);
+        else
+            static_cast<int64_t*>(const_cast<void*>(ids.data))[row] = id;
+    }
 };
 
 using Bits = std::vector<uint64_t>;

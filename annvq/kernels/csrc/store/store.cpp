@@ -42,9 +42,19 @@ void CodeStore::publish(Draft& draft) {
     draft.done();
 }
 
+// Lists that have grown or shrunk leave gaps behind.
+void CodeStore::close_gaps() {
+    if (!format_.close_sparse()) return;
+    Draft draft(*current_, format_, ids_);
+    draft.leave_closed();
+    publish(draft);
+    format_.settle();
+}
+
 int64_t CodeStore::append(const Rows& rows, Fresh fresh) {
     if (rows.n == 0) return 0;
     std::lock_guard<Mutex> lock(writing_);
+    ids_.settle(*current_);
     if (fresh == Fresh::known && !ids_.is_read()) fresh = Fresh::checked;  // nobody can know what is in a map
     if (fresh != Fresh::known) {
         const auto twice = repeated(rows.ids, rows.n);
@@ -64,6 +74,7 @@ int64_t CodeStore::append(const Rows& rows, Fresh fresh) {
     draft.append(rows);
     publish(draft);
     ids_.set_order(order);
+    close_gaps();
     return replaced;
 }
 
@@ -83,13 +94,12 @@ void CodeStore::remove(const int64_t* ids, int64_t n) {
     ids_.erase(ids, n);
     draft.rewrite_edited();
     publish(draft);
+    close_gaps();
 }
 
 void CodeStore::contains(const int64_t* ids, int64_t n, uint8_t* out) {
     std::lock_guard<Mutex> lock(writing_);
-    if (n) ids_.prepare(*current_);
-    RowPlace at;
-    for (int64_t i = 0; i < n; i++) out[i] = ids_.find(*current_, ids[i], &at);
+    if (n) ids_.contains(*current_, ids, n, out);
 }
 
 void CodeStore::rows(const int64_t* ids, int64_t n, void* codes, uint8_t* bytes, float* norms,
@@ -126,31 +136,43 @@ void CodeStore::rows(const int64_t* ids, int64_t n, void* codes, uint8_t* bytes,
     if (!missing.empty()) refuse("ids must be stored in the index; not there: " + listed(missing));
 }
 
-void CodeStore::adopt(int32_t number, const uint8_t* codes, const int64_t* ids, int64_t first_id, int64_t n,
-                      std::shared_ptr<void> owner) {
-    if (n == 0) return;
+void CodeStore::adopt(const uint8_t* codes, const int64_t* ids, int64_t first_id, const int64_t* sizes,
+                      const std::shared_ptr<void>& owner) {
     std::lock_guard<Mutex> lock(writing_);
     Draft draft(*current_, format_, ids_);
-    draft.adopt(number, codes, ids, first_id, n, owner);
-    ids_.forget();
+    for (int32_t l = 0; l < shape().lists; l++) {
+        const int64_t n = sizes[l];
+        if (n) draft.adopt(l, codes, ids, first_id, n, owner);
+        codes += n * layout().columns();
+        first_id += n;
+        if (ids) ids += n;
+    }
+    ids_.forget(!owner);  // what is copied has been read
     publish(draft);
 }
 
 int64_t CodeStore::code_bytes() const {
-    int64_t bytes = 0;
+    constexpr int64_t shared = 48;  // of what is shared, beside itself: counts, and what the allocator adds
+    int64_t bytes = format_.spare_bytes()[0];
     const auto s = snapshot();
-    for (const auto& list : s->lists)
-        for (const Piece& piece : list->pieces)
-            bytes += piece.chunk->bytes + (piece.live ? static_cast<int64_t>(piece.live->size()) * 8 : 0);
+    for (const auto& list : s->lists) {
+        if (list->pieces.empty()) continue;
+        bytes += shared + sizeof(List);
+        for (const Piece& piece : list->pieces) {
+            bytes += piece.chunk->bytes + sizeof(Piece) + sizeof(Chunk) + shared;
+            if (piece.live) bytes += static_cast<int64_t>(piece.live->size()) * 8 + shared;
+        }
+    }
     return bytes;
 }
 
 int64_t CodeStore::id_bytes() {
     std::lock_guard<Mutex> lock(writing_);
-    int64_t bytes = ids_.bytes();
+    int64_t bytes = ids_.bytes() + format_.spare_bytes()[1];
     const auto s = snapshot();
     for (const auto& list : s->lists)
-        for (const Piece& piece : list->pieces) bytes += piece.chunk->ids ? piece.chunk->capacity * 8 : 0;
+        for (const Piece& piece : list->pieces)
+            if (const Ids& ids = piece.chunk->ids) bytes += piece.chunk->capacity * ids.bytes();
     return bytes;
 }
 

@@ -2,7 +2,9 @@
 // searched at once.
 //
 // A list is a sequence of chunks; a chunk is a run of superblocks ([superblock][column][512], see
-// scan/layout.h) that rows are appended to and that never moves. Readers work on a Snapshot: which chunks
+// scan/layout.h) that rows are appended to and that never moves. The rows of a list that fill no superblock
+// lie in a short chunk, which takes part of one that lists share (store/shelves.h), and which is copied where
+// it has to grow; readers keep the old one as long as they need it. Readers work on a Snapshot: which chunks
 // there are, how many rows of each count, and which of those are removed. A writer fills rows beyond every
 // snapshot's count, then publishes a new snapshot; what a snapshot covers is never written to again. (The
 // scan may load lanes past a snapshot's count while they are written; it masks them out.)
@@ -95,19 +97,22 @@ class CodeStore {
     // distances, found: (nq, k). std::invalid_argument on NaN or -inf in tables or biases.
     void search(const SearchArguments& arguments, float* distances, int64_t* found);
 
-    // Takes over a whole list's superblocks from memory that outlives the store through `owner`: full
-    // superblocks are scanned where they lie, the last, partial one ([columns][n % 512]) is copied. For byte
-    // codes without single norms, kept as this store keeps them (relabelled).
-    void adopt(int32_t list, const uint8_t* codes, const int64_t* ids, int64_t first_id, int64_t n,
-               std::shared_ptr<void> owner);
+    // Takes over the superblocks of all lists, of sizes[l] rows each, from memory that outlives the store
+    // through `owner`: full superblocks are scanned where they lie, the last, partial one of a list
+    // ([columns][n % 512]) is copied; without an owner, all is. For byte codes without single norms, kept as
+    // this store keeps them (relabelled).
+    void adopt(const uint8_t* codes, const int64_t* ids, int64_t first_id, const int64_t* sizes,
+               const std::shared_ptr<void>& owner);
 
     std::shared_ptr<const Snapshot> snapshot() const;
     int64_t size() const { return snapshot()->live; }
-    int64_t code_bytes() const;  // codes and norms, with what is reserved and removed
-    int64_t id_bytes();          // ids and the map of them
+    // Codes and norms, with what is reserved, removed and kept about them.
+    int64_t code_bytes() const;
+    int64_t id_bytes();  // ids and the map of them
 
   private:
     void publish(Draft& draft);
+    void close_gaps();
     std::shared_ptr<const Resolved> resolve(const Allowed& allowed, const std::vector<int64_t>& asked,
                                             int threads);
     std::shared_ptr<const Resolved> resolve(PreparedFilter& filter, int threads);

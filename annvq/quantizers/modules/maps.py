@@ -7,11 +7,11 @@ from typing import Any, ClassVar, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from annvq.arrays import positive_int, to_numpy
 from annvq.codebooks import row_products
-from annvq.types import F32, Array
+from annvq.quantizers.transformed import map_kind
+from annvq.types import F32, Array, Self
 
 #: How far ``R Rᵀ`` may be from the identity, entry by entry, for R to count as orthogonal: float32 rounding of a
 #: matrix from a singular value decomposition stays well below it.
@@ -240,8 +240,5 @@ def make_transform(config: str | Mapping[str, Any], dim: int) -> Transform:
     Raises:
         ValueError, TypeError: an unknown kind or argument.
     """
-    arguments = {"kind": config, "dim": dim} if isinstance(config, str) else dict(config)
-    kind = arguments.pop("kind", None)
-    if kind not in TRANSFORMS:
-        raise ValueError(f"transform must be one of {', '.join(TRANSFORMS)}, got {kind!r}")
+    kind, arguments = map_kind(config, dim)
     return TRANSFORMS[kind](**arguments)

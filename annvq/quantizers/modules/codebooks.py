@@ -1,46 +1,41 @@
-"""Quantizers whose vectors are sums of codebook entries: the codebooks, and codes by them."""
+"""Quantizers with codebooks: the codebooks as parameters, which training changes in place."""
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from annvq.arrays import to_numpy
 from annvq.codebooks import Codebooks, KeptCodebooks
-from annvq.kernels.encode import MAX_NATIVE_M
-from annvq.quantizers.contract import Quantizer
+from annvq.quantizers.coder import CodebookCoder
+from annvq.quantizers.modules.contract import Quantizer
+from annvq.quantizers.tables import TableCoder
 from annvq.training.estimators import Estimator
-from annvq.types import F32, Array, Codes
+from annvq.types import F32, Array, Self
 
 
-class CodebookQuantizer(Quantizer):
-    """A quantizer whose vectors are sums (or concatenations) of codebook entries.
+class CodebookQuantizer(CodebookCoder, Quantizer):
+    """A quantizer whose vectors are sums (or concatenations) of codebook entries: see
+    :class:`~annvq.quantizers.coder.CodebookCoder`."""
 
-    The codebooks lie in one parameter ``weight`` of shape (ΣK, width), codebook after codebook. ``width`` is d for
-    codebooks over the whole vector, d/M for product codebooks, d/G for those of products of G sums; ``starts[m]`` is
-    the first dimension of codebook m.
-    """
-
-    sums: ClassVar[bool] = False
-    """Whether entries are added up to x̂; else each codebook has dimensions of its own."""
+    weight: nn.Parameter
 
     def __init__(
-        self, dim: int, M: int, nbits: int | Sequence[int], estimator: Estimator | None, *, width: int
+        self, dim: int, M: int, nbits: int | Sequence[int], estimator: Estimator | None = None, *, width: int
     ) -> None:
-        super().__init__(dim, M, nbits, estimator)
-        self.width = width
-        together = max(1, self.M * width // self.dim)  # codebooks that share their dimensions
-        self.starts = tuple(m // together * width for m in range(self.M))
-        """First dimension of the vector that each codebook covers."""
-        self.offsets = (0, *itertools.accumulate(self.sizes))
+        super().__init__(dim, M, nbits, width=width)
+        self._take_estimator(estimator)
         self._kept = KeptCodebooks()
-        self.weight = nn.Parameter(torch.empty(self.offsets[-1], width))
-        self._register_term()
+        self.forget_norms()
         self.reset_parameters()
+
+    def _declare(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+        if name == "weight":
+            self.weight = nn.Parameter(torch.empty(shape))
+        else:
+            super()._declare(name, dtype, shape)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -91,37 +86,14 @@ class CodebookQuantizer(Quantizer):
         transformed rows."""
         return self, x
 
-    def codebooks_copy(self) -> F32:
-        """A copy of all codebooks, (ΣK, width) float32."""
-        return np.array(self.weight.detach().cpu().numpy(), dtype=np.float32, order="C")
-
     def books(self) -> Codebooks:
-        """The codebooks as arrays, in the vectors' own coordinates."""
         return self._kept.of(self.weight, self.sizes, self.starts, self.dim)
 
-    def _now(self) -> Any:
-        """Codebooks as they are now, for an operation that looks at them more than once: what has ``centre``,
-        ``about(origin)`` and ``decode(codes)`` of :class:`~annvq.codebooks.Codebooks`."""
-        return self.books()
 
-    # -- codes -----------------------------------------------------------------------------------------------------
+class TableQuantizer(TableCoder, CodebookQuantizer):
+    """A quantizer with codebooks, so that distances are sums of table entries."""
 
-    def decode_rows(self, codes: Codes) -> F32:
-        return self.books().decode(codes)
+    centred: Tensor
 
-    def _own_codes(self, x: F32) -> Codes:
-        """Codes of rows whatever an index keeps beside them."""
-        return self._encode_in_torch(x)
-
-    @property
-    def _searches_natively(self) -> bool:
-        """Whether native search over several codebooks takes these."""
-        return self._on_cpu and 1 < self.M <= MAX_NATIVE_M
-
-    # -- what subclasses keep beside codes -------------------------------------------------------------------------
-
-    def _register_term(self) -> None:
-        """Buffers for what is learned of norms."""
-
-    def forget_norms(self) -> None:
-        """Forget how norms are kept, as codebooks have changed."""
+    def learn_terms(self, x: Array, *, seed: int = 0) -> None:
+        self.fit_norms(x, seed=seed)

@@ -7,10 +7,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from annvq.arrays import to_numpy
-from annvq.quantizers.maps import Transform
-from annvq.quantizers.registry import make
-from annvq.quantizers.tables import TableQuantizer
-from annvq.quantizers.transformed import Transformed
+from annvq.quantizers.modules.codebooks import TableQuantizer
+from annvq.quantizers.modules.maps import Transform
+from annvq.quantizers.modules.registry import make
+from annvq.quantizers.modules.transformed import Transformed
 from annvq.types import F32, Array
 
 KINDS = ("product", "residual", "additive")

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from annvq.quantizers.contract import Quantizer
+from annvq.quantizers.modules.contract import Quantizer
 
 Q = TypeVar("Q", bound=type[Quantizer])
 

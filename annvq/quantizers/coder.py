@@ -1,37 +1,38 @@
-"""The quantizer contract: vectors to codes and back."""
+"""What a fitted quantizer does, in NumPy and native code alone: vectors to codes and back, tables, files.
+
+A *coder* is that which an index needs of a quantizer. It has the quantizer's arguments, and arrays by the names that
+files give them; PyTorch is not loaded for it. A quantizer (:mod:`annvq.quantizers.modules`) is a coder whose arrays are
+parameters and buffers of an ``nn.Module``, and which learns.
+"""
 
 import io
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from importlib import import_module
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor, nn
-from tqdm import tqdm
-from typing_extensions import Self
 
 from annvq import storage
-from annvq.arrays import check_vectors, chunks, dtype_name, like, positive_int, require_finite, rows_to_numpy
+from annvq.arrays import check_vectors, chunks, dtype_name, host_array, like, positive_int, rows_to_numpy
+from annvq.codebooks import Codebooks
 from annvq.complexity import OperationCounts
 from annvq.errors import NotFittedError
+from annvq.forks import made_once
+from annvq.kernels.encode import MAX_NATIVE_M
 from annvq.norms import Length, NormTerm
-from annvq.training.estimators import NSVQ, Estimator
-from annvq.training.recipe import Recipe
-from annvq.types import F32, Array, Codes
+from annvq.optional import needed_by
+from annvq.types import F32, Array, Codes, Self
 
 FORMAT, VERSIONS = "annvq.quantizer", (1, 2, 3, 4)
 MAX_M = 1024
 LENGTH_TRIES, LENGTH_TOLERANCE = 3, 0.005
 _CHUNK_BYTES = 1 << 24  # of vectors that are encoded at a time
 
-
-class Quantized(NamedTuple):
-    """What a quantizer's ``forward`` gives: the output vectors and the codes behind them."""
-
-    xhat: Tensor  # (..., d) float32
-    codes: Tensor  # (..., M) uint8 or uint16
+Shapes = dict[str, tuple[str, tuple[int, ...]]]
+"""dtype and shape of arrays, by name."""
 
 
 def check_nbits(nbits: Any, M: int) -> tuple[int, ...]:
@@ -54,7 +55,7 @@ def check_codes(codes: Array, sizes: Sequence[int], dtype: np.dtype[Any]) -> Cod
     wanted = f"{dtype} of shape (n, {len(sizes)})"
     if not (hasattr(codes, "dtype") and hasattr(codes, "shape")):
         raise TypeError(f"codes must be {wanted}, got {type(codes).__name__}")
-    array = codes.detach().cpu().numpy() if isinstance(codes, Tensor) else np.asarray(codes)
+    array = np.asarray(host_array(codes))
     if array.dtype.kind not in "iu":
         raise TypeError(f"codes must be {wanted}, got {dtype_name(codes)}")
     if array.ndim != 2 or array.shape[1] != len(sizes):
@@ -67,35 +68,58 @@ def check_codes(codes: Array, sizes: Sequence[int], dtype: np.dtype[Any]) -> Cod
     return array
 
 
-class Quantizer(nn.Module, ABC):
-    """Vectors to codes and back. Subclasses register a name and become covered by the contract tests.
+class Coder(ABC):
+    """A fitted quantizer without its learning.
 
-    In training mode ``forward`` is the gradient estimator's output (NSVQ unless another is given), so that the
-    gradient reaches the codebooks and the input; in eval mode it is ``decode(encode(x))``.
-
-    In eval mode ``forward``, ``encode(x)`` and ``decode(codes)`` of tensors go through ``torch.export`` and
-    ``torch.compile(fullgraph=True)``, with a batch of any size: product, residual and rotated or linearly mapped codes
-    give what they give outside but for near ties; additive codes are those of a beam search, further from the vectors
-    than those of local search outside. Norm-free codes can be decoded, but not encoded (NotImplementedError). Nothing
-    is checked there: neither that the quantizer is fitted nor that values are finite and codes in range.
+    Args:
+        dim: d.
+        M: codebooks.
+        nbits: bits per codebook, 1..16, or a sequence of M of them.
     """
 
     kind: ClassVar[str] = ""
-    fitted: Tensor
+    fitted: Any
+    """Whether the codebooks hold learned values; ask ``bool(fitted)``."""
 
     needs_norm: bool = True
     """Whether squared distance to these codes needs a number per vector beside the tables of :meth:`scan_view`."""
 
-    def __init__(self, dim: int, M: int, nbits: int | Sequence[int], estimator: Estimator | None) -> None:
-        super().__init__()
+    def __init__(self, dim: int, M: int, nbits: int | Sequence[int]) -> None:
         self.dim = positive_int(dim, "dim", high=1 << 20)
         self.M = positive_int(M, "M", high=MAX_M)
         self.bits_per_codebook = check_nbits(nbits, self.M)
         self.sizes = tuple(1 << b for b in self.bits_per_codebook)
-        if estimator is not None and not callable(estimator):
-            raise TypeError(f"estimator must be an estimator such as NSVQ(), got {estimator!r}")
-        self.estimator: Estimator = NSVQ() if estimator is None else estimator
-        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+        self._declare("fitted", "bool", ())
+
+    # -- arrays ----------------------------------------------------------------------------------------------------
+
+    def _declare(self, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+        """Say that there is an array of this name: here one that :meth:`fill` brings, in a module a tensor of zeros."""
+        self.__dict__.setdefault("_shapes", {})[name] = (dtype, shape)
+
+    def _array(self, name: str) -> npt.NDArray[Any]:
+        """The array of this name, over its own memory where that is main memory."""
+        array: npt.NDArray[Any] = host_array(getattr(self, name))
+        return array
+
+    def _put(self, name: str, value: Any) -> None:
+        """Write to the array of this name."""
+        getattr(self, name)[...] = value
+
+    def shapes(self) -> Shapes:
+        """What :meth:`fill` takes."""
+        shapes: Shapes = self.__dict__["_shapes"]
+        return shapes
+
+    def fill(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """Take arrays of these :meth:`shapes`, which nobody else changes."""
+        for name in self.__dict__["_shapes"]:
+            setattr(self, name, arrays[name])
+        return self
+
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All arrays."""
+        return {name: self._array(name) for name in self.__dict__["_shapes"]}
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
@@ -135,7 +159,7 @@ class Quantizer(nn.Module, ABC):
         """Operations to encode one vector, as this quantizer does it (see :mod:`annvq.complexity`)."""
 
     def scan_view(self) -> Any:
-        """A :class:`~annvq.quantizers.TableQuantizer` over the same codes, for indexes to scan: codes without additive
+        """A :class:`~annvq.quantizers.TableCoder` over the same codes, for indexes to scan: codes without additive
         tables of their own bring a decoder fitted to them that has some.
 
         Raises:
@@ -143,61 +167,45 @@ class Quantizer(nn.Module, ABC):
         """
         raise TypeError(f"{type(self).__name__} has no additive tables and no fitted decoder that has")
 
-    def extra_repr(self) -> str:
-        return ", ".join(f"{k}={v!r}" for k, v in self.config.items())
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in self.config.items())})"
 
-    # -- learning ------------------------------------------------------------------------------------------------
+    # -- learning, which takes PyTorch -------------------------------------------------------------------------------
 
-    @abstractmethod
-    def default_recipe(self) -> Recipe:
-        """How ``fit`` learns unless it is told otherwise."""
-
-    def fit(self, x: Array, *, seed: int = 0, recipe: Recipe | None = None, progress: bool = False) -> Self:
-        """Learn the codebooks (and norm levels) from ``x``; a second fit forgets the first, one that fails changes
-        nothing.
-
-        Args:
-            x: learn vectors, float32 of shape (n, d), n at least the entries of the largest codebook. From
-                arrays beyond the recipe's ``max_rows`` a seeded sample is used, so memory maps may exceed memory.
-            seed: same seed, same machine, same threads: same result.
-            recipe: how to learn; default: :meth:`default_recipe`.
-            progress: show progress bars.
+    def as_module(self) -> Any:
+        """The same as a :class:`~annvq.quantizers.Quantizer`, an ``nn.Module`` over these very arrays; made once.
 
         Raises:
-            TypeError, ValueError: x is not such an array, holds NaN or infinity, or has too few rows.
+            ImportError: PyTorch is not installed.
         """
-        check_vectors(x, self.dim, "x")
-        least = max(self.sizes)
-        if int(x.shape[0]) < least:
-            raise ValueError(
-                f"x must have at least {least} rows, one for each entry of a codebook, got {int(x.shape[0])}; "
-                f"give more vectors or fewer nbits"
-            )
-        seed = positive_int(seed, "seed", low=0, high=2**63 - 1)
-        before, was_training = {name: t.detach().clone() for name, t in self.state_dict().items()}, self.training
-        try:
-            (self.default_recipe() if recipe is None else recipe).run(self, x, seed=seed, progress=progress)
-        except BaseException:  # half-way, codebooks are in the recipe's own units
-            self.load_state_dict(before)
-            self.train(was_training)
-            raise
-        return self
+        return self._module
 
-    def trained_parameters(self) -> list[nn.Parameter]:
-        """What a :class:`~annvq.training.Trainer` optimises."""
-        return list(self.parameters())
+    @made_once
+    def _module(self) -> Any:
+        with needed_by(f"learning with {self.kind} codes"):
+            # By name, as annvq's own names load: modules are coders, and stand above this file.
+            modules = import_module("annvq.quantizers.modules")
+            return modules.module_of(self)
 
-    @abstractmethod
-    def restore(self, mean: F32, scale: float) -> None:
-        """Bring what was learned on ``(x − mean) / scale`` to x's own offset (d,) and scale."""
+    def fit(self, *_: Any, **__: Any) -> NoReturn:
+        """A coder does not learn: :meth:`as_module` does.
 
-    def learn_terms(self, x: Array, *, seed: int = 0) -> None:
-        """Learn what follows from fitted codebooks and vectors (n, d): how norms are kept, a decoder with tables.
-        ``fit`` ends with it."""
+        Raises:
+            ImportError: PyTorch is not installed.
+            TypeError: it is.
+        """
+        self._refuse("fit")
 
-    def mark_fitted(self) -> None:
-        """Say that the codebooks hold learned values."""
-        self.fitted.fill_(True)
+    def forward(self, *_: Any) -> NoReturn:
+        """A coder is no layer: :meth:`as_module` is. Raises as :meth:`fit` does."""
+        self._refuse("forward")
+
+    def __call__(self, *_: Any) -> Any:
+        self._refuse("forward")
+
+    def _refuse(self, what: str) -> NoReturn:
+        self.as_module()
+        raise TypeError(f"{type(self).__name__} has no {what}: call as_module().{what}")
 
     def require_fitted(self, what: str) -> None:
         """Raise NotFittedError, naming ``what`` was asked, unless the codebooks hold learned values."""
@@ -211,7 +219,12 @@ class Quantizer(nn.Module, ABC):
     # -- codes ---------------------------------------------------------------------------------------------------
 
     def encode(
-        self, x: Array, *, term: NormTerm | Length | None = None, centres: Array | None = None, progress: bool = False
+        self,
+        x: Array,
+        *,
+        term: NormTerm | Length | None = None,
+        centres: Array | None = None,
+        progress: bool = False,
     ) -> Any:
         """Codes of vectors.
 
@@ -230,9 +243,6 @@ class Quantizer(nn.Module, ABC):
             NotFittedError: before ``fit``.
             TypeError, ValueError: wrong kind, dtype, shape, or NaN or infinity.
         """
-        if torch.compiler.is_compiling():
-            with torch.no_grad():
-                return self._traced_codes(x.float()).to(self._torch_code_dtype)
         self.require_encodes("encode")
         check_vectors(x, self.dim, "x")
         if isinstance(term, NormTerm) and term.sizes != self.sizes:
@@ -242,6 +252,9 @@ class Quantizer(nn.Module, ABC):
         codes = np.empty((int(x.shape[0]), self.M), dtype=self.code_dtype)
         ranges: Iterable[tuple[int, int]] = chunks(len(codes), self.dim, chunk_bytes=_CHUNK_BYTES)
         if progress:
+            with needed_by("progress=True"):
+                from tqdm import tqdm
+
             ranges = tqdm(list(ranges), desc="encode", unit="chunk")
         for a, b in ranges:
             about = None if centres is None else rows_to_numpy(centres, a, b, "centres")
@@ -288,22 +301,18 @@ class Quantizer(nn.Module, ABC):
         return codes
 
     def _encode_rows(self, x: F32, term: NormTerm | None, centres: F32 | None) -> Codes:
-        """Codes of a chunk of rows. On the CPU subclasses have native encoders; elsewhere, and as the plain form that
-        tests compare with, codes come from :meth:`_encode`."""
+        """Codes of a chunk of rows."""
         return self._encode_in_torch(x)
 
-    @torch.no_grad()
     def _encode_in_torch(self, x: F32) -> Codes:
-        codes = self._encode(torch.as_tensor(x).to(self.fitted.device)).cpu().numpy()
-        return codes.astype(self.code_dtype, copy=False)
+        """Codes of rows that no native encoder takes."""
+        codes: Codes = self.as_module()._encode_in_torch(x)
+        return codes
 
     @property
     def _on_cpu(self) -> bool:
-        return self.fitted.device.type == "cpu"
-
-    @abstractmethod
-    def _encode(self, x: Tensor) -> Tensor:
-        """Codes (n, M) int64 of float32 (n, d) on the module's device; no gradient, no validation."""
+        """Whether the arrays lie in main memory, where native code reads them."""
+        return True
 
     def decode(self, codes: Array) -> Any:
         """Vectors of codes.
@@ -318,76 +327,22 @@ class Quantizer(nn.Module, ABC):
             NotFittedError: before ``fit``.
             TypeError, ValueError: wrong kind, dtype, shape, or a code out of range.
         """
-        if torch.compiler.is_compiling():
-            return self._decode(codes.long())
         self.require_fitted("decode")
         return like(self.decode_rows(self.check_codes(codes)), codes)
 
+    @abstractmethod
     def decode_rows(self, codes: Codes) -> F32:
         """:meth:`decode` of checked codes (n, M)."""
-        out = np.empty((len(codes), self.dim), dtype=np.float32)
-        with torch.no_grad():
-            for start, stop in chunks(len(codes), self.dim * (self.M + 1)):
-                part = torch.from_numpy(codes[start:stop].astype(np.int64)).to(self.fitted.device)
-                out[start:stop] = self._decode(part).cpu().numpy()
-        return out
-
-    @abstractmethod
-    def _decode(self, codes: Tensor) -> Tensor:
-        """Vectors (n, d) of int64 codes (n, M), differentiable in the codebooks; no validation."""
 
     def check_codes(self, codes: Array) -> Codes:
         """``codes`` as a NumPy array once it is known to hold (n, M) codes in range; TypeError or ValueError if not."""
         return check_codes(codes, self.sizes, self.code_dtype)
 
-    def forward(self, x: Tensor) -> Quantized:
-        """Quantize as a layer: ``x`` is (..., d) float32; see the class for training and eval mode.
-
-        Training-mode use counts as learning: afterwards the codebooks may encode.
-        """
-        if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 1 or x.shape[-1] != self.dim:
-            found = f"{dtype_name(x)} {tuple(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-            raise ValueError(f"x must be a float tensor of shape (..., {self.dim}), got {found}")
-        if self.training:
-            self.mark_fitted()
-        elif not torch.compiler.is_compiling():
-            self.require_fitted("forward in eval mode")
-        rows = x.reshape(-1, self.dim)
-        codes = self._layer_codes(rows.detach().float())
-        xhat = self._decode(codes).to(x.dtype)
-        if self.training:
-            xhat = self.estimator(rows, xhat)
-        return Quantized(xhat.reshape(x.shape), codes.to(self._torch_code_dtype).reshape(*x.shape[:-1], self.M))
-
-    @property
-    def _torch_code_dtype(self) -> torch.dtype:
-        return torch.uint8 if max(self.bits_per_codebook) <= 8 else torch.uint16
-
-    @torch.no_grad()
-    def _layer_codes(self, rows: Tensor) -> Tensor:
-        """Codes (n, M) int64 of a layer's input."""
-        if torch.compiler.is_compiling():
-            return self._traced_codes(rows)
-        if not self._on_cpu:
-            return self._encode(rows)
-        x = rows.contiguous().numpy()
-        require_finite(x, "x")
-        return torch.from_numpy(self.encode_rows(x).astype(np.int64))
-
-    def _traced_codes(self, rows: Tensor) -> Tensor:
-        """Codes (n, M) int64 in PyTorch's operations alone, whatever the rows hold.
-
-        Raises:
-            NotImplementedError: these codes are found in a way that cannot be traced.
-        """
-        return self._encode(rows)
-
     # -- files ---------------------------------------------------------------------------------------------------
 
     def to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Config and tensors, for a file that holds this quantizer among other things."""
-        tensors = {name: t.detach().cpu().numpy() for name, t in self.state_dict().items()}
-        return {"kind": self.kind, **self.config}, tensors
+        return {"kind": self.kind, **self.config}, self._arrays()
 
     def save(self, target: storage.Target) -> None:
         """Write the quantizer to one file, atomically, or into a file object opened in binary mode.
@@ -405,3 +360,68 @@ class Quantizer(nn.Module, ABC):
         file = io.BytesIO()
         self.save(file)
         return file.getvalue()
+
+
+class CodebookCoder(Coder):
+    """A coder whose vectors are sums (or concatenations) of codebook entries.
+
+    The codebooks lie in one array ``weight`` of shape (ΣK, width), codebook after codebook. ``width`` is d for
+    codebooks over the whole vector, d/M for product codebooks, d/G for those of products of G sums; ``starts[m]`` is
+    the first dimension of codebook m.
+    """
+
+    weight: Any
+
+    sums: ClassVar[bool] = False
+    """Whether entries are added up to x̂; else each codebook has dimensions of its own."""
+
+    def __init__(self, dim: int, M: int, nbits: int | Sequence[int], *, width: int) -> None:
+        super().__init__(dim, M, nbits)
+        self.width = width
+        together = max(1, self.M * width // self.dim)  # codebooks that share their dimensions
+        self.starts = tuple(m // together * width for m in range(self.M))
+        """First dimension of the vector that each codebook covers."""
+        self.offsets = (0, *itertools.accumulate(self.sizes))
+        self._declare("weight", "float32", (self.offsets[-1], width))
+        self._register_term()
+
+    # -- codebooks -------------------------------------------------------------------------------------------------
+
+    def codebooks_copy(self) -> F32:
+        """A copy of all codebooks, (ΣK, width) float32."""
+        return np.array(self._array("weight"), dtype=np.float32, order="C")
+
+    def books(self) -> Codebooks:
+        """The codebooks as arrays, in the vectors' own coordinates."""
+        return self._books
+
+    @made_once
+    def _books(self) -> Codebooks:
+        return Codebooks(np.ascontiguousarray(self.weight), self.sizes, self.starts, self.dim)
+
+    def _now(self) -> Any:
+        """Codebooks as they are now, for an operation that looks at them more than once: what has ``centre``,
+        ``about(origin)`` and ``decode(codes)`` of :class:`~annvq.codebooks.Codebooks`."""
+        return self.books()
+
+    # -- codes -----------------------------------------------------------------------------------------------------
+
+    def decode_rows(self, codes: Codes) -> F32:
+        return self.books().decode(codes)
+
+    def _own_codes(self, x: F32) -> Codes:
+        """Codes of rows whatever an index keeps beside them."""
+        return self._encode_in_torch(x)
+
+    @property
+    def _searches_natively(self) -> bool:
+        """Whether native search over several codebooks takes these."""
+        return self._on_cpu and 1 < self.M <= MAX_NATIVE_M
+
+    # -- what subclasses keep beside codes -------------------------------------------------------------------------
+
+    def _register_term(self) -> None:
+        """Declare what is learned of norms."""
+
+    def forget_norms(self) -> None:
+        """Forget how norms are kept, as codebooks have changed."""

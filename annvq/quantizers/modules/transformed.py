@@ -1,0 +1,200 @@
+"""A learned change of coordinates before a quantizer, learned with it.
+
+Optimized product quantization (Ge, He, Ke and Sun, TPAMI 2014) is ``Transformed(Rotation(d), ProductVQ(d, M))``, or
+:class:`RotatedProductVQ` for short.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from annvq.quantizers.modules.codebooks import TableQuantizer
+from annvq.quantizers.modules.contract import Quantizer
+from annvq.quantizers.modules.maps import TRANSFORMS, Rotation, Transform
+from annvq.quantizers.modules.product import ProductVQ
+from annvq.quantizers.modules.registry import make, register
+from annvq.quantizers.sums import NORM_FREE_ROWS
+from annvq.quantizers.transformed import Parts, RotatedProductCoder, TransformedCoder
+from annvq.training.estimators import Estimator
+from annvq.training.maps import Inside, LearnLinearMap, LearnRotation
+from annvq.training.recipe import Recipe
+from annvq.types import F32, Array, Codes, Self
+
+
+@register("transformed")
+class Transformed(TransformedCoder, TableQuantizer):
+    """A quantizer of transformed vectors: ``encode`` transforms first, ``decode`` transforms back.
+
+    The codes are those of ``quantizer``; saved, encoded, searched and exported, the transform goes with it. Tables are
+    built from transformed queries. Under a rotation the codes of a norm-free quantizer stay norm-free. Under a general
+    linear map squared distance needs ‖x̂‖², as for additive codes, which these then are: ``codebooks`` shows them as
+    entries over all d dimensions whose sum is x̂.
+
+    ``make("transformed", transform="rotation", quantizer="product", dim=128, M=8)`` makes both parts by name.
+
+    Args:
+        transform: a :class:`Rotation` or :class:`LinearMap` of the quantizer's dimension.
+        quantizer: a product, residual or additive quantizer.
+        estimator: how gradients pass in training mode, over transform and quantizer together; default NSVQ.
+
+    Raises:
+        TypeError, ValueError: parts of another kind, or of different dimensions.
+    """
+
+    transform: Transform
+    quantizer: TableQuantizer
+
+    def __init__(self, transform: Transform, quantizer: TableQuantizer, *, estimator: Estimator | None = None) -> None:
+        if not isinstance(transform, Transform):
+            raise TypeError(f"transform must be a Rotation or a LinearMap, got {type(transform).__name__}")
+        if not isinstance(quantizer, TableQuantizer) or isinstance(quantizer, Transformed):
+            raise TypeError(
+                f"quantizer must be a product, residual or additive quantizer, got {type(quantizer).__name__}"
+            )
+        super().__init__(transform, quantizer)
+        self._take_estimator(estimator)
+        self.forget_norms()
+        self._kept_parts = _KeptParts()
+        if not quantizer.fitted.is_meta and bool(quantizer.fitted):
+            self.mark_fitted()
+
+    def _begin(self, dim: int, M: int, nbits: Sequence[int]) -> None:
+        Quantizer.__init__(self, dim, M, nbits)
+
+    @classmethod
+    def _inner(cls, kind: str, config: Mapping[str, Any]) -> Any:
+        return make(kind, **config)
+
+    @classmethod
+    def _map(cls, kind: str, arguments: Mapping[str, Any]) -> Any:
+        return TRANSFORMS[kind](**arguments)
+
+    shapes, fill, _arrays = Quantizer.shapes, Quantizer.fill, Quantizer._arrays
+
+    @property
+    def weight(self) -> nn.Parameter:  # type: ignore[override]
+        """The inner quantizer's entries, (ΣK, its width), in transformed coordinates."""
+        return self.quantizer.weight
+
+    def reset_parameters(self) -> None:
+        """Random codebooks after the identity."""
+        self.transform.reset()
+        self.quantizer.reset_parameters()
+        self.fitted.fill_(False)
+
+    def mark_fitted(self) -> None:
+        super().mark_fitted()
+        self.quantizer.mark_fitted()
+
+    def default_recipe(self) -> Recipe:
+        """Behind a map, product codebooks are learned together with it; others as if there were no map."""
+        if isinstance(self.quantizer, ProductVQ):
+            return Recipe((LearnRotation() if isinstance(self.transform, Rotation) else LearnLinearMap(),))
+        inner = self.quantizer.default_recipe()
+        return replace(inner, parts=[Inside(part) for part in inner.parts])
+
+    def rotated(self) -> "Transformed":
+        """The same inner quantizer behind a rotation, the identity at first."""
+        return Transformed(Rotation(self.dim), self.quantizer)
+
+    @property
+    def codebooks(self) -> tuple[Tensor, ...]:
+        """M codebooks (K_m, d) in the vectors' own coordinates, whose entries add up to x̂; computed, not views."""
+        back, books = self.transform.inverse(), []
+        for book, start in zip(self.quantizer.codebooks, self.quantizer.starts, strict=True):
+            books.append(book @ back[:, start : start + self.quantizer.width].T)
+        if self.transform.shift is not None:
+            books[0] = books[0] + self.transform.shift
+        return tuple(books)
+
+    def set_codebooks(self, codebooks: Sequence[Array]) -> Self:
+        raise TypeError("codebooks of a Transformed follow from its parts: call .quantizer.set_codebooks(…)")
+
+    @torch.no_grad()
+    def restore(self, mean: F32, scale: float) -> None:
+        shift = self.transform.shift
+        if shift is not None:
+            shift.mul_(scale).add_(torch.from_numpy(mean).to(shift.device))
+            self.quantizer.restore(np.zeros_like(mean), scale)
+        else:
+            inner_mean = mean.astype(np.float64) @ self.transform.matrix().cpu().numpy().T.astype(np.float64)
+            self.quantizer.restore(inner_mean.astype(np.float32), scale)
+        self.forget_norms()
+        self.mark_fitted()
+
+    @torch.no_grad()
+    def in_own_coordinates(self, x: F32) -> tuple[TableQuantizer, F32]:
+        return self.quantizer, self.transform(torch.from_numpy(x)).numpy()
+
+    def _parts(self) -> Parts:
+        with torch.no_grad():
+            matrix = np.ascontiguousarray(self.transform.matrix().cpu().numpy())
+            shift = None if self.transform.shift is None else self.transform.shift.cpu().numpy()
+        inner, parts = self.quantizer.books(), self._kept_parts.parts
+        if parts is None or not parts.hold(inner, matrix, shift):
+            own = None if shift is None else shift.copy()
+            self._kept_parts.parts = parts = Parts(inner, matrix.copy(), own, self.transform.orthogonal)
+        return parts
+
+    # -- codes -----------------------------------------------------------------------------------------------------
+
+    def decode_rows(self, codes: Codes) -> F32:
+        return super().decode_rows(codes) if self._on_cpu else Quantizer.decode_rows(self, codes)
+
+    @torch.no_grad()
+    def _encode(self, x: Tensor) -> Tensor:
+        return self.quantizer._encode(self.transform(x))
+
+    @torch.no_grad()
+    def _traced_codes(self, rows: Tensor) -> Tensor:
+        return self.quantizer._traced_codes(self.transform(rows))
+
+    def _decode(self, codes: Tensor) -> Tensor:
+        return self.transform.invert(self.quantizer._decode(codes))
+
+    # -- norms -----------------------------------------------------------------------------------------------------
+
+    def fit_norms(self, x: Array, *, seed: int = 0, codes: Array | None = None) -> Self:
+        if self.needs_norm or not self.quantizer.sums:
+            return super().fit_norms(x, seed=seed, codes=codes)
+        self.require_fitted("fit_norms")
+        sample, given = self._norm_sample(x, codes, NORM_FREE_ROWS, seed)
+        with torch.no_grad():
+            inner = self.transform(torch.from_numpy(sample).to(self.fitted.device)).cpu()
+        self.quantizer.fit_norms(inner, seed=seed, codes=given)
+        return self
+
+
+class _KeptParts:
+    """Holds parts from one call to the next; a copy (or unpickling) of one starts empty."""
+
+    parts: Parts | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _KeptParts, ()
+
+
+@register("rotated-product")
+class RotatedProductVQ(RotatedProductCoder, Transformed):
+    """Product quantization after a learned rotation; as many bits and as fast a search as :class:`ProductVQ`.
+
+    Ge, He, Ke and Sun, "Optimized Product Quantization", TPAMI 2014; here rotation and codebooks are also learned
+    end to end (see :mod:`annvq.training.rotation`).
+
+    Args:
+        dim: d, divisible by M.
+        M: codebooks.
+        nbits: bits per codebook, 1..16, or a sequence of M of them.
+        estimator: how gradients pass in training mode; default NSVQ.
+    """
+
+    def __init__(self, dim: int, M: int, nbits: int | Sequence[int] = 8, *, estimator: Estimator | None = None) -> None:
+        Transformed.__init__(self, Rotation(dim), ProductVQ(dim, M, nbits), estimator=estimator)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        return cls(**config)
