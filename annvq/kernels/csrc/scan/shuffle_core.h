@@ -182,21 +182,21 @@ int64_t filter_nibbles(const uint8_t* blocks, int64_t first, int64_t last, const
 }
 
 float least(const float* table, int64_t size) {
-    float lanes[16];
-    bool nan = false;
-    for (float& l : lanes) l = __builtin_inff();
+    __m256 low = _mm256_set1_ps(__builtin_inff()), odd = _mm256_setzero_ps();
     int64_t j = 0;
-    for (; j + 16 <= size; j += 16) {
-        for (int l = 0; l < 16; l++) lanes[l] = table[j + l] < lanes[l] ? table[j + l] : lanes[l];
-        int odd = 0;
-        for (int l = 0; l < 16; l++) odd |= !(table[j + l] == table[j + l]);
-        nan |= odd;
+    for (; j + 8 <= size; j += 8) {
+        const __m256 v = _mm256_loadu_ps(table + j);
+        low = _mm256_min_ps(low, v);
+        odd = _mm256_or_ps(odd, _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
     }
+    float lanes[8];
+    _mm256_storeu_ps(lanes, low);
+    bool nan = _mm256_movemask_ps(odd) != 0;
     for (; j < size; j++) {
         nan |= !(table[j] == table[j]);
         lanes[0] = table[j] < lanes[0] ? table[j] : lanes[0];
     }
-    for (int l = 1; l < 16; l++) lanes[0] = lanes[l] < lanes[0] ? lanes[l] : lanes[0];
+    for (int l = 1; l < 8; l++) lanes[0] = lanes[l] < lanes[0] ? lanes[l] : lanes[0];
     return nan ? __builtin_nanf("") : lanes[0];
 }
 
@@ -211,12 +211,19 @@ void quantize(const float* table, int64_t size, float least, float scale, uint8_
 }
 
 void arrange(const uint8_t* bytes, const uint8_t* meaning, int entries, uint8_t* out) {
-    uint8_t t[256];
-    for (int b = 0; b < 256; b++) t[b] = bytes[meaning ? meaning[b] : b];
-    for (int half = 128; half >= entries; half /= 2)
-        for (int j = 0; j < half; j++) t[j] = t[j] < t[j + half] ? t[j] : t[j + half];
-    // Rows as differences, afresh at entry 128, where look_up begins a second run.
-    for (int j = 0; j < entries; j++) out[j] = j % 128 < 16 ? t[j] : t[j] ^ t[j - 16];
+    alignas(64) uint8_t moved[256];
+    if (meaning) {
+        for (int b = 0; b < 256; b++) moved[b] = bytes[meaning[b]];
+        bytes = moved;
+    }
+    __m128i rows[16];
+    for (int r = 0; r < 16; r++) rows[r] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + 16 * r));
+    for (int half = 8; 16 * half >= entries; half /= 2)
+        for (int r = 0; r < half; r++) rows[r] = _mm_min_epu8(rows[r], rows[r + half]);
+    // As differences, afresh at entry 128, where look_up begins a second run.
+    for (int r = 0; 16 * r < entries; r++)
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 16 * r),
+                         r % 8 ? _mm_xor_si128(rows[r], rows[r - 1]) : rows[r]);
 }
 
 int count_at_most(const uint8_t* sums, int n, uint8_t limit) {
@@ -228,7 +235,7 @@ int count_at_most(const uint8_t* sums, int n, uint8_t limit) {
 constexpr PooledFilter kFilters[] = {
     {16, filter<16>}, {32, filter<32>}, {64, filter<64>}, {128, filter<128>}, {256, filter<256>}};
 constexpr ScanKernels kKernels{
-    least, quantize, arrange, count_at_most, kFilters, 5, 2, filter_nibbles<false>, filter_nibbles<true>};
+    least, quantize, arrange, count_at_most, kFilters, 5, 3, filter_nibbles<false>, filter_nibbles<true>};
 
 }  // namespace
 }  // namespace annvq
