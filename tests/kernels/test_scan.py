@@ -56,7 +56,7 @@ def _same(got, expected):
 @given(
     seed=st.integers(0, 2**32 - 1),
     n=st.one_of(st.integers(0, 40), st.sampled_from([511, 512, 513, 1024, 3000])),
-    M=st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 64])),
+    M=st.one_of(st.integers(1, 24), st.sampled_from([31, 32, 48, 64, 192])),
     nbits=st.integers(1, 8),
     k=st.sampled_from([1, 2, 10, 100, 3001]),
     nq=st.sampled_from([1, 2, 17, 33]),
@@ -121,6 +121,30 @@ def test_long_scans_that_settle_on_a_filter(level, near, norm, k):
     values = levels[stored] if norm == "levels" else stored
     expected = reference.scan(codes, luts, bias, k, norms=values)
     store = _store(codes, 256, stored, relabel=near_labels(list(books[:, :, None])))
+    _same(store.search(luts, bias, k, norm_levels=levels), expected)
+
+
+@pytest.mark.parametrize("spread", ["even", "graded", "one"])
+@pytest.mark.parametrize("norm", [None, "levels", "floats"])
+@pytest.mark.parametrize(("M", "nbits"), [(21, 8), (48, 8), (192, 8), (300, 8), (45, 4), (192, 4)])
+@pytest.mark.parametrize("k", [10, 100])
+def test_many_codebooks(level, M, nbits, k, norm, spread):
+    # So many that their sums are taken in groups: of equal spread, from much to little, and one above all others.
+    rng = np.random.default_rng([M, k])
+    n, K = 3000, 2**nbits
+    codes = rng.integers(0, K, (n, M), dtype=np.uint8)
+    codes[::7] = codes[0]  # near one another, and in part alike
+    codes[::7, : M // 8] = rng.integers(0, K, codes[::7, : M // 8].shape, dtype=np.uint8)
+    luts = rng.standard_normal((3, M, K)).astype(np.float32)
+    luts[:, np.arange(M), codes[0]] -= np.float32(1.5)  # near the queries too
+    scale = {"even": np.ones(M), "graded": 0.9 ** np.arange(M), "one": np.where(np.arange(M) == M // 2, 30.0, 1.0)}
+    luts *= scale[spread].astype(np.float32)[:, None]
+    levels = np.sort(rng.random(256).astype(np.float32) * 20) if norm == "levels" else None
+    stored = {None: None, "levels": rng.integers(0, 256, n).astype(np.uint8), "floats": rng.random(n, np.float32)}[norm]
+    values = levels[stored] if norm == "levels" else stored
+    bias = rng.standard_normal(3).astype(np.float32)
+    store = _store(codes, K, stored)
+    expected = reference.scan(codes, luts, bias, k, norms=values)
     _same(store.search(luts, bias, k, norm_levels=levels), expected)
 
 

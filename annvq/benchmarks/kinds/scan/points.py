@@ -57,10 +57,10 @@ def plan(suite: Suite, dataset: str | None) -> Plan:
 
 
 def _points(session: Session, scanned: Scanned, digest: dict[str, str], grid: list[dict[str, Any]]) -> list[Point]:
-    """The cells of the grid that the data set has vectors for."""
+    """The cells of the grid that the data set has vectors for, and sub-spaces of equal dimensions."""
     source, points = scanned.source, []
     for cell in grid:
-        if cell["n"] > source.n:
+        if cell["n"] > source.n or (cell["code"] == "product" and source.dim % cell["M"]):
             continue
         scanned.sizes.setdefault((cell["code"], cell["M"]), set()).add(cell["n"])
         facts = {"dataset": source.name, **digest, "d": source.dim, "nq": len(source.queries), "method": _label(cell)}

@@ -24,6 +24,18 @@ struct Table {
     }
 };
 
+// Bits of the rows [first, first + 64 * sets) that lie before last.
+template <int sets>
+inline void drop_beyond(int64_t first, int64_t last, uint64_t* masks) {
+    const int64_t valid = last - first;
+    if (valid >= 64 * sets) return;
+    for (int b = 0; b < sets; b++)
+        if (64 * b >= valid)
+            masks[b] = 0;
+        else if (valid - 64 * b < 64)
+            masks[b] &= (uint64_t{1} << (valid - 64 * b)) - 1;
+}
+
 // Out of line, so that the sums stay in registers where no row gets through.
 template <int sets>
 __attribute__((noinline)) void append(const uint8_t* sums, __m512i limit, int64_t first, int64_t last,
@@ -34,14 +46,7 @@ __attribute__((noinline)) void append(const uint8_t* sums, __m512i limit, int64_
         sum[b] = _mm512_load_si512(sums + 64 * b);
         masks[b] = _mm512_cmple_epu8_mask(sum[b], limit);
     }
-    const int64_t valid = last - first;
-    if (valid < 64 * sets) {
-        for (int b = 0; b < sets; b++)
-            if (64 * b >= valid)
-                masks[b] = 0;
-            else if (valid - 64 * b < 64)
-                masks[b] &= (uint64_t{1} << (valid - 64 * b)) - 1;
-    }
+    drop_beyond<sets>(first, last, masks);
     // Numbers of a word's set bits side by side, without a branch to guess; what is written past them is
     // overwritten.
     alignas(64) static constexpr uint8_t kNumbers[64] = {
@@ -52,66 +57,102 @@ __attribute__((noinline)) void append(const uint8_t* sums, __m512i limit, int64_
     int count = found->count;
     for (int b = 0; b < sets; b++) {
         const __m512i set = _mm512_maskz_compress_epi8(masks[b], numbers);
+        const __m512i own = _mm512_maskz_compress_epi8(masks[b], sum[b]);
         const __m512i start = _mm512_set1_epi16(static_cast<int16_t>(first + 64 * b));
-        uint16_t* to = found->rows + count;
-        _mm512_storeu_si512(found->sums + count, _mm512_maskz_compress_epi8(masks[b], sum[b]));
-        _mm512_storeu_si512(to, _mm512_add_epi16(start, _mm512_cvtepu8_epi16(_mm512_castsi512_si256(set))));
-        count += __builtin_popcountll(masks[b]);
-        if (count > to - found->rows + 32)
-            _mm512_storeu_si512(
-                to + 32, _mm512_add_epi16(start, _mm512_cvtepu8_epi16(_mm512_extracti64x4_epi64(set, 1))));
+        const auto put = [&](__m256i rows, __m256i of_rows, int at) {
+            _mm512_storeu_si512(found->rows + at, _mm512_add_epi16(start, _mm512_cvtepu8_epi16(rows)));
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(found->sums + at), of_rows);
+        };
+        put(_mm512_castsi512_si256(set), _mm512_castsi512_si256(own), count);
+        const int picked = __builtin_popcountll(masks[b]);
+        if (picked > 32)
+            put(_mm512_extracti64x4_epi64(set, 1), _mm512_extracti64x4_epi64(own, 1), count + 32);
+        count += picked;
     }
     found->count = count;
 }
 
-// The next 64 * sets rows, from `codes` on, in so many sums.
-template <int entries, int sets>
-inline void look_up(const uint8_t* codes, int64_t first, int64_t last, int columns, const uint8_t* tables,
-                    __m512i limit, FilteredRows* found) {
-    __m512i sum[sets];
+// sum[b] = the sums of bytes of columns [from, to), of 64 rows each.
+template <int entries, int sets, bool fetch>
+inline void add_up(const uint8_t* codes, int from, int to, const FilterTables& t, __m512i* sum) {
 #pragma GCC unroll 8
     for (int b = 0; b < sets; b++) sum[b] = _mm512_setzero_si512();
 #pragma GCC unroll 4
-    for (int c = 0; c < columns; c++) {
-        const Table<entries> table(tables + c * entries);
+    for (int c = from; c < to; c++) {
+        const Table<entries> table(t.bytes + c * entries);
 #pragma GCC unroll 8
-        for (int b = 0; b < sets; b++)
-            sum[b] = _mm512_adds_epu8(sum[b], table[_mm512_loadu_si512(codes + c * kSuperblock + 64 * b)]);
+        for (int b = 0; b < sets; b++) {
+            const uint8_t* at = codes + c * kSuperblock + 64 * b;
+            if constexpr (fetch) __builtin_prefetch(at + t.ahead, 0, 2);
+            sum[b] = _mm512_adds_epu8(sum[b], table[_mm512_loadu_si512(at)]);
+        }
     }
+}
+
+// sum[b] = the mean of all groups' sums. Means of twice as many groups are made as soon as there are two.
+template <int entries, int sets, bool fetch>
+inline void add_up_groups(const uint8_t* codes, const FilterTables& t, __m512i* sum) {
+    __m512i kept[kMaxGroupBits][sets];
+    for (int g = 0, from = 0; g < t.groups; from = t.ends[g++]) {
+        add_up<entries, sets, fetch>(codes, from, t.ends[g], t, sum);
+        int level = 0;
+        for (; g >> level & 1; level++)
+#pragma GCC unroll 8
+            for (int b = 0; b < sets; b++) sum[b] = _mm512_avg_epu8(sum[b], kept[level][b]);
+        if (g + 1 == t.groups) return;
+#pragma GCC unroll 8
+        for (int b = 0; b < sets; b++) kept[level][b] = sum[b];
+    }
+}
+
+// The next 64 * sets rows, from `codes` on.
+template <int entries, int sets, bool fetch, bool several>
+inline int64_t look_up(const uint8_t* codes, int64_t first, int64_t last, const FilterTables& t,
+                       __m512i limit, FilteredRows* found) {
+    __m512i sum[sets];
+    if constexpr (several)
+        add_up_groups<entries, sets, fetch>(codes, t, sum);
+    else
+        add_up<entries, sets, fetch>(codes, 0, t.columns, t, sum);
     __m512i least = sum[0];
 #pragma GCC unroll 8
     for (int b = 1; b < sets; b++) least = _mm512_min_epu8(least, sum[b]);
-    if (!_mm512_cmple_epu8_mask(least, limit)) return;
-    alignas(64) uint8_t sums[64 * sets];
+    if (_mm512_cmple_epu8_mask(least, limit)) {
+        alignas(64) uint8_t sums[64 * sets];
 #pragma GCC unroll 8
-    for (int b = 0; b < sets; b++) _mm512_store_si512(sums + 64 * b, sum[b]);
-    append<sets>(sums, limit, first, last, found);
+        for (int b = 0; b < sets; b++) _mm512_store_si512(sums + 64 * b, sum[b]);
+        append<sets>(sums, limit, first, last, found);
+    }
+    return first + 64 * sets;
 }
 
-template <int entries>
-int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, int columns, const uint8_t* tables,
-               uint8_t threshold, FilteredRows* found) {
+template <int entries, bool fetch, bool several>
+int64_t run(const uint8_t* blocks, int64_t first, int64_t last, const FilterTables& t, uint8_t threshold,
+            FilteredRows* found) {
     const __m512i limit = _mm512_set1_epi8(static_cast<char>(threshold));
     int64_t at = first;
     while (at < last && found->count <= kRoom - kSuperblock) {
-        const uint8_t* codes = blocks + at / kSuperblock * columns * kSuperblock + at % kSuperblock;
+        const uint8_t* codes = blocks + at / kSuperblock * t.columns * kSuperblock + at % kSuperblock;
         const int64_t block_end = (at / kSuperblock + 1) * kSuperblock;
         const int64_t sets = ((last < block_end ? last : block_end) - at + 63) / 64;
-        if (sets == 8) {
-            look_up<entries, 8>(codes, at, last, columns, tables, limit, found);
-            at += 512;
-        } else if (sets >= 4) {
-            look_up<entries, 4>(codes, at, last, columns, tables, limit, found);
-            at += 256;
-        } else if (sets >= 2) {
-            look_up<entries, 2>(codes, at, last, columns, tables, limit, found);
-            at += 128;
-        } else {
-            look_up<entries, 1>(codes, at, last, columns, tables, limit, found);
-            at += 64;
-        }
+        if (sets == 8)
+            at = look_up<entries, 8, fetch, several>(codes, at, last, t, limit, found);
+        else if (sets >= 4)
+            at = look_up<entries, 4, false, several>(codes, at, last, t, limit, found);
+        else if (sets >= 2)
+            at = look_up<entries, 2, false, several>(codes, at, last, t, limit, found);
+        else
+            at = look_up<entries, 1, false, several>(codes, at, last, t, limit, found);
     }
     return at < last ? at : last;
+}
+
+template <int entries>
+int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, const FilterTables& t, uint8_t threshold,
+               FilteredRows* found) {
+    const Filter of[2][2] = {{run<entries, false, false>, run<entries, true, false>},
+                             {run<entries, false, true>, run<entries, true, true>}};
+    return of[t.groups > 1][t.ahead != 0](blocks, first, last, t, threshold, found);
 }
 
 __mmask16 lanes(int64_t left) { return left >= 16 ? 0xffff : static_cast<__mmask16>((1u << left) - 1); }

@@ -6,6 +6,15 @@
 #include <stdexcept>
 
 namespace annvq {
+namespace {
+
+constexpr int kLeastColumns = 5;     // of a group
+constexpr int kGroupsWanted = 4;     // else all columns make one
+constexpr double kLeastReach = 1.4;  // gaps: rows at the gap have more in some groups than in others
+constexpr double kMostReach = 2.5;   // gaps: rows further off need not be told apart
+constexpr double kFiner = 1.5;       // a scale of groups that is not so much finer is not worth their means
+
+}  // namespace
 
 ByteTables::ByteTables(const QueryTables& tables, const ScanKernels& kernels)
     : layout_(tables.layout), t_(tables), kernels_(kernels), columns_(layout_.columns()) {
@@ -30,65 +39,133 @@ void ByteTables::add_minimum(const float* table, int64_t size) {
     magnitude_ += std::fabs(static_cast<double>(least));
 }
 
-bool ByteTables::bound_above() const {
-    if (!kernels_.filter_count) return false;
-    return split_ ? layout_.norm() == NormKind::none : entries() == 256 && layout_.norm() != NormKind::floats;
-}
-
 void ByteTables::make(double gap, float norm_step) {
     gap_ = std::max(gap, 1e-30);
-    bytes_per_gap_ = 253.0 / gap_;
     norm_step_ = norm_step;
+    set_scale();
     quantize();
 }
 
-uint8_t ByteTables::byte_of(double gap) const {
-    return static_cast<uint8_t>(std::min(254.0, gap * bytes_per_gap_ + 1e-3));  // at least 0: down
+// Makes groups where they allow a scale that is finer by enough.
+void ByteTables::set_scale() {
+    groups_ = 1;
+    units_ = 253.0 / gap_;
+    int groups = kGroupsWanted;
+    if (columns_ < kLeastColumns * groups) return;
+    while (columns_ >= 2 * kLeastColumns * groups && groups < 1 << kMaxGroupBits) groups *= 2;
+    measure_spreads();
+    // What sums of groups need to reach up to: far rows, or as far as matters.
+    const double reach = std::clamp(spread_ / gap_, kLeastReach, kMostReach);
+    while (groups >= kFiner * reach && !divide(groups)) groups /= 2;
+    if (groups < kFiner * reach) return;
+    groups_ = groups;
+    units_ *= groups / reach;
 }
 
-double ByteTables::gap_of(int sum) const {
-    const int floors = layout_.M() + (layout_.norm() == NormKind::levels);
-    return (sum + floors) * gap_ / 253 * (1 + 2e-5);
+// Groups of neighbouring columns that vary about as much each. False where one of them varies too much.
+bool ByteTables::divide(int groups) {
+    ends_.resize(groups);
+    double before = 0;
+    int column = 0;
+    for (int g = 0; g < groups; g++) {
+        const double first = before;
+        while (column < columns_ &&
+               (g + 1 == groups || before + spreads_[column] / 2 < spread_ / groups * (g + 1)))
+            before += spreads_[column++];
+        ends_[g] = static_cast<uint16_t>(column);
+        if (before - first > 2 * spread_ / groups) return false;
+    }
+    return true;
+}
+
+// About what rows add to the sum in each column, as far as it matters; once, as it need not be exact.
+void ByteTables::measure_spreads() {
+    if (!spreads_.empty()) return;
+    spreads_.resize(columns_);
+    for (int c = 0; c < columns_; c++) spread_ += spreads_[c] = spread(c);
+}
+
+double ByteTables::spread(int column) const {
+    constexpr int64_t step = 7;  // entries whose numbers share their low bits lie near one another
+    const auto mean = [&](const float* table, int64_t size, float least) {
+        double sum = 0;
+        for (int64_t i = 0; i < size; i += step) sum += std::min<double>(table[i] - least, gap_);
+        return sum / static_cast<double>((size + step - 1) / step);
+    };
+    if (is_norm(column))
+        return layout_.norm() == NormKind::levels ? mean(t_.norm_levels, 256, least_.back())
+                                                  : std::min(127.0 * norm_step_, gap_);
+    if (!layout_.nibbles()) return mean(t_.luts + column * t_.K, t_.K, least_[column]);
+    double sum = 0;
+    for (int m = 2 * column; m < std::min(2 * column + 2, layout_.M()); m++)
+        sum += mean(t_.luts + m * t_.K, t_.K, least_[m]);
+    return sum;
+}
+
+uint8_t ByteTables::sum_of(double gap) const {
+    // Each of the means that follow one another may be rounded up by a half.
+    const double rounded = __builtin_ctz(static_cast<unsigned>(groups_)) / 2.0;
+    return static_cast<uint8_t>(std::min(254.0, gap * units_ / groups_ + rounded + 1e-3));  // gap >= 0: down
+}
+
+uint8_t ByteTables::kth_sum(const FilteredRows& found, int64_t k) const {
+    int sum = 0;
+    for (int bit = 128; bit; bit /= 2)
+        if (kernels_.count_at_most(found.sums, found.count, static_cast<uint8_t>(sum + bit - 1)) < k)
+            sum += bit;
+    return static_cast<uint8_t>(sum);
 }
 
 void ByteTables::choose(int filter) {
     filter_ = filter;
-    quantize();
+    arrange();
 }
 
+// All tables in bytes, with 256 entries, by stored byte.
 void ByteTables::quantize() {
-    lines_.resize((columns_ * entries() + 63) / 64);
-    for (int c = 0; c < columns_; c++) quantize_column(c, lines_.data()->bytes + c * entries());
+    const float scale = static_cast<float>(units_ * (1 - 1e-5));
+    bytes_.resize(columns_ * 4);
+    for (int c = 0; c < columns_; c++) quantize_column(c, scale, bytes_[4 * c].bytes);
+    arrange();
 }
 
-void ByteTables::quantize_column(int column, uint8_t* out) const {
-    const float scale = static_cast<float>(253.0 / gap_ * (1 - 1e-5));
+void ByteTables::quantize_column(int column, float scale, uint8_t* out) const {
     const auto& quantize = kernels_.quantize;
-    uint8_t bytes[256], halves[2][256];
-    if (column == layout_.code_columns()) {
+    if (is_norm(column)) {
         if (layout_.norm() == NormKind::levels) {
-            quantize(t_.norm_levels, 256, least_.back(), scale, bytes);
+            quantize(t_.norm_levels, 256, least_.back(), scale, out);
         } else {
             const double step = static_cast<double>(norm_step_) * scale;
-            for (int b = 0; b < 256; b++) bytes[b] = static_cast<uint8_t>(std::min(255.0, b * step));
+            for (int b = 0; b < 256; b++) out[b] = static_cast<uint8_t>(std::min(255.0, b * step));
         }
     } else if (!layout_.nibbles()) {
-        quantize(t_.luts + column * t_.K, t_.K, least_[column], scale, bytes);
+        quantize(t_.luts + column * t_.K, t_.K, least_[column], scale, out);
     } else {
-        std::fill(halves[1], halves[2], uint8_t{0});
+        uint8_t halves[2][256] = {};
         for (int half = 0; half < 2 && 2 * column + half < layout_.M(); half++) {
             const int m = 2 * column + half;
             quantize(t_.luts + m * t_.K, t_.K, least_[m], scale, halves[half]);
         }
-        if (split_) {
+        if (split_)
             for (int half = 0; half < 2; half++) std::copy(halves[half], halves[half] + 16, out + 16 * half);
-            return;
-        }
-        for (int b = 0; b < 256; b++)
-            bytes[b] = static_cast<uint8_t>(std::min(255, halves[0][b & 15] + halves[1][b >> 4]));
+        else
+            for (int b = 0; b < 256; b++)
+                out[b] = static_cast<uint8_t>(std::min(255, halves[0][b & 15] + halves[1][b >> 4]));
     }
-    const bool as_is = t_.by_stored_byte && column < layout_.code_columns();
-    kernels_.arrange(bytes, as_is ? nullptr : layout_.meaning(column), entries(), out);
+}
+
+// The tables as the filter wants them.
+void ByteTables::arrange() {
+    lines_.resize((columns_ * entries() + 63) / 64);
+    for (int c = 0; c < columns_; c++) {
+        const uint8_t* bytes = bytes_[4 * c].bytes;
+        uint8_t* out = lines_.data()->bytes + c * entries();
+        const bool as_is = t_.by_stored_byte && !is_norm(c);
+        if (split_ && !is_norm(c))
+            std::copy(bytes, bytes + 32, out);
+        else
+            kernels_.arrange(bytes, as_is ? nullptr : layout_.meaning(c), entries(), out);
+    }
 }
 
 Filter ByteTables::run() const {

@@ -2,6 +2,10 @@
 //
 // Every table, less its minimum, is floored to bytes with one scale, so that a saturating byte sum is a lower
 // bound of the score less all minima.
+//
+// Where columns are many, floors of up to a unit each would add up to much of what a byte holds. So columns
+// are taken in groups, each with a sum of bytes of its own, on a finer scale, and a row's sum is the mean of
+// these. A group's sum that saturates is a lower bound as well.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -33,25 +37,21 @@ class ByteTables {
     double magnitude() const { return magnitude_; }
     // Whether the level has filters for these codes.
     bool any() const { return split_ || kernels_.filter_count; }
-    // Whether a byte sum bounds a score from above too: each entry is less than its byte plus one.
-    bool bound_above() const;
 
-    // Makes the tables so that sums of 253 stand for `gap`; norm_step: of the segment's norm bytes, where
+    // Makes the tables for scores up to `gap` above all minima; norm_step: of the segment's norm bytes, where
     // norms are floats.
     void make(double gap, float norm_step);
     double gap() const { return gap_; }
-    // The highest sum of bytes of rows within a gap.
-    uint8_t byte_of(double gap) const;
-    // A gap that rows with this sum, which bounds scores from above, are within.
-    double gap_of(int sum) const;
-    // See Filter.
-    int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, uint8_t threshold,
+    // The highest sum of rows within a gap, which is at least 0.
+    uint8_t sum_of(double gap) const;
+    // See Filter. Where ahead is not 0, codes that lie so many bytes further on are fetched.
+    int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, uint8_t threshold, int64_t ahead,
                    FilteredRows* found) const {
-        return run()(blocks, first, last, columns_, lines_.data()->bytes, threshold, found);
+        const FilterTables tables{lines_.data()->bytes, columns_, groups_, ends_.data(), ahead};
+        return run()(blocks, first, last, tables, threshold, found);
     }
-    int count_at_most(const uint8_t* bytes, int n, uint8_t limit) const {
-        return kernels_.count_at_most(bytes, n, limit);
-    }
+    // The k-th lowest of the sums of rows that were found, k <= found.count.
+    uint8_t kth_sum(const FilteredRows& found, int64_t k) const;
 
     // Filters to choose from, coarsest first: [0, finest()]. None where codes lie two to a byte and the level
     // has a filter for those.
@@ -67,8 +67,14 @@ class ByteTables {
     };
 
     void add_minimum(const float* table, int64_t size);
+    void measure_spreads();
+    void set_scale();
+    bool divide(int groups);
+    double spread(int column) const;
     void quantize();
-    void quantize_column(int column, uint8_t* out) const;
+    void quantize_column(int column, float scale, uint8_t* out) const;
+    void arrange();
+    bool is_norm(int column) const { return column == layout_.code_columns(); }
     int entries() const { return split_ ? 32 : kernels_.filters[filter_].entries; }
     Filter run() const;
 
@@ -80,9 +86,14 @@ class ByteTables {
     PooledVector<float> least_;  // of each codebook, then of norm_levels
     double least_sum_ = 0, magnitude_ = 0;
     int filter_ = 0, finest_ = 0;
-    PooledVector<Line> lines_;  // (columns, entries)
-    double gap_ = 0;            // that 253 stands for
-    double bytes_per_gap_ = 0;
+    PooledVector<Line> bytes_;  // (columns, 256)
+    PooledVector<Line> lines_;  // (columns, entries), for the filter
+    double gap_ = 0;
+    PooledVector<double> spreads_;  // of columns, once measured
+    double spread_ = 0;             // the sum of these
+    int groups_ = 1;                // of columns
+    PooledVector<uint16_t> ends_;   // of groups, where there are several
+    double units_ = 0;              // of a group's sum, for each of distance
     float norm_step_ = 0;
 };
 

@@ -30,7 +30,7 @@ FilterCosts measure(const ScanKernels& kernels) {
         for (int r = 0; r < repeats; r++) {
             FilteredRows found;
             const auto start = std::chrono::steady_clock::now();
-            kernels.filters[f].run(codes[0].bytes, 0, count * kSuperblock, columns, tables[0].bytes, 0,
+            kernels.filters[f].run(codes[0].bytes, 0, count * kSuperblock, {tables[0].bytes, columns}, 0,
                                    &found);
             const std::chrono::duration<double, std::nano> taken = std::chrono::steady_clock::now() - start;
             least = std::min(least, taken.count());

@@ -16,21 +16,33 @@ using TableArrange = void (*)(const uint8_t* bytes, const uint8_t* meaning, int 
 constexpr int kRoom = 2048;
 constexpr int64_t kRun = 64;
 constexpr int64_t kFilterStep = 64;
-// Rows, numbered from a superblock's first, that a filter let through, and their sums of bytes.
+// Rows, numbered from a superblock's first, that a filter let through, and their sums. What lies past count
+// may be written over.
 struct FilteredRows {
-    uint16_t rows[kRoom];
-    uint8_t sums[kRoom];
+    static constexpr int kSlack = 64;
+    uint16_t rows[kRoom + kSlack];
+    uint8_t sums[kRoom + kSlack];
     int count = 0;
 };
-// Looks through rows [first, last) of superblocks for those whose saturating sum over (columns, entries)
-// tables is at most threshold, and appends them; ends early, after a whole superblock, once fewer than 512
-// places are left. Returns the row that it came to. first is a multiple of kFilterStep; last is at most kRun
-// superblocks.
-using Filter = int64_t (*)(const uint8_t* blocks, int64_t first, int64_t last, int columns,
-                           const uint8_t* tables, uint8_t threshold, FilteredRows* found);
+// What a filter adds up: tables of bytes, (columns, entries), group by group of columns. The sum of a group
+// is one of bytes and saturates at 255. A row's sum is that of the only group, or the mean of all groups'
+// sums: means of neighbours, of these, and so on, each rounded up.
+struct FilterTables {
+    const uint8_t* bytes;
+    int columns;
+    int groups = 1;                  // a power of two
+    const uint16_t* ends = nullptr;  // the column that each group ends before, where there are several
+    int64_t ahead = 0;  // unless 0, codes so many bytes further on are fetched to the second cache
+};
+constexpr int kMaxGroupBits = 6;  // 64 groups
+// Looks through rows [first, last) of superblocks for those whose sum is at most threshold, and appends them;
+// ends early, after a whole superblock, once fewer than 512 places are left. Returns the row that it came to.
+// first is a multiple of kFilterStep; last is at most kRun superblocks.
+using Filter = int64_t (*)(const uint8_t* blocks, int64_t first, int64_t last, const FilterTables& tables,
+                           uint8_t threshold, FilteredRows* found);
 
-// How many of n bytes are at most limit.
-using CountAtMost = int (*)(const uint8_t* bytes, int n, uint8_t limit);
+// How many of n sums are at most limit.
+using CountAtMost = int (*)(const uint8_t* sums, int n, uint8_t limit);
 
 struct PooledFilter {
     int entries;

@@ -55,12 +55,12 @@ bool Query::enter(const Segment& segment, float bias) {
     return !closed_;
 }
 
-void Query::scan(const Segment& segment, float bias, int64_t first, int64_t last) {
+void Query::scan(const Segment& segment, float bias, int64_t first, int64_t last, int64_t ahead) {
     const bool fallen = shared_ && best_.lower(shared_->load(std::memory_order_relaxed));
     if (!enter(segment, bias)) return;
     if (fallen) tighten();
     const int64_t begin = first * kSuperblock, end = std::min(last * kSuperblock, segment.n);
-    scan_rows(begin, end);
+    scan_rows(begin, end, ahead);
     if (!everything_ && !closed_) reconsider_filter(begin, end);
     if (shared_) tell_limit();
 }
@@ -72,7 +72,7 @@ void Query::tell_limit() {
     }
 }
 
-void Query::scan_rows(int64_t from, int64_t end) {
+void Query::scan_rows(int64_t from, int64_t end, int64_t ahead) {
     const Segment& segment = *segment_;
     for (int64_t at = from; at < end && !closed_;) {
         const int64_t block = at / kSuperblock, start = block * kSuperblock;
@@ -92,7 +92,7 @@ void Query::scan_rows(int64_t from, int64_t end) {
         }
         FilteredRows found;
         const int64_t done = tables_.filter(segment.codes + block * columns_ * kSuperblock, at - start,
-                                            run_end(at, end) - start, threshold_, &found);
+                                            run_end(at, end) - start, threshold_, ahead, &found);
         filtered_ += start + done - at;
         seen_ += start + done - at;
         at = start + done;
@@ -103,7 +103,7 @@ void Query::scan_rows(int64_t from, int64_t end) {
 // Where a run of the filter from row `at` on ends, `end` at the latest: the first rows lower the limit fast,
 // so runs are no longer than what has been seen. In a superblock whole steps, from a whole one on whole ones.
 int64_t Query::run_end(int64_t at, int64_t end) const {
-    const int64_t run = std::max(kFilterStep, tables_.bound_above() ? kGrowth * seen_ : seen_),
+    const int64_t run = std::max(kFilterStep, kGrowth * seen_),
                   block_end = (at / kSuperblock + 1) * kSuperblock;
     if (at % kSuperblock || run < kSuperblock)
         return std::min({at + run / kFilterStep * kFilterStep, block_end, end});
@@ -133,25 +133,57 @@ void Query::offer_live(int64_t block) {
 }
 
 // Scores ascending rows, numbered from a superblock's first, and keeps what may matter. bounded: they come
-// with their sums of bytes.
+// with their sums. Of many, those with the lowest sums are scored first, as the limit that they bring spares
+// most of the others.
 void Query::offer(int64_t block, FilteredRows* found, bool bounded) {
-    const int64_t base = block * kSuperblock;
-    keep_allowed(base, found);
-    if (bounded && found->count >= 2 * k_ + kFewRows) narrow(found);
-    const uint16_t* rows = found->rows;
+    keep_allowed(block * kSuperblock, found);
+    if (!found->count) return;
+    const Hit before = best_.limit();
+    if (bounded && found->count >= 2 * k_ + kFewRows) {
+        uint16_t lowest[kRoom];
+        add(block, lowest, take_lowest(found, lowest));
+        best_.cut();
+        const double now = gap();
+        const int limit = now < 0 ? -1 : tables_.sum_of(now);
+        int kept = 0;
+        for (int i = 0; i < found->count; i++) {
+            found->rows[kept] = found->rows[i];
+            kept += found->sums[i] <= limit;
+        }
+        found->count = kept;
+    }
     const int count = found->count;
+    add(block, found->rows, count);
+    // It pays to have a first threshold early.
+    if (count >= k_ || (!(before.first < kInf) && tables_.any())) best_.cut();
+    if (best_.limit() < before) tighten();
+}
+
+// Takes rows with the k lowest sums, and those with as low ones, out of those found. Returns how many.
+int Query::take_lowest(FilteredRows* found, uint16_t* lowest) {
+    const uint8_t limit = tables_.kth_sum(*found, k_);
+    int taken = 0, left = 0;
+    for (int i = 0; i < found->count; i++) {
+        const uint16_t row = found->rows[i];
+        const uint8_t sum = found->sums[i];
+        lowest[taken] = row;
+        found->rows[left] = row, found->sums[left] = sum;
+        taken += sum <= limit, left += sum > limit;
+    }
+    found->count = left;
+    return taken;
+}
+
+void Query::add(int64_t block, const uint16_t* rows, int count) {
     if (!count) return;
+    const int64_t base = block * kSuperblock;
     float scores[kRoom];
     (this->*scorer_)(block, rows, count, scores);
-    const Hit before = best_.limit();
     if (segment_->ids)
         best_.add(scores, count, [&](int64_t i) { return place_of(segment_->ids + base + rows[i]); });
     else
         best_.add(scores, count, [&](int64_t i) { return segment_->first_id + base + rows[i]; });
     let_through_ += count;
-    // Where sums narrow what a first, wide threshold lets through, it pays to have one early.
-    if (count >= k_ || (!(before.first < kInf) && tables_.bound_above())) best_.cut();
-    if (best_.limit() < before) tighten();
 }
 
 // Drops rows that may not be returned.
@@ -174,25 +206,6 @@ void Query::keep_allowed(int64_t base, FilteredRows* found) const {
         const int64_t row = base + rows[i], id = s.ids ? s.ids[row] : s.first_id + row;
         rows[kept] = rows[i], sums[kept] = sums[i];
         kept += id >= 0 && id < s.allowed_size && s.allowed[id];
-    }
-    found->count = kept;
-}
-
-// Of rows that a wide threshold let through, drops those that cannot be among the k best of them, going by
-// their sums alone.
-void Query::narrow(FilteredRows* found) const {
-    if (!tables_.bound_above()) return;
-    int sum = 0;  // the k-th lowest
-    for (int bit = 128; bit; bit /= 2)
-        if (tables_.count_at_most(found->sums, found->count, static_cast<uint8_t>(sum + bit - 1)) < k_)
-            sum += bit;
-    // Widened twice, as scores of both may be off.
-    const uint8_t limit = tables_.byte_of(widened(widened(tables_.gap_of(sum))));
-    int kept = 0;
-    for (int i = 0; i < found->count; i++) {
-        const uint8_t own = found->sums[i];
-        found->rows[kept] = found->rows[i], found->sums[kept] = own;
-        kept += own <= limit;
     }
     found->count = kept;
 }
@@ -275,7 +288,7 @@ void Query::tighten() {
         quantized_at_ = filtered_;
         tables_.make(widest, norm_step_);
     }
-    threshold_ = tables_.byte_of(now);
+    threshold_ = tables_.sum_of(now);
 }
 
 void Query::choose_filter(int filter) {
@@ -303,7 +316,7 @@ void Query::reconsider_filter(int64_t first, int64_t last) {
     const auto cost = [&](int f) {
         FilteredRows found;
         const int64_t done =
-            tables_.filter(segment_->codes + first * columns_, 0, sample, threshold_, &found);
+            tables_.filter(segment_->codes + first * columns_, 0, sample, threshold_, 0, &found);
         return (price(f) / kSuperblock * static_cast<double>(done) + row_ns() * found.count) /
                static_cast<double>(done);
     };
@@ -314,10 +327,14 @@ void Query::reconsider_filter(int64_t first, int64_t last) {
 
 void scan_together(Query* const* queries, const float* biases, int64_t count, const Segment& segment,
                    int64_t first, int64_t last) {
-    // Superblocks that stay in the first cache while all queries look at them.
-    const int64_t tile = std::max<int64_t>(1, kTileBytes / (queries[0]->columns() * kSuperblock));
+    // Superblocks that stay in the first cache while all queries look at them. The first query fetches the
+    // next.
+    const int64_t block = queries[0]->columns() * kSuperblock,
+                  tile = std::max<int64_t>(1, kTileBytes / block);
     for (int64_t b = first; b < last; b += tile)
-        for (int64_t q = 0; q < count; q++) queries[q]->scan(segment, biases[q], b, std::min(last, b + tile));
+        for (int64_t q = 0; q < count; q++)
+            queries[q]->scan(segment, biases[q], b, std::min(last, b + tile),
+                             q || b + tile >= last ? 0 : tile * block);
 }
 
 }  // namespace annvq

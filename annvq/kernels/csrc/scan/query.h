@@ -26,8 +26,9 @@ class Query {
     Query(const QueryTables& tables, const ScanKernels& kernels, int64_t k);
 
     // Offers the live rows of superblocks [first, last) of a segment; bias is added to each score last.
-    // std::invalid_argument on a bias of NaN or -inf.
-    void scan(const Segment& segment, float bias, int64_t first, int64_t last);
+    // ahead: unless 0, codes so many bytes further on are fetched meanwhile. std::invalid_argument on a bias
+    // of NaN or -inf.
+    void scan(const Segment& segment, float bias, int64_t first, int64_t last, int64_t ahead = 0);
     // The least bias that further scans will bring: tables are made to last until then.
     void expect(float bias) { expected_bias_ = bias; }
     // Others scan other parts for the same query: a limit that one of them has found holds for all.
@@ -43,14 +44,15 @@ class Query {
   private:
     using Scorer = void (Query::*)(int64_t, const uint16_t*, int, float*) const;
     bool enter(const Segment& segment, float bias);
-    void scan_rows(int64_t from, int64_t end);
+    void scan_rows(int64_t from, int64_t end, int64_t ahead);
     void tell_limit();
     int64_t run_end(int64_t at, int64_t end) const;
     void offer_all(int64_t from, int64_t to);
     void offer_live(int64_t block);
     void keep_allowed(int64_t base, FilteredRows* found) const;
-    void narrow(FilteredRows* found) const;
     void offer(int64_t block, FilteredRows* found, bool bounded);
+    void add(int64_t block, const uint16_t* rows, int count);
+    int take_lowest(FilteredRows* found, uint16_t* lowest);
     template <bool nibbles, bool labels>
     void score(int64_t block, const uint16_t* rows, int count, float* out) const;
     double row_ns() const { return 4 + layout_.M(); }  // to score a row
@@ -80,8 +82,8 @@ class Query {
     bool entered_ = false, closed_ = false;  // closed: no row can enter any more
 
     // The filter, once there is a threshold.
-    bool everything_ = true;  // score all rows
-    uint8_t threshold_ = 254;
+    bool everything_ = true;    // score all rows
+    uint8_t threshold_ = 254;   // of sums
     int64_t filtered_ = 0;      // rows since the last check of the filter
     int64_t let_through_ = 0;   // and how many of them were scored
     int64_t quantized_at_ = 0;  // filtered_ when the tables were made

@@ -30,6 +30,8 @@ inline Bytes high_nibbles(Bytes a) { return _mm512_and_si512(_mm512_srli_epi16(a
 inline Bytes top_bit_picks(Bytes c, Bytes low, Bytes high) {
     return _mm512_mask_blend_epi8(_mm512_movepi8_mask(c), low, high);
 }
+inline Bytes mean(Bytes a, Bytes b) { return _mm512_avg_epu8(a, b); }  // rounded up
+inline Bytes lesser(Bytes a, Bytes b) { return _mm512_min_epu8(a, b); }
 inline uint64_t at_most(Bytes a, Bytes limit) { return _mm512_cmple_epu8_mask(a, limit); }
 #else
 using Bytes = __m256i;
@@ -47,6 +49,8 @@ inline Bytes minus(Bytes a, Bytes b) { return _mm256_sub_epi8(a, b); }
 inline Bytes plus(Bytes a, Bytes b) { return _mm256_adds_epu8(a, b); }
 inline Bytes high_nibbles(Bytes a) { return _mm256_and_si256(_mm256_srli_epi16(a, 4), splat(15)); }
 inline Bytes top_bit_picks(Bytes c, Bytes low, Bytes high) { return _mm256_blendv_epi8(low, high, c); }
+inline Bytes mean(Bytes a, Bytes b) { return _mm256_avg_epu8(a, b); }  // rounded up
+inline Bytes lesser(Bytes a, Bytes b) { return _mm256_min_epu8(a, b); }
 inline uint64_t at_most(Bytes a, Bytes limit) {
     return static_cast<uint32_t>(_mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_min_epu8(a, limit), a)));
 }
@@ -87,78 +91,112 @@ inline void look_up_nibbles(const uint8_t* codes, const uint8_t* table, Bytes* s
     }
 }
 
-// Bits of a word of kWidth rows from `at` on that lie in [first, last).
-inline uint64_t within(int64_t at, int64_t first, int64_t last) {
-    const uint64_t below = last - at >= 64 ? ~uint64_t{0} : last > at ? (uint64_t{1} << (last - at)) - 1 : 0;
-    return first <= at ? below : first - at >= 64 ? 0 : below >> (first - at) << (first - at);
-}
+constexpr int kStep = kAtOnce * kWidth;  // rows looked up together
+constexpr int kWords = kStep / 64;
 
-// Out of line, so that the sums stay in registers.
-__attribute__((noinline)) inline void append(Bytes sum, uint64_t set, int64_t at, FilteredRows* found) {
-    alignas(64) uint8_t sums[kWidth];
-    store(sums, sum);
-    for (; set; set &= set - 1, found->count++) {
-        const int lane = __builtin_ctzll(set);
-        found->rows[found->count] = static_cast<uint16_t>(at + lane);
-        found->sums[found->count] = sums[lane];
+// Rows [at, at + kStep) whose sums are at most the limit, but for those outside [first, last). Out of line,
+// so that sums stay in registers where no row gets through.
+__attribute__((noinline)) void append(const Bytes* sums, Bytes limit, int64_t at, int64_t first, int64_t last,
+                                      FilteredRows* found) {
+    alignas(64) uint8_t own[kStep];
+    uint64_t bits[kWords] = {};
+    for (int b = 0; b < kAtOnce; b++) {
+        store(own + kWidth * b, sums[b]);
+        bits[kWidth * b / 64] |= at_most(sums[b], limit) << (kWidth * b % 64);
     }
+    int count = found->count;
+    for (int w = 0; w < kWords; w++, at += 64) {
+        uint64_t set = bits[w];
+        if (last < at + 64) set = last > at ? set & ((uint64_t{1} << (last - at)) - 1) : 0;
+        if (first > at) set = first < at + 64 ? set >> (first - at) << (first - at) : 0;
+        const int end = count + __builtin_popcountll(set);
+        const auto put = [&](int to) {
+            const int row = set ? __builtin_ctzll(set) : 0;
+            found->rows[to] = static_cast<uint16_t>(at + row), found->sums[to] = own[64 * w + row];
+            set &= set - 1;
+        };
+        // Two without asking whether there are so many: what is written past the end is written over.
+        put(count), put(count + 1);
+        for (int to = count + 2; to < end; to++) put(to);
+        count = end;
+    }
+    found->count = count;
 }
 
 // Runs `add(column, codes, sum)` over the columns of each superblock; see Filter.
-template <class Add>
-inline int64_t run(const uint8_t* blocks, int64_t first, int64_t last, int columns, uint8_t threshold,
-                   FilteredRows* found, Add add) {
-    constexpr int64_t step = kAtOnce * kWidth;
+template <bool fetch, class Add>
+inline int64_t run(const uint8_t* blocks, int64_t first, int64_t last, const FilterTables& t,
+                   uint8_t threshold, FilteredRows* found, Add add) {
     const Bytes limit = splat(threshold);
-    int64_t at = first / step * step;
-    while (at < last && (at % kSuperblock || found->count <= kRoom - kSuperblock)) {
-        const uint8_t* codes = blocks + at / kSuperblock * columns * kSuperblock + at % kSuperblock;
-        Bytes sum[kAtOnce];
-        for (auto& s : sum) s = splat(0);
-        for (int c = 0; c < columns; c++) add(c, codes + c * kSuperblock, sum);
-        for (int b = 0; b < kAtOnce; b++, at += kWidth)
-            if (const uint64_t w = at_most(sum[b], limit) & within(at, first, last))
-                append(sum[b], w, at, found);
+    int64_t at = first / kStep * kStep;
+    for (; at < last && (at % kSuperblock || found->count <= kRoom - kSuperblock); at += kStep) {
+        const uint8_t* codes = blocks + at / kSuperblock * t.columns * kSuperblock + at % kSuperblock;
+        Bytes sum[kAtOnce], kept[kMaxGroupBits][kAtOnce];
+        for (int g = 0, from = 0, to; g < t.groups; from = to, g++) {
+            to = t.groups > 1 ? t.ends[g] : t.columns;
+            for (auto& s : sum) s = splat(0);
+            for (int c = from; c < to; c++) {
+                const uint8_t* own = codes + c * kSuperblock;
+                if constexpr (fetch)
+                    for (int l = 0; l < kStep; l += 64) __builtin_prefetch(own + t.ahead + l, 0, 2);
+                add(c, own, sum);
+            }
+            // Means of twice as many groups, as soon as there are two.
+            int level = 0;
+            for (; g >> level & 1; level++)
+                for (int b = 0; b < kAtOnce; b++) sum[b] = mean(sum[b], kept[level][b]);
+            if (g + 1 < t.groups)
+                for (int b = 0; b < kAtOnce; b++) kept[level][b] = sum[b];
+        }
+        const Bytes least = lesser(lesser(sum[0], sum[1]), lesser(sum[2], sum[3]));
+        if (at_most(least, limit)) append(sum, limit, at, first, last, found);
     }
     return at < last ? at : last;
 }
 
+template <class Add>
+inline int64_t run(const uint8_t* blocks, int64_t first, int64_t last, const FilterTables& t,
+                   uint8_t threshold, FilteredRows* found, Add add) {
+    return t.ahead ? run<true>(blocks, first, last, t, threshold, found, add)
+                   : run<false>(blocks, first, last, t, threshold, found, add);
+}
+
 template <int entries>
-int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, int columns, const uint8_t* tables,
-               uint8_t threshold, FilteredRows* found) {
-    return run(blocks, first, last, columns, threshold, found, [&](int c, const uint8_t* codes, Bytes* sum) {
-        look_up<entries>(codes, tables + c * entries, sum);
+int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, const FilterTables& t, uint8_t threshold,
+               FilteredRows* found) {
+    return run(blocks, first, last, t, threshold, found, [&](int c, const uint8_t* codes, Bytes* sum) {
+        look_up<entries>(codes, t.bytes + c * entries, sum);
     });
 }
 
 // The last column holds bytes, all others two codes each.
 template <bool norm>
-int64_t filter_nibbles(const uint8_t* blocks, int64_t first, int64_t last, int columns, const uint8_t* tables,
+int64_t filter_nibbles(const uint8_t* blocks, int64_t first, int64_t last, const FilterTables& t,
                        uint8_t threshold, FilteredRows* found) {
-    return run(blocks, first, last, columns, threshold, found, [&](int c, const uint8_t* codes, Bytes* sum) {
-        if (norm && c == columns - 1)
-            look_up<32>(codes, tables + c * 32, sum);
+    return run(blocks, first, last, t, threshold, found, [&](int c, const uint8_t* codes, Bytes* sum) {
+        if (norm && c == t.columns - 1)
+            look_up<32>(codes, t.bytes + c * 32, sum);
         else
-            look_up_nibbles(codes, tables + c * 32, sum);
+            look_up_nibbles(codes, t.bytes + c * 32, sum);
     });
 }
 
 float least(const float* table, int64_t size) {
-    float lanes[16];
-    bool nan = false;
-    for (float& l : lanes) l = __builtin_inff();
+    __m256 low = _mm256_set1_ps(__builtin_inff()), odd = _mm256_setzero_ps();
     int64_t j = 0;
-    for (; j + 16 <= size; j += 16) {
-        for (int l = 0; l < 16; l++) lanes[l] = table[j + l] < lanes[l] ? table[j + l] : lanes[l];
-        int odd = 0;
-        for (int l = 0; l < 16; l++) odd |= !(table[j + l] == table[j + l]);
-        nan |= odd;
+    for (; j + 8 <= size; j += 8) {
+        const __m256 v = _mm256_loadu_ps(table + j);
+        low = _mm256_min_ps(low, v);
+        odd = _mm256_or_ps(odd, _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
     }
+    float lanes[8];
+    _mm256_storeu_ps(lanes, low);
+    bool nan = _mm256_movemask_ps(odd) != 0;
     for (; j < size; j++) {
         nan |= !(table[j] == table[j]);
         lanes[0] = table[j] < lanes[0] ? table[j] : lanes[0];
     }
-    for (int l = 1; l < 16; l++) lanes[0] = lanes[l] < lanes[0] ? lanes[l] : lanes[0];
+    for (int l = 1; l < 8; l++) lanes[0] = lanes[l] < lanes[0] ? lanes[l] : lanes[0];
     return nan ? __builtin_nanf("") : lanes[0];
 }
 
@@ -173,24 +211,31 @@ void quantize(const float* table, int64_t size, float least, float scale, uint8_
 }
 
 void arrange(const uint8_t* bytes, const uint8_t* meaning, int entries, uint8_t* out) {
-    uint8_t t[256];
-    for (int b = 0; b < 256; b++) t[b] = bytes[meaning ? meaning[b] : b];
-    for (int half = 128; half >= entries; half /= 2)
-        for (int j = 0; j < half; j++) t[j] = t[j] < t[j + half] ? t[j] : t[j + half];
-    // Rows as differences, afresh at entry 128, where look_up begins a second run.
-    for (int j = 0; j < entries; j++) out[j] = j % 128 < 16 ? t[j] : t[j] ^ t[j - 16];
+    alignas(64) uint8_t moved[256];
+    if (meaning) {
+        for (int b = 0; b < 256; b++) moved[b] = bytes[meaning[b]];
+        bytes = moved;
+    }
+    __m128i rows[16];
+    for (int r = 0; r < 16; r++) rows[r] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + 16 * r));
+    for (int half = 8; 16 * half >= entries; half /= 2)
+        for (int r = 0; r < half; r++) rows[r] = _mm_min_epu8(rows[r], rows[r + half]);
+    // As differences, afresh at entry 128, where look_up begins a second run.
+    for (int r = 0; 16 * r < entries; r++)
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 16 * r),
+                         r % 8 ? _mm_xor_si128(rows[r], rows[r - 1]) : rows[r]);
 }
 
-int count_at_most(const uint8_t* bytes, int n, uint8_t limit) {
+int count_at_most(const uint8_t* sums, int n, uint8_t limit) {
     int count = 0;
-    for (int i = 0; i < n; i++) count += bytes[i] <= limit;
+    for (int i = 0; i < n; i++) count += sums[i] <= limit;
     return count;
 }
 
 constexpr PooledFilter kFilters[] = {
     {16, filter<16>}, {32, filter<32>}, {64, filter<64>}, {128, filter<128>}, {256, filter<256>}};
 constexpr ScanKernels kKernels{
-    least, quantize, arrange, count_at_most, kFilters, 5, 2, filter_nibbles<false>, filter_nibbles<true>};
+    least, quantize, arrange, count_at_most, kFilters, 5, 3, filter_nibbles<false>, filter_nibbles<true>};
 
 }  // namespace
 }  // namespace annvq
