@@ -12,6 +12,7 @@ from annvq.codebooks import Codebooks, row_products
 from annvq.complexity import OperationCounts, linear_map
 from annvq.forks import made_once
 from annvq.kernels import LazyTables
+from annvq.norms import Length
 from annvq.quantizers.additive import AdditiveCoder
 from annvq.quantizers.coder import Coder, Shapes
 from annvq.quantizers.product import ProductCoder
@@ -185,6 +186,14 @@ class TransformedCoder(TableCoder):
             return self._encode_in_torch(x)
         own: Codes = self.quantizer.encode_rows(self._parts().mapped(x))
         return own
+
+    def _codes_of_length(self, x: F32, length: Length, centres: F32 | None) -> Codes:
+        parts = self._parts()
+        if not parts.orthogonal or parts.shift is not None or not self._on_cpu:
+            return super()._codes_of_length(x, length, centres)
+        about = None if centres is None else parts.mapped(centres)  # lengths are the same on both sides
+        codes: Codes = self.quantizer.encode_rows(parts.mapped(x), length, about)
+        return codes
 
     # -- tables ------------------------------------------------------------------------------------------------------
 

@@ -65,6 +65,28 @@ def test_it_lowers_what_it_minimises_and_gives_valid_codes(sizes, far, about, sh
     assert after.sum() < before.sum()
 
 
+@given(st.integers(0, 2**31), st.integers(1, 16), st.integers(1, 40), st.booleans())
+def test_what_others_add_to_the_norm_counts(seed, first, second, centred):
+    """Of two codebooks the best pair is found whose norm, with a rest of each vector's own, comes near zero."""
+    x, books, _, encoder = problem(seed, (first, second))
+    rng = np.random.default_rng(seed)
+    rest = rng.normal(size=len(x)).astype(np.float32) * 9
+    centres = rng.normal(size=x.shape).astype(np.float32) if centred else None
+    none = np.zeros(first + second, np.float32)
+    found = encoder.norm_free_search(x, encoder.residual(x, 1), none, 0.5, centres=centres, rest=rest)
+    every = np.array(list(itertools.product(range(first), range(second))))
+
+    def cost(row, codes, more, about):
+        decoded = sum(b[codes[:, m]].astype(np.float64) for m, b in enumerate(books))
+        held = np.square(decoded).sum(1) + 2 * (decoded * about).sum(1) + more
+        return np.square(row - decoded).sum(1) + 0.5 * np.square(held)
+
+    about = np.zeros_like(x) if centres is None else centres
+    best = [cost(row, every, more, c).min() for row, more, c in zip(x, rest, about, strict=True)]
+    found_costs = [cost(x[i], found[i : i + 1], rest[i], about[i])[0] for i in range(len(x))]
+    np.testing.assert_allclose(found_costs, best, rtol=1e-3, atol=1e-3)
+
+
 def test_bad_arguments_are_refused():
     x, _, byte, encoder = problem(0, (4, 4))
     codes = encoder.residual(x, 1)
@@ -75,6 +97,8 @@ def test_bad_arguments_are_refused():
         encoder.norm_search(x, codes + 4, byte.offsets, byte.levels)
     with pytest.raises(ValueError, match="error_share"):
         encoder.norm_search(x, codes, byte.offsets, byte.levels, error_share=1.5)
+    with pytest.raises(ValueError, match="rest"):
+        encoder.norm_search(x, codes, byte.offsets, byte.levels, rest=np.zeros(3, np.float32))
     with pytest.raises(ValueError, match="centres"):
         encoder.norm_search(x, codes, byte.offsets, byte.levels, centres=x[:-1])
 
