@@ -16,6 +16,7 @@ from annvq.quantizers.coder import Coder
 from annvq.types import F32, I32, Codes, Norm
 
 LENGTH_ROWS = 4096  # vectors that are enough to learn the length of codes
+HELD_OUT = 1000  # of those that codebooks could be learned from
 
 
 class Encoded(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.arrays import check_vectors
-from annvq.indexes.coding import LENGTH_ROWS
+from annvq.indexes.coding import HELD_OUT, LENGTH_ROWS
 from annvq.indexes.filters import Allowed, Filter
 from annvq.indexes.stored import StoreIndex
 from annvq.quantizers.coder import Coder
@@ -14,6 +14,8 @@ from annvq.types import F32, I64, Array, Norm, Self
 
 if TYPE_CHECKING:
     from annvq.training.recipe import Recipe
+
+MANY = 1 << 18
 
 
 class FlatIndex(StoreIndex):
@@ -40,12 +42,24 @@ class FlatIndex(StoreIndex):
 
     def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: "Recipe | None" = None) -> Self:
         check_vectors(x, self.dim)
+        learn, held = self._split(x, seed)
         if not bool(self.coder.fitted):
-            self.quantizer.fit(self.learn_targets(x, seed), seed=seed, progress=progress, recipe=recipe)
+            self.quantizer.fit(self.learn_targets(learn, seed), seed=seed, progress=progress, recipe=recipe)
         if self.metric == "cosine":
-            rows = np.sort(np.random.default_rng(seed).permutation(int(x.shape[0]))[:LENGTH_ROWS])
-            self.coding.learn_length(self.prepared(x[rows], "x"), None, seed)
+            self.coding.learn_length(self.prepared(held, "x"), None, seed)
         return self
+
+    def _split(self, x: Array, seed: int) -> tuple[Array, Array]:
+        """Vectors to learn codebooks from, and some to measure the length of codes on: under cosine others, where they
+        are enough, since codes of what was learned from are longer than those of vectors to come."""
+        n = int(x.shape[0])
+        order = np.random.default_rng(seed).permutation(n)
+        held = min(HELD_OUT, n // 20)
+        if self.metric != "cosine" or bool(self.coder.fitted) or n - held < max(self.coder.sizes):
+            return x, x[np.sort(order[:LENGTH_ROWS])]
+        if n > MANY:  # of so many the quantizer learns from a sample, which few of those held out are in
+            return x, x[np.sort(order[:held])]
+        return x[np.sort(order[held:])], x[np.sort(order[:held])]
 
     def learn_targets(self, x: Array, seed: int) -> Array:
         return self.compared_rows(x)

@@ -90,8 +90,8 @@ class SumCoder(TableCoder):
         return books.search(moved, search)
 
     def _codes_of_length(self, x: F32, length: Length, centres: F32 | None) -> Codes:
-        """Of codebooks over all dimensions, pairs are coded anew, with the length in mind; codes of groups are many
-        enough to come near it by the general way."""
+        """Of codebooks over all dimensions, pairs are coded anew, with the length in mind. Codes of groups are many
+        enough to come near it by the general way, and have less error then."""
         books = self.books()
         encoder = books.additive_encoder if len(books.groups) == 1 and self._searches_natively else None
         if encoder is None or not encoder.has_gram:
@@ -105,7 +105,7 @@ class SumCoder(TableCoder):
 
     def plain_codes(self, x: F32) -> Codes:
         """Codes (n, M) of checked rows (n, d) as if norms did not matter."""
-        if not self._on_cpu or self.M > MAX_NATIVE_M:
+        if not self._on_cpu or max(len(group.books.sizes) for group in self.books().groups) > MAX_NATIVE_M:
             return self._encode_in_torch(x)
         return self.books().search(x, lambda group, part, _: self._native_search(group, part))
 

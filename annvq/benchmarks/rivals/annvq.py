@@ -24,9 +24,17 @@ from annvq.training.recipe import Part, Recipe
 from annvq.training.trainer import TrainerPart
 from annvq.types import F32, I64
 
-CODES = ("product", "rotated-product", "residual", "additive")
+CODES = (
+    "product",
+    "rotated-product",
+    "residual",
+    "additive",
+    "product-additive",
+    "principal-product",
+    "principal-additive",
+)
 _BOUNDS = ("steps", "effort")
-_PASSED = ("norm_free", "beam", "rounds")  # to the quantizer
+_PASSED = ("norm_free", "beam", "rounds", "groups", "emphasis")  # to the quantizer
 
 
 def bounded(quantizer: Quantizer, *, steps: int | None = None, effort: float | None = None) -> Recipe:
@@ -103,7 +111,7 @@ class FlatCode:
         }
 
     def fit(self, learn: F32) -> None:
-        self.quantizer.fit(learn, seed=self.seed, recipe=bounded(self.quantizer, **self.bounds))
+        self.index.fit(learn, seed=self.seed, recipe=bounded(self.quantizer, **self.bounds))
 
     def add(self, x: F32) -> None:
         self.index.add(x)
@@ -130,7 +138,8 @@ class FlatCode:
 def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> FlatCode:
     """An untrained quantizer.
 
-    Options: ``nbits`` (at most, per codebook), ``norm``, ``norm_free``, ``beam``, ``rounds``, and of training
+    Options: ``nbits`` (at most, per codebook), ``norm``, ``norm_free``, ``beam``, ``rounds``, ``groups``,
+    ``emphasis``, as far as the quantizer has them, and of training
     ``steps`` and ``effort`` (see :func:`bounded`).
     """
     check_options(f"annvq.{name}", options, ("nbits", "norm", *_PASSED, *_BOUNDS))

@@ -127,11 +127,13 @@ class IVFIndex(StoreIndex):
         check_vectors(x, self.dim)
         if int(x.shape[0]) == 0:
             raise ValueError("x must have at least one row to learn from, got none")
-        self._fit_codes(self._fit_coarse(x, seed), seed, progress, recipe)
+        rows, held = self._fit_coarse(x, seed)
+        self._fit_codes(rows, held, seed, progress, recipe)
         return self
 
-    def _fit_coarse(self, x: Array, seed: int) -> F32:
-        """Centroids and how many to probe, where these are missing; returns the rows that codes may learn from."""
+    def _fit_coarse(self, x: Array, seed: int) -> tuple[F32, F32]:
+        """Centroids and how many to probe, where these are missing; returns the rows that codes may learn from, and
+        others that were held out of them."""
         keep, out = learn_split(int(x.shape[0]), self.nlist, seed)
         rows, held = self.prepared(x[keep], "x"), self.prepared(x[out], "x")
         require_short(rows, keep)
@@ -139,12 +141,12 @@ class IVFIndex(StoreIndex):
             nlist = default_nlist(int(x.shape[0])) if self.nlist is None else self.nlist
             self.set_centroids(train_centroids(rows, nlist, seed))
         self.probing.learn(self.coding.trained("fit"), rows, held, self.metric)
-        return rows
+        return rows, held
 
     def learn_targets(self, x: Array, seed: int) -> Array:
-        return self.coding.targets(self._fit_coarse(x, seed))[1]
+        return self.coding.targets(self._fit_coarse(x, seed)[0])[1]
 
-    def _fit_codes(self, rows: F32, seed: int, progress: bool, recipe: "Recipe | None") -> None:
+    def _fit_codes(self, rows: F32, held: F32, seed: int, progress: bool, recipe: "Recipe | None") -> None:
         lists, targets = self.coding.targets(rows)
         if not bool(self.coder.fitted):
             self.quantizer.fit(targets, seed=seed, progress=progress, recipe=recipe)
@@ -152,7 +154,9 @@ class IVFIndex(StoreIndex):
         if self.norm == "uint8" and not self.residual and not view.norm_term.learned:
             view.fit_norms(targets, seed=seed)
         self.coding.learn_term(targets, lists, seed)
-        self.coding.learn_length(targets, lists, seed)
+        if self.metric == "cosine":
+            lists, targets = self.coding.targets(held if len(held) else rows)
+            self.coding.learn_length(targets, lists, seed)
 
     def set_centroids(self, centroids: Array) -> Self:
         """Take centroids (nlist, dims) trained elsewhere; only while the index holds no vectors.
