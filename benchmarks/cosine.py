@@ -1,0 +1,59 @@
+"""What a code finds under cosine, scored in several ways: the table of docs/encoding.md.
+
+    python benchmarks/cosine.py PATH additive:8 principal-product:48
+
+PATH is an HDF5 file of the ann-benchmarks layout with `learn`; KIND:M names a quantizer and its codebooks of 8 bits.
+"""
+
+from typing import Any
+
+import click
+import h5py
+import numpy as np
+
+import annvq
+from annvq.arrays import normalized
+
+
+def recalls(ids: Any, true: Any) -> str:
+    """recall@1, recall@10 and 10-recall@10 of ids (nq, 10)."""
+    found = [(row[0] == t[0], t[0] in row, len(np.intersect1d(row, t)) / 10) for row, t in zip(ids, true, strict=True)]
+    return " / ".join(f"{share:.3f}" for share in np.mean(np.asarray(found, float), axis=0))
+
+
+def nearest(scores: Any) -> Any:
+    """Columns of the ten lowest scores, (nq, 10)."""
+    few = np.argpartition(scores, 10, axis=1)[:, :10]
+    return np.take_along_axis(few, np.argsort(np.take_along_axis(scores, few, 1), axis=1), 1)
+
+
+@click.command()
+@click.argument("path", type=click.Path(exists=True))
+@click.argument("kinds", nargs=-1, required=True)
+@click.option("--threads", default=1, show_default=True)
+def main(path: str, kinds: tuple[str, ...], threads: int) -> None:
+    annvq.set_num_threads(threads)
+    with h5py.File(path) as file:
+        learn, base, queries = (
+            normalized(np.asarray(file[name], np.float32), name) for name in ("learn", "train", "test")
+        )
+        true = np.asarray(file["neighbors"])[:, :10]
+    for kind in kinds:
+        name, _, M = kind.partition(":")
+        quantizer = annvq.make(name, dim=base.shape[1], M=int(M))
+        index = annvq.FlatIndex(quantizer, metric="cosine").fit(learn).add(base)
+        print(f"{kind}, one length: {recalls(index.search(queries, 10)[1], true)}")
+        xhat = quantizer.decode(quantizer.encode(base))
+        squares, errors = np.square(xhat).sum(1), np.square(base - xhat).sum(1)
+        products = queries @ xhat.T
+        for what, scores in (
+            ("⟨q, x̂⟩", -products),
+            ("‖q − x̂‖²", squares - 2 * products),
+            ("‖q − x̂‖² + half of the error", squares + errors / 2 - 2 * products),
+            ("⟨q, x̂⟩ / ‖x̂‖", -products / np.sqrt(squares)),
+        ):
+            print(f"{kind}, lengths as they come, {what}: {recalls(nearest(scores), true)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
