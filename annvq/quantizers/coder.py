@@ -278,26 +278,25 @@ class Coder(ABC):
     def _codes_of_length(self, x: F32, length: Length, centres: F32 | None) -> Codes:
         """Codes of a chunk of rows whose x̂ has about this length.
 
-        A longer vector has a longer x̂, and under cosine a vector's length says nothing: so it is the code of the
-        vector made longer or shorter until x̂ is right, to :data:`LENGTH_TOLERANCE` or as near as few tries come.
+        A longer vector has a longer x̂, and under cosine a vector's length says nothing: so codes of the vector made
+        longer or shorter are tried, until x̂ has the length to :data:`LENGTH_TOLERANCE`, a few times at most, and the
+        one is taken that is best by error and length together.
         """
         codes, decoder = self._encode_rows(x, None, centres), self.scan_view()
-        near = length.miss(decoder.decode_rows(codes), centres)
+        tried, least = length.measured(x, decoder.decode_rows(codes), centres)
         factor, left = np.ones(len(x)), np.arange(len(x))
-        tried = near.copy()
         for _ in range(LENGTH_TRIES):
             off = np.abs(tried - 1) > LENGTH_TOLERANCE
             left, tried = left[off], tried[off]
             if not len(left):
                 break
             factor[left] /= np.maximum(tried, 0.1)
-            about = None if centres is None else centres[left]
-            whole = x[left] if about is None else x[left] + about
-            stretched = (whole * factor[left, None]).astype(np.float32)
+            rows, about = x[left], None if centres is None else centres[left]
+            stretched = ((rows if about is None else rows + about) * factor[left, None]).astype(np.float32)
             found = self._encode_rows(stretched if about is None else stretched - about, None, about)
-            tried = length.miss(decoder.decode_rows(found), about)
-            better = np.abs(tried - 1) < np.abs(near[left] - 1)
-            codes[left[better]], near[left[better]] = found[better], tried[better]
+            tried, costs = length.measured(rows, decoder.decode_rows(found), about)
+            better = costs < least[left]
+            codes[left[better]], least[left[better]] = found[better], costs[better]
         return codes
 
     def _encode_rows(self, x: F32, term: NormTerm | None, centres: F32 | None) -> Codes:
