@@ -5,15 +5,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from annvq.arrays import chunks, like
-from annvq.types import F32, I64, Array
+from annvq.types import I64, Array
 
-FIRST_K = 64
+_FIRST_K = 64
 _GROWS = 4
 _CHUNK_BYTES = 1 << 26
 
-Find: TypeAlias = Callable[[F32, int], tuple[F32, I64]]
+Find: TypeAlias = Callable[[Any, int], tuple[npt.NDArray[Any], I64]]
 """For queries (nq, d) and k: what a search returns, ordered and padded with +inf and −1."""
 
 
@@ -44,7 +45,7 @@ def check_radius(radius: float) -> np.float32:
     return rounded if float(rounded) <= wanted else np.nextafter(rounded, np.float32(-np.inf))
 
 
-def all_within(find: Find, queries: F32, radius: np.float32, most: Callable[[], int], first_k: int = FIRST_K) -> Within:
+def all_within(find: Find, queries: npt.NDArray[Any], radius: np.floating[Any], most: Callable[[], int]) -> Within:
     """What of each query's neighbours lies within a radius.
 
     Each round asks for ``k`` neighbours of the queries whose ``k`` were all within before, for four times as many in
@@ -53,12 +54,11 @@ def all_within(find: Find, queries: F32, radius: np.float32, most: Callable[[], 
     Args:
         find: a search that finds the same for any k, as far as k goes.
         queries: (nq, d), as ``find`` takes them.
-        radius: see :func:`check_radius`.
+        radius: of the distances' own type, see :func:`check_radius`.
         most: says how many neighbours there can be at most.
-        first_k: neighbours that the first round asks for.
     """
-    parts: list[tuple[F32, I64]] = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(queries)
-    left, k = np.arange(len(queries)), first_k
+    parts: list[tuple[npt.NDArray[Any], I64]] = [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(queries)
+    left, k = np.arange(len(queries)), _FIRST_K
     while len(left):
         k = min(k, most() + 1)  # one more than there are: then some are not within, and that ends it
         again = []
