@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from annvq.arrays import VECTOR_DTYPES, as_float32, dtype_name, host_array, normalized, positive_int
 from annvq.indexes import FlatIndex
+from annvq.indexes.within import all_within, check_radius
 from annvq.optional import needed_by
 from annvq.quantizers import make
 from annvq.quantizers.modules.registry import pays_norm
@@ -105,12 +106,40 @@ class QuantizedKNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, Transforme
         self, X: Array = None, n_neighbors: int | None = None, mode: str = "connectivity"
     ) -> csr_matrix:
         """The graph of :meth:`kneighbors`, CSR of shape (n_queries, n_samples_fit)."""
-        if mode not in ("distance", "connectivity"):
-            raise ValueError(f"mode must be 'distance' or 'connectivity', got {mode!r}")
+        self._check_mode(mode)
         distances, ids = self.kneighbors(X, n_neighbors)
         return self._as_graph(distances, ids, mode)
 
+    def radius_neighbors_graph(self, X: Array, radius: float, mode: str = "connectivity") -> csr_matrix:
+        """The graph of the vectors of ``fit`` within a radius of each query, CSR of shape (n_queries, n_samples_fit).
+
+        They are found as :meth:`kneighbors` finds them: codes name candidates, at least ``refine`` times as many as lie
+        within, and the vectors, where they are kept, decide. Rows are in order of distance.
+
+        Args:
+            X: queries (n_queries, n_features); vectors of ``fit`` are neighbours of themselves.
+            radius: a finite number, in the metric's distances.
+            mode: ``"connectivity"`` (ones) or ``"distance"``.
+        """
+        check_is_fitted(self)
+        self._check_mode(mode)
+        check_radius(radius)
+        n = self.n_samples_fit_
+
+        def find(rows: npt.NDArray[Any], k: int) -> tuple[F64, I64]:
+            distances, ids = self._search(rows, min(k, n))
+            none = ((0, 0), (0, k - ids.shape[1]))
+            return np.pad(distances, none, constant_values=np.inf), np.pad(ids, none, constant_values=-1)
+
+        lims, distances, ids = all_within(find, self._validated(X), np.float64(radius), lambda: n)
+        data = distances if mode == "distance" else np.ones(len(ids))
+        return csr_matrix((data, ids, lims), shape=(len(lims) - 1, n))
+
     # -- parts ---------------------------------------------------------------------------------------------------
+
+    def _check_mode(self, mode: str) -> None:
+        if mode not in ("distance", "connectivity"):
+            raise ValueError(f"mode must be 'distance' or 'connectivity', got {mode!r}")
 
     def _check_parameters(self) -> None:
         for name, known in (("mode", ("distance", "connectivity")), ("metric", tuple(_METRICS))):

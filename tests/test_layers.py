@@ -10,7 +10,19 @@ import annvq
 PACKAGE = Path(annvq.__file__).parent
 # Each layer imports from those before it. (Lists of files and folders of the package; what is in none is above all.)
 LAYERS = [
-    ["_version", "types", "errors", "replacing", "forks", "threads", "resources", "bits", "optional", "complexity"],
+    [
+        "_version",
+        "types",
+        "errors",
+        "replacing",
+        "forks",
+        "threads",
+        "resources",
+        "bits",
+        "packing",
+        "optional",
+        "complexity",
+    ],
     ["kernels"],
     ["facts", "arrays", "storage", "codebooks", "norms"],
     ["training"],

@@ -6,7 +6,7 @@ import torch
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
-from sklearn.neighbors import KNeighborsClassifier, KNeighborsTransformer
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsTransformer, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -164,3 +164,34 @@ def test_tensors_on_a_gpu(blobs):
     x = torch.from_numpy(blobs[0]).cuda()
     ours = QuantizedKNeighborsTransformer(**SMALL).fit(x[:400])
     assert ours.transform(x[400:]).shape == (200, 400)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine"])
+def test_graph_of_a_radius_is_that_of_exact_neighbours(blobs, metric):
+    x = blobs[0]
+    ours = QuantizedKNeighborsTransformer(metric=metric, **SMALL | {"refine": 125}).fit(x[:500])
+    exact = NearestNeighbors(metric=metric).fit(x[:500])
+    distances = np.sort(exact.kneighbors(x[500:], 500)[0], axis=1)
+    for rank in (0, 20, 200, 499):  # none or few, some, more than are asked for first, nearly all
+        radius = float(distances[:, rank].mean()) * 1.0001
+        for mode in ("connectivity", "distance"):
+            a = exact.radius_neighbors_graph(x[500:], radius, mode=mode)
+            b = ours.radius_neighbors_graph(x[500:], radius, mode)
+            assert sparse.isspmatrix_csr(b)
+            assert (b.shape, b.nnz) == (a.shape, a.nnz)
+            np.testing.assert_allclose(a.toarray(), b.toarray(), atol=2e-3)
+    assert all((np.diff(row) >= 0).all() for row in np.split(b.data, b.indptr[1:-1]))
+    assert ours.radius_neighbors_graph(x[500:], -1.0).nnz == 0
+
+
+def test_graph_of_a_radius_of_codes_alone(blobs):
+    x = blobs[0]
+    ours = QuantizedKNeighborsTransformer(**SMALL | {"refine": 0}).fit(x)
+    distances, ids = ours.kneighbors(x[:5], 600)
+    radius = float(distances[:, 100].mean())
+    graph = ours.radius_neighbors_graph(x[:5], radius, "distance")
+    np.testing.assert_array_equal(graph.indices, ids[distances <= radius])
+    np.testing.assert_array_equal(graph.data, distances[distances <= radius])
+    for radius, mode, error in ((np.nan, "distance", ValueError), ("1", "distance", TypeError), (1.0, "x", ValueError)):
+        with pytest.raises(error, match=r"radius must be a finite number|mode must be"):
+            ours.radius_neighbors_graph(x[:5], radius, mode)

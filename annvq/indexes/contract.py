@@ -15,6 +15,7 @@ from annvq.arrays import normalized, positive_int, to_numpy
 from annvq.errors import FormatError, NotFittedError
 from annvq.indexes.filters import Filter
 from annvq.indexes.ids import check_distinct
+from annvq.indexes.within import Within, all_within, as_queries_came, check_radius
 from annvq.quantizers.coder import Coder
 from annvq.quantizers.files import from_stored, usable
 from annvq.quantizers.tables import check_metric
@@ -215,6 +216,28 @@ class Index(ABC):
             torch tensors where the queries are. Under l2 distances are never negative: sums that end below zero are
             returned as 0, in the order of the sums.
         """
+
+    def search_within(self, queries: Array, radius: float, *, filter: Filter = None) -> Within:
+        """All stored vectors whose distance to a query is at most ``radius``: exactly those of them that :meth:`search`
+        would return for k = n, by the same distances and in the same order.
+
+        Args:
+            queries: (nq, d) vectors.
+            radius: a finite number, in the metric's distances: squared ones under l2, −⟨q, x̂⟩ under ip, 1 − cos under
+                cosine.
+            filter: the ids that may be returned, see :data:`Filter`.
+
+        Returns:
+            (lims, distances, ids), as FAISS' ``range_search`` has them: lims (nq + 1,) int64, and distances float32 and
+            ids int64 of (lims[-1],); those of query i are from lims[i] to lims[i + 1]. Torch tensors where the queries
+            are.
+
+        Raises:
+            TypeError, ValueError: as in :meth:`search`; a radius that is no finite number.
+        """
+        limit, rows = check_radius(radius), to_numpy(queries, self.dim, "queries", rows="nq")
+        found = all_within(lambda q, k: self.search(q, k, filter=filter), rows, limit, self.__len__)
+        return as_queries_came(found, queries)
 
     @abstractmethod
     def remove(self, ids: Array) -> int:

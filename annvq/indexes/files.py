@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from annvq.arrays import positive_int
 from annvq.indexes.ids import check_distinct
-from annvq.indexes.packing import pack, packed_bytes, unpack
 from annvq.kernels.store import CodeStore
+from annvq.packing import pack, packed_bytes, unpack
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -76,3 +76,14 @@ def most_allowed(allowed: Allowed, n: int) -> int:
         return n
     named = allowed.allowed if isinstance(allowed, PreparedAllowed) else allowed
     return min(n, int(np.count_nonzero(named)) if named.dtype == np.bool_ else len(named))
+
+
+def allowed_among(allowed: Allowed, ids: I64) -> I64:
+    """Those of ``ids`` (n,) that a filter allows."""
+    named = allowed.allowed if isinstance(allowed, PreparedAllowed) else allowed
+    if named is None:
+        return ids
+    if named.dtype != np.bool_:
+        return ids[np.isin(ids, named)]
+    known = ids[ids < len(named)]
+    return known[named[known]]

@@ -12,9 +12,10 @@ from annvq.forks import Lock
 from annvq.indexes.coding import Coding, Encoded, joined
 from annvq.indexes.contract import Index
 from annvq.indexes.files import store_from_stored, store_to_stored
-from annvq.indexes.filters import Allowed, Filter, resolve_filter
+from annvq.indexes.filters import Allowed, Filter, most_allowed, resolve_filter
 from annvq.indexes.ids import END_OF_IDS, check_ids, following_ids, require_new
 from annvq.indexes.learning import ComparedRows
+from annvq.indexes.within import Within, all_within, as_queries_came, check_radius
 from annvq.kernels.pooling import near_labels
 from annvq.kernels.store import CodeStore, Exported, Rows
 from annvq.quantizers.coder import Coder
@@ -268,10 +269,37 @@ class StoreIndex(Index):
         Sums for squared distances may end below zero, where they round or codes count a vector too near; such distances
         are returned as 0, in the order of the sums.
         """
-        distances, ids = found
-        if self.metric == "l2":
-            np.maximum(distances, 0, out=distances)
+        distances, ids = self.above_zero(found)
         return like(distances, queries), like(ids, queries)
+
+    def above_zero(self, found: tuple[F32, I64]) -> tuple[F32, I64]:
+        """What was found, in place, with 0 for squared distances below it."""
+        if self.metric == "l2":
+            np.maximum(found[0], 0, out=found[0])
+        return found
+
+    @property
+    def lists_within(self) -> int | None:
+        """Lists that :meth:`find` is asked to probe for all vectors within a radius; None where there are no lists."""
+        return None
+
+    def all_lists(self, probes: int | None) -> bool:
+        """Whether so many lists, or :attr:`lists_within`, are all that there are."""
+        return probes is None or probes == self._lists
+
+    def search_within(self, queries: Array, radius: float, *, filter: Filter = None) -> Within:
+        return self._within(queries, radius, filter, None)
+
+    def _within(self, queries: Array, radius: float, filter: Filter, nprobe: int | None) -> Within:
+        limit, q, allowed = check_radius(radius), self.prepared(queries, "queries"), self.allowed(filter)
+        probes = self.lists_within if nprobe is None else nprobe
+        found = all_within(
+            lambda rows, k: self.above_zero(self.find(rows, k, allowed, probes)),
+            q,
+            limit,
+            lambda: most_allowed(allowed, len(self)),
+        )
+        return as_queries_came(found, queries)
 
     # -- files ---------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq import storage
-from annvq.arrays import check_vectors, chunks, dtype_name, host_array, like, positive_int, rows_to_numpy
+from annvq.arrays import check_vectors, chunks, host_array, like, positive_int, rows_to_numpy
 from annvq.codebooks import Codebooks
 from annvq.complexity import OperationCounts
 from annvq.errors import NotFittedError
@@ -24,6 +24,8 @@ from annvq.forks import made_once
 from annvq.kernels.encode import MAX_NATIVE_M
 from annvq.norms import Length, NormTerm
 from annvq.optional import needed_by
+from annvq.packing import pack_rows, row_bytes, unpack_rows
+from annvq.quantizers.codes import check_codes, check_rows
 from annvq.types import F32, Array, Codes, Self
 
 FORMAT, VERSIONS = "annvq.quantizer", (1, 2, 3, 4)
@@ -44,28 +46,6 @@ def check_nbits(nbits: Any, M: int) -> tuple[int, ...]:
             raise ValueError(f"nbits must be one int or M={M} of them, got {len(nbits)}: {tuple(nbits)}")
         return tuple(positive_int(b, "nbits", high=16) for b in nbits)
     return (positive_int(nbits, "nbits", high=16),) * M
-
-
-def check_codes(codes: Array, sizes: Sequence[int], dtype: np.dtype[Any]) -> Codes:
-    """``codes`` as a NumPy array once it is known to hold (n, M) integers, each below its codebook's size.
-
-    Raises:
-        TypeError, ValueError: wrong kind, dtype or shape; a code out of range.
-    """
-    wanted = f"{dtype} of shape (n, {len(sizes)})"
-    if not (hasattr(codes, "dtype") and hasattr(codes, "shape")):
-        raise TypeError(f"codes must be {wanted}, got {type(codes).__name__}")
-    array = np.asarray(host_array(codes))
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"codes must be {wanted}, got {dtype_name(codes)}")
-    if array.ndim != 2 or array.shape[1] != len(sizes):
-        raise ValueError(f"codes must be {wanted}, got {dtype_name(codes)} {tuple(array.shape)}")
-    if len(array):
-        low, high = int(array.min()), array.max(axis=0)
-        over = high.astype(np.int64) >= np.asarray(sizes)
-        if low < 0 or over.any():
-            raise ValueError(f"codes must lie in 0..K−1 with K = {sizes}; got {low}..{int(high.max())}")
-    return array
 
 
 class Coder(ABC):
@@ -336,6 +316,37 @@ class Coder(ABC):
     def check_codes(self, codes: Array) -> Codes:
         """``codes`` as a NumPy array once it is known to hold (n, M) codes in range; TypeError or ValueError if not."""
         return check_codes(codes, self.sizes, self.code_dtype)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one code in :meth:`to_rows`: :attr:`bits` in whole bytes."""
+        return row_bytes(self.bits_per_codebook)
+
+    def to_rows(self, codes: Array) -> Any:
+        """Codes as bytes, for a column of a database.
+
+        A row holds the numbers of codebook 0, 1, … one after another, each in as many bits as its codebook has, least
+        significant bit first; zero bits fill up the last byte. Where every codebook has 8 bits, a row is the code.
+
+        Args:
+            codes: (n, M) integers, each below its codebook's size.
+
+        Returns:
+            (n, :attr:`row_bytes`) uint8, NumPy or torch as ``codes`` came.
+
+        Raises:
+            TypeError, ValueError: wrong kind, dtype, shape, or a code out of range.
+        """
+        return like(pack_rows(self.check_codes(codes).astype(self.code_dtype), self.bits_per_codebook), codes)
+
+    def from_rows(self, rows: Array) -> Any:
+        """The inverse of :meth:`to_rows`: (n, M) codes of :attr:`code_dtype`.
+
+        Raises:
+            TypeError, ValueError: not (n, :attr:`row_bytes`) uint8, or bits that are not zero behind the last number.
+        """
+        array = check_rows(rows, self.row_bytes)
+        return like(unpack_rows(array, self.bits_per_codebook, self.code_dtype), rows)
 
     # -- files ---------------------------------------------------------------------------------------------------
 

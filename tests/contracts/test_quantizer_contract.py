@@ -35,6 +35,36 @@ def test_codes_and_back(kind, small, nbits):
     np.testing.assert_array_equal(q.decode(as_torch).numpy(), xhat)
 
 
+@pytest.mark.parametrize("nbits", [8, 3, (2, 5, 9)])
+def test_codes_as_rows_of_bytes(kind, small, nbits):
+    q, x = small(kind, nbits=nbits)
+    codes = q.encode(x[:50])
+    rows = q.to_rows(codes)
+    assert (rows.dtype, rows.shape) == (np.uint8, (50, -(-q.bits // 8))) == (np.uint8, (50, q.row_bytes))
+    if nbits == 8:
+        np.testing.assert_array_equal(rows, codes)
+    back = q.from_rows(rows)
+    assert back.dtype == q.code_dtype
+    np.testing.assert_array_equal(back, codes)
+    np.testing.assert_array_equal(q.from_rows(rows[::-1]), codes[::-1])
+    in_torch = q.to_rows(q.encode(torch.from_numpy(x[:50])))
+    assert in_torch.dtype == torch.uint8
+    np.testing.assert_array_equal(q.from_rows(in_torch).numpy(), codes)
+    assert q.from_rows(q.to_rows(codes[:0])).shape == (0, 3)
+    for wrong, error in (
+        (rows[0], ValueError),
+        (rows[:, :-1], ValueError),
+        (rows.astype(np.int64), TypeError),
+        (rows.tobytes(), TypeError),
+    ):
+        with pytest.raises(error, match=rf"rows must be uint8 of shape \(n, {q.row_bytes}\), got"):
+            q.from_rows(wrong)
+    with pytest.raises(ValueError, match="codes must"):
+        q.to_rows(codes[:, :2])
+    with pytest.raises(ValueError, match="codes must lie in"):
+        q.to_rows(np.full((1, 3), 512))
+
+
 def test_fit_is_deterministic_and_forgets(kind, small, quick):
     q, x = small(kind)
     other = annvq.make(kind, **q.config)

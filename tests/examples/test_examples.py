@@ -1,6 +1,8 @@
 """The examples run, in a short form, and do what they say."""
 
 import runpy
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import h5py
@@ -61,3 +63,20 @@ def test_faiss_bridge(monkeypatch):
     assert results["same from FAISS"] > 0.95
     assert results["same to FAISS"] > 0.95
     assert results["learned rotation"] < 1.05 * results["FAISS OPQ"]
+
+
+def test_codes_in_sqlite(monkeypatch, tmp_path):
+    path = tmp_path / "codes.db"
+    shares = run("codes_in_sqlite.py", monkeypatch, "--base=600", "--codebooks=2", f"--out={path}")
+    assert shares == {"all": 1.0, "one shelf": 1.0}
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT count(*), min(length(code)), max(length(code)) FROM vectors").fetchone() == (
+            600,
+            2,
+            2,
+        )
+
+
+def test_deduplicate(monkeypatch):
+    results = run("deduplicate.py", monkeypatch, "--vectors=800", "--copies=200")
+    assert results == {"copies found": 1.0, "others dropped": 0.0}

@@ -13,6 +13,7 @@ from annvq.indexes.ivf.coding import ListCoding, floats
 from annvq.indexes.ivf.probing import NEIGHBORS, Probing, reach_of, widened
 from annvq.indexes.stored import StoreIndex
 from annvq.indexes.targets import check_share
+from annvq.indexes.within import Within
 from annvq.optional import needed_by
 from annvq.quantizers.coder import Coder
 from annvq.training.data import require_short
@@ -218,6 +219,26 @@ class IVFIndex(StoreIndex):
         """
         q, k = self.asked(queries, k)
         return self.results(self.find(q, k, self.allowed(filter), nprobe), queries)
+
+    @property
+    def lists_within(self) -> int | None:
+        nlist = self._lists
+        return nlist if self.probing.given is None else self.probing.usual(nlist)
+
+    def search_within(
+        self, queries: Array, radius: float, *, nprobe: int | None = None, filter: Filter = None
+    ) -> Within:
+        """All stored vectors in the lists probed whose distance to a query is at most ``radius``.
+
+        Args:
+            queries, radius, filter: as for every index.
+            nprobe: lists to scan. By default those that the index was made to probe, else all of them, as nothing says
+                how many hold what lies within a radius.
+
+        Returns:
+            (lims, distances, ids), see :meth:`Index.search_within`.
+        """
+        return self._within(queries, radius, filter, nprobe)
 
     def find(
         self, queries: F32, k: int, allowed: Allowed = None, nprobe: int | None = None, wanted: int | None = None

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from annvq.arrays import check_vectors, chunks, like, positive_int
 from annvq.indexes.contract import Index, registered
-from annvq.indexes.filters import Filter
+from annvq.indexes.filters import Filter, allowed_among, most_allowed
 from annvq.indexes.ids import check_ids, require_new
 from annvq.indexes.rerank.code import FinerCode, Refines
 from annvq.indexes.rerank.outside import OutsideVectors
@@ -16,6 +16,7 @@ from annvq.indexes.rerank.refinement import Refinement, refinement_from_stored
 from annvq.indexes.rerank.shortlist import MOST, NEIGHBORS, Shortlist
 from annvq.indexes.stored import StoreIndex
 from annvq.indexes.targets import check_share
+from annvq.indexes.within import Within, all_within, as_queries_came, check_radius
 from annvq.quantizers.coder import Coder
 from annvq.types import F32, I64, Array, Self
 
@@ -278,6 +279,49 @@ class RerankIndex(Index):
             found = self.index.find(asked, min(depth, max(k, len(self))), allowed, nprobe, k)[1]
             distances[start:stop], ids[start:stop] = self.refinement.rank(self.index, q[start:stop], found, k)
         return like(distances, queries), like(ids, queries)
+
+    def search_within(
+        self,
+        queries: Array,
+        radius: float,
+        *,
+        shortlist: int | None = None,
+        nprobe: int | None = None,
+        filter: Filter = None,
+    ) -> Within:
+        """All vectors of a shortlist of each query whose distance, to the finer form, is at most ``radius``.
+
+        Args:
+            queries, radius, filter: as for every index.
+            shortlist: how many of the scanned index's results are compared. By default all, which reads every vector
+                that is kept: exact, and slow where these are many.
+            nprobe: lists to scan, where the scanned index has lists; default: as in its own ``search_within``.
+
+        Returns:
+            (lims, distances, ids), see :meth:`Index.search_within`.
+        """
+        limit, q, allowed = check_radius(radius), self.prepared(queries, "queries"), self.index.allowed(filter)
+        given = None if shortlist is None else positive_int(shortlist, "shortlist", high=MOST)
+        probes = self.index.lists_within if nprobe is None else nprobe
+
+        whole = allowed_among(allowed, self.index.ids) if given is None and self.index.all_lists(probes) else None
+
+        def on_it() -> int:
+            there = most_allowed(allowed, len(self)) if whole is None else len(whole)
+            return there if given is None else min(there, given)
+
+        def find(rows: F32, k: int) -> tuple[F32, I64]:
+            distances, ids = np.empty((len(rows), k), np.float32), np.empty((len(rows), k), np.int64)
+            for start, stop in chunks(len(rows), 8 * on_it()):
+                part = rows[start:stop]
+                if whole is None:
+                    listed = self.index.find(self._seen(part), max(1, on_it()), allowed, probes)[1]
+                else:
+                    listed = np.tile(whole, (len(part), 1))
+                distances[start:stop], ids[start:stop] = self.refinement.rank(self.index, part, listed, k)
+            return distances, ids
+
+        return as_queries_came(all_within(find, q, limit, on_it), queries)
 
     # -- files ---------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Codes in as many bits as they have: the form they take in files.
+"""Codes in as many bits as they have: the form they take in files, and row by row in databases.
 
 Rows follow one another without padding, codebook 0 first, least significant bit first; only the last byte is padded.
 """
@@ -45,3 +45,32 @@ def unpack(packed: npt.NDArray[np.uint8], n: int, bits: Sequence[int], dtype: np
             codes[start:stop, m] = flat[:, at : at + b] @ (1 << np.arange(b, dtype=np.uint32))
             at += b
     return codes
+
+
+def row_bytes(bits: Sequence[int]) -> int:
+    """Bytes of one code by itself."""
+    return packed_bytes(1, bits)
+
+
+def pack_rows(codes: npt.NDArray[Any], bits: Sequence[int]) -> npt.NDArray[np.uint8]:
+    """(n, M) codes as (n, bytes), each packed by itself: zero bits fill up the last byte of each row."""
+    left = -sum(bits) % 8
+    if left:
+        codes, bits = np.pad(codes, ((0, 0), (0, 1))), (*bits, left)
+    return pack(codes, bits).reshape(len(codes), row_bytes(bits))
+
+
+def unpack_rows(rows: npt.NDArray[np.uint8], bits: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """The inverse of :func:`pack_rows`: (n, M) codes of ``dtype``.
+
+    Raises:
+        ValueError: bits that fill up a row and are not zero; it is named by its number.
+    """
+    left = -sum(bits) % 8
+    codes = unpack(np.ascontiguousarray(rows).reshape(-1), len(rows), (*bits, left) if left else bits, dtype)
+    if not left:
+        return codes
+    filled = codes[:, -1] != 0
+    if filled.any():
+        raise ValueError(f"rows must have zeros in the last {left} bits; row {int(filled.argmax())} has not")
+    return np.ascontiguousarray(codes[:, :-1])
