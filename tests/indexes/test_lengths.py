@@ -43,7 +43,7 @@ def test_lengths_agree_and_more_neighbours_are_found(kind):
     index = annvq.FlatIndex(annvq.make(kind, dim=24, M=6, nbits=6), "cosine").fit(x[:2000], recipe=QUICK).add(x)
     as_they_come = plain(index, x)
     spread, before = (lengths(i, 4000).std() / lengths(i, 4000).mean() for i in (index, as_they_come))
-    assert spread < 0.5 * before
+    assert spread < 0.8 * before
     assert recall(index, x, queries) > recall(as_they_come, x, queries)
 
 
