@@ -1,8 +1,8 @@
 """Choosing a code for a bit budget, by measuring: which quantizer, how many codebooks, which norm.
 
-Measuring is staged, as in successive halving: every code of the grid on a part of the sample with short training, the
-best of them again on as much of it as time allows, fewer where time is short. Time is bounded: no code is begun that
-would not end within ``seconds``.
+Measuring is successive halving: every code of the grid on a part of the sample with short training, the best of them
+again on more of it, fewer and fewer as far as time allows. Time is bounded: what a code takes is estimated before it is
+begun, the cheap ones come first, and what would not end within ``seconds`` is named with the reason.
 """
 
 from annvq.choosing.choice import Choice, choose

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
+from time import perf_counter
 from typing import Any
 
 from rich.table import Table
@@ -52,7 +53,7 @@ class Choice:
         if counts["measured"] and counts["screened"]:
             text += f" {counts['screened']} only on a part of the sample, where {counts['measured']} did better."
         if counts["planned"]:
-            text += f" Time ran out before {counts['planned']} more; more seconds measure them."
+            text += f" There was no time for {counts['planned']} more; more seconds measure them."
         elif not counts["measured"]:
             text += " That is a part of the sample; more seconds measure the best on all of it."
         return text
@@ -69,7 +70,7 @@ class Choice:
         last = self.recommended.stage
         for c in sorted(self.candidates, key=lambda c: (order.index(c.stage), -(c.recall or -1.0))):
             if c.error is not None or c.stage == "planned":
-                table.add_row("", c.label, f"[dim]{c.error or 'not measured: no time left'}[/dim]")
+                table.add_row("", c.label, f"[dim]{c.error or f'not measured: {c.skipped}'}[/dim]")
                 continue
             mark = "★" if c is self.recommended else ("•" if c in self.front else "")
             values = (c.recall, c.recall_at_1, c.mse, c.train_s, c.encode_us, c.search_us, c.wmops)
@@ -77,7 +78,7 @@ class Choice:
             cells = [format(v, f) if v is not None else "–" for v, f in zip(values, formats, strict=True)]
             table.add_row(mark, c.label, *cells, style=None if c.stage == last else "dim")
         table.caption = "★ recommended, • on the Pareto front of recall, encoding and search time" + (
-            "; dim: estimates from a part of the sample and very short training" if last == "measured" else ""
+            "; dim: estimates from fewer vectors and shorter training" if last == "measured" else ""
         )
         table.caption_justify = "left"
         return table
@@ -105,8 +106,10 @@ def choose(
         x: (n, d) vectors, NumPy (memory maps too) or torch.
         bits: bits per vector in all.
         metric: ``"l2"``, ``"ip"`` or ``"cosine"``.
-        seconds: to spend, beside reading the sample. At least one code is measured, whatever it takes, and a code that
-            has been begun is ended.
+        seconds: to spend, by the wall clock. What each code takes is estimated before it is begun, from its size and
+            from what others took; codes that would not end in time are not measured, and ``skipped`` says why. At least
+            one code is measured, whatever it takes. On a machine that nothing else uses the whole ends within 1.25
+            times this.
         sample: at most so many vectors are looked at.
         nq: queries held out, at most a tenth of the sample.
         seed: of the sample and of training.
@@ -124,9 +127,10 @@ def choose(
         raise ValueError(f"seconds must be a positive number, got {seconds!r}")
     if int(x.shape[0]) < 1000:
         raise ValueError(f"x must have at least 1000 vectors to choose on, got {int(x.shape[0])}")
+    start = perf_counter()
     with environment.pinned_threads(get_num_threads() if threads is None else positive_int(threads, "threads")):
         data = split(x, metric, sample, nq, seed)
-        measuring = Measuring(data, bits, seed, seconds, observer or Observer())
+        measuring = Measuring(data, bits, seed, seconds, observer or Observer(), start)
         codes = measuring.run(candidates(bits, data.base.shape[1], data.metric, len(data.learn)))
     good = [c for c in codes if c.error is None and c.stage != "planned"]
     if not good:

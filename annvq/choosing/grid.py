@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from annvq.bits import NORM_BITS, codebook_bits
 from annvq.quantizers.modules.registry import pays_norm, quantizer_class
+from annvq.quantizers.product_additive import default_groups
 
 NORM_FREE = "none: it follows from the code"
 # (method of the harness, at most so many bits per codebook, norm), the most promising of each kind first; the norm is
@@ -14,8 +15,8 @@ GRID: tuple[tuple[str, int, str], ...] = (
     ("product", 8, "auto"),
     ("rotated-product", 8, "auto"),
     ("residual", 8, "uint8"),
-    ("additive", 8, "uint8"),
     ("additive", 8, NORM_FREE),
+    ("additive", 8, "uint8"),
     ("residual", 8, NORM_FREE),
     ("product", 4, "auto"),
     ("residual", 6, "uint8"),
@@ -24,9 +25,20 @@ GRID: tuple[tuple[str, int, str], ...] = (
     ("residual", 8, "float32"),
     ("product", 10, "auto"),
     ("residual", 10, "uint8"),
+    ("principal-product", 8, "auto"),
+    ("principal-product", 4, "auto"),
+    ("principal-additive", 8, NORM_FREE),
+    ("principal-additive", 8, "uint8"),
+    ("product-additive", 8, NORM_FREE),
+    ("product-additive", 8, "uint8"),
 )
 # Codebooks of more entries than the usual 256 are tried where each entry has this many learn vectors.
 _VECTORS_PER_ENTRY, _USUAL_ENTRIES = 20, 256
+# Principal axes are worth while from so many dimensions on, or so many codebooks. With many dimensions every code takes
+# long, so those of 8 bits are tried and of 4, which are searched fastest.
+_MANY_DIMENSIONS, _MANY_CODEBOOKS = 192, 9
+# Codebooks that are learned together, times their dimensions: more than this takes hours, or learns by heart.
+_TOGETHER = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -34,8 +46,8 @@ class Candidate:
     """One code as measured.
 
     ``stage`` is ``"measured"`` on as much of the sample as time allows, ``"screened"`` on a part of it, or
-    ``"planned"`` when time ran out before. ``error`` says why a code could not be measured. Figures that do not exist
-    are None.
+    ``"planned"`` where time did not allow that: ``skipped`` says why. ``error`` says why a code could not be measured.
+    Figures that do not exist are None.
     """
 
     kind: str
@@ -54,6 +66,7 @@ class Candidate:
     error: str | None = None
     stage: Literal["planned", "screened", "measured"] = "planned"
     norm_free: bool = False
+    skipped: str | None = None
 
     @property
     def label(self) -> str:
@@ -77,6 +90,8 @@ def candidates(bits: int, dim: int, metric: str, n_learn: int) -> Sequence[Candi
     """Codes of the grid that fit the budget, the dimension and the learn vectors, each once."""
     found: dict[tuple[Any, ...], Candidate] = {}
     for kind, most, wanted in GRID:
+        if dim >= _MANY_DIMENSIONS and most not in (4, 8):
+            continue
         pays, free = pays_norm(kind, metric), wanted == NORM_FREE
         norm = wanted if pays and not free else None
         if free and not pays:
@@ -87,9 +102,27 @@ def candidates(bits: int, dim: int, metric: str, n_learn: int) -> Sequence[Candi
         nbits = codebook_bits(kind, dim, left, most)
         entries = 2 ** max(nbits)
         enough = entries * (_VECTORS_PER_ENTRY if entries > _USUAL_ENTRIES else 1)
-        if (kind.endswith("product") and dim % len(nbits)) or enough > n_learn:
+        if (kind.endswith("product") and dim % len(nbits)) or enough > n_learn or not _sensible(kind, dim, len(nbits)):
             continue
         found.setdefault((kind, nbits, norm), Candidate(kind, nbits, norm, metric, dim, norm_free=free))
     if not found:
         raise ValueError(f"bits={bits}: no code of the grid fits dimension {dim} and {n_learn} learn vectors")
     return list(found.values())
+
+
+def groups_of(kind: str, dim: int, M: int) -> int:
+    """Into how many groups codes of this kind divide their dimensions and codebooks."""
+    if kind.endswith("product"):
+        return M
+    return default_groups(dim, M) if kind in ("product-additive", "principal-additive") else 1
+
+
+def _sensible(kind: str, dim: int, M: int) -> bool:
+    """Whether codes of this kind have a chance: codebooks of all dimensions have none where both are many, and groups
+    of codebooks none that others would not have where there is one group."""
+    if kind.startswith("principal") and dim < _MANY_DIMENSIONS and M < _MANY_CODEBOOKS:
+        return False
+    groups = groups_of(kind, dim, M)
+    if kind == "product-additive" and groups == 1:  # additive codes
+        return False
+    return (M // groups) * (dim // groups) <= _TOGETHER

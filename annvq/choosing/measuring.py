@@ -1,6 +1,6 @@
-"""Measuring the codes of a grid in two stages, within the time there is."""
+"""Measuring the codes of a grid, ever fewer on ever more vectors, within the time there is."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
@@ -16,13 +16,13 @@ from annvq.benchmarks.rivals import make_code
 from annvq.benchmarks.roles import Budget
 from annvq.benchmarks.run import Observer, measure_point
 from annvq.benchmarks.vectors import Vectors, prepare
+from annvq.choosing.costs import Clock, Rows, estimate
 from annvq.choosing.grid import Candidate
+from annvq.choosing.stopping import OutOfTimeError, Stoppable
 from annvq.datasets import Dataset, exact_neighbors
 
 CRITERION = "10-recall@10"
 _LEARN_SHARE = 0.4
-# How much longer a code takes than product codes, at least: better a little late than a kind unseen.
-_COST = {"product": 1.0, "rotated-product": 2.5, "residual": 2.5, "additive": 4.0}
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,12 @@ class Stage:
 # On fewer vectors small codebooks would win that do not on more; training less costs little of the order.
 _SCREEN = Stage("screened", learn=4_000, base=4_000, effort=0.05)
 _MEASURE = Stage("measured", learn=1 << 62, base=1 << 62, effort=0.5)
-# Longer training makes a vector dearer when measured than when screened; less than so many times more says little more.
-_DEARER, _WORTHWHILE = 2.5, 1.5
-_FINALISTS = 3  # by recall, beside the best of each quantizer
+_SCREENING_SHARE = 0.6  # of the time
+_FIRST_SHARE = 0.2  # of the time: where the cheapest code takes more, all are screened on fewer vectors
+_WORTHWHILE = 1.5  # less than so many times the vectors says little more
+_FINALISTS = 3  # by recall; before them half of the codes go on, and then half of those
+_CHANCE = 0.8  # of the best recall: the best of a kind that has less has no chance of becoming the best
+_GRACE = 1.1  # times the time there is: a code that has not ended by then is stopped at its next step
 
 
 def split(x: Any, metric: str, sample: int, nq: int, seed: int) -> Vectors:
@@ -80,12 +83,13 @@ def _prepared(metric: str, base: Any, learn: Any, queries: Any) -> Vectors:
 
 
 class Measuring:
-    """The two stages, within their time."""
+    """Every code on a part of the sample, then ever fewer on ever more of it, within ``seconds`` from ``start``."""
 
-    def __init__(self, data: Vectors, bits: int, seed: int, seconds: float, watch: Observer) -> None:
+    def __init__(self, data: Vectors, bits: int, seed: int, seconds: float, watch: Observer, start: float) -> None:
         self.data, self.bits, self.seed, self.seconds, self.watch = data, bits, seed, seconds, watch
-        self.start = perf_counter()
+        self.start = start
         self.points = 0  # begun or to be begun
+        self.clock = Clock()
         self.result: dict[Candidate, Candidate] = {}  # by what was planned
         self.rows = (0, 0)  # base and learn vectors of the last stage that measured anything
 
@@ -98,30 +102,81 @@ class Measuring:
         screen = self._screen(planned)
         # A small sample is measured at once: its parts would say nothing.
         if 2 * screen.learn >= len(self.data.learn) or 2 * screen.base >= len(self.data.base):
-            self._stage(_MEASURE, self.data, list(planned), dict.fromkeys(planned, 0.0))
+            self._stage(_MEASURE, self.data, planned, self.seconds)
             return list(self.result.values())
         part = self._part(screen.learn, screen.base)
-        took = self._stage(screen, part, list(planned), dict.fromkeys(planned, 0.0))
-        whole = len(self.data.learn) / screen.learn
-        for finalists in (_finalists(self.result), *(_best(self.result)[:n] for n in (_FINALISTS, 2))):
-            left = self.seconds - self.elapsed()
-            more = min(left / (_DEARER * sum(took[c] for c in finalists) or 1.0), whole)
-            if more >= _WORTHWHILE and len(finalists) > 1:
-                self._again(part, finalists, {c: more * took[c] for c in finalists}, more)
-                break
+        self._stage(screen, part, planned, _SCREENING_SHARE * self.seconds)
+        self._halve(part)
+        if all(c.stage != "measured" for c in self.result.values()):  # then there is time for others on the part
+            self._stage(screen, part, [c for c in planned if self.result[c].stage == "planned"], self.seconds)
         return list(self.result.values())
 
-    def _again(self, part: Vectors, finalists: list[Candidate], expected: dict[Candidate, float], more: float) -> None:
+    def _halve(self, part: Vectors) -> None:
+        """Measure the best of those screened on ``part`` on more of the sample, fewer and fewer on more and more."""
+        left, reached = self._finalists(), 1.0
+        whole = len(self.data.learn) / len(part.learn)
+        while len(left) > 1:
+            time = self.seconds - self.elapsed()
+            more = self._growth(left, part, whole, time)
+            last = more >= whole or len(left) <= _FINALISTS
+            if not last:
+                more = self._growth(left, part, whole, time / 2)
+            if more >= _WORTHWHILE * reached:
+                if not self._again(left, part, more):
+                    break
+                reached = more
+                if last:
+                    break
+            elif len(left) == 2:
+                break
+            left = sorted(left, key=lambda c: -(self.result[c].recall or 0.0))[: max(2, len(left) // 2)]
+
+    def _growth(self, codes: Sequence[Candidate], part: Vectors, whole: float, time: float) -> float:
+        """How many times ``part``, at most ``whole``, these codes can be measured on in ``time``; 0 where not once."""
+        rows, more = self._rows(_MEASURE, part), whole
+        while sum(self.clock.expects(c, rows.times(more)) for c in codes) > time:
+            more /= 1.1
+            if more < 1:
+                return 0.0
+        return more
+
+    def _again(self, finalists: Sequence[Candidate], part: Vectors, more: float) -> bool:
         """Measure the finalists on ``more`` times as much. They are compared with one another, so if one of them could
-        not be measured in time, what screening found stands for all."""
-        screened, rows = dict(self.result), self.rows
+        not be measured in time, what was found before stands for all. Returns whether all were."""
+        before, rows = dict(self.result), self.rows
         data = self._part(round(more * len(part.learn)), round(more * len(part.base)))
-        if len(self._stage(_MEASURE, data, finalists, expected)) < len(finalists):
-            self.result, self.rows = screened, rows
+        if self._stage(_MEASURE, data, finalists, self.seconds) < len(finalists):
+            self.result, self.rows = before, rows
+            return False
+        for c, figures in self.result.items():
+            if c not in finalists and figures.stage == "measured":
+                self.result[c] = replace(figures, stage="screened")
+        return True
+
+    def _finalists(self) -> list[Candidate]:
+        """Half of the codes, the best by recall, and the best of each kind that has a chance: more vectors and longer
+        training change their order."""
+        ranked = sorted(
+            (c for c, figures in self.result.items() if figures.recall is not None),
+            key=lambda c: -(self.result[c].recall or 0.0),
+        )
+        if not ranked:
+            return []
+        of_kind = {c.kind: c for c in reversed(ranked)}
+        least = _CHANCE * (self.result[ranked[0]].recall or 0.0)
+        many = max(_FINALISTS, len(ranked) // 2)
+        return [
+            c
+            for at, c in enumerate(ranked)
+            if at < many or (of_kind[c.kind] is c and (self.result[c].recall or 0.0) >= least)
+        ]
 
     def _part(self, learn: int, base: int) -> Vectors:
         data = self.data
         return _prepared(data.metric, data.base[:base], data.learn[:learn], data.queries)
+
+    def _rows(self, stage: Stage, data: Vectors) -> Rows:
+        return Rows(len(data.learn), len(data.base), len(data.queries), stage.effort)
 
     def _expect(self, more: int) -> None:
         self.points += more
@@ -130,54 +185,69 @@ class Measuring:
     def _screen(self, planned: Sequence[Candidate]) -> Stage:
         share = min(1.0, 128 / self.data.base.shape[1])
         entries = 2 ** max(max(c.nbits) for c in planned)
-        return replace(_SCREEN, learn=max(int(_SCREEN.learn * share), 8 * entries), base=int(_SCREEN.base * share))
+        learn, base = int(_SCREEN.learn * share), int(_SCREEN.base * share)
+        stage = replace(_SCREEN, learn=max(learn, 8 * entries), base=max(base, min(1000, _SCREEN.base)))
+        # One code is measured whatever it takes, so that must not be long.
+        while self._least(stage, planned) > _FIRST_SHARE * self.seconds and stage.learn > 4 * entries:
+            stage = replace(stage, learn=max(stage.learn // 2, 4 * entries), base=max(stage.base // 2, 1))
+        return stage
 
-    def _stage(
-        self, stage: Stage, data: Vectors, planned: Sequence[Candidate], expected: dict[Candidate, float]
-    ) -> dict[Candidate, float]:
-        """Measure those of ``planned`` that should end in time. Returns the seconds that each took."""
-        points = {
-            c: Point(f"{c.label} ({stage.name})", {}, (), partial(_measure_one, c, data, self.bits, self.seed, stage))
-            for c in planned
-        }
-        self._expect(len(points))
-        took: dict[Candidate, float] = {}
-        for c, point in points.items():
-            begun = self.elapsed()
-            # Of what nothing is known yet, others tell how fast this machine is.
-            needed = expected[c] or _COST[c.kind] * max((s / _COST[o.kind] for o, s in took.items()), default=0.0)
-            late = begun + needed > self.seconds
-            if late and any(r.stage != "planned" for r in self.result.values()):
-                self._expect(-1)
+    def _least(self, stage: Stage, planned: Sequence[Candidate]) -> float:
+        """Seconds that the cheapest code is expected to take."""
+        rows = Rows(stage.learn, stage.base, len(self.data.queries), stage.effort)
+        return min(self.clock.expects(c, rows) for c in planned)
+
+    def _stage(self, stage: Stage, data: Vectors, planned: Sequence[Candidate], until: float) -> int:
+        """Measure those of ``planned`` that should end by ``until``: the first of each kind, the cheapest before the
+        others, then the rest likewise. Returns how many were measured."""
+        rows = self._rows(stage, data)
+        of_kind = {c.kind: c for c in reversed(planned)}
+        self._expect(len(planned))
+        count = 0
+        for c in sorted(planned, key=lambda c: (of_kind[c.kind] is not c, estimate(c, rows))):
+            needed = self.clock.expects(c, rows)
+            first = all(r.recall is None for r in self.result.values())
+            if self.elapsed() + needed > until and not first:
+                self._skip(c, f"it would take about {needed:.0f} s")
                 continue
+            point = Point(
+                f"{c.label} ({stage.name})", {}, (), partial(self._measure, c, data, stage, None if first else _GRACE)
+            )
             self.watch.started(point)
+            begun = self.elapsed()
             row = measure_point(point)
-            took[c] = self.elapsed() - begun
+            took = self.elapsed() - begun
+            if row.get("stopped"):
+                self._skip(c, f"stopped after {took:.0f} s")
+                self.watch.finished(point, row, measured=False)
+                continue
+            count += 1
+            if row["error"] is None:
+                self.clock.tell(c, rows, took)
             self.result[c] = replace(c, stage=stage.name, **_figures(row))
             self.rows = (len(data.base), len(data.learn))
             self.watch.finished(point, row, measured=True)
-        return took
+        return count
+
+    def _skip(self, c: Candidate, why: str) -> None:
+        """There is no time for it: what was measured of it before stays."""
+        self._expect(-1)
+        if self.result[c].stage == "planned":
+            self.result[c] = replace(c, skipped=why)
+
+    def _measure(self, c: Candidate, data: Vectors, stage: Stage, grace: float | None) -> dict[str, Any]:
+        options = {"nbits": max(c.nbits), "norm": c.norm if c.norm else "auto", "effort": stage.effort}
+        options |= {"norm_free": True} if c.norm_free else {}
+        code = make_code(f"annvq.{c.kind}", Budget(c.dim, self.bits, c.metric), options, self.seed)
+        try:
+            return measure(code if grace is None else Stoppable(code, self._left(grace)), data, Timing(5, 3, 1.0))
+        except OutOfTimeError:
+            return {"stopped": True}
+
+    def _left(self, grace: float) -> Callable[[], float]:
+        return lambda: grace * self.seconds - self.elapsed()
 
 
 def _figures(row: dict[str, Any]) -> dict[str, Any]:
     kept = {k: row.get(k) for k in ("bits_per_vector", "mse", "train_s", "encode_us", "search_us", "wmops", "error")}
     return kept | {"recall": row.get(CRITERION), "recall_at_1": row.get("recall@1")}
-
-
-def _best(result: dict[Candidate, Candidate]) -> list[Candidate]:
-    """Those that have a recall, the highest first."""
-    good = [c for c, figures in result.items() if figures.recall is not None]
-    return sorted(good, key=lambda c: -(result[c].recall or 0.0))
-
-
-def _finalists(result: dict[Candidate, Candidate]) -> list[Candidate]:
-    """The best by recall, and the best of each quantizer: more vectors and longer training change their order."""
-    ranked = _best(result)
-    of_kind = {c.kind: c for c in reversed(ranked)}
-    return [c for at, c in enumerate(ranked) if at < _FINALISTS or of_kind[c.kind] is c]
-
-
-def _measure_one(c: Candidate, data: Vectors, bits: int, seed: int, stage: Stage) -> dict[str, Any]:
-    options = {"nbits": max(c.nbits), "norm": c.norm if c.norm else "auto", "effort": stage.effort}
-    options |= {"norm_free": True} if c.norm_free else {}
-    return measure(make_code(f"annvq.{c.kind}", Budget(c.dim, bits, c.metric), options, seed), data, Timing(5, 3, 1.0))

@@ -20,7 +20,7 @@ from annvq.cli.console import wide_console
     type=click.FloatRange(min=0, min_open=True),
     default=60.0,
     show_default=True,
-    help="Time to spend: no code is begun that would not end within it.",
+    help="Time to spend: codes that would not end within it are not measured.",
 )
 @click.option("--sample", type=click.IntRange(min=1), default=50_000, show_default=True, help="Vectors measured on.")
 @click.option(
@@ -46,8 +46,9 @@ def choose(
     own queries are not used. Every stored bit is charged: the norm of residual and additive codes comes out
     of BITS.
 
-    All codes are screened on a part of the sample with very short training, the best again on as much of it as
-    time allows; the table says which rows are estimates. More --sample and --seconds measure more closely.
+    Codes are screened on a part of the sample with very short training, the cheapest first, the best again on
+    as much of it as time allows; the table says which rows are estimates, and which codes there was no time
+    for. More --sample and --seconds measure more closely.
     """
     from annvq import choosing  # with PyTorch
     from annvq.cli.progress import Bar

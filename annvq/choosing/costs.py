@@ -1,0 +1,87 @@
+"""What measuring a code takes: estimated before it is begun, and corrected by what others took."""
+
+from dataclasses import dataclass, replace
+
+from annvq.choosing.grid import Candidate, groups_of
+from annvq.types import Self
+
+_FIXED = 0.3  # seconds that every code takes
+_UNSEEN = 1.5  # times the estimate is expected of kinds of which none was measured
+_DOUBT = 1.0  # seconds by the estimate that the estimate itself counts for beside what was measured
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a code is measured on.
+
+    Attributes:
+        learn, base, queries: vectors.
+        effort: share of the iterations of ``fit``'s own recipe.
+    """
+
+    learn: int
+    base: int
+    queries: int
+    effort: float
+
+    def times(self, more: float) -> Self:
+        """So many times the learn and base vectors."""
+        return replace(self, learn=round(more * self.learn), base=round(more * self.base))
+
+
+def estimate(c: Candidate, rows: Rows) -> float:
+    """Seconds that measuring ``c`` takes, on two busy cores of a server.
+
+    The terms follow from the algorithms, their factors from processor times at 128 and 384 dimensions and 64 and 384
+    bits. They have to be right within a few times only: :class:`Clock` corrects them.
+    """
+    entries = sum(2**bits for bits in c.nbits)
+    groups = groups_of(c.kind, c.dim, len(c.nbits))
+    compared = entries * c.dim / groups  # numbers that a vector is compared with
+    encoding = 3e-10 * compared + _SEARCHING.get(c.kind, 0.0) * entries
+    length = 2e-4 * entries if c.metric == "cosine" else 0.0  # that codes shall have: learned from some of them
+    searching = 4 * rows.queries * (2e-10 * entries * c.dim + 2e-10 * rows.base * len(c.nbits))
+    training = _training(c, rows, compared, entries // groups, groups)
+    return _FIXED + training + length + encoding * rows.base + searching
+
+
+# Seconds by kind: of searching codes by a beam or in rounds, per entry; of learning, per number compared.
+_SEARCHING = {"residual": 8e-8, "additive": 1.3e-7, "product-additive": 1.3e-7, "principal-additive": 1.3e-7}
+_LEARNING = {"residual": 3e-9, "additive": 6e-9, "product-additive": 6e-9}
+_KMEANS = 5e-10
+
+
+def _training(c: Candidate, rows: Rows, compared: float, together: int, groups: int) -> float:
+    """Seconds of learning; ``together`` entries of each group are refitted at once."""
+    effort = rows.effort
+    iterating = rows.learn * compared * (1 + 5 * effort)
+    if c.kind == "principal-additive":
+        refits = groups * (0.3 + 4e-11 * together**3) * (1 + 6 * effort)
+        return 2.0 + 3e-9 * rows.learn * compared * (1 + effort) + refits
+    if c.kind in _LEARNING:
+        refits = groups * (4e-11 * together**3 + 1e-12 * together**2 * c.dim) * (2 + 40 * effort)
+        return 1.5 + _LEARNING[c.kind] * iterating + refits
+    if c.kind == "rotated-product":
+        return (5 + 16 * effort) * c.dim / 128 + _KMEANS * iterating
+    if c.kind == "principal-product":
+        return 0.5 + 1e-9 * rows.learn * c.dim + _KMEANS * iterating + 1e-9 * c.dim**3
+    return 1.2 + 2.5 * effort * c.dim / 128 + _KMEANS * iterating
+
+
+class Clock:
+    """Estimates for this machine, corrected by what codes took: those of the same kind where there are any."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[float, float]] = {}  # by kind: seconds estimated and taken
+
+    def tell(self, c: Candidate, rows: Rows, took: float) -> None:
+        """Measuring ``c`` on ``rows`` took so many seconds."""
+        estimated, taken = self._told.get(c.kind, (0.0, 0.0))
+        self._told[c.kind] = (estimated + estimate(c, rows), taken + took)
+
+    def expects(self, c: Candidate, rows: Rows) -> float:
+        """Seconds for ``c``."""
+        seen = c.kind in self._told
+        told = [self._told[c.kind]] if seen else list(self._told.values())
+        estimated, taken = (sum(values) for values in zip(*told, strict=True)) if told else (0.0, 0.0)
+        return (1.0 if seen else _UNSEEN) * estimate(c, rows) * (taken + _DOUBT) / (estimated + _DOUBT)

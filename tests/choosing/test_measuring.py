@@ -1,0 +1,169 @@
+"""What is measured within the time there is, by a clock of the test's own, and codes that stop."""
+
+import numpy as np
+import pytest
+
+from annvq.benchmarks.run import Observer
+from annvq.benchmarks.vectors import Vectors
+from annvq.choosing import grid, measuring
+from annvq.choosing.costs import Clock, Rows, estimate
+from annvq.choosing.measuring import Measuring
+from annvq.choosing.stopping import OutOfTimeError, Stoppable
+
+CELLS = [
+    (dim, bits, metric) for dim in (32, 128, 384, 1536) for bits in (16, 64, 384, 1536) for metric in ("l2", "cosine")
+]
+
+
+class Time:
+    """A clock that goes forward when told."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(measuring, "perf_counter", lambda: self.now)
+
+
+def simulated(monkeypatch, dim, metric, bits, seconds, true_seconds):
+    """Measuring where a code takes ``true_seconds(candidate, rows)`` and more codebooks have more recall."""
+    time = Time(monkeypatch)
+    many = np.broadcast_to(np.float32(1), (30_000, dim))
+    data = Vectors("made", metric, many, many[:20_000], many[:500], np.zeros((500, 10), np.int64), "learn", "")
+    work = Measuring(data, bits, 0, seconds, Observer(), 0.0)
+    log = []
+
+    def part(learn, base):
+        return Vectors("part", metric, many[:base], many[:learn], data.queries, data.neighbors, "learn", "")
+
+    def measure(c, data, stage, grace):
+        rows = work._rows(stage, data)
+        log.append((c, rows))
+        time.now += true_seconds(c, rows)
+        if grace is not None and time.now > grace * seconds:
+            return {"stopped": True}
+        times = dict.fromkeys(("encode_us", "search_us", "train_s", "mse", "wmops"), 1.0)
+        return {"10-recall@10": 1 - 1 / (1 + len(c.nbits)), "recall@1": 0.5, "bits_per_vector": bits, **times}
+
+    monkeypatch.setattr(work, "_part", part)
+    monkeypatch.setattr(work, "_measure", measure)
+    found = work.run(grid.candidates(bits, dim, metric, 20_000))
+    return found, log, time.now
+
+
+@pytest.mark.parametrize(("dim", "bits", "metric"), CELLS)
+def test_time_is_kept_where_estimates_are_wrong(monkeypatch, dim, bits, metric):
+    """Twice as slow a machine, or three times as fast, and kinds that differ by half from what is expected."""
+    for speed in (1 / 3, 1.0, 2.0):
+        kinds = {}
+
+        def true_seconds(c, rows, speed=speed, kinds=kinds):
+            kinds.setdefault(c.kind, (0.7, 1.4)[len(kinds) % 2])
+            return speed * kinds[c.kind] * estimate(c, rows)
+
+        found, _, took = simulated(monkeypatch, dim, metric, bits, 60.0, true_seconds)
+        assert took <= 75
+        assert any(c.recall is not None for c in found)
+        # Whatever was not measured says why.
+        assert all((c.skipped is None) == (c.stage != "planned") for c in found)
+
+
+def test_the_first_of_each_kind_is_screened_before_others_and_the_cheapest_first(monkeypatch):
+    _, log, _ = simulated(monkeypatch, 128, "l2", 64, 60.0, lambda c, rows: 0.01)
+    grid_order = grid.candidates(64, 128, "l2", 20_000)
+    screened = [c for c, rows in log if rows == log[0][1]]
+    firsts = [next(c for c in grid_order if c.kind == kind) for kind in {c.kind for c in grid_order}]
+    assert set(screened) == set(grid_order)
+    assert set(screened[: len(firsts)]) == set(firsts)
+    for part in (screened[: len(firsts)], screened[len(firsts) :]):
+        expected = [estimate(c, log[0][1]) for c in part]
+        assert expected == sorted(expected)
+
+
+def test_fewer_and_fewer_on_more_and_more(monkeypatch):
+    found, log, _ = simulated(monkeypatch, 384, "cosine", 384, 120.0, estimate)
+    sizes = {}
+    for c, rows in log:
+        sizes.setdefault(rows.learn, []).append(c)
+    counts = [len(codes) for _, codes in sorted(sizes.items())]
+    assert len(counts) >= 2
+    assert counts == sorted(counts, reverse=True)
+    last = sizes[max(sizes)]
+    assert {(c.kind, c.nbits) for c in found if c.stage == "measured"} == {(c.kind, c.nbits) for c in last}
+
+
+def test_time_that_no_second_stage_has_use_for_goes_to_codes_left_out(monkeypatch):
+    def true_seconds(c, rows):
+        return 11.0 if rows.effort < 0.1 else 1000.0
+
+    found, log, took = simulated(monkeypatch, 384, "cosine", 64, 60.0, true_seconds)
+    assert {c.stage for c in found} == {"screened", "planned"}
+    assert len(log) > 3
+    assert 36 < took <= 60
+
+
+def test_no_time_but_for_one(monkeypatch):
+    found, log, _ = simulated(monkeypatch, 1536, "cosine", 384, 1e-3, estimate)
+    assert len(log) == 1
+    assert sum(c.stage == "planned" for c in found) == len(found) - 1
+
+
+def test_many_dimensions_have_codes_of_groups():
+    kinds = {c.kind for c in grid.candidates(384, 384, "cosine", 20_000)}
+    assert kinds == {"product", "rotated-product", "principal-product", "principal-additive", "product-additive"}
+    # 47 codebooks, beside a norm of a byte, can only be one group.
+    l2 = grid.candidates(384, 384, "l2", 20_000)
+    assert {c.norm for c in l2 if c.kind == "principal-additive"} == {None}
+    few = {c.kind for c in grid.candidates(64, 128, "l2", 20_000)}
+    assert few == {"product", "rotated-product", "principal-product", "residual", "additive"}
+    assert {"residual", "additive", "principal-product"} < {c.kind for c in grid.candidates(64, 384, "ip", 20_000)}
+
+
+@pytest.mark.parametrize(("dim", "bits", "metric"), CELLS)
+def test_estimates_grow_with_everything(dim, bits, metric):
+    rows = Rows(4000, 4000, 500, 0.05)
+    more = (Rows(8000, 4000, 500, 0.05), Rows(4000, 8000, 500, 0.05), Rows(4000, 4000, 500, 0.5))
+    for c in grid.candidates(bits, dim, metric, 20_000):
+        assert 0 < estimate(c, rows) < min(estimate(c, r) for r in more)
+
+
+def test_estimates_are_corrected_by_what_codes_took():
+    clock, rows = Clock(), Rows(4000, 4000, 500, 0.05)
+    codes = {c.kind: c for c in grid.candidates(64, 128, "l2", 20_000)}
+    product, residual = codes["product"], codes["residual"]
+    assert clock.expects(residual, rows) >= estimate(residual, rows)
+    for _ in range(100):
+        clock.tell(product, rows, 3 * estimate(product, rows))
+    assert clock.expects(residual, rows) == pytest.approx(1.5 * 3 * estimate(residual, rows), rel=0.05)  # unseen
+    for _ in range(100):
+        clock.tell(residual, rows, 0.5 * estimate(residual, rows))
+    assert clock.expects(residual, rows) == pytest.approx(0.5 * estimate(residual, rows), rel=0.05)
+    assert clock.expects(product, rows) == pytest.approx(3 * estimate(product, rows), rel=0.05)
+
+
+class Slow:
+    """A code whose adding takes a second for a vector."""
+
+    def __init__(self):
+        self.config = {"name": "slow"}
+        self.now, self.added = 0.0, 0
+
+    def fit(self, learn):
+        self.now += 5
+
+    def add(self, x):
+        self.now += len(x)
+        self.added += len(x)
+
+
+def test_a_code_stops_before_the_step_that_would_end_late():
+    code = Slow()
+    watched = Stoppable(code, lambda: 20 - code.now)
+    assert watched.config == code.config
+    watched.fit(np.zeros((3, 2)))
+    watched.add(np.zeros((6, 2)))
+    watched.add(np.zeros((4, 2)))
+    with pytest.raises(OutOfTimeError, match="add of 6 vectors"):
+        watched.add(np.zeros((6, 2)))
+    assert code.added == 10
+    code.now = 20.0
+    with pytest.raises(OutOfTimeError, match="search of 1 vectors"):
+        watched.search(np.zeros((1, 2)), 10)
