@@ -55,7 +55,7 @@ class FlatIndex(StoreIndex):
         n = int(x.shape[0])
         order = np.random.default_rng(seed).permutation(n)
         held = min(HELD_OUT, n // 20)
-        if self.metric != "cosine" or bool(self.coder.fitted) or n - held < max(self.coder.sizes):
+        if self.metric != "cosine" or bool(self.coder.fitted) or not held or n - held < max(self.coder.sizes):
             return x, x[np.sort(order[:LENGTH_ROWS])]
         if n > MANY:  # of so many the quantizer learns from a sample, which few of those held out are in
             return x, x[np.sort(order[:held])]

@@ -34,3 +34,7 @@ class ComparedRows:
         part = self.x[rows]
         start = rows.start or 0 if isinstance(rows, slice) else 0
         return self._compared(rows_to_numpy(part, 0, int(part.shape[0]), "x"), "x", start)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """All rows: for what does not read them a part at a time."""
+        return np.asarray(self[:], dtype)

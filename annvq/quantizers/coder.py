@@ -243,10 +243,12 @@ class Coder(ABC):
 
     def encode_rows(self, x: F32, term: NormTerm | Length | None = None, centres: F32 | None = None) -> Codes:
         """:meth:`encode` of checked rows (n, d): nothing is looked at again."""
-        if len(x) * self.dim * 4 <= _CHUNK_BYTES:
+        # What codes of a length are chosen among takes several copies of the rows.
+        at_once = _CHUNK_BYTES // 4 if isinstance(term, Length) else _CHUNK_BYTES
+        if len(x) * self.dim * 4 <= at_once:
             return self._encode_chunk(x, term, centres)
         codes = np.empty((len(x), self.M), self.code_dtype)
-        for a, b in chunks(len(x), self.dim, chunk_bytes=_CHUNK_BYTES):
+        for a, b in chunks(len(x), self.dim, chunk_bytes=at_once):
             codes[a:b] = self._encode_chunk(x[a:b], term, None if centres is None else centres[a:b])
         return codes
 
@@ -264,17 +266,21 @@ class Coder(ABC):
         """
         codes, decoder = self._encode_rows(x, None, centres), self.scan_view()
         tried, least = length.measured(x, decoder.decode_rows(codes), centres)
-        factor, left = np.ones(len(x)), np.arange(len(x))
+        factor, left = np.ones(len(x), np.float32), np.arange(len(x))
         for _ in range(LENGTH_TRIES):
             off = np.abs(tried - 1) > LENGTH_TOLERANCE
             left, tried = left[off], tried[off]
             if not len(left):
                 break
-            factor[left] /= np.maximum(tried, 0.1)
-            rows, about = x[left], None if centres is None else centres[left]
-            stretched = ((rows if about is None else rows + about) * factor[left, None]).astype(np.float32)
-            found = self._encode_rows(stretched if about is None else stretched - about, None, about)
-            tried, costs = length.measured(rows, decoder.decode_rows(found), about)
+            factor[left] /= np.maximum(tried, 0.1).astype(np.float32)
+            stretched, about = x[left], None if centres is None else centres[left]
+            if about is None:
+                stretched *= factor[left, None]
+            else:
+                stretched = (stretched + about) * factor[left, None] - about
+            found = self._encode_rows(stretched, None, about)
+            del stretched
+            tried, costs = length.measured(x[left], decoder.decode_rows(found), about)
             better = costs < least[left]
             codes[left[better]], least[left[better]] = found[better], costs[better]
         return codes

@@ -179,7 +179,7 @@ def test_what_cannot_be_is_refused(use, budget, options, message):
         ("product", {}),
         ("rotated-product", {}),
         ("principal-product", {"emphasis": 0.25}),
-        ("principal-additive", {"groups": 2}),
+        ("principal-additive", {"groups": 1}),
         *((name, own) for name in ("residual", "additive") for own in ({}, {"norm_free": True})),
     ],
 )

@@ -218,3 +218,12 @@ def test_adding_converts_and_normalises_chunk_by_chunk(tmp_path):
     tracemalloc.stop()
     assert len(index) == n
     assert peak < 0.7 * 4 * n * d, peak  # a chunk as it is and normalised, not all vectors in float32
+
+
+def test_learn_vectors_are_an_array_too():
+    """Quantizers of other makers may take them whole."""
+    x = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float16)
+    rows = FlatIndex(annvq.ProductVQ(8, 2, 4), "cosine").learn_targets(x, 0)
+    wide = x.astype(np.float64)
+    expected = wide / np.linalg.norm(wide, axis=1, keepdims=True)
+    np.testing.assert_allclose(np.asarray(rows, np.float64), expected, rtol=1e-6)

@@ -143,7 +143,8 @@ def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> FlatC
     ``steps`` and ``effort`` (see :func:`bounded`).
     """
     check_options(f"annvq.{name}", options, ("nbits", "norm", *_PASSED, *_BOUNDS))
-    pays = pays_norm(name, budget.metric)
+    # (Behind a map that emphasises product codes need a norm, too.)
+    pays = pays_norm(name, budget.metric) or (budget.metric == "l2" and bool(options.get("emphasis", 0)))
     needs_norm = pays and not options.get("norm_free", False)
     norm = options.get("norm", "auto")
     charged = NORM_BITS["uint8" if needs_norm else None] if norm == "auto" else NORM_BITS[norm]
