@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from annvq.training.recipe import Recipe
 
 MANY = 1 << 18
+"""Learn vectors of which a quantizer sees but a sample, whatever is held out."""
 
 
 class FlatIndex(StoreIndex):

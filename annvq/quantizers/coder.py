@@ -30,7 +30,7 @@ from annvq.types import F32, Array, Codes, Self
 
 FORMAT, VERSIONS = "annvq.quantizer", (1, 2, 3, 4)
 MAX_M = 1024
-LENGTH_TRIES, LENGTH_TOLERANCE = 3, 0.005
+LENGTH_TRIES, LENGTH_TOLERANCE = 3, 0.005  # each further try of the three brought less
 _CHUNK_BYTES = 1 << 24  # of vectors that are encoded at a time
 
 Shapes = dict[str, tuple[str, tuple[int, ...]]]
