@@ -6,11 +6,10 @@ Axis names used throughout: ``n`` base vectors, ``nq`` queries, ``d`` (``dim``) 
 Names load on first use, so that ``import annvq`` stays light.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from annvq._version import __version__
-from annvq.optional import needed_by
+from annvq.optional import on_first_use
 
 if TYPE_CHECKING:
     from annvq import complexity, datasets, training
@@ -92,15 +91,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME and name not in _MODULES:
-        raise AttributeError(f"module 'annvq' has no attribute {name!r}")
-    with needed_by(f"annvq.{name}"):
-        value = import_module(f"annvq.{_HOME.get(name, name)}")
-        if name in _HOME:
-            value = getattr(value, name)
-    globals()[name] = value
-    return value
+__getattr__ = on_first_use(globals(), _HOME | {name: name for name in _MODULES})
 
 
 def __dir__() -> list[str]:

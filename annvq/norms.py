@@ -12,8 +12,8 @@ from annvq.types import F32, F64, Codes
 NORM_LEVELS = 256
 
 LENGTH_WEIGHT = 0.8
-"""See Length.weight: more of it gives lengths that agree better, and codes with more error. Of 0.25, 0.8 and 2.5 this
-one found most neighbours with 8x8 codes of sentence embeddings."""
+"""See Length.weight: more of it gives lengths that agree better, and codes with more error. See
+docs/perf-log.md."""
 
 LEAST_ERROR = 0.01
 """Of codes of vectors of length one: less is taken for so much, or lengths were all that counts."""

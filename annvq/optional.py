@@ -1,7 +1,9 @@
 """Libraries that a serving process can do without: what is said where one that is needed is missing."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 PACKAGES = {
     "torch": "torch",
@@ -38,3 +40,25 @@ def needed_by(what: str) -> Iterator[None]:
         raise ImportError(
             f"{what} needs {name}, which is not installed: pip install {PACKAGES[name]}", name=name
         ) from None
+
+
+def on_first_use(namespace: dict[str, Any], homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """A package's ``__getattr__`` (PEP 562), so that its names load on first use.
+
+    Args:
+        namespace: ``globals()`` of the package.
+        homes: the module below the package that has each name; a name that is its own home is the module itself.
+    """
+    package = namespace["__name__"]
+
+    def load(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        with needed_by(f"{package}.{name}"):
+            value: Any = import_module(f"{package}.{homes[name]}")
+            if homes[name] != name:
+                value = getattr(value, name)
+        namespace[name] = value
+        return value
+
+    return load

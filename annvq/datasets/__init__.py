@@ -12,10 +12,9 @@ Distances follow annvq's definitions throughout: ``l2`` is squared Euclidean dis
 Names load on first use.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from annvq.optional import needed_by
+from annvq.optional import on_first_use
 
 if TYPE_CHECKING:
     from annvq.datasets.cache import data_dir
@@ -39,13 +38,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'annvq.datasets' has no attribute {name!r}")
-    with needed_by(f"annvq.datasets.{name}"):
-        value = getattr(import_module(f"annvq.datasets.{_HOME.get(name, 'named')}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = on_first_use(globals(), {name: _HOME.get(name, "named") for name in __all__})
 
 
 def __dir__() -> list[str]:

@@ -103,14 +103,10 @@ class Coding:
             return
         some = np.sort(np.random.default_rng(seed).permutation(len(targets))[:LENGTH_ROWS])
         codes = self.quantizer.encode_rows(np.ascontiguousarray(targets[some]))
-        xhat = self.decode_scanned(codes, None if lists is None else lists[some])
+        xhat = self.quantizer.scan_view().decode_rows(codes)  # what tables score
+        if (centres := self._centres_of(None if lists is None else lists[some])) is not None:
+            xhat = xhat + centres
         self.length = _bounded_length(float(np.sqrt(squared_norms(xhat)).mean(dtype=np.float64)))
-
-    def decode_scanned(self, codes: Codes, lists: I32 | None) -> F32:
-        """What tables score of codes in these lists, (n, d)."""
-        x: F32 = self.quantizer.scan_view().decode_rows(codes)
-        centres = self._centres_of(lists)
-        return x if centres is None else x + centres
 
     def per_length(self, scores: F32) -> F32:
         """Inner products with parts of x̂ as parts of the cosine."""

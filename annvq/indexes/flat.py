@@ -43,20 +43,20 @@ class FlatIndex(StoreIndex):
 
     def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: "Recipe | None" = None) -> Self:
         check_vectors(x, self.dim)
-        learn, held = self._split(x, seed)
+        learn, held = self._split(x, seed) if self.metric == "cosine" else (x, None)
         if not bool(self.coder.fitted):
             self.quantizer.fit(self.learn_targets(learn, seed), seed=seed, progress=progress, recipe=recipe)
-        if self.metric == "cosine":
+        if held is not None:
             self.coding.learn_length(self.prepared(held, "x"), None, seed)
         return self
 
     def _split(self, x: Array, seed: int) -> tuple[Array, Array]:
-        """Vectors to learn codebooks from, and some to measure the length of codes on: under cosine others, where they
-        are enough, since codes of what was learned from are longer than those of vectors to come."""
+        """Vectors to learn codebooks from, and some to measure the length of codes on: others, where they are enough,
+        since codes of what was learned from are longer than those of vectors to come."""
         n = int(x.shape[0])
         order = np.random.default_rng(seed).permutation(n)
         held = min(HELD_OUT, n // 20)
-        if self.metric != "cosine" or bool(self.coder.fitted) or not held or n - held < max(self.coder.sizes):
+        if bool(self.coder.fitted) or not held or n - held < max(self.coder.sizes):
             return x, x[np.sort(order[:LENGTH_ROWS])]
         if n > MANY:  # of so many the quantizer learns from a sample, which few of those held out are in
             return x, x[np.sort(order[:held])]

@@ -4,10 +4,9 @@ Coders are what indexes need of them, and take NumPy alone. Quantizers themselve
 use.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from annvq.optional import needed_by
+from annvq.optional import on_first_use
 from annvq.quantizers.coder import Coder
 from annvq.quantizers.files import load_quantizer
 from annvq.quantizers.tables import TableCoder, Tables
@@ -60,13 +59,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'annvq.quantizers' has no attribute {name!r}")
-    with needed_by(f"annvq.quantizers.{name}"):
-        value = getattr(import_module("annvq.quantizers.modules"), name)
-    globals()[name] = value
-    return value
+__getattr__ = on_first_use(globals(), dict.fromkeys(__all__, "modules"))
 
 
 def __dir__() -> list[str]:

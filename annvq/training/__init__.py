@@ -3,10 +3,9 @@
 Names load on first use: what an index needs of this package takes no PyTorch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from annvq.optional import needed_by
+from annvq.optional import on_first_use
 
 if TYPE_CHECKING:
     from annvq.training.estimators import NSVQ, DiVeQ, Estimator, RotationTrick, StraightThrough
@@ -67,13 +66,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'annvq.training' has no attribute {name!r}")
-    with needed_by(f"annvq.training.{name}"):
-        value = getattr(import_module(f"annvq.training.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = on_first_use(globals(), _HOME)
 
 
 def __dir__() -> list[str]:

@@ -25,7 +25,7 @@ from annvq.training.recipe import Part, Recipe
 from annvq.types import Self
 
 MAX_ROWS = 1 << 16
-"""Learn vectors that are used; more bring little and cost minutes."""
+"""Learn vectors that are used, so that learning takes as long however many there are."""
 
 GENTLE = Alternation(iterations=6, rounds=4, temperature=0.3)
 """From residual codebooks: axes of a group differ much in variance, so that these are near the best already."""
@@ -48,7 +48,7 @@ class _Principal(Transformed):
 @register("principal-product")
 class PrincipalProductVQ(PrincipalProductCoder, _Principal):
     """Product quantization of principal axes: the parametric solution of optimized product quantization (Ge, He, Ke and
-    Sun, TPAMI 2014, section 3.2), with axes of much variance emphasised. Learned in seconds.
+    Sun, TPAMI 2014, section 3.2). Learned in seconds.
 
     With ``emphasis`` above zero distances under l2 need a norm byte, as for additive codes; under ip and cosine nothing
     is stored beside the code.
