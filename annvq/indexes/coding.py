@@ -73,8 +73,10 @@ class Coding:
         lists, targets = self.targets(rows)
         if not self.any_length and self.length is None:
             self.length = expected_length(self.quantizer.scan_view().books(), self.centres)
-        centres = self._centres_of(lists) if self.residual and self._minded is not None else None
-        return self.encoded_as(targets, self.quantizer.encode_rows(targets, self._minded, centres), lists)
+        minded = self._minded
+        # (With its norm in float32 a code is chosen for itself.)
+        centres = None if minded is None or self.norm == "float32" else self._centres_of(lists)
+        return self.encoded_as(targets, self.quantizer.encode_rows(targets, minded, centres), lists)
 
     @property
     def _minded(self) -> NormTerm | Length | None:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -77,10 +78,9 @@ class SumQuantizer(SumCoder, TableQuantizer):
         return torch.cat(codes, 1)
 
     @property
-    def _groups(self) -> list[range]:
+    def _groups(self) -> list[list[int]]:
         """Numbers of the codebooks that share their dimensions, group after group."""
-        together = max(1, self.M * self.width // self.dim)
-        return [range(m, m + together) for m in range(0, self.M, together)]
+        return [list(group) for _, group in groupby(range(self.M), key=self.starts.__getitem__)]
 
     def _traced_codes(self, rows: Tensor) -> Tensor:
         if self.norm_free:
