@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from annvq.interop.faiss import from_faiss, to_faiss
     from annvq.quantizers import (
         AdditiveVQ,
+        ConditionalVQ,
         LinearMap,
         PrincipalAdditiveVQ,
         PrincipalProductVQ,
@@ -40,6 +41,7 @@ _HOME = {
     "ProductVQ": "quantizers",
     "ResidualVQ": "quantizers",
     "AdditiveVQ": "quantizers",
+    "ConditionalVQ": "quantizers",
     "PrincipalAdditiveVQ": "quantizers",
     "PrincipalProductVQ": "quantizers",
     "ProductAdditiveVQ": "quantizers",
@@ -62,6 +64,7 @@ _MODULES = ("complexity", "datasets", "training")
 
 __all__ = [
     "AdditiveVQ",
+    "ConditionalVQ",
     "FlatIndex",
     "IVFIndex",
     "LinearMap",

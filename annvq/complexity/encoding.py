@@ -147,6 +147,23 @@ def norm_search(*, dim: int, M: int, nbits: int | Sequence[int] = 8, rounds: int
     return unary + rounds * pair
 
 
+def network_search(
+    *, dim: int, hidden: int, sizes: Sequence[int], tried: Sequence[int], sweeps: int
+) -> OperationCounts:
+    """Operations that choose a conditional code anew (:class:`~annvq.ConditionalVQ`).
+
+    Each sweep ranks the entries of every codebook by their distance without the network, and puts the ``tried`` nearest
+    of each through it. What the entries add to its hidden units belongs to the batch, not to the vector.
+    """
+    total = OperationCounts()
+    for K, count in zip(sizes, tried, strict=True):
+        pass_through = linear_map(hidden, dim) + mse(1, dim) + OperationCounts(additions=hidden + dim, branches=hidden)
+        total += (
+            distance(K, dim) + partial_sort(K, count) + linear_map(dim, hidden) + count * pass_through + argmin(count)
+        )
+    return sweeps * total
+
+
 def linear_map(dim_in: int, dim_out: int) -> OperationCounts:
     """A matrix times one vector: what a rotation before a quantizer adds per vector and per query."""
     positive("dim_in", dim_in)

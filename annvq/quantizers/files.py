@@ -12,6 +12,7 @@ from annvq.errors import FormatError
 from annvq.optional import needed_by
 from annvq.quantizers.additive import AdditiveCoder
 from annvq.quantizers.coder import FORMAT, VERSIONS, Coder, Shapes
+from annvq.quantizers.conditional import ConditionalCoder
 from annvq.quantizers.principal import PrincipalAdditiveCoder, PrincipalProductCoder
 from annvq.quantizers.product import ProductCoder
 from annvq.quantizers.product_additive import ProductAdditiveCoder
@@ -32,6 +33,7 @@ _CODERS: dict[str, type[Coder]] = {
         RotatedProductCoder,
         PrincipalProductCoder,
         PrincipalAdditiveCoder,
+        ConditionalCoder,
     )
 }
 

@@ -10,6 +10,7 @@ from annvq.indexes.contract import Index, registered
 from annvq.indexes.filters import Filter, allowed_among, most_allowed
 from annvq.indexes.ids import check_ids, require_new
 from annvq.indexes.rerank.code import FinerCode, Refines
+from annvq.indexes.rerank.decoded import Decoded
 from annvq.indexes.rerank.outside import OutsideVectors
 from annvq.indexes.rerank.raw import RawVectors
 from annvq.indexes.rerank.refinement import Refinement, refinement_from_stored
@@ -36,7 +37,9 @@ class RerankIndex(Index):
             - ``"float32"``, ``"float16"``, ``"bfloat16"``, ``"uint8"`` or ``"int8"``: the vectors themselves, kept in
               memory so; of the last two only whole numbers, but under cosine int8 keeps the direction of any vector;
             - an array or memory map (n, d) of such a type: the vectors, read where they lie; ids are its row numbers;
-            - a quantizer (product, residual or additive): a second code.
+            - a quantizer (product, residual or additive): a second code;
+            - ``"decoded"``: the vectors that the scanned codes stand for, which takes no further bits: for conditional
+              codes, which are scanned without their network, and for sums of entries under cosine.
         refines: what a second code is of: ``"vectors"``, ``"rest"`` (what scanning leaves over) or ``"stages"``:
             ``refine`` is a residual or additive quantizer whose first codebooks are those of ``index.quantizer``; a
             code is found for all of them, the first ones are scanned, the others added for the shortlist. ``"auto"``:
@@ -379,4 +382,6 @@ def _refinement(index: StoreIndex, refine: str | Coder | Array, refines: str) ->
         return FinerCode.of(index, refine, refines)
     if refines != "auto":
         raise ValueError(f"refines={refines!r} says what a second code is of; refine is no quantizer")
+    if isinstance(refine, str) and refine == Decoded.kind:
+        return Decoded(index)
     return RawVectors(index.dim, refine) if isinstance(refine, str) else OutsideVectors.of(index.dim, refine)

@@ -220,3 +220,13 @@ class Quantizer(Coder, nn.Module):
             NotImplementedError: these codes are found in a way that cannot be traced.
         """
         return self._encode(rows)
+
+
+class Kept:
+    """Holds what is made of a quantizer's parameters from one call to the next; a copy (or unpickling) of one starts
+    empty."""
+
+    value: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Kept, ()

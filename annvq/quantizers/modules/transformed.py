@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from annvq.quantizers.modules.codebooks import TableQuantizer
-from annvq.quantizers.modules.contract import Quantizer
+from annvq.quantizers.modules.contract import Kept, Quantizer
 from annvq.quantizers.modules.maps import TRANSFORMS, Rotation, Transform
 from annvq.quantizers.modules.product import ProductVQ
 from annvq.quantizers.modules.registry import make, register
@@ -58,7 +58,7 @@ class Transformed(TransformedCoder, TableQuantizer):
         super().__init__(transform, quantizer)
         self._take_estimator(estimator)
         self.forget_norms()
-        self._kept_parts = _KeptParts()
+        self._kept_parts = Kept()
         if not quantizer.fitted.is_meta and bool(quantizer.fitted):
             self.mark_fitted()
 
@@ -134,10 +134,10 @@ class Transformed(TransformedCoder, TableQuantizer):
         with torch.no_grad():
             matrix = np.ascontiguousarray(self.transform.matrix().cpu().numpy())
             shift = None if self.transform.shift is None else self.transform.shift.cpu().numpy()
-        inner, parts = self.quantizer.books(), self._kept_parts.parts
+        inner, parts = self.quantizer.books(), self._kept_parts.value
         if parts is None or not parts.hold(inner, matrix, shift):
             own = None if shift is None else shift.copy()
-            self._kept_parts.parts = parts = Parts(inner, matrix.copy(), own, self.transform.orthogonal)
+            self._kept_parts.value = parts = Parts(inner, matrix.copy(), own, self.transform.orthogonal)
         return parts
 
     # -- codes -----------------------------------------------------------------------------------------------------
@@ -167,15 +167,6 @@ class Transformed(TransformedCoder, TableQuantizer):
             inner = self.transform(torch.from_numpy(sample).to(self.fitted.device)).cpu()
         self.quantizer.fit_norms(inner, seed=seed, codes=given)
         return self
-
-
-class _KeptParts:
-    """Holds parts from one call to the next; a copy (or unpickling) of one starts empty."""
-
-    parts: Parts | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _KeptParts, ()
 
 
 @register("rotated-product")
