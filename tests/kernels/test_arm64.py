@@ -1,7 +1,7 @@
 """Levels of 64-bit ARM on machines of another processor: compiled by a cross compiler, run in emulation.
 
 The kernels alone, without Python, against plain loops and the generic level (``arm64/levels.cpp``).
-``arm64/emulate.sh`` runs all tests of kernels on an emulated machine, which takes a quarter of an hour.
+``arm64/emulate.sh`` runs all tests of kernels on an emulated machine, which takes half an hour.
 """
 
 import platform
