@@ -23,7 +23,6 @@ from annvq.codebooks import Codebooks
 from annvq.complexity import OperationCounts
 from annvq.errors import NotFittedError
 from annvq.forks import made_once
-from annvq.kernels.encode import MAX_NATIVE_M
 from annvq.norms import Length, NormTerm
 from annvq.optional import needed_by
 from annvq.packing import pack_rows, row_bytes, unpack_rows
@@ -442,7 +441,7 @@ class CodebookCoder(Coder):
     @property
     def _searches_natively(self) -> bool:
         """Whether native search over several codebooks takes these."""
-        return self._on_cpu and 1 < self.M <= MAX_NATIVE_M
+        return self._on_cpu and self.M > 1
 
     # -- what subclasses keep beside codes -------------------------------------------------------------------------
 

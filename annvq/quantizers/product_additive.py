@@ -5,12 +5,13 @@ from typing import Any
 
 from annvq.arrays import positive_int
 from annvq.complexity import OperationCounts
-from annvq.kernels.encode import MAX_NATIVE_M
 from annvq.quantizers.additive import AdditiveCoder
 from annvq.quantizers.sums import SumCoder
 
 TOGETHER = 8
 """Codebooks of a group unless the caller says otherwise."""
+MANY = 64
+"""More codebooks than this are not one group unless the caller says so: learning them would take long."""
 
 
 class ProductAdditiveCoder(AdditiveCoder):
@@ -60,7 +61,7 @@ class ProductAdditiveCoder(AdditiveCoder):
 
 def default_groups(dim: int, M: int) -> int:
     """The fewest groups that divide ``dim`` and ``M`` with at most :data:`TOGETHER` codebooks in each. Where none do:
-    one, or, of more codebooks than are searched together, the fewest that divide ``M`` so."""
+    one, or, of more than :data:`MANY` codebooks, the fewest that divide ``M`` so."""
     fit = [g for g in range(1, min(dim, M) + 1) if M % g == 0 and M // g <= TOGETHER]
     even = next((g for g in fit if dim % g == 0), None)
-    return even or (fit[0] if fit and M > MAX_NATIVE_M else 1)
+    return even or (fit[0] if fit and M > MANY else 1)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from annvq.arrays import chunks
-from annvq.kernels.encode import AdditiveEncoder, decode_additive, require_native_count
+from annvq.kernels.encode import AdditiveEncoder, decode_additive
 from annvq.types import F32
 
 WARM_BEAM = 16  # most codes of a vector whose residuals the next codebook is learned from
@@ -70,7 +70,6 @@ def residual_kmeans(
         x: (n, d).
         kept, progressive: see :class:`~annvq.training.KMeans`.
     """
-    require_native_count(len(sizes))
     # Of small codebooks a wide beam would keep codes that no encoding ever chooses.
     suited = kept or (min(sizes) // 64) ** 2
     beam = max(1, min(suited, WARM_BEAM, max(2, -(-WARM_ROWS // len(x)))))
