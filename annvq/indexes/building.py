@@ -75,6 +75,8 @@ def merge(index: Index, other: Index) -> Index:
         TypeError: not two indexes of the same kind.
         ValueError: they were not trained alike, or share ids; nothing has changed then.
     """
+    if not isinstance(index, Index):
+        raise TypeError(f"index must be an annvq index that ids name vectors of, got {type(index).__name__}")
     if type(index) is not type(other):
         raise TypeError(f"other must be a {type(index).__name__}, as index is, got {type(other).__name__}")
     if index.fingerprint() != other.fingerprint():

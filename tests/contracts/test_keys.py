@@ -12,6 +12,7 @@ from safetensors.numpy import load
 
 import annvq
 from annvq.errors import FormatError, NotFittedError
+from annvq.indexes.building import merge
 from annvq.indexes.contract import registered
 
 KINDS = {
@@ -114,6 +115,8 @@ def test_refused_changes_change_nothing(make_index, small):
         (lambda: keyed.search(x[:2], 1, filter=lambda k: k), ValueError, r"bool of shape \(50,\)"),
         (lambda: keyed.search(x[:2, :3], 1), ValueError, "queries must be"),
         (lambda: annvq.KeyedIndex(keyed), TypeError, "index must be an annvq index"),
+        (lambda: merge(keyed, keyed), TypeError, "index must be an annvq index that ids name"),
+        (lambda: annvq.to_faiss(keyed), TypeError, "index must be an annvq Index"),
         (lambda: annvq.KeyedIndex(keyed.index), ValueError, "keys must be one for each vector that index holds, 50"),
         (lambda: annvq.KeyedIndex(keyed.index, ["a"] * 50), ValueError, "repeated"),
     ]
