@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from annvq.arrays import check_vectors, chunks, rows_to_numpy, sample_crc
-from annvq.indexes.contract import Index, load_index
+from annvq.indexes.contract import Index
 from annvq.replacing import destination
 from annvq.storage import write_text
 from annvq.types import F32, Array
@@ -75,6 +75,8 @@ def merge(index: Index, other: Index) -> Index:
         TypeError: not two indexes of the same kind.
         ValueError: they were not trained alike, or share ids; nothing has changed then.
     """
+    if not isinstance(index, Index):
+        raise TypeError(f"index must be an annvq index that ids name vectors of, got {type(index).__name__}")
     if type(index) is not type(other):
         raise TypeError(f"other must be a {type(index).__name__}, as index is, got {type(other).__name__}")
     if index.fingerprint() != other.fingerprint():
@@ -206,5 +208,5 @@ class Build:
         return self.folder / f"chunk-{number:06d}.annvq"
 
     def _loaded(self, path: Path) -> Index:
-        index = load_index(path)
+        index = Index.load(path)
         return index.attach(self.base) if index.reads_outside else index
