@@ -45,7 +45,7 @@ def vectors(tmp_path, monkeypatch):
 def test_help_and_version(annvq):
     code, out, _ = annvq("--help")
     assert code == 0
-    for name in ("bench", "choose", "datasets", "train", "build", "search", "info", "complexity", "config"):
+    for name in ("bench", "choose", "datasets", "train", "build", "search", "info", "complexity", "config", "convert"):
         assert f"\n  {name} " in out
         assert annvq(name, "--help")[0] == 0
     assert annvq("--version")[1] == f"annvq, version {__version__}\n"

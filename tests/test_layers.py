@@ -24,7 +24,7 @@ LAYERS = [
         "complexity",
     ],
     ["kernels"],
-    ["facts", "arrays", "storage", "codebooks", "norms"],
+    ["facts", "rows", "columns", "arrays", "storage", "codebooks", "norms"],
     ["training"],
     ["quantizers"],
     ["datasets"],
@@ -51,6 +51,7 @@ HEAVY = {
     "scipy",
     "requests",
     "PIL",
+    "pyarrow",
 }
 
 
