@@ -29,7 +29,7 @@ LAYERS = [
     ["quantizers"],
     ["datasets"],
     ["indexes"],
-    ["interop", "sklearn"],
+    ["interop", "sklearn", "adapters"],
     ["benchmarks"],
     ["choosing"],
     ["cli"],
