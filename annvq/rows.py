@@ -35,7 +35,7 @@ class LazyRows(ABC):
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> npt.NDArray[Any]:
-        """Rows of a number, a slice, or an array of numbers or bools; with the columns of ``[rows, columns]`` too.
+        """Rows of a number, a slice, an array of numbers of any shape, or one of n bools; with the columns of ``[rows, columns]`` too.
 
         Raises:
             IndexError: no such row, or nothing that says which rows.
@@ -53,13 +53,13 @@ class LazyRows(ABC):
             numbers = np.flatnonzero(numbers)
         elif numbers.size == 0 and numbers.ndim == 1:
             numbers = numbers.astype(np.int64)
-        if numbers.dtype.kind not in "iu" or numbers.ndim > 1:
+        if numbers.dtype.kind not in "iu":
             raise IndexError(f"rows must be a number, a slice, or an array of numbers or of {n} bools, got {rows!r}")
         numbers = numbers.astype(np.int64)
         if numbers.size and not -n <= numbers.min() <= numbers.max() < n:
             raise IndexError(f"rows must lie in [0, {n}), they lie in [{numbers.min()}, {numbers.max()}]")
         numbers = np.where(numbers < 0, numbers + n, numbers)
-        return self.at(numbers) if numbers.ndim else self.at(numbers[None])[0]
+        return self.at(numbers.ravel()).reshape(*numbers.shape, self.shape[1])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         """All rows: for what does not read them a part at a time."""

@@ -29,6 +29,7 @@ asked = st.one_of(
     numbers,
     st.builds(slice, ends, ends, ends.filter(lambda step: step != 0)),
     st.lists(numbers, max_size=30).map(lambda rows: np.array(rows, np.int64)),
+    st.lists(numbers, min_size=4, max_size=4).map(lambda rows: np.array(rows).reshape(2, 2)),
     st.lists(st.booleans(), min_size=20, max_size=20).map(np.array),
 )
 
@@ -58,7 +59,7 @@ def test_only_pieces_that_are_needed_are_read():
     assert lazy.read == [1, 4, 5]
 
 
-@pytest.mark.parametrize("rows", [20, -21, np.array([0, 20]), np.array([0.5]), "x", np.zeros((2, 2), int), [True]])
+@pytest.mark.parametrize("rows", [20, -21, np.array([0, 20]), np.array([0.5]), "x", [True]])
 def test_what_is_no_row(rows):
     with pytest.raises(IndexError, match="rows must"):
         Counted()[rows]

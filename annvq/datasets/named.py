@@ -79,7 +79,7 @@ def load(
     Args:
         name_or_path: a name from :func:`names` or an alias; an HDF5 file of the ann-benchmarks layout; a
             folder with ``*_base.fvecs``, ``*_query.fvecs`` and perhaps ``*_learn.fvecs``,
-            ``*_groundtruth.ivecs`` (or .bvecs, .fbin, .u8bin, .i8bin, .ibin).
+            ``*_groundtruth.ivecs`` (or .ibin, and for vectors any format of :func:`load_vectors`).
         metric: ``"l2"``, ``"ip"`` or ``"cosine"``; None takes the set's own (``l2`` for a folder). Another
             than the set's own means that neighbours are computed.
         learn_size: at most so many training vectors, sampled with ``seed``; None takes all learn vectors of

@@ -53,3 +53,37 @@ def test_fewer_vectors_than_asked_for():
     assert sorted(i for i, _ in ann.search(X[:1], 10)[0]) == [0, 1, 2]
     ann.delete([0, 1, 2])
     assert ann.search(X[:2], 10) == [[], []]
+
+
+WORDS = """
+import numpy as np
+
+known, rng = {}, np.random.default_rng(0)
+
+def vectors(texts):
+    return np.stack([sum(known.setdefault(word, rng.normal(size=32)) for word in str(text).split()) for text in texts])
+"""
+
+
+def test_under_embeddings(tmp_path, monkeypatch):
+    """Texts, SQL and files of txtai's own, over the backend."""
+    (tmp_path / "bag_of_words.py").write_text(WORDS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("ALLOW_RESOLVE_TRANSFORM", "True")
+    txtai = pytest.importorskip("txtai")
+    made = txtai.Embeddings(method="external", transform="bag_of_words.vectors", backend=BACKEND, content=True)
+    made.index([(i, {"text": f"word{i} common{i % 3}", "part": i % 3}, None) for i in range(200)])
+    assert isinstance(made.ann, adapter.AnnvqANN)
+    assert made.search("word7 common1", 1)[0]["id"] == "7"
+    made.upsert([(200, {"text": "something new", "part": 0}, None)])
+    made.delete([7])
+    made.save(str(tmp_path / "saved"))
+    loaded = txtai.Embeddings()
+    loaded.load(str(tmp_path / "saved"))
+    for embeddings in (made, loaded):
+        assert embeddings.count() == 200
+        assert embeddings.search("something new", 1)[0]["text"] == "something new"
+        assert "7" not in [found["id"] for found in embeddings.search("word7 common1", 50)]
+        asked = "select id, part from txtai where similar('word9 common0') and part = 0 limit 1"
+        assert embeddings.search(asked) == [{"id": "9", "part": 0}]
+        embeddings.close()
