@@ -35,7 +35,8 @@ class LazyRows(ABC):
         return self.shape[0]
 
     def __getitem__(self, rows: Any) -> npt.NDArray[Any]:
-        """Rows of a number, a slice, an array of numbers of any shape, or one of n bools; with the columns of ``[rows, columns]`` too.
+        """Rows of a number, a slice, an array of numbers of any shape, or one of n bools; with the columns of
+        ``[rows, columns]`` too.
 
         Raises:
             IndexError: no such row, or nothing that says which rows.
