@@ -14,7 +14,7 @@ from annvq.optional import on_first_use
 if TYPE_CHECKING:
     from annvq import complexity, datasets, training
     from annvq.facts import show_config
-    from annvq.indexes import FlatIndex, IVFIndex, PreparedFilter, RerankIndex, load_index
+    from annvq.indexes import FlatIndex, IVFIndex, KeyedIndex, PreparedFilter, RerankIndex, load_index
     from annvq.interop.faiss import from_faiss, to_faiss
     from annvq.quantizers import (
         AdditiveVQ,
@@ -51,6 +51,7 @@ _HOME = {
     "make": "quantizers",
     "FlatIndex": "indexes",
     "IVFIndex": "indexes",
+    "KeyedIndex": "indexes",
     "PreparedFilter": "indexes",
     "RerankIndex": "indexes",
     "load_index": "indexes",
@@ -64,6 +65,7 @@ __all__ = [
     "AdditiveVQ",
     "FlatIndex",
     "IVFIndex",
+    "KeyedIndex",
     "LinearMap",
     "PreparedFilter",
     "PrincipalAdditiveVQ",

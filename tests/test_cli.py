@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from annvq import FlatIndex, ProductVQ, __version__
+from annvq import FlatIndex, KeyedIndex, ProductVQ, __version__
 from annvq.cli import main
 from annvq.training.parts import KMeans
 from annvq.training.recipe import Recipe
@@ -297,6 +297,30 @@ def test_search_refuses_a_filter_that_is_no_array_of_numbers(annvq, vectors, tmp
     code, out, err = annvq("search", tmp_path / "i", vectors, "--allow", tmp_path / "ids.npy", "-k", 2)
     assert code == 0, err
     assert {part.split(":")[0] for part in out.split("query 1:")[1].split("\n")[0].split()} == {"5", "7"}
+
+
+def test_search_by_keys(annvq, vectors, tmp_path):
+    x = np.load(vectors)
+    index = FlatIndex(ProductVQ(x.shape[1], 2, 4)).fit(x)
+    keyed = KeyedIndex(index).add(x[:50], [f"é{i}" for i in range(50)])
+    keyed.save(tmp_path / "i")
+    np.save(tmp_path / "allow.npy", np.array(["é3", "é7"]))
+    code, out, err = annvq("search", tmp_path / "i", vectors, "--allow", tmp_path / "allow.npy", "-k", 2)
+    assert code == 0, err
+    assert {part.split(":")[0] for part in out.splitlines()[0].removeprefix("query 0: ").split()} == {"é3", "é7"}
+    code, _, err = annvq("search", tmp_path / "i", vectors, "-k", 60, "--limit", 3, "--out", tmp_path / "found.npz")
+    assert code == 0, err
+    with np.load(tmp_path / "found.npz") as found:
+        keys = keyed.search(x[:3], 60)[1]
+        np.testing.assert_array_equal(found["keys"], np.where(np.equal(keys, None), "", keys))
+    code, _, err = annvq("search", tmp_path / "i", vectors, "--out", tmp_path / "found.ivecs")
+    assert code == 1
+    assert "write .npz" in err
+    code, _, err = annvq("search", tmp_path / "i", vectors, "--nprobe", 3)
+    assert code == 2
+    assert "--nprobe means nothing" in err
+    facts = json.loads(annvq("info", tmp_path / "i", "--json")[1])
+    assert (facts["kind"], facts["keys"], facts["vectors"]) == ("flat", "str", 50)
 
 
 def test_choose(annvq, vectors, monkeypatch):

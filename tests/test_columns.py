@@ -80,6 +80,9 @@ def test_everything_that_takes_vectors_takes_them(form):
             np.testing.assert_array_equal(a, b)
         for a, b in zip(ours.search_within(X[:9], 2.0), theirs.search_within(given[:9], 2.0), strict=True):
             np.testing.assert_array_equal(a, b)
+    keyed = annvq.KeyedIndex(annvq.FlatIndex(annvq.ProductVQ(8, 2, nbits=4))).fit(given, recipe=QUICK)
+    keyed.add(given, [str(i) for i in range(300)]).upsert(given[:2], ["7", "8"])
+    assert len(keyed) == 300
     q = ours.quantizer
     np.testing.assert_array_equal(q.encode(given), q.encode(X))
     assert len(add_in_chunks(make().fit(X, recipe=QUICK), given)) == 300

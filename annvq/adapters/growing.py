@@ -10,7 +10,7 @@ from annvq.arrays import normalized, positive_int, to_numpy
 from annvq.errors import FormatError
 from annvq.forks import Lock
 from annvq.indexes import IVFIndex, RerankIndex
-from annvq.indexes.contract import Index, load_index
+from annvq.indexes.contract import Index
 from annvq.indexes.filters import Filter, allowed_among, resolve_filter
 from annvq.indexes.ids import check_ids, require_new
 from annvq.kernels import _native
@@ -201,11 +201,11 @@ class GrowingIndex:
             if "annvq.index" not in str(error):
                 raise
             made = cls.__new__(cls)
-            made._index, made._first, made._changing = load_index(path, mmap=mmap), None, Lock()
+            made._index, made._first, made._changing = Index.load(path, mmap=mmap), None, Lock()
             made.metric, made.learn_at = made._index.metric, LEARN_AT
             return made
         try:
-            index = load_index(stored.tensors["index"].tobytes()) if "index" in stored.tensors else None
+            index = Index.load(stored.tensors["index"].tobytes()) if "index" in stored.tensors else None
             made = cls(index, metric=stored.config["metric"], learn_at=stored.config["learn_at"])
             if len(stored.tensors["ids"]):
                 rows = to_numpy(stored.tensors["vectors"], made.dim, "vectors")

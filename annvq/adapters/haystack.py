@@ -9,7 +9,7 @@ from typing import Any
 
 from annvq.adapters.collection import Collection, Found
 from annvq.adapters.growing import LEARN_AT
-from annvq.indexes.contract import load_index
+from annvq.indexes.contract import Index
 from annvq.optional import needed_by
 
 with needed_by("annvq.adapters.haystack"):
@@ -50,7 +50,7 @@ class AnnvqDocumentStore:
         if path is not None and (Path(path) / "collection.json").is_file():
             self.collection = Collection.load(path)
         else:
-            empty = None if index is None else load_index(index)
+            empty = None if index is None else Index.load(index)
             self.collection = Collection(empty, metric=metric, learn_at=learn_at)
 
     def to_dict(self) -> dict[str, Any]:

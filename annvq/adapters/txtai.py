@@ -7,7 +7,7 @@ import numpy as np
 
 from annvq._version import __version__
 from annvq.adapters.growing import LEARN_AT, GrowingIndex
-from annvq.indexes.contract import load_index
+from annvq.indexes.contract import Index
 from annvq.optional import needed_by
 from annvq.types import Array
 
@@ -28,7 +28,7 @@ class AnnvqANN(ANN):
     def index(self, embeddings: Array) -> None:
         """Begin with these vectors (n, d), under the ids 0 … n − 1."""
         path, learn_at = self.setting("index"), self.setting("learnat", LEARN_AT)
-        self.backend = GrowingIndex(None if path is None else load_index(path), metric="cosine", learn_at=learn_at)
+        self.backend = GrowingIndex(None if path is None else Index.load(path), metric="cosine", learn_at=learn_at)
         self.config["offset"] = 0
         self._put(embeddings)
         self.metadata({"annvq": __version__, "learnat": learn_at})

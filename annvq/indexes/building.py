@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from annvq.arrays import check_vectors, chunks, rows_to_numpy, sample_crc
 from annvq.columns import exports_arrow
-from annvq.indexes.contract import Index, load_index
+from annvq.indexes.contract import Index
 from annvq.replacing import destination
 from annvq.storage import write_text
 from annvq.types import F32, Array
@@ -207,5 +207,5 @@ class Build:
         return self.folder / f"chunk-{number:06d}.annvq"
 
     def _loaded(self, path: Path) -> Index:
-        index = load_index(path)
+        index = Index.load(path)
         return index.attach(self.base) if index.reads_outside else index

@@ -207,7 +207,6 @@ class StoreIndex(Index):
 
     @property
     def ids(self) -> I64:
-        """A copy of the stored ids, ascending."""
         return np.sort(self._store.ids())
 
     def require_stored(self, ids: I64) -> None:

@@ -103,6 +103,10 @@ class RerankIndex(Index):
     def __len__(self) -> int:
         return len(self.index)
 
+    @property
+    def ids(self) -> I64:
+        return self.index.ids
+
     def facts(self) -> dict[str, Any]:
         length = self._shortlist.given or (self.shortlist if self._shortlist.measured_at else _UNMEASURED)
         sizes = {"bits_per_vector": self.bits_per_vector, "ram_bits_per_vector": self.ram_bits_per_vector}
