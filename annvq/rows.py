@@ -119,18 +119,3 @@ class JoinedRows(LazyRows):
             here = numbers == number
             out[here] = self.piece(int(number))[rows[here] - self._ends[number]]
         return out
-
-
-class Shards(JoinedRows):
-    """Arrays of one width and dtype, one after another.
-
-    Args:
-        pieces: at least one, (n_i, d) each.
-    """
-
-    def __init__(self, pieces: Sequence[Array]) -> None:
-        super().__init__([len(p) for p in pieces], int(pieces[0].shape[1]), pieces[0].dtype)
-        self._pieces = pieces
-
-    def piece(self, number: int) -> Array:
-        return self._pieces[number]

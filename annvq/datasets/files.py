@@ -3,13 +3,16 @@
 import glob
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
 
 from annvq.arrays import dtype_name
 from annvq.datasets import archives, hdf5, tables, vecs
 from annvq.datasets.dataset import Vectors, as_vectors
 from annvq.optional import needed_by
-from annvq.rows import Shards
+from annvq.rows import JoinedRows
 
 Reader = Callable[[Path, str | None], Vectors]
 
@@ -35,6 +38,7 @@ READERS: Mapping[str, Reader] = {
 }
 """How the vectors in a file of each suffix are read."""
 
+_OPEN = 64  # memory maps of shards
 _ROLES = ("base", "query", "learn", "groundtruth")  # as files of a whole set are named
 SETS = hdf5.SUFFIXES
 """Suffixes of files that may hold a whole data set: queries and neighbours beside the vectors."""
@@ -108,10 +112,40 @@ def _shards(folder: Path) -> list[Path]:
 
 def _joined(paths: Sequence[Path], column: str | None) -> Vectors:
     """Shards one after another; ValueError naming the one that does not fit to the first."""
-    pieces = [read_vectors(path, column) for path in paths]
-    first = pieces[0]
-    for path, x in zip(paths, pieces, strict=True):
+    first = read_vectors(paths[0], column)
+    if len(paths) == 1:
+        return first
+    counts = []
+    for path in paths:
+        x = read_vectors(path, column)
         if x.shape[1] != first.shape[1] or dtype_name(x) != dtype_name(first):
             wanted = f"{dtype_name(first)} of dimension {first.shape[1]}, as {paths[0].name} has"
             raise ValueError(f"{path}: must hold {wanted}; got {dtype_name(x)} of dimension {x.shape[1]}")
-    return first if len(pieces) == 1 else Shards(pieces)
+        counts.append(len(x))
+    return Shards(paths, column, counts, first)
+
+
+class Shards(JoinedRows):
+    """The vectors of several files, one after another. Files are opened when a row of theirs is asked for: of memory
+    maps a few stay open, of others, which hold what they have read, the last one.
+
+    Args:
+        paths: the files.
+        column: which of several in each.
+        counts: vectors in each.
+        first: those of the first file.
+    """
+
+    def __init__(self, paths: Sequence[Path], column: str | None, counts: Sequence[int], first: Vectors) -> None:
+        super().__init__(counts, int(first.shape[1]), first.dtype)
+        self._paths, self._column, self._counts = paths, column, counts
+        self._opened = lru_cache(_OPEN if isinstance(first, np.memmap) else 1)(self._open)
+
+    def _open(self, number: int) -> Vectors:
+        x = read_vectors(self._paths[number], self._column)
+        if len(x) != self._counts[number]:
+            raise ValueError(f"{self._paths[number]}: had {self._counts[number]} vectors, and has {len(x)} now")
+        return x
+
+    def piece(self, number: int) -> Vectors:
+        return self._opened(number)

@@ -25,18 +25,19 @@ def read_parquet(path: Path, column: str | None) -> ColumnRows:
 
     require_file(path)
     try:
-        held = pq.ParquetFile(path, memory_map=True)
+        with pq.ParquetFile(path, memory_map=True) as file:
+            schema, metadata = file.schema_arrow, file.metadata
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: not a readable Parquet file ({error})") from None
-    name = vector_column(path, held.schema_arrow, column)
-    counts = [held.metadata.row_group(i).num_rows for i in range(held.num_row_groups)]
+    name = vector_column(path, schema, column)
+    counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
 
     def read(number: int) -> Any:
-        # Opened anew, so that threads do not share a reader.
-        with pq.ParquetFile(path, memory_map=True, metadata=held.metadata) as file:
+        # Opened anew, so that threads do not share a reader, and of many shards few are open.
+        with pq.ParquetFile(path, memory_map=True, metadata=metadata) as file:
             return file.read_row_group(number, columns=[name], use_threads=False)[name]
 
-    return ColumnRows(counts, read, held.schema_arrow.field(name).type, f"{path}: column {name!r}")
+    return ColumnRows(counts, read, schema.field(name).type, f"{path}: column {name!r}")
 
 
 def read_arrow(path: Path, column: str | None) -> ColumnRows:

@@ -1,10 +1,14 @@
 """Files that hold several arrays, shards, and tables: read as they were written, and refused with a reason."""
 
+import gc
+from pathlib import Path
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
 from annvq.arrays import as_bfloat16, as_float32, dtype_name
+from annvq.columns import ColumnRows
 from annvq.datasets import column, files, from_vectors, load, load_vectors
 from annvq.rows import LazyRows
 
@@ -176,6 +180,28 @@ class TestShards:
             table = pa.table({"v": rows.tolist(), "w": (rows + 1).tolist()})
             pq.write_table(table, tmp_path / f"{number}.parquet", row_group_size=9)
         np.testing.assert_array_equal(load_vectors(f"{tmp_path}:w")[10:40], X[10:40] + 1)
+
+    def test_little_is_held(self, tmp_path, pa):
+        """Of what shards have read only the last is kept, and few files are open."""
+        import pyarrow.parquet as pq
+
+        for number in range(150):
+            pq.write_table(pa.table({"v": X.tolist()}), tmp_path / f"{number:03}.parquet")
+            np.save(tmp_path / f"{number:03}.npy", X)
+        tables, maps = load_vectors(f"{tmp_path}/*.parquet"), load_vectors(f"{tmp_path}/*.npy")
+        for start in range(0, 9000, 500):
+            np.testing.assert_array_equal(tables[start : start + 500], maps[start : start + 500])
+        gc.collect()
+        held = [x for x in gc.get_objects() if type(x) is ColumnRows]
+        assert sum(str(tmp_path) in x._name for x in held) == 1
+        mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line]
+        assert len(mapped) <= 65
+
+    def test_a_shard_that_changes(self, folder):
+        got = load_vectors(folder)
+        np.save(folder / "part-1.npy", X[:7])
+        with pytest.raises(ValueError, match=r"part-1.npy: had 1 vectors, and has 7 now"):
+            got[:]
 
     def test_shards_that_do_not_fit(self, folder):
         np.save(folder / "part-3.npy", X[:, :5])
