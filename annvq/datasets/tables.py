@@ -37,7 +37,12 @@ def read_parquet(path: Path, column: str | None) -> ColumnRows:
         with pq.ParquetFile(path, memory_map=True, metadata=metadata) as file:
             return file.read_row_group(number, columns=[name], use_threads=False)[name]
 
-    return ColumnRows(counts, read, schema.field(name).type, f"{path}: column {name!r}")
+    def begin(number: int) -> Any:
+        with pq.ParquetFile(path, memory_map=True, metadata=metadata) as file:
+            batches = file.iter_batches(1, row_groups=[number], columns=[name], use_threads=False)
+            return next(batches)[name]
+
+    return ColumnRows(counts, read, schema.field(name).type, f"{path}: column {name!r}", begin)
 
 
 def read_arrow(path: Path, column: str | None) -> ColumnRows:

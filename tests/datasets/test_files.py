@@ -222,13 +222,13 @@ class TestShards:
             load_vectors(f"{tmp_path}/empty/*.npy")
 
 
-def test_the_middle_of_shards_is_all_that_is_read(tmp_path, monkeypatch, pa):
+def test_the_middle_of_a_table_is_all_that_is_read(tmp_path, monkeypatch, pa):
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"v": X.tolist()}), tmp_path / "x.parquet", row_group_size=20)
-    got, read = load_vectors(tmp_path / "x.parquet"), []
-    row_group = pq.ParquetFile.read_row_group
+    read, row_group = [], pq.ParquetFile.read_row_group
     monkeypatch.setattr(pq.ParquetFile, "read_row_group", lambda f, i, **kw: (read.append(i), row_group(f, i, **kw))[1])
+    got = load_vectors(tmp_path / "x.parquet")
     for start in range(20, 40, 5):
         np.testing.assert_array_equal(got[start : start + 5], X[start : start + 5])
     assert read == [1]
