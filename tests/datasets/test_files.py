@@ -1,6 +1,7 @@
 """Files that hold several arrays, shards, and tables: read as they were written, and refused with a reason."""
 
 import gc
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from safetensors.numpy import save_file
 
 from annvq.arrays import as_bfloat16, as_float32, dtype_name
 from annvq.columns import ColumnRows
-from annvq.datasets import column, files, from_vectors, load, load_vectors
+from annvq.datasets import column, convert, files, from_vectors, load, load_vectors
 from annvq.rows import LazyRows
 
 X = np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
@@ -232,6 +233,16 @@ def test_the_middle_of_a_table_is_all_that_is_read(tmp_path, monkeypatch, pa):
     for start in range(20, 40, 5):
         np.testing.assert_array_equal(got[start : start + 5], X[start : start + 5])
     assert read == [1]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "arrow"])
+def test_what_is_missing_is_said(tmp_path, monkeypatch, suffix):
+    (tmp_path / f"x.{suffix}").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=rf"reading .{suffix} files needs pyarrow, .*: pip install pyarrow"):
+        load_vectors(tmp_path / f"x.{suffix}")
+    with pytest.raises(ImportError, match=rf"writing .{suffix} files needs pyarrow, .*: pip install pyarrow"):
+        convert(X, tmp_path / f"y.{suffix}")
 
 
 def test_bfloat16_archives(tmp_path):
