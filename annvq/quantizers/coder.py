@@ -7,6 +7,7 @@ parameters and buffers of an ``nn.Module``, and which learns.
 
 import io
 import itertools
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from annvq import storage
 from annvq.arrays import check_vectors, chunks, host_array, like, positive_int, rows_to_numpy
+from annvq.bits import even_widths
 from annvq.codebooks import Codebooks
 from annvq.complexity import OperationCounts
 from annvq.errors import NotFittedError
@@ -382,8 +384,12 @@ class CodebookCoder(Coder):
     """A coder whose vectors are sums (or concatenations) of codebook entries.
 
     The codebooks lie in one array ``weight`` of shape (ΣK, width), codebook after codebook. ``width`` is d for
-    codebooks over the whole vector, d/M for product codebooks, d/G for those of products of G sums; ``starts[m]`` is
-    the first dimension of codebook m.
+    codebooks over the whole vector, d/M, rounded up, for product codebooks, d/G for those of products of G sums;
+    ``starts[m]`` is the first dimension of codebook m, ``widths[m]`` how many it has. Where they are fewer than
+    ``width``, its entries end in zeros.
+
+    Args:
+        groups: sub-spaces, each with as many codebooks of its own: 1 for codebooks over all dimensions.
     """
 
     weight: Any
@@ -391,14 +397,18 @@ class CodebookCoder(Coder):
     sums: ClassVar[bool] = False
     """Whether entries are added up to x̂; else each codebook has dimensions of its own."""
 
-    def __init__(self, dim: int, M: int, nbits: int | Sequence[int], *, width: int) -> None:
+    def __init__(self, dim: int, M: int, nbits: int | Sequence[int], *, groups: int) -> None:
         super().__init__(dim, M, nbits)
-        self.width = width
-        together = max(1, self.M * width // self.dim)  # codebooks that share their dimensions
-        self.starts = tuple(m // together * width for m in range(self.M))
-        """First dimension of the vector that each codebook covers."""
+        if groups > self.dim:
+            what = "M" if groups == self.M else "groups"
+            raise ValueError(f"{what} must be at most dim={self.dim}, a dimension for each, got {groups}")
+        widths = even_widths(self.dim, operator.index(groups))
+        starts = [0, *itertools.accumulate(widths)]
+        self.width = max(widths)
+        self.starts, self.widths = (tuple(a[m * groups // self.M] for m in range(self.M)) for a in (starts, widths))
+        """First dimension of the vector that each codebook covers, and how many it covers."""
         self.offsets = (0, *itertools.accumulate(self.sizes))
-        self._declare("weight", "float32", (self.offsets[-1], width))
+        self._declare("weight", "float32", (self.offsets[-1], self.width))
         self._register_term()
 
     # -- codebooks -------------------------------------------------------------------------------------------------

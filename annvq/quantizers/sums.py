@@ -44,7 +44,7 @@ class SumCoder(TableCoder):
         if not isinstance(norm_free, bool):
             raise TypeError(f"norm_free must be True or False, got {norm_free!r}")
         self.norm_free, self.needs_norm = norm_free, not norm_free
-        super().__init__(dim, M, nbits, width=dim // groups)
+        super().__init__(dim, M, nbits, groups=groups)
         self.beam = positive_int(beam, "beam", high=1 << 12)
 
     @property

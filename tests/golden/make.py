@@ -45,6 +45,8 @@ def main(folder: Path) -> None:
     indexes["principal"] = annvq.FlatIndex(principal).add(many)
     lists = annvq.IVFIndex(annvq.make("residual", dim=8, M=2, nbits=4), nlist=4, nprobe=2, metric="cosine")
     indexes["lists-cosine"] = lists.fit(many, recipe=learn).add(many)
+    # Sub-spaces of two, three and three dimensions.
+    indexes["uneven"] = annvq.FlatIndex(annvq.make("product", dim=8, M=3, nbits=4).fit(many, recipe=learn)).add(many)
     lists = annvq.IVFIndex(annvq.make("residual", dim=8, M=2, nbits=4), nlist=4, nprobe=2).fit(many, recipe=learn)
     indexes["keyed"] = annvq.KeyedIndex(lists).add(many, [f"ключ {i}" for i in range(700)])
     indexes["keyed"].remove([f"ключ {i}" for i in range(100, 110)])

@@ -42,9 +42,9 @@ class RerankIndex(Index):
             code is found for all of them, the first ones are scanned, the others added for the shortlist. ``"auto"``:
             a fitted quantizer codes what it was fitted on, vectors; an unfitted one the rest.
         shortlist: vectors that are ordered exactly, at least k; default: as many as ``recall_target`` takes.
-        recall_target: share of the 10 nearest by exact distance that shall be on the shortlist. Measured on vectors
-            held out of ``fit``, when first needed and again when the index holds twice or half as many vectors;
-            :meth:`tune` measures it on others.
+        recall_target: share of the k nearest by exact distance that shall be on the shortlist, for k of 10 and more.
+            Measured on vectors held out of ``fit``, when first needed for k up to 10, and for more, and again when the
+            index holds twice or half as many vectors; :meth:`tune` measures it on others.
 
     Distances are those to the finer form, in one fixed order of summation (see
     :class:`~annvq.indexes.rerank.refinement.Refinement`).
@@ -167,7 +167,7 @@ class RerankIndex(Index):
 
     @property
     def recall_target(self) -> float:
-        """Share of the 10 nearest by exact distance that shall be on the shortlist."""
+        """Share of the nearest by exact distance that shall be on the shortlist."""
         return self._shortlist.recall_target
 
     @property
@@ -175,10 +175,10 @@ class RerankIndex(Index):
         """Vectors that a search for 10 neighbours orders exactly unless it says otherwise."""
         return self._shortlist.length(NEIGHBORS, len(self), self._ranks)
 
-    def _ranks(self, queries: F32, depth: int) -> tuple[I64, I64]:
-        """What scanning finds for checked queries, ids (nq, depth) in its order, and the nearest of them."""
-        scanned = self.index.find(self._seen(queries), depth, wanted=min(NEIGHBORS, depth))[1]
-        return scanned, self.refinement.rank(self.index, queries, scanned, min(NEIGHBORS, depth))[1]
+    def _ranks(self, queries: F32, depth: int, k: int) -> tuple[I64, I64]:
+        """What scanning finds for checked queries, ids (nq, depth) in its order, and the k nearest of them."""
+        scanned = self.index.find(self._seen(queries), depth, wanted=k)[1]
+        return scanned, self.refinement.rank(self.index, queries, scanned, k)[1]
 
     # -- vectors -------------------------------------------------------------------------------------------------
 

@@ -106,7 +106,7 @@ class Transformed(TransformedCoder, TableQuantizer):
         """M codebooks (K_m, d) in the vectors' own coordinates, whose entries add up to x̂; computed, not views."""
         back, books = self.transform.inverse(), []
         for book, start in zip(self.quantizer.codebooks, self.quantizer.starts, strict=True):
-            books.append(book @ back[:, start : start + self.quantizer.width].T)
+            books.append(book @ back[:, start : start + book.shape[1]].T)
         if self.transform.shift is not None:
             books[0] = books[0] + self.transform.shift
         return tuple(books)
@@ -186,8 +186,8 @@ class RotatedProductVQ(RotatedProductCoder, Transformed):
     end to end (see :mod:`annvq.training.rotation`).
 
     Args:
-        dim: d, divisible by M.
-        M: codebooks.
+        dim: d.
+        M: codebooks, at most d.
         nbits: bits per codebook, 1..16, or a sequence of M of them.
         estimator: how gradients pass in training mode; default NSVQ.
     """

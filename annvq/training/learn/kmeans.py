@@ -48,12 +48,12 @@ def cluster_progressively(x: F32, count: int, iterations: int, seed: int) -> F32
 
 
 def product_kmeans(
-    x: F32, sizes: Sequence[int], starts: Sequence[int], width: int, *, iterations: int, seed: Seeds
+    x: F32, sizes: Sequence[int], starts: Sequence[int], widths: Sequence[int], *, iterations: int, seed: Seeds
 ) -> list[F32]:
-    """Codebooks (K_m, width) of the sub-spaces that begin at ``starts``, each by k-means on its part of x (n, d)."""
+    """Codebooks (K_m, w_m) of the sub-spaces that begin at ``starts``, each by k-means on its part of x (n, d)."""
     return [
         cluster(x[:, start : start + width], size, iterations, seed(m))
-        for m, (start, size) in enumerate(zip(starts, sizes, strict=True))
+        for m, (start, width, size) in enumerate(zip(starts, widths, sizes, strict=True))
     ]
 
 
