@@ -28,8 +28,7 @@ _PAIRS = 1 << 22  # of queries and vectors that are compared at a time
 def default_index(dim: int, metric: str) -> Index:
     """What is learned where nobody names an index: product codes of principal axes, a bit for each dimension, in lists,
     and results ordered by the vectors in a byte a dimension (in float16 unless under cosine)."""
-    most = max(dim // 8, min(dim, 8))
-    M = max(m for m in range(1, most + 1) if dim % m == 0)
+    M = max(dim // 8, min(dim, 8))
     scanned = IVFIndex(make("principal-product", dim=dim, M=M), metric=metric)
     return RerankIndex(scanned, "int8" if metric == "cosine" else "float16")
 

@@ -79,9 +79,11 @@ class TestExact:
 
 
 @pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
-def test_the_default_index(metric):
-    index = default_index(96, metric)
-    assert (index.dim, index.metric, index.bits_per_vector) == (96, metric, 96 + (8 if metric == "cosine" else 16) * 96)
+@pytest.mark.parametrize(("dim", "M"), [(3, 3), (50, 8), (96, 12), (1009, 126)])
+def test_the_default_index(metric, dim, M):
+    index = default_index(dim, metric)
+    assert (index.dim, index.metric, index.quantizer.M) == (dim, metric, M)
+    assert index.bits_per_vector == 8 * M + (8 if metric == "cosine" else 16) * dim
 
 
 class TestLearning:
