@@ -129,6 +129,7 @@ class GrowingIndex:
         index = self._index if self._index is not None else default_index(rows.shape[1], self.metric)
         index.fit(rows)
         index.add(rows, ids)
+        index.search(rows[:1], 10)  # which measures how long shortlists must be: now, and not when somebody waits
         self._index = index
         self._first = None  # last: a search sees the one or the other
 
