@@ -45,7 +45,7 @@ def vectors(tmp_path, monkeypatch):
 def test_help_and_version(annvq):
     code, out, _ = annvq("--help")
     assert code == 0
-    for name in ("bench", "choose", "datasets", "train", "build", "search", "info", "complexity", "config"):
+    for name in ("bench", "choose", "datasets", "train", "build", "search", "info", "complexity", "config", "convert"):
         assert f"\n  {name} " in out
         assert annvq(name, "--help")[0] == 0
     assert annvq("--version")[1] == f"annvq, version {__version__}\n"
@@ -87,6 +87,33 @@ def test_train_build_search_info(annvq, vectors, tmp_path):
     assert code == 0
     assert len(out.splitlines()) == 10
     assert out.startswith("query 0: ")
+
+
+def test_shards_and_columns(annvq, vectors, tmp_path):
+    """Every command takes what a file of all vectors would be, and gives what it gives."""
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    x = np.load(vectors)
+    for number, rows in enumerate(np.split(x, [500, 501])):
+        np.savez(shards / f"{number}.npz", ids=np.arange(len(rows)), x=rows, y=rows + 1)
+    kind = ("product", "--bits", 16, "--nbits", 4)
+    for data, out in ((vectors, "whole"), (f"{shards}:x", "parts"), (f"{shards}/*.npz:x", "matched")):
+        code, _, err = annvq("build", kind[0], data, tmp_path / out, *kind[1:])
+        assert code == 0, err
+        code, _, err = annvq("search", tmp_path / out, data, "-k", 3, "--out", tmp_path / f"{out}.npz")
+        assert code == 0, err
+        assert annvq("train", data, "--kind", *kind, "--dims", 4, "--out", tmp_path / f"{out}.q")[0] == 0
+        for suffix in ("", ".npz", ".q"):
+            assert (tmp_path / f"{out}{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+    code, said, err = annvq("choose", f"{shards}:x", "--bits", 16, "--seconds", 1, "--queries", 20)
+    assert code == 0, err
+    assert "Recommended" in said
+    code, _, err = annvq("build", "product", shards, tmp_path / "x")
+    assert code == 1
+    assert "expected one array of vectors, or the name of one; got 'x', 'y' of 'ids', 'x', 'y'" in err
+    code, _, err = annvq("build", "ivf-rerank", f"{shards}:x", tmp_path / "x")
+    assert code == 1
+    assert "got Shards; annvq.datasets.convert writes a file that can be mapped" in err
 
 
 def test_build_by_kind(annvq, vectors, tmp_path):

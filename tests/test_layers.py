@@ -24,12 +24,12 @@ LAYERS = [
         "complexity",
     ],
     ["kernels"],
-    ["facts", "arrays", "storage", "codebooks", "norms"],
+    ["facts", "rows", "columns", "arrays", "storage", "codebooks", "norms"],
     ["training"],
     ["quantizers"],
     ["datasets"],
     ["indexes"],
-    ["interop", "sklearn"],
+    ["interop", "sklearn", "adapters"],
     ["benchmarks"],
     ["choosing"],
     ["cli"],
@@ -51,6 +51,7 @@ HEAVY = {
     "scipy",
     "requests",
     "PIL",
+    "pyarrow",
 }
 
 

@@ -119,7 +119,7 @@ def choose(
     Raises:
         TypeError, ValueError: x holds no such vectors, too few of them, or no code fits the budget.
     """
-    check_vectors(x, None, "x")
+    x = check_vectors(x, None, "x")
     positive_int(bits, "bits")
     positive_int(sample, "sample")
     positive_int(nq, "nq")

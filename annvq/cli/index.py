@@ -44,14 +44,17 @@ def train(
     require_writable(out)  # training may take long
     use_threads(threads)
     x = vectors(data, "learn")
-    if dims is not None:
-        if dims > x.shape[1]:
-            raise click.UsageError(f"--dims must be at most {x.shape[1]}, the vectors' dimension, got {dims}")
-        x = x[:, :dims]
+    if dims is not None and dims > x.shape[1]:
+        raise click.UsageError(f"--dims must be at most {x.shape[1]}, the vectors' dimension, got {dims}")
+    seen = dims or int(x.shape[1])
     charged = 8 if pays_norm(kind, metric or "l2") else 0
-    quantizer = make_quantizer(kind, int(x.shape[1]), bits, nbits, charged, beam)
-    if metric == "cosine":
-        x = ComparedRows(x, int(x.shape[1]), normalized)
+    quantizer = make_quantizer(kind, seen, bits, nbits, charged, beam)
+    if dims is not None or metric == "cosine":
+
+        def compared(rows: Any, name: str, start: int) -> Any:
+            return normalized(rows[:, :seen], name, start) if metric == "cosine" else rows[:, :seen]
+
+        x = ComparedRows(x, seen, compared)
     quantizer.fit(x, seed=seed, progress=True)
     quantizer.save(out)
     click.echo(f"wrote {out}: {kind}, {quantizer.bits} bits a code, learned from {len(x):,} vectors")

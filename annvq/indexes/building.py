@@ -21,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from annvq.arrays import check_vectors, chunks, rows_to_numpy, sample_crc
+from annvq.columns import exports_arrow
 from annvq.indexes.contract import Index
 from annvq.replacing import destination
 from annvq.storage import write_text
@@ -54,9 +55,9 @@ def add_in_chunks(index: Index, vectors: Array | Iterable[Array], *, progress: b
 
 
 def _pieces(vectors: Any, dim: int) -> tuple[Iterator[Array], int | None]:
-    if not hasattr(vectors, "shape"):
+    if not hasattr(vectors, "shape") and not exports_arrow(vectors):
         return iter(vectors), None
-    check_vectors(vectors, dim)
+    vectors = check_vectors(vectors, dim)
     ranges = list(chunks(int(vectors.shape[0]), dim, chunk_bytes=CHUNK_BYTES))
     return (vectors[a:b] for a, b in ranges), len(ranges)
 
@@ -116,8 +117,8 @@ class Build:
         seed: int = 0,
         chunk_rows: int | None = None,
     ) -> None:
-        check_vectors(base, empty.dim, "base")
-        check_vectors(learn, empty.dim, "learn")
+        base = check_vectors(base, empty.dim, "base")
+        learn = check_vectors(learn, empty.dim, "learn")
         self.empty, self.base, self.learn, self.seed = empty, base, learn, seed
         self.out = Path(out)
         destination(self.out)  # refused now and not when all is done

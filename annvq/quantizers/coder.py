@@ -225,11 +225,11 @@ class Coder(ABC):
             TypeError, ValueError: wrong kind, dtype, shape, or NaN or infinity.
         """
         self.require_encodes("encode")
-        check_vectors(x, self.dim, "x")
+        x = check_vectors(x, self.dim, "x")
         if isinstance(term, NormTerm) and term.sizes != self.sizes:
             raise ValueError(f"term must be of codebooks of {self.sizes} entries, got {term.sizes}")
         if centres is not None:
-            check_vectors(centres, self.dim, "centres")
+            centres = check_vectors(centres, self.dim, "centres")
         codes = np.empty((int(x.shape[0]), self.M), dtype=self.code_dtype)
         ranges: Iterable[tuple[int, int]] = chunks(len(codes), self.dim, chunk_bytes=_CHUNK_BYTES)
         if progress:

@@ -137,7 +137,7 @@ class KeyedIndex(Saved):
     def _named(self, x: Array, keys: Keys, what: str) -> list[Any]:
         """A key for each of ``x``, once that is known to be (n, d) of a trained index."""
         self.index.require_fitted(what)
-        check_vectors(x, self.dim)
+        x = check_vectors(x, self.dim)
         return key_list(keys, int(x.shape[0]))
 
     def _put(self, store: Callable[[Array, I64], Any], x: Array, ids: I64, new: int) -> None:

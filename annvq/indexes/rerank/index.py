@@ -138,7 +138,7 @@ class RerankIndex(Index):
 
         A few of the vectors (n, d) are kept, to measure with how long shortlists must be.
         """
-        check_vectors(x, self.dim)
+        x = check_vectors(x, self.dim)
         how: Any = {"seed": seed, "progress": progress, "recipe": recipe}
         self.refinement.fit_first(self.index, x, **how)
         self.index.fit(x, **how)
@@ -187,7 +187,7 @@ class RerankIndex(Index):
 
     def add(self, x: Array, ids: Array | None = None) -> Self:
         self.require_fitted("add")
-        check_vectors(x, self.dim)
+        x = check_vectors(x, self.dim)
         given = None if ids is None else check_ids(ids, int(x.shape[0]))
         if given is not None:
             self.refinement.check_ids(given)
@@ -202,7 +202,7 @@ class RerankIndex(Index):
             TypeError, ValueError: bad vectors or ids; nothing has changed then.
         """
         self.require_fitted("upsert")
-        check_vectors(x, self.dim)
+        x = check_vectors(x, self.dim)
         given = check_ids(ids, int(x.shape[0]))
         self.refinement.check_ids(given)
         require_new(given, np.zeros(len(given), np.bool_))

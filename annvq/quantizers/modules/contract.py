@@ -99,7 +99,7 @@ class Quantizer(Coder, nn.Module):
         Raises:
             TypeError, ValueError: x is not such an array, holds NaN or infinity, or has too few rows.
         """
-        check_vectors(x, self.dim, "x")
+        x = check_vectors(x, self.dim, "x")
         least = max(self.sizes)
         if int(x.shape[0]) < least:
             raise ValueError(
