@@ -15,6 +15,7 @@ from annvq.benchmarks.plan import Point
 from annvq.benchmarks.rivals import make_code
 from annvq.benchmarks.roles import Budget
 from annvq.benchmarks.run import Observer, measure_point
+from annvq.benchmarks.statistics import figure_of_row
 from annvq.benchmarks.vectors import Vectors, prepare
 from annvq.choosing.costs import Clock, Rows, estimate
 from annvq.choosing.grid import Candidate
@@ -250,4 +251,5 @@ class Measuring:
 
 def _figures(row: dict[str, Any]) -> dict[str, Any]:
     kept = {k: row.get(k) for k in ("bits_per_vector", "mse", "train_s", "encode_us", "search_us", "wmops", "error")}
-    return kept | {"recall": row.get(CRITERION), "recall_at_1": row.get("recall@1")}
+    found = {"recall": row.get(CRITERION), "recall_at_1": row.get("recall@1"), "figure": figure_of_row(row, CRITERION)}
+    return kept | found

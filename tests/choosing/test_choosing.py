@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annvq.benchmarks.run import Observer
+from annvq.benchmarks.statistics import Figure
 from annvq.choosing import Candidate, Choice, choose, grid, measuring
 from annvq.choosing.choice import pareto, recommend
 from annvq.training.parts import KMeans
@@ -22,7 +23,8 @@ def _short_training(quick_fits):
 
 
 def candidate(recall, encode, search):
-    return Candidate("product", (8,), None, "l2", 8, 8, recall, recall, 1.0, 1.0, encode, search, 1.0)
+    figure = Figure(recall, recall - 0.005, recall + 0.005)
+    return Candidate("product", (8,), None, "l2", 8, 8, recall, recall, 1.0, 1.0, encode, search, 1.0, figure=figure)
 
 
 FIGURES = st.tuples(st.floats(0, 1), st.floats(0.1, 100), st.floats(0.1, 100))
@@ -40,16 +42,21 @@ def test_front_holds_the_best_and_nothing_beaten(figures):
             beaten = other.recall > c.recall and other.encode_us <= c.encode_us and other.search_us <= c.search_us
             if beaten:
                 assert c not in front
-    chosen, reason = recommend(front, nq=500)
+    chosen, reason = recommend(front)
     assert chosen in front
-    assert top - chosen.recall <= max(0.005, (top * (1 - top) / 5000) ** 0.5) + 1e-12
+    assert top - chosen.recall <= 0.005 * 2**0.5 + 1e-12  # as their intervals allow
     assert reason
 
 
 def test_recommendation():
     best, close, cheap = candidate(0.600, 50, 100), candidate(0.598, 5, 100), candidate(0.4, 1, 100)
-    assert recommend([best, close, cheap], nq=500)[0] is close
-    chosen, reason = recommend([best, cheap], nq=500)
+    assert recommend([best, close, cheap])[0] is close
+    # What the queries tell apart is not recommended for being cheap, nor what they do not, by too much.
+    exact = [replace(c, figure=None) for c in (best, close, cheap)]
+    assert recommend(exact)[0] is exact[0]
+    wide = [replace(c, figure=Figure(c.recall, c.recall - 0.3, c.recall + 0.3)) for c in (best, close, cheap)]
+    assert recommend(wide)[0] is wide[1]
+    chosen, reason = recommend([best, cheap])
     assert chosen is best
     assert reason.startswith("Highest recall of the codes measured")
 
@@ -90,6 +97,10 @@ def test_choose_measures_and_recommends(monkeypatch, tmp_path):
     assert {c.bits_per_vector for c in choice.candidates} == {16}
     assert json.loads(json.dumps(choice.to_dict()))["recommended"]["kind"] == "product"
     assert choice.table().row_count == 2
+    for c in choice.candidates:
+        assert c.figure.low < c.recall < c.figure.high
+        assert len(c.figure.samples) == 50
+        assert c.to_dict()["recall_high"] == c.figure.high
     assert choice.recommended.code_line().startswith("annvq.FlatIndex(annvq.ProductVQ(dim=8, M=")
 
 
