@@ -21,6 +21,7 @@ LAYERS = [
         "bits",
         "packing",
         "optional",
+        "pages",
         "complexity",
     ],
     ["kernels"],
@@ -51,6 +52,7 @@ HEAVY = {
     "scipy",
     "requests",
     "PIL",
+    "pyarrow",
 }
 
 

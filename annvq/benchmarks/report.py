@@ -49,12 +49,16 @@ def seeds_note(rows: Sequence[Row]) -> str:
 
 
 def number(figure: Figure | None, shown: str, *, spread: bool = True) -> str:
-    """A figure in a table, with half of its interval behind ± where it has one."""
+    """A figure in a table, with half of its interval behind ±, or of repeats with the whole in brackets."""
     if figure is None:
         return "–"
-    half = figure.half if spread else None
-    # Of a share ".004" says as much as "0.004".
-    return format(figure.value, shown) + (f" ±{format(half, shown).lstrip('0') or '0'}" if half is not None else "")
+    text = format(figure.value, shown)
+    if not spread or figure.low is None or figure.high is None or figure.half is None:
+        return text
+    if figure.ranged:
+        return f"{text} ({figure.low:{shown}}–{figure.high:{shown}})"
+    half = format(figure.half, shown)
+    return f"{text} ±{half[1:] if half.startswith('0.') else half}"  # of a share ".004" says as much as "0.004"
 
 
 def compared(

@@ -36,7 +36,10 @@ from annvq.packing import pack, unpack
 CONFIDENCE = 0.95
 SAME = "≈"
 """Marks a figure that cannot be told from the best of its column."""
-SAME_TEXT = f"{SAME}: cannot be told from the best of its column (95 %). ±: half of the 95 % interval."
+SAME_TEXT = (
+    f"{SAME}: cannot be told from the best of its column (95 %). ±: half of the 95 % interval. In brackets: the "
+    "repeats that hold the median."
+)
 _REPEATS = ("{}_parts", "{}_repeats", "{}_all")  # fields that hold what a median is of
 _BLOCKS = "{}_blocks"  # means over equal parts of the vectors
 
@@ -51,6 +54,7 @@ class Figure:
         samples: (n,) what it is the mean of, in the order of the queries (or parts of the vectors); None where unknown.
         between: half the width that seeds alone give the interval.
         seeds: how many rows it is of.
+        ranged: the interval is one of repeats, which may reach much farther to one side.
     """
 
     value: float
@@ -59,6 +63,7 @@ class Figure:
     samples: npt.NDArray[np.float64] | None = None
     between: float = 0.0
     seeds: int = 1
+    ranged: bool = False
 
     @property
     def half(self) -> float | None:
@@ -146,7 +151,7 @@ def figure_of_row(row: Row, column: str) -> Figure | None:
     for field in _REPEATS:
         interval = median_interval(row.get(field.format(column)) or ())
         if interval is not None:
-            return Figure(value, *interval)
+            return Figure(value, *interval, ranged=True)
     blocks = row.get(_BLOCKS.format(column))
     if blocks and len(blocks) > 1:
         half = _t_half(blocks)
@@ -184,7 +189,8 @@ def same_as_best(figures: Mapping[str, Figure | None], better: str) -> tuple[str
         return None, set()
     best = (min if better == "lower" else max)(held, key=lambda name: held[name].value)
     same = {name for name, f in held.items() if name != best and not told_apart(f, held[best])}
-    return best, same
+    # What is exact and equal needs no mark.
+    return best, {name for name in same if held[name].value != held[best].value or held[name].half is not None}
 
 
 def told_apart(a: Figure, b: Figure) -> bool:
