@@ -247,7 +247,7 @@ def _line(
         values,
         {shown: str(row[name]) for name, shown in _FACETS.items() if row.get(name) not in (None, "")},
         command(row),
-        "" if good else str(row["error"]).splitlines()[0],
+        "" if good else f"failed: {str(row['error']).splitlines()[0]}",
         environments.index(_environment(row)),
     )
 

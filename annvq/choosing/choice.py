@@ -12,6 +12,7 @@ from annvq.benchmarks import environment
 from annvq.benchmarks.report import number
 from annvq.benchmarks.run import Observer
 from annvq.benchmarks.statistics import SAME, told_apart
+from annvq.choosing.budget import bits_of
 from annvq.choosing.grid import Candidate, candidates
 from annvq.choosing.measuring import CRITERION, Measuring, split
 from annvq.threads import get_num_threads
@@ -31,6 +32,8 @@ class Choice:
         front: those of the last stage that none other beats; highest recall first.
         recommended: one of the front; ``reason`` says why.
         seconds: what it took.
+        beyond: the recommended code with more bits, where there was time to measure it.
+        next_better: what it would take to find more, in a sentence.
     """
 
     bits: int
@@ -42,12 +45,15 @@ class Choice:
     recommended: Candidate
     reason: str
     seconds: float
+    beyond: Candidate | None = None
+    next_better: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
         held = {f.name: getattr(self, f.name) for f in fields(self)}
         listed = {name: [c.to_dict() for c in held[name]] for name in ("candidates", "front")}
-        return held | listed | {"recommended": self.recommended.to_dict()}
+        beyond = None if self.beyond is None else self.beyond.to_dict()
+        return held | listed | {"recommended": self.recommended.to_dict(), "beyond": beyond}
 
     def effort(self) -> str:
         """How many codes were measured on what, in a sentence or two."""
@@ -96,7 +102,10 @@ class Choice:
 def choose(
     x: Any,
     *,
-    bits: int,
+    bits: int | None = None,
+    bytes_per_vector: int | None = None,
+    memory: int | None = None,
+    n: int | None = None,
     metric: str = "l2",
     seconds: float = 60.0,
     sample: int = 50_000,
@@ -105,7 +114,7 @@ def choose(
     threads: int | None = None,
     observer: Observer | None = None,
 ) -> Choice:
-    """Measure a grid of codes at ``bits`` bits per vector on a sample of ``x`` and recommend one.
+    """Measure a grid of codes at a budget of bits per vector on a sample of ``x`` and recommend one.
 
     The sample is split in three disjoint parts: queries, learn vectors, and a base to search. Every bit
     stored per vector is charged, the norm of residual and additive codes among them. Training is shorter than
@@ -113,7 +122,9 @@ def choose(
 
     Args:
         x: (n, d) vectors, NumPy (memory maps too) or torch.
-        bits: bits per vector in all.
+        bits: bits per vector in all. Or another form of the budget:
+        bytes_per_vector: so many bytes.
+        memory, n: bytes for n vectors in memory, ids included (:func:`annvq.choosing.budget.bits_of`).
         metric: ``"l2"``, ``"ip"`` or ``"cosine"``.
         seconds: to spend, by the wall clock. What each code takes is estimated before it is begun, from its size and
             from what others took; codes that would not end in time are not measured, and ``skipped`` says why. At least
@@ -129,7 +140,7 @@ def choose(
         TypeError, ValueError: x holds no such vectors, too few of them, or no code fits the budget.
     """
     check_vectors(x, None, "x")
-    positive_int(bits, "bits")
+    bits = bits_of(bits=bits, bytes_per_vector=bytes_per_vector, memory=memory, n=n)
     positive_int(sample, "sample")
     positive_int(nq, "nq")
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
@@ -141,6 +152,11 @@ def choose(
         data = split(x, metric, sample, nq, seed)
         measuring = Measuring(data, bits, seed, seconds, observer or Observer(), start)
         codes = measuring.run(candidates(bits, data.base.shape[1], data.metric, len(data.learn)))
+        return _choice(measuring, codes)
+
+
+def _choice(measuring: Measuring, codes: Sequence[Candidate]) -> Choice:
+    bits, data = measuring.bits, measuring.data
     good = [c for c in codes if c.error is None and c.stage != "planned"]
     if not good:
         failed = next(c for c in codes if c.error is not None)
@@ -149,7 +165,11 @@ def choose(
     front = pareto(last)
     best, reason = recommend(front)
     n, n_learn = measuring.rows
-    return Choice(bits, n, n_learn, len(data.queries), tuple(codes), tuple(front), best, reason, measuring.elapsed())
+    beyond = measuring.beyond(best) if best is front[0] else None
+    return Choice(
+        bits, n, n_learn, len(data.queries), tuple(codes), tuple(front), best, reason, measuring.elapsed(), beyond,
+        next_better(front, best, beyond),
+    )  # fmt: skip
 
 
 def pareto(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -199,3 +219,25 @@ def recommend(front: Sequence[Candidate]) -> tuple[Candidate, str]:
         f"{figures}. {best.label} found {top:.3f}, which these queries cannot tell from it, "
         f"but costs {best.encode_us:.1f} µs to encode and {best.search_us:.0f} µs a query."
     )
+
+
+def next_better(front: Sequence[Candidate], best: Candidate, beyond: Candidate | None) -> str:
+    """What more recall than that of ``best`` would take, in a sentence: another code of the front, or more bits."""
+    higher = [
+        c for c in front if (c.recall or 0) > (best.recall or 0) and told_apart(c.recall_figure, best.recall_figure)
+    ]
+    if higher:
+        c = higher[-1]
+        return (
+            f"For more: {c.label} finds {number(c.recall_figure, '.3f')} for {c.encode_us:.1f} µs to encode a vector "
+            f"and {c.search_us:.0f} µs a query."
+        )
+    if beyond is None:
+        return "For more it takes more bits a vector, or re-ranking by the vectors; how many was not measured."
+    more = (beyond.bits_per_vector or 0) - (best.bits_per_vector or 0)
+    found = (
+        f"For more it takes more bits: with {more:.0f} more, {beyond.label} finds {number(beyond.recall_figure, '.3f')}"
+    )
+    if not told_apart(beyond.recall_figure, best.recall_figure):
+        return f"{found}, which these queries do not tell from it."
+    return f"{found}."

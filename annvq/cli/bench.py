@@ -1,11 +1,11 @@
 """``annvq bench``."""
 
-import shlex
 from pathlib import Path
 
 import click
 
 from annvq.cli.console import wide_console
+from annvq.cli.shared import command_line
 
 
 @click.command()
@@ -68,7 +68,7 @@ def bench(
             threads=threads,
             fresh=not resume,
             only=only,
-            command=_command(suite, dataset, threads, quick),
+            command=command_line("out", "resume", "only"),
             observer=observer,
         )
     for table in kind(chosen.kind).tables(rows):
@@ -79,13 +79,6 @@ def bench(
         click.echo(f"{len(failed)} of {len(rows)} rows failed; each says why", err=True)
     if len(failed) == len(rows):
         raise RuntimeError(f"no row could be measured; the first: {rows[0]['error'] if rows else 'none'}")
-
-
-def _command(suite: str, dataset: str | None, threads: int | None, quick: bool) -> str:
-    """The command that was given, less what does not change what is measured."""
-    options = [("--dataset", dataset), ("--threads", threads and str(threads))]
-    words = [suite, *(["--quick"] if quick else []), *(word for pair in options if pair[1] for word in pair)]
-    return shlex.join(["annvq", "bench", *(str(word) for word in words)])
 
 
 @click.command()

@@ -47,8 +47,8 @@ class Line:
         detail: what tells the method's lines from each other, for tooltips.
         values: by column.
         facets: what the page's selectors choose by, name to value.
-        command: reproduces the line.
-        error: why there are no values.
+        command: reproduces the line; not shown where it is the same for all lines.
+        error: why there are no values, in words that the line shows.
         where: which of the page's environments it was measured in, from 0.
     """
 
@@ -100,7 +100,7 @@ class Page:
 
     Attributes:
         title: of the page.
-        lead: a sentence or two below it.
+        lead: a few sentences below it; each line is a paragraph.
         environments: what was measured on, each a table of names and values.
         notes: sentences at the end.
         data: rows as they were measured, JSON values, for the downloads.

@@ -57,7 +57,8 @@ def _html(page: Page, downloads: Mapping[str, str]) -> str:
         f"<title>{escape(page.title)}</title><style>{asset['page.css']}</style></head><body>",
         '<header><button id="theme" type="button" aria-label="Light or dark">◐</button>',
         f"<h1>{escape(page.title)}</h1>",
-        f"<p>{escape(page.lead)}</p></header><main>",
+        *(f"<p>{escape(text)}</p>" for text in page.lead.splitlines()),
+        "</header><main>",
         "<noscript><p>Charts, sorting and downloads need JavaScript; the tables do not.</p></noscript>",
         *(_section(at, s, len(page.environments)) for at, s in enumerate(page.sections)),
         _closing(page, downloads),
@@ -148,10 +149,11 @@ def _controls(section: Section) -> str:
             "<output>0.50</output></label>"
         )
     methods = charts.methods_of(section)
+    measured = dict.fromkeys(line.method for line in section.lines if not line.error)
     buttons = "".join(
         f'<button type="button" aria-pressed="true" data-method="{escape(method)}">'
         f'<span style="color:{colour}" aria-hidden="true">{_SYMBOLS[shape]}</span> {escape(method)}</button>'
-        for method in methods
+        for method in measured
         for colour, shape in (charts.look(methods, method),)
     )
     legend = f'<div class="legend" role="group" aria-label="Methods shown">{buttons}</div>' if _charts(section) else ""
@@ -165,20 +167,23 @@ def _table(section: Section, environments: int) -> str:
         f'<button type="button">{escape(c.title)}</button></th>'
         for _, c in heads
     )
+    # A command that is the same for all lines stands elsewhere.
+    again = len({line.command for line in section.lines}) > 1 or environments > 1
     body = "".join(
-        f'<tr data-line="{at}">{_cells(line, section.columns)}<td>{_command(line, environments)}</td></tr>'
+        f'<tr data-line="{at}">{_cells(line, section.columns)}'
+        + (f"<td>{_command(line, environments)}</td></tr>" if again else "</tr>")
         for at, line in enumerate(section.lines)
     )
     return (
         '<div class="scroll"><table class="lines"><thead><tr>'
-        f'{row}<th scope="col">again</th></tr></thead><tbody>{body}</tbody></table></div>'
+        f"{row}{again * '<th scope=col>again</th>'}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
 def _cells(line: Line, columns: Mapping[str, Column]) -> str:
     first = f'<th scope="row">{escape(line.method)}</th>'
     if line.error:
-        return f'{first}<td colspan="{len(columns)}" class="failed">failed: {escape(line.error)}</td>'
+        return f'{first}<td colspan="{len(columns)}" class="failed">{escape(line.error)}</td>'
     return first + "".join(_cell(line.values.get(name), column) for name, column in columns.items())
 
 

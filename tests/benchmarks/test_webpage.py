@@ -55,7 +55,7 @@ def test_lines_have_figures_intervals_and_marks():
     # Queries a second follow from the time of one, their interval from its own.
     qps = best.values["qps"]
     assert (qps.number, qps.low, qps.high) == pytest.approx((1e5, 1e6 / 12, 1e6 / 9))
-    assert bad.error == "ValueError: no"
+    assert bad.error == "failed: ValueError: no"
     assert best.command == "annvq bench codes --threads 2 --point 0123456789"
 
 

@@ -31,7 +31,7 @@ def page_of(n=6, data=(), **more):
         }
         facets = {"data set": "photos" if at < n - 1 else "words"}
         if method != "keen" and at == 2:
-            return Line(method, "failing", {}, facets, f"annvq bench {at}", error="ValueError: no </script>")
+            return Line(method, "failing", {}, facets, f"annvq bench {at}", error="failed: ValueError: no </script>")
         return Line(method, f"line {at}", values, facets, f"annvq bench {at}")
 
     lines = [line(method, at) for method in ("keen", "dull & <b>") for at in range(n)]
@@ -41,7 +41,9 @@ def page_of(n=6, data=(), **more):
         Chart("queries a second against bits", "bits", "bits per vector", y="qps", log_y=True, joined=False),
     ]
     section = Section("Codes", "What was measured.", columns, lines, drawn)
-    return Page("Codes & more", [section], "A lead.", [{"processor": "one <of> many"}], ["A note."], data, **more)
+    return Page(
+        "Codes & more", [section], "A lead.", [{"processor": "one <of> many"}], ["A note.", "long" * 60], data, **more
+    )
 
 
 class Seen(HTMLParser):

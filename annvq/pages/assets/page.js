@@ -83,7 +83,7 @@
     reached(lines, name, target) {
       const table = this.element.querySelector(".reached");
       const costs = this.data.costs.filter((cost) => lines.some((line) => line[cost.name] != null));
-      const methods = [...new Set(lines.map((line) => line.method))];
+      const methods = [...new Set(lines.filter((line) => line[name] != null).map((line) => line.method))];
       const best = methods.map((method) => costs.map((cost) => pick(
         lines.filter((line) => line.method === method && line[name] >= target), cost)));
       const top = costs.map((cost, at) => pick(best.map((row) => row[at]).filter(Boolean), cost));
