@@ -31,7 +31,7 @@ class Codebooks:
         entries: (ΣK, width) float32, codebook after codebook.
         sizes: K_m, entries of each of the M codebooks.
         starts: first dimension of the vector that each codebook covers.
-        dim: d.
+        dim: d of the vectors.
     """
 
     entries: F32

@@ -13,6 +13,7 @@ from annvq.benchmarks.statistics import SAME, SAME_TEXT, figure_of
 from annvq.benchmarks.suite import Suite
 
 _RECALL = "recall@10"
+_PANELS = ("bits_per_vector", "wmops", "encode_us")
 
 
 def columns_of(rows: Iterable[Row]) -> list[str]:
@@ -130,12 +131,11 @@ def _point(rows: Sequence[Row], column: str) -> tuple[float, float, float, float
     return x.value, y.value, y.value - (y.value if y.low is None else y.low), (y.high or y.value) - y.value
 
 
-def picture(rows: Sequence[Row], path: Path, title: str) -> None:
-    """Recall against bits, counted and measured cost of encoding; one row of panels per data set."""
+def picture(rows: Sequence[Row], path: Path, title: str, panels: Sequence[str] = _PANELS) -> None:
+    """Recall against bits, counted and measured cost of encoding (``panels``); one row of them per data set."""
     good = [row for row in rows if row["error"] is None and row.get(_RECALL) is not None]
     datasets = list(dict.fromkeys(row["dataset"] for row in good))
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    panels = ("bits_per_vector", "wmops", "encode_us")
     figure, axes = plot.figure(max(1, len(datasets)), len(panels))
     for line, dataset in zip(axes, datasets, strict=False):
         for axis, column in zip(line, panels, strict=True):
@@ -155,9 +155,10 @@ def picture(rows: Sequence[Row], path: Path, title: str) -> None:
         line[0].set_title(dataset, loc="left")
     if good:
         handles, labels = axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        columns = 4 if len(panels) > 1 else 2
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
         where = environment_line(good[-1])
-        figure.suptitle(f"{title}\n{where}" if title else where, fontsize=9)
+        figure.suptitle(f"{title}\n{where}" if title else "" if len(panels) == 1 else where, fontsize=9)
     else:
         axes[0][0].text(0.5, 0.5, "no row was measured", ha="center")
     figure.savefig(path)
