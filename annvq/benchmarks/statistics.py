@@ -36,10 +36,8 @@ from annvq.packing import pack, unpack
 CONFIDENCE = 0.95
 SAME = "≈"
 """Marks a figure that cannot be told from the best of its column."""
-SAME_TEXT = (
-    f"{SAME}: cannot be told from the best of its column (95 %). ±: half of the 95 % interval. In brackets: the "
-    "repeats that hold the median."
-)
+SAME_SHORT = f"{SAME}: cannot be told from the best of its column (95 %)"
+SAME_TEXT = f"{SAME_SHORT}. ±: half of the 95 % interval. In brackets: the repeats that hold the median."
 _REPEATS = ("{}_parts", "{}_repeats", "{}_all")  # fields that hold what a median is of
 _BLOCKS = "{}_blocks"  # means over equal parts of the vectors
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from annvq.benchmarks import plot
 from annvq.benchmarks.report import compared, environment_line, heading, measured, split_absent
 from annvq.benchmarks.results import Row
-from annvq.benchmarks.statistics import SAME_TEXT
+from annvq.benchmarks.statistics import SAME_SHORT, SAME_TEXT
 from annvq.benchmarks.suite import Suite
 
 _TEXT = """\
@@ -56,7 +56,8 @@ def tables(rows: list[Row]) -> list[Table]:
     rows, _ = split_absent(rows)
     out = []
     for title, learners in grouped(rows).items():
-        table = Table(title=f"{title}; {rows[0]['seconds']} s of processor time", title_justify="left")
+        title = f"{title}; {rows[0]['seconds']} s of processor time"
+        table = Table(title=title, title_justify="left", caption=SAME_SHORT, caption_justify="left")
         for name in ("learned by", *_SHOWN):
             table.add_column(name, justify="left" if name == "learned by" else "right")
         for line in lines_of(learners, "[bold]{}[/bold]"):

@@ -9,7 +9,7 @@ from annvq.benchmarks import plot
 from annvq.benchmarks.metrics import COLUMNS
 from annvq.benchmarks.report import compared, environment_line, heading, measured, over_seeds, seeds_note
 from annvq.benchmarks.results import Row
-from annvq.benchmarks.statistics import SAME, SAME_TEXT, figure_of
+from annvq.benchmarks.statistics import SAME_SHORT, SAME_TEXT, figure_of
 from annvq.benchmarks.suite import Suite
 
 _RECALL = "recall@10"
@@ -83,7 +83,7 @@ def _precision(group: Sequence[Row]) -> str | None:
     halves = [f.half for f in figures if f is not None and f.half is not None]
     if not halves:
         return None
-    return f"{SAME}: cannot be told from the best of its column (95 %); {_RECALL} within ±{max(halves):.3f} or less"
+    return f"{SAME_SHORT}; {_RECALL} within ±{max(halves):.3f} or less"
 
 
 def _how(row: Row) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from annvq.benchmarks import plot
 from annvq.benchmarks.report import compared, environment_line, heading, number, split_absent
 from annvq.benchmarks.results import Row
-from annvq.benchmarks.statistics import SAME_TEXT, figure_of_row
+from annvq.benchmarks.statistics import SAME, SAME_SHORT, SAME_TEXT, figure_of_row
 from annvq.benchmarks.suite import Suite
 
 _COSTS = {
@@ -146,7 +146,8 @@ def tables(rows: list[Row]) -> list[Table]:
     out = []
     searches, streams = split_streams(split_absent(rows)[0])
     for title, (header, lines) in (at_recalls(searches) | adding(streams)).items():
-        table = Table(title=title, title_justify="left")
+        caption = SAME_SHORT if any(SAME in cell for line in lines for cell in line) else None
+        table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
         for at, name in enumerate(header):
             table.add_column(name, justify="right" if at else "left")
         for line in lines:

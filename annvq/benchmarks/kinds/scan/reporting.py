@@ -65,7 +65,8 @@ def tables(rows: list[Row]) -> list[Table]:
     """Rich tables, one per data set, threads and SIMD level."""
     out = []
     for title, group in grouped(split_absent(rows)[0]).items():
-        table = Table(title=title, title_justify="left")
+        caption = f"{SAME}: the pairs do not tell the ratio from 1"
+        table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
         for at, name in enumerate(COLUMNS[:-_WIDE]):
             table.add_column(name, justify="left" if at in LEFT else "right")
         for row in group:
