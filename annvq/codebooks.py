@@ -33,7 +33,7 @@ class Codebooks:
             widest, whose next dimensions are another's.
         sizes: K_m, entries of each of the M codebooks.
         starts: first dimension of the vector that each codebook covers.
-        dim: d.
+        dim: d of the vectors.
     """
 
     entries: F32

@@ -13,7 +13,7 @@ NORM_LEVELS = 256
 
 LENGTH_WEIGHT = 0.8
 """See Length.weight: more of it gives lengths that agree better, and codes with more error. See
-docs/perf-log.md."""
+docs/log/performance.md."""
 
 LEAST_ERROR = 0.01
 """Of codes of vectors of length one: less is taken for so much, or lengths were all that counts."""

@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from annvq import FlatIndex, KeyedIndex, ProductVQ, __version__
+from annvq import FlatIndex, KeyedIndex, ProductVQ, __version__, load_index
+from annvq.choosing.grid import NORM_FREE
 from annvq.cli import main
 from annvq.training.parts import KMeans
 from annvq.training.recipe import Recipe
@@ -330,6 +331,42 @@ def test_choose(annvq, vectors, monkeypatch):
     assert "Recommended: product 4x4" in out
     code, out, err = annvq("choose", vectors, "--bits", 16, "--threads", 1, "--json")
     assert json.loads(out)["recommended"]["nbits"] == [4, 4, 4, 4]
+
+
+def test_what_is_chosen_is_built(annvq, vectors, tmp_path, monkeypatch):
+    monkeypatch.setattr("annvq.choosing.grid.GRID", (("additive", 4, NORM_FREE), ("product", 4, "auto")))
+    out = tmp_path / "choice.toml"
+    arguments = ["--bytes-per-vector", 2, "--threads", 1, "--metric", "cosine", "--seconds", 20]
+    code, printed, err = annvq("choose", vectors, *arguments, "-o", out)
+    assert code == 0, err
+    assert f"wrote {out} and {tmp_path / 'choice.html'}; next: annvq build {out} {vectors} index.annvq" in printed
+    text = out.read_text()
+    assert (
+        f"# Chosen by: annvq choose {vectors} --bytes-per-vector 2 --metric cosine --seconds 20.0 --threads 1" in text
+    )
+    assert "Recommended: " in (tmp_path / "choice.html").read_text()
+    code, _, err = annvq("build", out, vectors, tmp_path / "i.annvq")
+    assert code == 0, err
+    index = load_index(tmp_path / "i.annvq")
+    assert (index.metric, index.bits_per_vector) == ("cosine", 16)
+    # What is asked for outright counts more.
+    assert annvq("build", out, vectors, tmp_path / "ip.annvq", "--metric", "ip")[0] == 0
+    assert load_index(tmp_path / "ip.annvq").metric == "ip"
+
+
+def test_budgets_of_choose_are_checked(annvq, vectors, tmp_path):
+    for arguments, message in (
+        (["--bits", 8, "--memory", "1GB"], "give one of bits, bytes_per_vector and memory; got bits, memory"),
+        (["--memory", "1GB"], "memory and n, how many vectors it is for, go together"),
+        (["--bits", 8, "--n", "1e6"], "memory and n, how many vectors it is for, go together"),
+        (["--memory", "much", "--n", "1e6"], "expected a size such as 8GB"),
+        (["--memory", "1GB", "--n", "many"], "expected a number of vectors"),
+        (["--memory", "1MB", "--n", "1e6"], "leaves no byte for a code"),
+        (["--bits", 8, "-o", "x.json"], "--out must end in .toml"),
+    ):
+        code, _, err = annvq("choose", vectors, *arguments)
+        assert code in (1, 2)
+        assert message in err
 
 
 def test_beam_is_refused_where_codes_have_none(annvq, vectors, tmp_path):

@@ -21,6 +21,7 @@ LAYERS = [
         "bits",
         "packing",
         "optional",
+        "pages",
         "complexity",
     ],
     ["kernels"],

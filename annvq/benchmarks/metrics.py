@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 _BLOCK_VALUES = 1 << 24
+_ERROR_BLOCKS = 32
 
 
 @dataclass(frozen=True)
@@ -74,29 +75,35 @@ def exact_distances(
     return out
 
 
-def recalls(
+def hits(
     ids: npt.NDArray[Any],
     base: npt.NDArray[Any],
     queries: npt.NDArray[Any],
     neighbors: npt.NDArray[Any],
     metric: str,
-) -> dict[str, float | None]:
-    """All of :data:`RECALLS` for ``ids`` (nq, k); None where there are too few results or neighbours."""
+) -> dict[str, npt.NDArray[np.int64]]:
+    """How many of the true neighbours each query found (nq,), by the names of :data:`RECALLS`.
+
+    Names for which ``ids`` (nq, k) has too few results or ``neighbors`` too few columns are left out.
+    """
     wanted = max((true for true, _ in RECALLS.values() if true <= neighbors.shape[1]), default=0)
     k = ids.shape[1]
     both = exact_distances(base, queries, np.hstack([ids, neighbors[:, :wanted]]), metric)
     found, truth = both[:, :k].copy(), both[:, k:]
     found[_repeats(ids)] = np.inf
-    out: dict[str, float | None] = {}
+    out: dict[str, npt.NDArray[np.int64]] = {}
     for name, (true, among) in RECALLS.items():
         if true > wanted or among > k:
-            out[name] = None
             continue
         # The farthest of the first neighbours: what a file lists need not be in float64's order.
         threshold = truth[:, :true].max(axis=1, keepdims=True)
-        hits = (found[:, :among] <= threshold).sum(axis=1)
-        out[name] = float(np.minimum(hits, true).mean() / true)
+        out[name] = np.minimum((found[:, :among] <= threshold).sum(axis=1), true)
     return out
+
+
+def recalls(counts: dict[str, npt.NDArray[np.int64]]) -> dict[str, float | None]:
+    """All of :data:`RECALLS` from what :func:`hits` found; None where it left a name out."""
+    return {name: float(counts[name].mean() / true) if name in counts else None for name, (true, _) in RECALLS.items()}
 
 
 def _repeats(ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -108,15 +115,26 @@ def _repeats(ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return again
 
 
-def mean_squared_error(
+def squared_errors(
     x: npt.NDArray[Any], decode: Callable[[int, int], npt.NDArray[Any] | None], step: int = 1 << 14
-) -> float | None:
-    """Mean over rows of ‖x − x̂‖²; ``decode(start, stop)`` gives x̂ of these rows, or None where nobody can say."""
-    total = 0.0
+) -> npt.NDArray[np.float64] | None:
+    """‖x − x̂‖² of each row (n,); ``decode(start, stop)`` gives x̂ of these rows, or None where nobody can say."""
+    errors = np.empty(len(x))
     for start in range(0, len(x), step):
         part = x[start : start + step].astype(np.float64)
         decoded = decode(start, start + len(part))
         if decoded is None:
             return None
-        total += float(((part - decoded) ** 2).sum())
-    return total / len(x)
+        errors[start : start + step] = ((part - decoded) ** 2).sum(axis=1)
+    return errors
+
+
+def mean_error(errors: npt.NDArray[np.float64] | None) -> dict[str, Any]:
+    """The columns ``mse`` and ``mse_blocks``: the mean of ``errors`` (n,), and of each of 32 equal parts of them.
+
+    The parts tell how sure the mean is, and two codes of the same vectors are compared by them part by part.
+    """
+    if errors is None:
+        return {"mse": None}
+    blocks = np.array_split(errors, min(_ERROR_BLOCKS, len(errors)))
+    return {"mse": float(errors.mean()), "mse_blocks": [float(block.mean()) for block in blocks]}

@@ -2,12 +2,14 @@
 
 import datetime
 import logging
+import shlex
 import traceback
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from annvq.benchmarks import environment
+from annvq.benchmarks import environment, webpage
 from annvq.benchmarks.kinds import kind
 from annvq.benchmarks.plan import Part, Point
 from annvq.benchmarks.results import Results, Row, digest
@@ -40,9 +42,11 @@ def run(
     dataset: str | None = None,
     threads: int | None = None,
     fresh: bool = False,
+    only: Sequence[str] = (),
+    command: str | None = None,
     observer: Observer | None = None,
 ) -> list[Row]:
-    """Measure every point of ``suite`` and write ``out/results.jsonl`` and the report beside it.
+    """Measure every point of ``suite`` and write ``out/results.jsonl`` and the reports beside it.
 
     Data sets are loaded one after another, each when the first of its points is due.
 
@@ -52,13 +56,15 @@ def run(
         dataset: name or path that replaces the suite's data sets, where its kind has any.
         threads: of both annvq and FAISS; default the suite's.
         fresh: forget what ``out`` holds.
+        only: nothing but the points whose ``point`` in rows begins with one of these.
+        command: that rows say they can be measured again by; default ``annvq bench`` with the suite's name.
         observer: told of progress.
 
     Returns:
         One row per point, in the plan's order. A point that failed is a row whose ``error`` says why.
 
     Raises:
-        ValueError: the suite, its only data set or the results file cannot be used.
+        ValueError: the suite, its only data set or the results file cannot be used; no point is one of ``only``.
     """
     if threads:
         suite = replace(suite, threads=threads)
@@ -67,25 +73,41 @@ def run(
     results = Results(out, fresh=fresh)
     with environment.pinned_threads(count):
         plan = its_kind.plan(suite, dataset)
-        work = _Run(suite.name, results, environment.facts(count), observer or Observer())
+        tail = {"suite": suite.name, "command": command or _command(suite.name, dataset, threads)}
+        work = _Run(tail, results, environment.facts(count), observer or Observer(), tuple(only))
         work.expect(sum(part.count for part in plan.parts))
         try:
             rows = [row for part in plan.parts for row in work.part(part)]
         finally:
             plan.close()
+    if only and not rows:
+        raise ValueError(f"only: no point of suite {suite.name!r} begins with {' or '.join(only)}")
     its_kind.report(suite, rows, out)
+    try:
+        webpage.report(rows, out / "report.html", suite.title or suite.name)
+    except ValueError as error:  # too many rows for a page; they are in the other files
+        _log.warning("no page was written: %s", error)
     return rows
+
+
+def _command(suite: str, dataset: str | None, threads: int | None) -> str:
+    given = {"--dataset": dataset, "--threads": threads}
+    return shlex.join(["annvq", "bench", suite, *(str(w) for o, v in given.items() if v is not None for w in (o, v))])
 
 
 class _Run:
     """Rows of points, found among the results or measured.
 
     Args:
+        tail: what every row says of its suite.
+        only: beginnings of the names of points; empty: all are wanted.
         where: facts about this machine; they are part of every row, and some of what a row is known by.
     """
 
-    def __init__(self, suite: str, results: Results, where: dict[str, Any], watch: Observer) -> None:
-        self.suite, self.results, self.where, self.watch = suite, results, where, watch
+    def __init__(
+        self, tail: dict[str, str], results: Results, where: dict[str, Any], watch: Observer, only: tuple[str, ...]
+    ) -> None:
+        self.tail, self.results, self.where, self.watch, self.only = tail, results, where, watch, only
         self.total = 0
 
     def expect(self, more: int) -> None:
@@ -96,11 +118,12 @@ class _Run:
     def part(self, part: Part) -> list[Row]:
         """The rows of a part, whose data set is loaded for them."""
         self.watch.loading(part.name)
-        points = part.points()
-        self.expect(len(points) - part.count)
-        names = [digest({**point.identity, "threads": self.where["threads"]}) for point in points]
-        self.results.drop_stale({name: self._key(name) for name in names})
-        return [self._row(point, name) for point, name in zip(points, names, strict=True)]
+        named = [(digest({**point.identity, "threads": self.where["threads"]}), point) for point in part.points()]
+        if self.only:
+            named = [(name, point) for name, point in named if name.startswith(self.only)]
+        self.expect(len(named) - part.count)
+        self.results.drop_stale({name: self._key(name) for name, _ in named})
+        return [self._row(point, name) for name, point in named]
 
     def _key(self, name: str) -> str:
         """What a row is known by: what was measured, and with which versions."""
@@ -112,7 +135,7 @@ class _Run:
         measured = row is None
         if row is None:
             self.watch.started(point)
-            tail = {"suite": self.suite, "point": name, "key": key, "env": self.where}
+            tail = {**self.tail, "point": name, "key": key, "env": self.where}
             row = self.results.append({**measure_point(point), **tail})
         self.watch.finished(point, row, measured=measured)
         return row

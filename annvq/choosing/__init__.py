@@ -7,5 +7,6 @@ begun, the cheap ones come first, and what would not end within ``seconds`` is n
 
 from annvq.choosing.choice import Choice, choose
 from annvq.choosing.grid import Candidate
+from annvq.choosing.recipe import recipe_text
 
-__all__ = ["Candidate", "Choice", "choose"]
+__all__ = ["Candidate", "Choice", "choose", "recipe_text"]

@@ -1,8 +1,7 @@
 """Choosing among measured codes: the Pareto front, and one of it that is recommended."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from math import sqrt
+from dataclasses import dataclass, fields
 from time import perf_counter
 from typing import Any
 
@@ -10,13 +9,17 @@ from rich.table import Table
 
 from annvq.arrays import check_vectors, positive_int
 from annvq.benchmarks import environment
+from annvq.benchmarks.report import number
 from annvq.benchmarks.run import Observer
+from annvq.benchmarks.statistics import SAME, told_apart
+from annvq.choosing.budget import bits_of
 from annvq.choosing.grid import Candidate, candidates
 from annvq.choosing.measuring import CRITERION, Measuring, split
 from annvq.threads import get_num_threads
 
 # Times closer than this ratio are one time: they are measured, and measuring them again gives others.
 _SAME_TIME = 1.1
+_SAME_RECALL = 0.01  # a code that has so much less is not recommended, even where the queries do not tell it apart
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Choice:
         front: those of the last stage that none other beats; highest recall first.
         recommended: one of the front; ``reason`` says why.
         seconds: what it took.
+        beyond: the recommended code with more bits, where there was time to measure it.
+        next_better: what it would take to find more, in a sentence.
     """
 
     bits: int
@@ -40,10 +45,15 @@ class Choice:
     recommended: Candidate
     reason: str
     seconds: float
+    beyond: Candidate | None = None
+    next_better: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return asdict(self)
+        held = {f.name: getattr(self, f.name) for f in fields(self)}
+        listed = {name: [c.to_dict() for c in held[name]] for name in ("candidates", "front")}
+        beyond = None if self.beyond is None else self.beyond.to_dict()
+        return held | listed | {"recommended": self.recommended.to_dict(), "beyond": beyond}
 
     def effort(self) -> str:
         """How many codes were measured on what, in a sentence or two."""
@@ -68,6 +78,7 @@ class Choice:
             table.add_column(name, justify="left" if name in ("", "code") else "right")
         order = ("measured", "screened", "planned")
         last = self.recommended.stage
+        top = self.front[0].recall_figure
         for c in sorted(self.candidates, key=lambda c: (order.index(c.stage), -(c.recall or -1.0))):
             if c.error is not None or c.stage == "planned":
                 table.add_row("", c.label, f"[dim]{c.error or f'not measured: {c.skipped}'}[/dim]")
@@ -76,10 +87,14 @@ class Choice:
             values = (c.recall, c.recall_at_1, c.mse, c.train_s, c.encode_us, c.search_us, c.wmops)
             formats = (".3f", ".3f", ".4g", ".1f", ".2f", ".0f", ".3g")
             cells = [format(v, f) if v is not None else "–" for v, f in zip(values, formats, strict=True)]
+            cells[0] = number(c.recall_figure, ".3f")
+            if c is not self.front[0] and c.stage == last and not told_apart(c.recall_figure, top):
+                cells[0] = f"{SAME} {cells[0]}"
             table.add_row(mark, c.label, *cells, style=None if c.stage == last else "dim")
-        table.caption = "★ recommended, • on the Pareto front of recall, encoding and search time" + (
-            "; dim: estimates from fewer vectors and shorter training" if last == "measured" else ""
-        )
+        table.caption = (
+            f"★ recommended, • on the Pareto front of recall, encoding and search time; ±: half of the 95 % interval; "
+            f"{SAME}: {self.nq:,} queries do not tell it from the highest"
+        ) + ("; dim: estimates from fewer vectors and shorter training" if last == "measured" else "")
         table.caption_justify = "left"
         return table
 
@@ -87,7 +102,10 @@ class Choice:
 def choose(
     x: Any,
     *,
-    bits: int,
+    bits: int | None = None,
+    bytes_per_vector: int | None = None,
+    memory: int | None = None,
+    n: int | None = None,
     metric: str = "l2",
     seconds: float = 60.0,
     sample: int = 50_000,
@@ -96,7 +114,7 @@ def choose(
     threads: int | None = None,
     observer: Observer | None = None,
 ) -> Choice:
-    """Measure a grid of codes at ``bits`` bits per vector on a sample of ``x`` and recommend one.
+    """Measure a grid of codes at a budget of bits per vector on a sample of ``x`` and recommend one.
 
     The sample is split in three disjoint parts: queries, learn vectors, and a base to search. Every bit
     stored per vector is charged, the norm of residual and additive codes among them. Training is shorter than
@@ -104,7 +122,9 @@ def choose(
 
     Args:
         x: (n, d) vectors, NumPy (memory maps too) or torch.
-        bits: bits per vector in all.
+        bits: bits per vector in all. Or another form of the budget:
+        bytes_per_vector: so many bytes.
+        memory, n: bytes for n vectors in memory, ids included (:func:`annvq.choosing.budget.bits_of`).
         metric: ``"l2"``, ``"ip"`` or ``"cosine"``.
         seconds: to spend, by the wall clock. What each code takes is estimated before it is begun, from its size and
             from what others took; codes that would not end in time are not measured, and ``skipped`` says why. At least
@@ -120,7 +140,7 @@ def choose(
         TypeError, ValueError: x holds no such vectors, too few of them, or no code fits the budget.
     """
     x = check_vectors(x, None, "x")
-    positive_int(bits, "bits")
+    bits = bits_of(bits=bits, bytes_per_vector=bytes_per_vector, memory=memory, n=n)
     positive_int(sample, "sample")
     positive_int(nq, "nq")
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
@@ -132,15 +152,24 @@ def choose(
         data = split(x, metric, sample, nq, seed)
         measuring = Measuring(data, bits, seed, seconds, observer or Observer(), start)
         codes = measuring.run(candidates(bits, data.base.shape[1], data.metric, len(data.learn)))
+        return _choice(measuring, codes)
+
+
+def _choice(measuring: Measuring, codes: Sequence[Candidate]) -> Choice:
+    bits, data = measuring.bits, measuring.data
     good = [c for c in codes if c.error is None and c.stage != "planned"]
     if not good:
         failed = next(c for c in codes if c.error is not None)
         raise ValueError(f"bits={bits}: no code could be measured; the first: {failed.error}")
     last = [c for c in good if c.stage == "measured"] or good
     front = pareto(last)
-    best, reason = recommend(front, len(data.queries))
+    best, reason = recommend(front)
     n, n_learn = measuring.rows
-    return Choice(bits, n, n_learn, len(data.queries), tuple(codes), tuple(front), best, reason, measuring.elapsed())
+    beyond = measuring.beyond(best) if best is front[0] else None
+    return Choice(
+        bits, n, n_learn, len(data.queries), tuple(codes), tuple(front), best, reason, measuring.elapsed(), beyond,
+        next_better(front, best, beyond),
+    )  # fmt: skip
 
 
 def pareto(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -164,19 +193,19 @@ def pareto(candidates: Sequence[Candidate]) -> list[Candidate]:
     return sorted(front, key=lambda c: (-(c.recall or 0), c.search_us or 0))
 
 
-def recommend(front: Sequence[Candidate], nq: int) -> tuple[Candidate, str]:
-    """The code with the highest recall, or a cheaper one that the measurement cannot tell from it.
+def recommend(front: Sequence[Candidate]) -> tuple[Candidate, str]:
+    """The code with the highest recall, or a cheaper one that the queries cannot tell from it.
 
-    Two recalls are one where they differ by less than a standard error of the measured recall (at least
-    0.005); among such codes the one with the least product of encoding and search time is taken.
+    Codes are compared query by query. Of those that are within :data:`_SAME_RECALL` of the highest recall and that the
+    queries do not tell from it (95 %), the one with the least product of encoding and search time is taken.
     """
     best = front[0]
     top = best.recall or 0.0
-    error = max(0.005, sqrt(max(top * (1 - top), 0) / (10 * nq)))
-    close = [c for c in front if (c.recall or 0) >= top - error]
+    close = [c for c in front if (c.recall or 0) >= top - _SAME_RECALL]
+    close = [c for c in close if not told_apart(c.recall_figure, best.recall_figure)]
     chosen = min(close, key=lambda c: (c.encode_us or 0) * (c.search_us or 0))
     figures = (
-        f"{CRITERION} {chosen.recall:.3f}, {chosen.encode_us:.1f} µs to encode a vector, "
+        f"{CRITERION} {number(chosen.recall_figure, '.3f')}, {chosen.encode_us:.1f} µs to encode a vector, "
         f"{chosen.search_us:.0f} µs a query"
     )
     if chosen is best:
@@ -187,6 +216,28 @@ def recommend(front: Sequence[Candidate], nq: int) -> tuple[Candidate, str]:
             reason += f" Next on the front: {second.label}, {second.recall:.3f} at {second.encode_us:.1f} µs to encode."
         return chosen, reason
     return chosen, (
-        f"{figures}. {best.label} reaches {top:.3f}, within the measurement's error (±{error:.3f}), "
+        f"{figures}. {best.label} found {top:.3f}, which these queries cannot tell from it, "
         f"but costs {best.encode_us:.1f} µs to encode and {best.search_us:.0f} µs a query."
     )
+
+
+def next_better(front: Sequence[Candidate], best: Candidate, beyond: Candidate | None) -> str:
+    """What more recall than that of ``best`` would take, in a sentence: another code of the front, or more bits."""
+    higher = [
+        c for c in front if (c.recall or 0) > (best.recall or 0) and told_apart(c.recall_figure, best.recall_figure)
+    ]
+    if higher:
+        c = higher[-1]
+        return (
+            f"For more: {c.label} finds {number(c.recall_figure, '.3f')} for {c.encode_us:.1f} µs to encode a vector "
+            f"and {c.search_us:.0f} µs a query."
+        )
+    if beyond is None:
+        return "For more it takes more bits a vector, or re-ranking by the vectors; how many was not measured."
+    more = (beyond.bits_per_vector or 0) - (best.bits_per_vector or 0)
+    found = (
+        f"For more it takes more bits: with {more:.0f} more, {beyond.label} finds {number(beyond.recall_figure, '.3f')}"
+    )
+    if not told_apart(beyond.recall_figure, best.recall_figure):
+        return f"{found}, which these queries do not tell from it."
+    return f"{found}."

@@ -1,9 +1,10 @@
 """The codes that are measured: those of a grid that fit the budget, the dimension and the learn vectors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from annvq.benchmarks.statistics import Figure
 from annvq.bits import NORM_BITS, codebook_bits
 from annvq.quantizers.modules.registry import pays_norm, quantizer_class
 from annvq.quantizers.product_additive import default_groups
@@ -47,7 +48,7 @@ class Candidate:
 
     ``stage`` is ``"measured"`` on as much of the sample as time allows, ``"screened"`` on a part of it, or
     ``"planned"`` where time did not allow that: ``skipped`` says why. ``error`` says why a code could not be measured.
-    Figures that do not exist are None.
+    Figures that do not exist are None. ``figure`` is the recall with its interval and what each query found.
     """
 
     kind: str
@@ -67,6 +68,19 @@ class Candidate:
     stage: Literal["planned", "screened", "measured"] = "planned"
     norm_free: bool = False
     skipped: str | None = None
+    figure: Figure | None = field(default=None, compare=False, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON holds it: of the recall's figure the interval."""
+        held = asdict(replace(self, figure=None))
+        del held["figure"]
+        low, high = (None, None) if self.figure is None else (self.figure.low, self.figure.high)
+        return held | {"label": self.label, "recall_low": low, "recall_high": high}
+
+    @property
+    def recall_figure(self) -> Figure:
+        """The recall with its interval; as if exact where that is not known."""
+        return self.figure or Figure(self.recall or 0.0)
 
     @property
     def label(self) -> str:

@@ -15,9 +15,10 @@ from annvq.benchmarks.plan import Point
 from annvq.benchmarks.rivals import make_code
 from annvq.benchmarks.roles import Budget
 from annvq.benchmarks.run import Observer, measure_point
+from annvq.benchmarks.statistics import figure_of_row
 from annvq.benchmarks.vectors import Vectors, prepare
 from annvq.choosing.costs import Clock, Rows, estimate
-from annvq.choosing.grid import Candidate
+from annvq.choosing.grid import Candidate, candidates
 from annvq.choosing.stopping import OutOfTimeError, Stoppable
 from annvq.datasets import Dataset, exact_neighbors
 
@@ -92,6 +93,7 @@ class Measuring:
         self.clock = Clock()
         self.result: dict[Candidate, Candidate] = {}  # by what was planned
         self.rows = (0, 0)  # base and learn vectors of the last stage that measured anything
+        self.last: tuple[Stage, Vectors] | None = None  # that stage, and those vectors
 
     def elapsed(self) -> float:
         return perf_counter() - self.start
@@ -110,6 +112,25 @@ class Measuring:
         if all(c.stage != "measured" for c in self.result.values()):  # then there is time for others on the part
             self._stage(screen, part, [c for c in planned if self.result[c].stage == "planned"], self.seconds)
         return list(self.result.values())
+
+    def beyond(self, c: Candidate) -> Candidate | None:
+        """``c`` with the fewest more bits that its kind can have, measured as it was; None where there is no time."""
+        larger = _larger(c, self.bits, len(self.data.learn))
+        if larger is None or self.last is None:
+            return None
+        stage, data = self.last
+        bits = self.bits + sum(larger.nbits) - sum(c.nbits)
+        if self.elapsed() + self.clock.expects(larger, self._rows(stage, data)) > self.seconds:
+            return None
+        self._expect(1)
+        point = Point(
+            f"{larger.label} ({bits} bits)", {}, (), partial(self._measure, larger, data, stage, _GRACE, bits)
+        )
+        self.watch.started(point)
+        row = measure_point(point)
+        measured = not row.get("stopped") and row["error"] is None
+        self.watch.finished(point, row, measured=measured)
+        return replace(larger, stage=stage.name, **_figures(row)) if measured else None
 
     def _halve(self, part: Vectors) -> None:
         """Measure the best of those screened on ``part`` on more of the sample, fewer and fewer on more and more."""
@@ -225,7 +246,7 @@ class Measuring:
             if row["error"] is None:
                 self.clock.tell(c, rows, took)
             self.result[c] = replace(c, stage=stage.name, **_figures(row))
-            self.rows = (len(data.base), len(data.learn))
+            self.rows, self.last = (len(data.base), len(data.learn)), (stage, data)
             self.watch.finished(point, row, measured=True)
         return count
 
@@ -235,10 +256,12 @@ class Measuring:
         if self.result[c].stage == "planned":
             self.result[c] = replace(c, skipped=why)
 
-    def _measure(self, c: Candidate, data: Vectors, stage: Stage, grace: float | None) -> dict[str, Any]:
+    def _measure(
+        self, c: Candidate, data: Vectors, stage: Stage, grace: float | None, bits: int | None = None
+    ) -> dict[str, Any]:
         options = {"nbits": max(c.nbits), "norm": c.norm if c.norm else "auto", "effort": stage.effort}
         options |= {"norm_free": True} if c.norm_free else {}
-        code = make_code(f"annvq.{c.kind}", Budget(c.dim, self.bits, c.metric), options, self.seed)
+        code = make_code(f"annvq.{c.kind}", Budget(c.dim, bits or self.bits, c.metric), options, self.seed)
         try:
             return measure(code if grace is None else Stoppable(code, self._left(grace)), data, Timing(5, 3, 1.0))
         except OutOfTimeError:
@@ -248,6 +271,25 @@ class Measuring:
         return lambda: grace * self.seconds - self.elapsed()
 
 
+def _larger(c: Candidate, bits: int, n_learn: int) -> Candidate | None:
+    """The code of the same kind with the fewest more bits, a byte at least and as many again at most; with equal
+    codebooks where ``c`` has such."""
+
+    def form(code: Candidate) -> tuple[Any, ...]:
+        return code.kind, code.norm, code.norm_free, max(code.nbits), len(set(code.nbits)) == 1
+
+    for more in range(8, bits + 1, 8):
+        try:
+            found = candidates(bits + more, c.dim, c.metric, n_learn)
+        except ValueError:  # none fits
+            continue
+        for other in found:
+            if form(other) == form(c):
+                return other
+    return None
+
+
 def _figures(row: dict[str, Any]) -> dict[str, Any]:
     kept = {k: row.get(k) for k in ("bits_per_vector", "mse", "train_s", "encode_us", "search_us", "wmops", "error")}
-    return kept | {"recall": row.get(CRITERION), "recall_at_1": row.get("recall@1")}
+    found = {"recall": row.get(CRITERION), "recall_at_1": row.get("recall@1"), "figure": figure_of_row(row, CRITERION)}
+    return kept | found

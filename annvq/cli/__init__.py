@@ -23,6 +23,7 @@ def cli(debug: bool) -> None:
 
     \b
     annvq bench                        compare annvq with FAISS at equal bits, on built-in vectors
+    annvq report annvq-bench/*         results as one page, with charts
     annvq choose VECTORS --bits 64     find the best code for your vectors at a budget
     annvq train VECTORS --out q.annvq  learn a quantizer
     annvq build ivf-rvq-7x8 VECTORS index.annvq
@@ -37,6 +38,7 @@ def cli(debug: bool) -> None:
 
 for command in (
     bench.bench,
+    bench.report,
     choose.choose,
     data.datasets,
     convert.convert,

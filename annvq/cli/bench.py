@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from annvq.cli.console import wide_console
+from annvq.cli.shared import command_line
 
 
 @click.command()
@@ -22,6 +23,9 @@ from annvq.cli.console import wide_console
 )
 @click.option("--resume/--fresh", default=True, help="Go on where an earlier run stopped, or start anew.")
 @click.option("--quick", is_flag=True, help="The suite's short form.")
+@click.option(
+    "--point", "only", multiple=True, help="Measure nothing but this row, as reports name it; may be repeated."
+)
 @click.option("--list", "listing", is_flag=True, help="List the suites and stop.")
 def bench(
     suite: str,
@@ -30,6 +34,7 @@ def bench(
     threads: int | None,
     resume: bool,
     quick: bool,
+    only: tuple[str, ...],
     listing: bool,
 ) -> None:
     """Measure SUITE (a name or a .toml file) and write a report.
@@ -42,7 +47,7 @@ def bench(
     annvq bench --dataset sift1m          the same on a named set
     annvq bench toy --quick               the toy experiment of the NSVQ paper, short form
 
-    OUT gets results.jsonl (a line per row, as it is measured), report.png and report.md.
+    OUT gets results.jsonl (a line per row, as it is measured), report.html, report.png and report.md.
     """
     from annvq.benchmarks import load_suite, run, suite_names
     from annvq.benchmarks.kinds import kind
@@ -56,12 +61,40 @@ def bench(
     folder = out or Path("annvq-bench") / (chosen.name + ("-quick" if quick else ""))
     console = wide_console()
     with Bar(console) as observer:
-        rows = run(chosen, out=folder, dataset=dataset, threads=threads, fresh=not resume, observer=observer)
+        rows = run(
+            chosen,
+            out=folder,
+            dataset=dataset,
+            threads=threads,
+            fresh=not resume,
+            only=only,
+            command=command_line("out", "resume", "only"),
+            observer=observer,
+        )
     for table in kind(chosen.kind).tables(rows):
         console.print(table)
-    click.echo(f"wrote {folder / 'results.jsonl'} and {folder / 'report.png'}")
+    click.echo(f"wrote {folder / 'results.jsonl'} and {folder / 'report.html'}")
     failed = [row for row in rows if row["error"] is not None]
     if failed:
         click.echo(f"{len(failed)} of {len(rows)} rows failed; each says why", err=True)
     if len(failed) == len(rows):
         raise RuntimeError(f"no row could be measured; the first: {rows[0]['error'] if rows else 'none'}")
+
+
+@click.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), default=Path("report.html"), show_default=True
+)
+@click.option("--title", default="annvq bench", show_default=True, help="Of the page.")
+def report(results: tuple[Path, ...], out: Path, title: str) -> None:
+    """Show RESULTS as one page that needs no network: charts, tables, downloads.
+
+    RESULTS are folders that `annvq bench` wrote, or their results.jsonl. Of several, methods are told apart by the
+    folder's name, so that two runs can be compared.
+    """
+    from annvq.benchmarks import webpage
+
+    rows = webpage.read_results(results)
+    size = webpage.report(rows, out, title)
+    click.echo(f"wrote {out}: {len(rows):,} rows, {size:,} bytes")

@@ -48,9 +48,9 @@ def build(
 ) -> None:
     """Build an index of DATA and write it to OUT.
 
-    RECIPE is a named recipe (flat-pvq-8x8, ivf-rvq-7x8, ...), a .toml file like those, a quantizer's file (from
-    `annvq train`), or a kind of quantizer (product, residual, additive: a flat index). DATA is a file of vectors
-    or a named data set; it may be larger than memory.
+    RECIPE is a named recipe (flat-pvq-8x8, ivf-rvq-7x8, ...), a .toml file like those (`annvq choose -o` writes one),
+    a quantizer's file (from `annvq train`), or a kind of quantizer (product, residual, additive: a flat index). DATA
+    is a file of vectors or a named data set; it may be larger than memory.
 
     A build that was stopped goes on where it was when the same command is given again.
     """
@@ -62,7 +62,7 @@ def build(
     assert target is not None
     require_writable(target)
     use_threads(threads)
-    metric = metric or _metric_of(data)
+    metric = metric or _stated_metric(recipe) or _metric_of(data)
     base, learned_from = vectors(data, "base"), vectors(learn or data, "learn")
     empty, what = _empty_index(recipe, base, metric, norm, bits, nbits, dims, nlist)
     work = Build(empty, base, learned_from, target, what=what, seed=seed)
@@ -80,6 +80,13 @@ def build(
         raise
     size = target.stat().st_size
     click.echo(f"wrote {target}: {len(index):,} vectors, {index.bits_per_vector} bits each, {size:,} bytes")
+
+
+def _stated_metric(recipe: str) -> str | None:
+    """The metric that a recipe file states, if it does."""
+    from annvq.indexes import recipes
+
+    return recipes.load_recipe(recipe).metric if recipe.endswith(".toml") else None
 
 
 def _metric_of(data: str) -> str:

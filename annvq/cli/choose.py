@@ -8,11 +8,16 @@ from rich.console import Console
 
 import annvq
 from annvq.cli.console import wide_console
+from annvq.cli.shared import command_line, require_writable
+from annvq.replacing import replacing
 
 
 @click.command()
 @click.argument("data")
-@click.option("--bits", type=click.IntRange(min=1), default=64, show_default=True, help="Bits per vector in all.")
+@click.option("--bits", type=click.IntRange(min=1), help="Bits per vector in all [default: 64].")
+@click.option("--bytes-per-vector", type=click.IntRange(min=1), help="Instead of --bits: bytes per vector in all.")
+@click.option("--memory", metavar="SIZE", help="Instead of --bits: memory (8GB) for --n vectors, their ids included.")
+@click.option("--n", "count", metavar="COUNT", help="Vectors that --memory is for (100e6).")
 @click.option("--metric", type=click.Choice(["l2", "ip", "cosine"]), help="[default: the data set's, else l2]")
 @click.option(
     "--seconds",
@@ -27,31 +32,59 @@ from annvq.cli.console import wide_console
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all cores].")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the recipe, a .toml file that `annvq build` takes, and a page beside it (.html).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def choose(
     data: str,
-    bits: int,
+    bits: int | None,
+    bytes_per_vector: int | None,
+    memory: str | None,
+    count: str | None,
     metric: str | None,
     seconds: float,
     sample: int,
     nq: int,
     seed: int,
     threads: int | None,
+    out: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure codes of BITS bits per vector on a sample of your vectors and recommend one.
+    """Measure codes of so many bits per vector on a sample of your vectors and recommend one.
+
+    \b
+    annvq choose vectors.npy --bits 64 -o choice.toml
+    annvq build choice.toml vectors.npy index.annvq
 
     DATA is a file of vectors, or a data set by name or path. Queries are held out of the sample; a set's
     own queries are not used. Every stored bit is charged: the norm of residual and additive codes comes out
-    of BITS.
+    of the budget.
 
     Codes are screened on a part of the sample with very short training, the cheapest first, the best again on
     as much of it as time allows; the table says which rows are estimates, and which codes there was no time
     for. More --sample and --seconds measure more closely.
     """
     from annvq import choosing  # with PyTorch
+    from annvq.choosing import budget, webpage
     from annvq.cli.progress import Bar
 
+    if out is not None and out.suffix != ".toml":
+        raise click.UsageError(f"--out must end in .toml, got {out}")
+    forms = {
+        "bits": bits,
+        "bytes_per_vector": bytes_per_vector,
+        "memory": None if memory is None else budget.parse_bytes(memory),
+        "n": None if count is None else budget.parse_count(count),
+    }
+    if all(value is None for value in forms.values()):
+        forms["bits"] = 64
+    bits = budget.bits_of(**forms)
+    if out is not None:
+        require_writable(out)
     x, its_metric = _sample_source(data)
     with Bar(Console(stderr=True)) as observer:
         choice = choosing.choose(
@@ -65,14 +98,21 @@ def choose(
             threads=threads,
             observer=observer,
         )
+    if out is not None:
+        command = command_line("out", "as_json")
+        with replacing(out) as temporary:
+            temporary.write_text(choosing.recipe_text(choice, command), encoding="utf-8")
+        webpage.report(choice, out.with_suffix(".html"), command)
     if as_json:
         click.echo(json.dumps(choice.to_dict(), indent=1))
         return
-    out = wide_console()
-    out.print(choice.table())
-    out.print(choice.effort(), highlight=False)
-    out.print(f"\n[bold]Recommended: {choice.recommended.label}[/bold]\n{choice.reason}")
-    out.print(f"\n{choice.recommended.code_line()}", highlight=False)
+    console = wide_console()
+    console.print(choice.table())
+    console.print(choice.effort(), highlight=False)
+    console.print(f"\n[bold]Recommended: {choice.recommended.label}[/bold]\n{choice.reason}\n{choice.next_better}")
+    console.print(f"\n{choice.recommended.code_line()}", highlight=False)
+    if out is not None:
+        click.echo(f"wrote {out} and {out.with_suffix('.html')}; next: annvq build {out} {data} index.annvq")
 
 
 def _sample_source(data: str) -> tuple[Any, str]:

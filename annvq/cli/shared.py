@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,23 @@ def require_writable(out: Path) -> None:
     target = destination(out)
     if not os.access(target.parent, os.W_OK):
         raise PermissionError(f"cannot write {out}: no folder {out.parent} that can be written to")
+
+
+def command_line(*without: str) -> str:
+    """The command that is running, as it was given, less the options of these names."""
+    context = click.get_current_context()
+    words = ["annvq", str(context.info_name)]
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        given = context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+        value = context.params.get(name)
+        if not given or name in without:
+            continue
+        if isinstance(parameter, click.Option) and parameter.is_flag:
+            words.append((parameter.opts if value else parameter.secondary_opts)[-1])
+        else:
+            words += [*parameter.opts[-1:] * isinstance(parameter, click.Option), str(value)]
+    return shlex.join(words)
 
 
 def use_threads(threads: int | None) -> None:

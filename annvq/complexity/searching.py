@@ -74,8 +74,8 @@ def search(
     """What an exhaustive scan costs per query and per vector.
 
     Args:
-        metric: ``"l2"``, ``"ip"`` or ``"cosine"``. norm: the term stored per vector: ``"auto"``
-        (``"uint8"`` for l2 on residual and additive codes, else none),
+        metric: ``"l2"``, ``"ip"`` or ``"cosine"``.
+        norm: the term stored per vector: ``"auto"`` (``"uint8"`` for l2 on residual and additive codes, else none),
             ``"uint8"``, ``"float32"`` or ``None``.
 
     Raises:

@@ -1,6 +1,7 @@
 """Index recipes: TOML files that say what index to build.
 
 title = "what it is for"
+metric = "cosine"  # optional: of the index where none is asked for
 
 [index]            # flat or inverted lists; keys are the constructor's
 kind = "ivf"
@@ -28,6 +29,7 @@ from annvq.arrays import positive_int
 from annvq.indexes.contract import Index, registered
 from annvq.indexes.rerank import RerankIndex
 from annvq.quantizers import Quantizer, make
+from annvq.quantizers.tables import METRICS
 from annvq.resources import share_dir
 from annvq.types import Array
 
@@ -40,13 +42,15 @@ _REFINE: dict[str, type] = {"vectors": str, "refines": str, "shortlist": int, "r
 
 @dataclass(frozen=True)
 class IndexRecipe:
-    """What to build: keys of the index, of its quantizer, and of what re-ranks (empty: nothing)."""
+    """What to build: keys of the index, of its quantizer, and of what re-ranks (empty: nothing). ``metric`` is that of
+    the index where none is asked for; None: the data's."""
 
     name: str
     title: str = ""
     index: Mapping[str, Any] = field(default_factory=dict)
     quantizer: Mapping[str, Any] = field(default_factory=dict)
     refine: Mapping[str, Any] = field(default_factory=dict)
+    metric: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it, without the title."""
@@ -80,12 +84,14 @@ def load_recipe(name_or_path: str | os.PathLike[str]) -> IndexRecipe:
     except (_toml.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable TOML: {error}") from None
     parts = {key: stated.pop(key, {}) for key in ("index", "quantizer", "refine")}
-    title = stated.pop("title", "")
+    title, metric = stated.pop("title", ""), stated.pop("metric", None)
+    if metric not in (None, *METRICS):
+        raise ValueError(f"{path}: metric must be one of {', '.join(METRICS)}, got {metric!r}")
     if stated or not isinstance(title, str) or not all(isinstance(part, dict) for part in parts.values()):
         raise ValueError(
-            f"{path}: expected title, [index], [quantizer] and [refine], got {', '.join(stated) or 'other'}"
+            f"{path}: expected title, metric, [index], [quantizer] and [refine], got {', '.join(stated) or 'other'}"
         )
-    recipe = IndexRecipe(path.stem, title, **parts)
+    recipe = IndexRecipe(path.stem, title, **parts, metric=metric)
     _check(recipe, str(path))
     return recipe
 

@@ -53,7 +53,7 @@ class Coder(ABC):
     """A fitted quantizer without its learning.
 
     Args:
-        dim: d.
+        dim: d of the vectors.
         M: codebooks.
         nbits: bits per codebook, 1..16, or a sequence of M of them.
     """

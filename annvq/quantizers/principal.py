@@ -10,7 +10,7 @@ from annvq.quantizers.transformed import StoredMap, TransformedCoder
 from annvq.types import Self
 
 EMPHASIS = 0.0
-"""See :class:`~annvq.training.PrincipalAxes`: what it brought is in docs/perf-log.md; 0 needs no norm under l2."""
+"""See :class:`~annvq.training.PrincipalAxes`; docs/log/performance.md has what it brought. 0 needs no norm under l2."""
 
 
 def check_emphasis(value: Any) -> float:

@@ -42,7 +42,7 @@ class StoredMap:
 
     Args:
         kind: ``"rotation"`` or ``"linear"``.
-        dim: d.
+        dim: d of the vectors.
         shift: whether there is one.
     """
 

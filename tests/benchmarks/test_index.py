@@ -82,9 +82,9 @@ def test_what_cannot_be_built_is_tried_once(tmp_path, vectors, killer):
 
 def test_queries_a_second_at_a_recall():
     rows = [{"qps": q, "recall@1": r} for q, r in ((100, 0.5), (50, 0.8), (70, 0.7), (10, None))]
-    assert reporting.best_at(rows, "recall@1", 0.4) == 100
-    assert reporting.best_at(rows, "recall@1", 0.6) == 70
-    assert reporting.best_at(rows, "recall@1", 0.8) == 50
+    assert reporting.best_at(rows, "recall@1", 0.4)["qps"] == 100
+    assert reporting.best_at(rows, "recall@1", 0.6)["qps"] == 70
+    assert reporting.best_at(rows, "recall@1", 0.8)["qps"] == 50
     assert reporting.best_at(rows, "recall@1", 0.9) is None
 
 

@@ -15,6 +15,10 @@ def brute(base, queries, metric):
     return ((q[:, None] - b[None]) ** 2).sum(-1) if metric == "l2" else 1 - q @ b.T if metric == "cosine" else -q @ b.T
 
 
+def recalls(ids, base, queries, neighbors, metric):
+    return metrics.recalls(metrics.hits(ids, base, queries, neighbors, metric))
+
+
 @given(seed=st.integers(0, 1000), levels=st.integers(2, 4), metric=st.sampled_from(["l2", "ip"]))
 @settings(max_examples=40, deadline=None)
 def test_any_choice_among_ties_has_full_recall(seed, levels, metric):
@@ -25,7 +29,7 @@ def test_any_choice_among_ties_has_full_recall(seed, levels, metric):
     order = np.argsort(distances, axis=1, kind="stable")
     # The same distances, ties in another order.
     shuffled = np.stack([np.lexsort((rng.random(200), row)) for row in distances])
-    got = metrics.recalls(shuffled[:, :100], base, queries, order[:, :100], metric)
+    got = recalls(shuffled[:, :100], base, queries, order[:, :100], metric)
     assert got == {"recall@1": 1.0, "recall@10": 1.0, "recall@100": 1.0, "10-recall@10": 1.0}
 
 
@@ -38,7 +42,7 @@ def test_recall_counts_what_it_says():
     ids[1, 9] = 0  # tenth
     ids[2, 99] = 0  # hundredth
     ids[3, :5] = [1, 2, 3, 4, 5]
-    got = metrics.recalls(ids, base, queries, truth, "l2")
+    got = recalls(ids, base, queries, truth, "l2")
     assert got == {
         "recall@1": 0.25,
         "recall@10": 0.5,
@@ -52,15 +56,15 @@ def test_missing_and_repeated_results_do_not_count():
     queries = np.zeros((1, 1), dtype=np.float32)
     truth = np.arange(10)[None]
     ids = np.full((1, 10), -1)
-    assert metrics.recalls(ids, base, queries, truth, "l2")["10-recall@10"] == 0
+    assert recalls(ids, base, queries, truth, "l2")["10-recall@10"] == 0
     ids[:] = 3
-    assert metrics.recalls(ids, base, queries, truth, "l2")["10-recall@10"] == 0.1
+    assert recalls(ids, base, queries, truth, "l2")["10-recall@10"] == 0.1
 
 
 def test_recall_is_null_where_there_is_too_little():
     base = np.arange(5, dtype=np.float32)[:, None]
     order = np.arange(5)[None]
-    got = metrics.recalls(order, base, np.zeros((1, 1), np.float32), order, "l2")
+    got = recalls(order, base, np.zeros((1, 1), np.float32), order, "l2")
     assert got == {"recall@1": 1.0, "recall@10": None, "recall@100": None, "10-recall@10": None}
 
 
@@ -78,8 +82,28 @@ def test_exact_distances(metric, dtype, monkeypatch):
     np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_mean_squared_error_in_blocks():
+def test_errors_and_their_parts():
     rng = np.random.default_rng(1)
     x, y = rng.standard_normal((2, 103, 5)).astype(np.float32)
-    got = metrics.mean_squared_error(x, lambda a, b: y[a:b], step=10)
-    assert got == pytest.approx(((x.astype(np.float64) - y) ** 2).sum(1).mean(), rel=1e-12)
+    expected = ((x.astype(np.float64) - y) ** 2).sum(1)
+    got = metrics.squared_errors(x, lambda a, b: y[a:b], step=10)
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+    row = metrics.mean_error(got)
+    assert row["mse"] == pytest.approx(expected.mean(), rel=1e-12)
+    parts = np.array_split(expected, 32)
+    np.testing.assert_allclose(row["mse_blocks"], [p.mean() for p in parts], rtol=1e-12)
+    assert metrics.mean_error(metrics.squared_errors(x, lambda a, b: None)) == {"mse": None}
+
+
+def test_hits_are_of_each_query():
+    base = np.arange(300, dtype=np.float32)[:, None]
+    truth = np.tile(np.arange(100), (2, 1))
+    ids = np.tile(np.arange(200, 300), (2, 1))
+    ids[0, :3] = [3, 4, 0]
+    got = metrics.hits(ids, base, np.zeros((2, 1), np.float32), truth, "l2")
+    assert {name: list(c) for name, c in got.items()} == {
+        "recall@1": [0, 0],
+        "recall@10": [1, 0],
+        "recall@100": [1, 0],
+        "10-recall@10": [3, 0],
+    }

@@ -47,3 +47,4 @@ def test_rows_of_the_first_version_are_not_measured_again(tmp_path, vectors, mon
     assert seen.measured == 0
     assert rows == stored
     assert "![](report.png)" in (out / "report.md").read_text()
+    assert (out / "report.html").read_text().count("data-line=") * len(suite.seeds) == len(rows)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from annvq.benchmarks import load_suite, run
+from annvq.benchmarks import load_suite, run, webpage
 from annvq.benchmarks import vectors as vectors_module
 from annvq.benchmarks.kinds import kind
 from annvq.benchmarks.results import read_rows
@@ -104,6 +104,20 @@ def test_a_run_measures_reports_and_resumes(tmp_path, vectors, suite):
     assert third.found == []
     run(suite, out=out, dataset=vectors, threads=2, observer=(fourth := Seen()))
     assert fourth.found == []  # other threads, other measurement
+
+
+def test_one_row_is_measured_by_its_command(tmp_path, vectors, suite):
+    rows = run(suite, out=tmp_path / "all", dataset=vectors, threads=1)
+    assert rows[0]["command"] == f"annvq bench small --dataset {vectors} --threads 1"
+    again = webpage.command(rows[2])
+    assert again == f"{rows[0]['command']} --point {rows[2]['point'][:10]}"
+    out = tmp_path / "one"
+    got = run(suite, out=out, dataset=vectors, threads=1, only=[again.rsplit(" ", 1)[1]], observer=(seen := Seen()))
+    assert seen.measured == ["faiss.rq"]
+    assert [row["point"] for row in got] == [rows[2]["point"]]
+    assert got[0]["hits"] == rows[2]["hits"]
+    with pytest.raises(ValueError, match="only: no point of suite 'small' begins with zz"):
+        run(suite, out=out, dataset=vectors, threads=1, only=["zz"])
 
 
 def test_an_interrupted_run_keeps_what_it_has(tmp_path, vectors, suite):

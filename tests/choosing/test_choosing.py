@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annvq.benchmarks.run import Observer
-from annvq.choosing import Candidate, Choice, choose, grid, measuring
-from annvq.choosing.choice import pareto, recommend
+from annvq.benchmarks.statistics import Figure
+from annvq.choosing import Candidate, Choice, choose, grid, measuring, recipe_text, webpage
+from annvq.choosing.choice import next_better, pareto, recommend
+from annvq.indexes.recipes import load_recipe, make_index
 from annvq.training.parts import KMeans
 from annvq.training.recipe import Recipe
 
@@ -22,7 +24,8 @@ def _short_training(quick_fits):
 
 
 def candidate(recall, encode, search):
-    return Candidate("product", (8,), None, "l2", 8, 8, recall, recall, 1.0, 1.0, encode, search, 1.0)
+    figure = Figure(recall, recall - 0.005, recall + 0.005)
+    return Candidate("product", (8,), None, "l2", 8, 8, recall, recall, 1.0, 1.0, encode, search, 1.0, figure=figure)
 
 
 FIGURES = st.tuples(st.floats(0, 1), st.floats(0.1, 100), st.floats(0.1, 100))
@@ -40,16 +43,21 @@ def test_front_holds_the_best_and_nothing_beaten(figures):
             beaten = other.recall > c.recall and other.encode_us <= c.encode_us and other.search_us <= c.search_us
             if beaten:
                 assert c not in front
-    chosen, reason = recommend(front, nq=500)
+    chosen, reason = recommend(front)
     assert chosen in front
-    assert top - chosen.recall <= max(0.005, (top * (1 - top) / 5000) ** 0.5) + 1e-12
+    assert top - chosen.recall <= 0.005 * 2**0.5 + 1e-12  # as their intervals allow
     assert reason
 
 
 def test_recommendation():
     best, close, cheap = candidate(0.600, 50, 100), candidate(0.598, 5, 100), candidate(0.4, 1, 100)
-    assert recommend([best, close, cheap], nq=500)[0] is close
-    chosen, reason = recommend([best, cheap], nq=500)
+    assert recommend([best, close, cheap])[0] is close
+    # What the queries tell apart is not recommended for being cheap, nor what they do not, by too much.
+    exact = [replace(c, figure=None) for c in (best, close, cheap)]
+    assert recommend(exact)[0] is exact[0]
+    wide = [replace(c, figure=Figure(c.recall, c.recall - 0.3, c.recall + 0.3)) for c in (best, close, cheap)]
+    assert recommend(wide)[0] is wide[1]
+    chosen, reason = recommend([best, cheap])
     assert chosen is best
     assert reason.startswith("Highest recall of the codes measured")
 
@@ -90,6 +98,10 @@ def test_choose_measures_and_recommends(monkeypatch, tmp_path):
     assert {c.bits_per_vector for c in choice.candidates} == {16}
     assert json.loads(json.dumps(choice.to_dict()))["recommended"]["kind"] == "product"
     assert choice.table().row_count == 2
+    for c in choice.candidates:
+        assert c.figure.low < c.recall < c.figure.high
+        assert len(c.figure.samples) == 50
+        assert c.to_dict()["recall_high"] == c.figure.high
     assert choice.recommended.code_line().startswith("annvq.FlatIndex(annvq.ProductVQ(dim=8, M=")
 
 
@@ -116,7 +128,7 @@ def test_the_best_are_measured_again(staged):
     choice = choose(staged, bits=24, nq=100, threads=1, observer=(seen := Seen()))
     stages = {c.label: c.stage for c in choice.candidates}
     assert list(stages) == ["product 6x4", "product 8x3", "product 12x2", "product 24x1", "residual 8x2 + uint8 norm"]
-    assert len(seen.labels) == 5 + sum(stage == "measured" for stage in stages.values())
+    assert len(seen.labels) == 5 + sum(stage == "measured" for stage in stages.values()) + (choice.beyond is not None)
     assert sum(stage == "measured" for stage in stages.values()) in (2, 3)
     assert set(stages.values()) == {"screened", "measured"}
     # The best of each kind goes on, however the others fare.
@@ -138,6 +150,63 @@ def test_time_is_kept(staged):
     assert "1 of 5 codes measured" in choice.effort()
     assert "There was no time for 4 more" in choice.effort()
     assert choice.table().row_count == 5
+
+
+def test_what_more_would_take(staged):
+    choice = choose(staged, bits=24, nq=100, threads=1)
+    if choice.recommended is not choice.front[0]:
+        assert choice.beyond is None
+        return
+    more = choice.beyond
+    assert more.kind == choice.recommended.kind
+    assert more.bits_per_vector > 24
+    assert len(more.figure.samples) == 100
+    assert f"with {more.bits_per_vector - 24:.0f} more, {more.label} finds" in choice.next_better
+
+
+def test_next_better_is_said_in_a_sentence():
+    best, dear, more = (
+        candidate(0.5, 5, 10),
+        candidate(0.6, 50, 100),
+        replace(candidate(0.55, 5, 10), bits_per_vector=16),
+    )
+    assert next_better([dear, best], best, None).startswith("For more: product 1x8 finds 0.600 ±.005 for 50.0 µs")
+    assert "with 8 more, product 1x8 finds 0.550 ±.005." in next_better([best], best, more)
+    close = replace(more, recall=0.501, figure=Figure(0.501, 0.49, 0.51))
+    assert "which these queries do not tell from it" in next_better([best], best, close)
+    assert "was not measured" in next_better([best], best, None)
+
+
+CODES = [
+    Candidate("product", (4, 4), None, "l2", 8), Candidate("residual", (4, 3), "uint8", "l2", 8),
+    Candidate("additive", (4, 4), None, "l2", 8, norm_free=True),
+    Candidate("rotated-product", (4, 4), None, "cosine", 8), Candidate("principal-product", (4, 4), None, "ip", 8),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("code", CODES, ids=lambda c: c.label)
+def test_recipes_make_the_code_that_was_chosen(code, tmp_path):
+    bits = sum(code.nbits) + (8 if code.norm else 0)
+    choice = Choice(bits, 10, 10, 1, (code,), (code,), code, 'Why "so".', 1.0, None, "What else.")
+    path = tmp_path / "r.toml"
+    path.write_text(recipe_text(choice, "annvq choose x"))
+    recipe = load_recipe(path)
+    assert path.read_text().startswith('# Chosen by: annvq choose x\n# Why "so".\n# What else.\n')
+    index = make_index(recipe, 8, n=100, metric=recipe.metric)
+    assert (index.metric, index.bits_per_vector) == (code.metric, bits)
+    assert (index.quantizer.kind, index.quantizer.sizes) == (code.kind, tuple(2**n for n in code.nbits))
+    assert getattr(index.quantizer, "norm_free", False) == code.norm_free
+
+
+def test_the_page_of_a_choice(staged, tmp_path):
+    choice = choose(staged, bits=24, nq=100, threads=1, seconds=1)
+    page = webpage.page(choice, "annvq choose mine.npy")
+    section = page.sections[0]
+    assert len(section.lines) == 5 + (choice.beyond is not None)
+    (chosen,) = [line for line in section.lines if line.method.startswith("★ ")]
+    assert chosen.values["10-recall@10"].number == choice.recommended.recall
+    assert choice.recommended.label in page.lead
+    assert webpage.report(choice, tmp_path / "page.html") == (tmp_path / "page.html").stat().st_size
 
 
 def test_effort_says_what_more_seconds_would_do():

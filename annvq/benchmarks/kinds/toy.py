@@ -10,6 +10,7 @@ Additive codes contain product codes, so a product code ahead of them shows how 
 can do.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.table import Table
 
-from annvq.benchmarks import plot
+from annvq.benchmarks import metrics, plot, statistics
 from annvq.benchmarks.environment import timed
 from annvq.benchmarks.plan import Part, Plan, Point
 from annvq.benchmarks.report import environment_line, heading
@@ -104,10 +105,10 @@ def _measure(kind: str, facts: dict[str, Any]) -> dict[str, Any]:
     recipe = replace(bounded(quantizer, steps=facts["steps"]), validation=_VALIDATION)
     _, train_s = timed(lambda: quantizer.fit(learn, seed=facts["seed"], recipe=recipe))
     codes, seconds = timed(lambda: quantizer.encode(test))
-    error = ((test.astype(np.float64) - quantizer.decode(codes)) ** 2).sum(1).mean()
+    errors = ((test.astype(np.float64) - quantizer.decode(codes)) ** 2).sum(1)
     return {
         "bits_per_vector": quantizer.bits,
-        "mse": float(error),
+        **metrics.mean_error(errors),
         "train_s": train_s,
         "encode_us": 1e6 * seconds / len(test),
         "wmops": quantizer.costs().wmops(),
@@ -147,19 +148,33 @@ def compared(rows: list[Row]) -> list[dict[str, Any]]:
         group = [r for r in rows if (r["dataset"], r["bits"]) == (dataset, bits) and r["error"] is None]
         values = {name: float(np.mean([r["mse"] for r in group if r["method"] == name])) for name in order}
         published = _PUBLISHED.get((data, int(dim)), {}).get(bits)
-        lines.append({"dataset": dataset, "bits": bits, **values, "order": order, "published": published})
+        figures = [statistics.figure_of([r for r in group if r["method"] == name], "mse") for name in order]
+        lines.append(
+            {"dataset": dataset, "bits": bits, **values, "order": _chain(order, figures), "published": published}
+        )
     return lines
+
+
+def _chain(order: Sequence[str], figures: Sequence[statistics.Figure | None]) -> str:
+    """The order of the codes in one text, with a sign between neighbours that cannot be told apart."""
+    text = order[0]
+    for name, a, b in zip(order[1:], figures, figures[1:], strict=False):
+        apart = a is None or b is None or statistics.told_apart(a, b)
+        text += f" {'<' if apart else statistics.SAME} {name}"
+    return text
 
 
 def tables(rows: list[Row]) -> list[Table]:
     """One rich table: errors, their order and the published one."""
-    table = Table(title="mean squared error, and the order of the codes (least error first)")
+    table = Table(
+        title=f"mean squared error, and the order of the codes (least first; {statistics.SAME}: cannot be told apart)"
+    )
     for name in ("data", "bits", "AVQ", "RVQ", "PVQ", "order", "published order"):
         table.add_column(name, justify="right" if name in ("bits", "AVQ", "RVQ", "PVQ") else "left")
     for line in compared(rows):
         values = [format(line[m], ".4g") if m in line else "–" for m in ("AVQ", "RVQ", "PVQ")]
         published = " < ".join(line["published"]) if line["published"] else "–"
-        table.add_row(line["dataset"], str(line["bits"]), *values, " < ".join(line["order"]), published)
+        table.add_row(line["dataset"], str(line["bits"]), *values, line["order"], published)
     return [table]
 
 
@@ -171,7 +186,7 @@ def report(suite: Suite, rows: list[Row], out: Path) -> None:
     for line in compared(rows):
         values = " | ".join(format(line[m], ".4g") if m in line else "–" for m in ("AVQ", "RVQ", "PVQ"))
         published = " < ".join(line["published"]) if line["published"] else "–"
-        lines.append(f"| {line['dataset']} | {line['bits']} | {values} | {' < '.join(line['order'])} | {published} |")
+        lines.append(f"| {line['dataset']} | {line['bits']} | {values} | {line['order']} | {published} |")
     failed = [row for row in rows if row["error"] is not None]
     lines += [f"\nFailed: {r['dataset']} {r['method']} {r['bits']} bits: {r['error']}" for r in failed]
     text = __doc__.split("\n\n", 1)[1].replace("``", "`")

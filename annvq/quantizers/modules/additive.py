@@ -28,7 +28,7 @@ class AdditiveVQ(AdditiveCoder, SumQuantizer):
     and Bäckström, ICASSP 2023.
 
     Args:
-        dim: d.
+        dim: d of the vectors.
         M: codebooks, at most 1024; many are better learned in groups, by :class:`ProductAdditiveVQ`.
         nbits: bits per codebook, 1..16, or a sequence of M of them.
         beam: partial codes kept at each step; with ``rounds``, codebooks that are graded from coarse to fine, as

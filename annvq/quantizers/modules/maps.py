@@ -46,7 +46,7 @@ class Transform(nn.Module, ABC):
     """An invertible affine map of vectors, ``y = A (x − shift)``.
 
     Args:
-        dim: d.
+        dim: d of the vectors.
         shift: whether vectors are shifted first (by what ``fit`` learns, the mean of the learn vectors). Squared
             distances and codes do without; it matters where a map is meant to keep zero-mean data small.
     """

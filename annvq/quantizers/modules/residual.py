@@ -22,7 +22,7 @@ class ResidualVQ(ResidualCoder, SumQuantizer):
     beam search as in Babenko and Lempitsky, CVPR 2014.
 
     Args:
-        dim: d.
+        dim: d of the vectors.
         M: codebooks, at most 1024.
         nbits: bits per codebook, 1..16, or a sequence of M of them.
         beam: partial codes kept at each step; 1 is greedy.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from annvq.benchmarks import metrics, vectors
+from annvq.benchmarks import metrics, statistics, vectors
 from annvq.benchmarks.kinds.ablation.learners import Alternation, Gradient, Learner, Model
 from annvq.benchmarks.plan import Plan, Point
 from annvq.benchmarks.suite import Suite, check_settings
@@ -87,12 +87,14 @@ def _measure(data: Vectors, facts: dict[str, Any]) -> dict[str, Any]:
     codes = model.codes(base)
     decoded = model.decode(codes)
     found = exact_neighbors(decoded, queries, min(100, len(base)))[0]
-    error = float(((base.astype(np.float64) - decoded) ** 2).sum(1).mean()) * learn.scale**2
+    errors = ((base.astype(np.float64) - decoded) ** 2).sum(1) * learn.scale**2
+    hits = metrics.hits(found, data.base, data.queries, data.neighbors, data.metric)
     used = [len(np.unique(column)) for column in codes.T]
     return {
         "steps": steps,
-        "mse": error,
-        **metrics.recalls(found, data.base, data.queries, data.neighbors, data.metric),
+        **metrics.mean_error(errors),
+        **metrics.recalls(hits),
+        "hits": statistics.hits_to_text(hits),
         "dead": 1 - sum(used) / sum(quantizer.sizes),
     }
 

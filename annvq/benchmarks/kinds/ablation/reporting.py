@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from rich.table import Table
 
 from annvq.benchmarks import plot
-from annvq.benchmarks.report import environment_line, heading, split_absent
+from annvq.benchmarks.report import compared, environment_line, heading, measured, split_absent
 from annvq.benchmarks.results import Row
+from annvq.benchmarks.statistics import SAME_SHORT, SAME_TEXT
 from annvq.benchmarks.suite import Suite
 
 _TEXT = """\
@@ -33,14 +33,22 @@ def grouped(rows: list[Row]) -> dict[str, dict[str, list[Row]]]:
 
 
 _SHOWN = {"steps": ",.0f", "mse": ".4g", "recall@1": ".3f", "recall@10": ".3f", "10-recall@10": ".3f", "dead": ".1%"}
+_BETTER = {"mse": "lower", "recall@1": "higher", "recall@10": "higher", "10-recall@10": "higher"}
 
 
-def cells(rows: list[Row]) -> list[str]:
-    """Means over the seeds that could be measured."""
-    good = [row for row in rows if row["error"] is None]
-    if not good:
-        return [f"failed: {rows[0]['error']}", *[""] * (len(_SHOWN) - 1)]
-    return [format(float(np.mean([row[c] for row in good])), shown) for c, shown in _SHOWN.items()]
+def lines_of(learners: Mapping[str, list[Row]], bold: str) -> list[list[str]]:
+    """A line per learner: means over the seeds that could be measured, ``bold`` (a format of one place) where best."""
+    texts = {}
+    for name, shown in _SHOWN.items():
+        texts[name], best = compared(learners, name, _BETTER.get(name), shown, spread=name in _BETTER)
+        if best is not None:
+            texts[name][best] = bold.format(texts[name][best])
+    return [
+        [learner, *(texts[name][learner] for name in _SHOWN)]
+        if measured(group)
+        else [learner, f"failed: {group[0]['error']}", *[""] * (len(_SHOWN) - 1)]
+        for learner, group in learners.items()
+    ]
 
 
 def tables(rows: list[Row]) -> list[Table]:
@@ -48,11 +56,12 @@ def tables(rows: list[Row]) -> list[Table]:
     rows, _ = split_absent(rows)
     out = []
     for title, learners in grouped(rows).items():
-        table = Table(title=f"{title}; {rows[0]['seconds']} s of processor time", title_justify="left")
+        title = f"{title}; {rows[0]['seconds']} s of processor time"
+        table = Table(title=title, title_justify="left", caption=SAME_SHORT, caption_justify="left")
         for name in ("learned by", *_SHOWN):
             table.add_column(name, justify="left" if name == "learned by" else "right")
-        for learner, group in learners.items():
-            table.add_row(learner, *cells(group))
+        for line in lines_of(learners, "[bold]{}[/bold]"):
+            table.add_row(*line)
         out.append(table)
     return out
 
@@ -73,8 +82,8 @@ def report(suite: Suite, rows: list[Row], out: Path) -> None:
     lines = [*heading(suite, rows, f" Each learned for {seconds} s of processor time."), "![](report.png)"]
     for title, learners in groups.items():
         lines += ["", f"## {title}", "", "| learned by | " + " | ".join(_SHOWN) + " |", "|---|" + "---:|" * len(_SHOWN)]
-        lines += [f"| {learner} | " + " | ".join(cells(group)) + " |" for learner, group in learners.items()]
-    (out / "report.md").write_text("\n".join([*lines, *missing, "", _TEXT]), encoding="utf-8")
+        lines += ["| " + " | ".join(line) + " |" for line in lines_of(learners, "**{}**")]
+    (out / "report.md").write_text("\n".join([*lines, *missing, "", SAME_TEXT, "", _TEXT]), encoding="utf-8")
 
 
 def picture(groups: Mapping[str, Mapping[str, Sequence[float]]], path: Path, title: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from annvq.benchmarks import metrics, rivals, vectors
+from annvq.benchmarks import metrics, rivals, statistics, vectors
 from annvq.benchmarks.environment import repeated, timed
 from annvq.benchmarks.plan import Plan, Point
 from annvq.benchmarks.roles import Budget, Code
@@ -42,17 +42,19 @@ def measure(method: Code, data: Vectors, timing: Timing) -> dict[str, Any]:
     method.search(data.queries[:WARM_UP_QUERIES], k)
     ids, seconds_each = repeated(lambda: method.search(data.queries, k), timing.repeats, budget_s=timing.budget_s)
     search_us = [1e6 * s / len(data.queries) for s in seconds_each]
+    hits = metrics.hits(ids, data.base, data.queries, data.neighbors, data.metric)
     return {
         "config": method.config,
         "bits_per_vector": method.bits_per_vector(),
-        "mse": metrics.mean_squared_error(data.base, method.decode),
-        **metrics.recalls(ids, data.base, data.queries, data.neighbors, data.metric),
+        **metrics.mean_error(metrics.squared_errors(data.base, method.decode)),
+        **metrics.recalls(hits),
         "train_s": train_s,
         "encode_us": median(encode_us),
         "wmops": method.wmops(),
         "search_us": median(search_us),
         "encode_us_parts": encode_us,
         "search_us_repeats": search_us,
+        "hits": statistics.hits_to_text(hits),
     }
 
 

@@ -2,41 +2,24 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
 from annvq.benchmarks import plot
 from annvq.benchmarks.metrics import COLUMNS
-from annvq.benchmarks.report import environment_line, heading
+from annvq.benchmarks.report import compared, environment_line, heading, measured, over_seeds, seeds_note
 from annvq.benchmarks.results import Row
+from annvq.benchmarks.statistics import SAME_SHORT, SAME_TEXT, figure_of
 from annvq.benchmarks.suite import Suite
 
 _RECALL = "recall@10"
-
-
-def cell(row: Row, column: str) -> str:
-    """A value as a table shows it."""
-    value = row.get(column)
-    if value is None:
-        return "–"
-    return format(value, COLUMNS[column].format) if column in COLUMNS else str(value)
+_PANELS = ("bits_per_vector", "wmops", "encode_us")
 
 
 def columns_of(rows: Iterable[Row]) -> list[str]:
     """Columns worth showing: those that some row has a value for."""
     held = list(rows)
     return [name for name in COLUMNS if any(row.get(name) is not None for row in held)]
-
-
-def best_values(rows: Sequence[Row], columns: Iterable[str]) -> dict[str, Any]:
-    """The best value of each column among ``rows``."""
-    best = {}
-    for name in columns:
-        values = [row[name] for row in rows if row.get(name) is not None]
-        if values and name != "bits_per_vector":
-            best[name] = min(values) if COLUMNS[name].better == "lower" else max(values)
-    return best
 
 
 def grouped(rows: Iterable[Row]) -> dict[tuple[str, int | None], list[Row]]:
@@ -56,28 +39,51 @@ def _title(group: Sequence[Row]) -> str:
     return f"{row['dataset']}: n = {row['n']:,}, d = {row['d']}, {row['bits']} bits per vector in all{more}"
 
 
+def lines_of(rows: Sequence[Row], columns: Sequence[str], bold: str, *, spread: bool) -> list[list[str]]:
+    """A table's lines, one per method: its name and its columns, ``bold`` (a format of one place) where it is the best.
+
+    The line of a method that failed says why and has no columns.
+    """
+    methods = over_seeds(rows)
+    texts = {}
+    for name in columns:
+        better = None if name == "bits_per_vector" else COLUMNS[name].better
+        texts[name], best = compared(methods, name, better, COLUMNS[name].format, spread=spread)
+        if best is not None:
+            texts[name][best] = bold.format(texts[name][best])
+    out = []
+    for method, group in methods.items():
+        good = measured(group)
+        if good:
+            out.append([method + seeds_note(good), *(texts[name][method] for name in columns)])
+        else:
+            out.append([method, f"failed: {group[0]['error']}"])
+    return out
+
+
 def tables(rows: Sequence[Row]) -> list[Table]:
     """One rich table per data set and budget; the best of each column is bold."""
     out = []
     for group in grouped(rows).values():
         columns = columns_of(rows)
-        best = best_values(group, columns)
-        table = Table(title=_title(group), title_justify="left")
+        table = Table(title=_title(group), title_justify="left", caption=_precision(group), caption_justify="left")
         table.add_column("method", no_wrap=True)
         for name in columns:
             table.add_column(COLUMNS[name].title, justify="right")
-        for row in group:
-            if row["error"] is not None:
-                table.add_row(row["method"], f"[red]failed:[/red] {row['error']}")
-                continue
-            cells = [cell(row, c) for c in columns]
-            shown = [
-                f"[bold]{text}[/bold]" if c in best and row[c] == best[c] else text
-                for c, text in zip(columns, cells, strict=True)
-            ]
-            table.add_row(row["method"], *shown)
+        for method, *cells in lines_of(group, columns, "[bold]{}[/bold]", spread=False):
+            failed = len(cells) == 1 and len(columns) > 1
+            table.add_row(method, *(["[red]failed:[/red]" + cells[0].removeprefix("failed:")] if failed else cells))
         out.append(table)
     return out
+
+
+def _precision(group: Sequence[Row]) -> str | None:
+    """What the mark says, and how wide the intervals of recall are; None where nothing was measured."""
+    figures = [figure_of(measured(rows), _RECALL) for rows in over_seeds(group).values()]
+    halves = [f.half for f in figures if f is not None and f.half is not None]
+    if not halves:
+        return None
+    return f"{SAME_SHORT}; {_RECALL} within ±{max(halves):.3f} or less"
 
 
 def _how(row: Row) -> str:
@@ -99,7 +105,6 @@ def markdown(suite: Suite, rows: Sequence[Row]) -> str:
     lines = [*heading(suite, rows), "![](report.png)"]
     for group in grouped(rows).values():
         columns = columns_of(rows)
-        best = best_values(group, columns)
         lines += ["", f"## {_title(group)}", ""]
         lines += [
             _how(group[0]),
@@ -107,33 +112,39 @@ def markdown(suite: Suite, rows: Sequence[Row]) -> str:
             "| method | " + " | ".join(COLUMNS[c].title for c in columns) + " |",
             "|---|" + "---:|" * len(columns),
         ]
-        for row in group:
-            if row["error"] is not None:
-                lines.append(f"| {row['method']} | failed: {row['error']} |" + " |" * (len(columns) - 1))
-                continue
-            cells = [f"**{cell(row, c)}**" if c in best and row[c] == best[c] else cell(row, c) for c in columns]
-            lines.append(f"| {row['method']} | " + " | ".join(cells) + " |")
-    lines += ["", "How it is measured: `docs/benchmarks.md`.", ""]
+        for method, *cells in lines_of(group, columns, "**{}**", spread=True):
+            lines.append(f"| {method} | " + " | ".join(cells) + " |" + " |" * (len(columns) - len(cells)))
+    lines += ["", f"{SAME_TEXT} How it is measured: `docs/benchmarks.md`.", ""]
     return "\n".join(lines)
 
 
-def picture(rows: Sequence[Row], path: Path, title: str) -> None:
-    """Recall against bits, counted and measured cost of encoding; one row of panels per data set."""
+def over_budgets(rows: Iterable[Row]) -> list[list[Row]]:
+    """The rows of a method by budget: those of one budget differ in their seed alone."""
+    return [list(group) for group in grouped(rows).values()]
+
+
+def _point(rows: Sequence[Row], column: str) -> tuple[float, float, float, float] | None:
+    """Where a method stands in the picture at a budget, and how far its interval reaches down and up."""
+    x, y = figure_of(rows, column), figure_of(rows, _RECALL)
+    if x is None or y is None:
+        return None
+    return x.value, y.value, y.value - (y.value if y.low is None else y.low), (y.high or y.value) - y.value
+
+
+def picture(rows: Sequence[Row], path: Path, title: str, panels: Sequence[str] = _PANELS) -> None:
+    """Recall against bits, counted and measured cost of encoding (``panels``); one row of them per data set."""
     good = [row for row in rows if row["error"] is None and row.get(_RECALL) is not None]
     datasets = list(dict.fromkeys(row["dataset"] for row in good))
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    panels = ("bits_per_vector", "wmops", "encode_us")
     figure, axes = plot.figure(max(1, len(datasets)), len(panels))
     for line, dataset in zip(axes, datasets, strict=False):
         for axis, column in zip(line, panels, strict=True):
             for method in methods:
-                points = sorted(
-                    (row[column], row[_RECALL])
-                    for row in good
-                    if row["dataset"] == dataset and row["method"] == method and row[column] is not None
-                )
+                held = [row for row in good if row["dataset"] == dataset and row["method"] == method]
+                points = [p for p in (_point(rows, column) for rows in over_budgets(held)) if p is not None]
                 if points:
-                    axis.plot(*zip(*points, strict=True), label=method, **plot.style(methods, method))
+                    x, y, down, up = zip(*sorted(points), strict=True)
+                    axis.errorbar(x, y, (down, up), label=method, capsize=2, **plot.style(methods, method))
             axis.set_xlabel(COLUMNS[column].unit)
             axis.set_ylabel(f"{_RECALL} (1-recall@10)" if column == panels[0] else "")
             if column != "bits_per_vector":
@@ -144,9 +155,10 @@ def picture(rows: Sequence[Row], path: Path, title: str) -> None:
         line[0].set_title(dataset, loc="left")
     if good:
         handles, labels = axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        columns = 4 if len(panels) > 1 else 2
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
         where = environment_line(good[-1])
-        figure.suptitle(f"{title}\n{where}" if title else where, fontsize=9)
+        figure.suptitle(f"{title}\n{where}" if title else "" if len(panels) == 1 else where, fontsize=9)
     else:
         axes[0][0].text(0.5, 0.5, "no row was measured", ha="center")
     figure.savefig(path)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from annvq.benchmarks import metrics, vectors
+from annvq.benchmarks import metrics, statistics, vectors
 from annvq.benchmarks.kinds.index import streams
 from annvq.benchmarks.kinds.index.session import Session
 from annvq.benchmarks.kinds.index.settings import checked
@@ -20,8 +20,9 @@ from annvq.threads import usable_cores
 from annvq.types import I64
 
 _K = 10
+_RECALLS = ("recall@1", "10-recall@10")
 _COLUMNS = (
-    "qps", "recall@1", "10-recall@10", "bits_per_vector", "ram_bits_per_vector", "file_bytes_per_vector",
+    "qps", *_RECALLS, "bits_per_vector", "ram_bits_per_vector", "file_bytes_per_vector",
     "train_s", "add_s", "simd",
 )  # fmt: skip
 
@@ -82,12 +83,13 @@ def _measure(session: Session, data: Vectors, entry: dict[str, Any], facts: dict
     if not timed:
         raise EndedError("; ".join(map(str, tried.values())))
     times, fastest, ids = min(timed, key=lambda t: median(t[0]))
-    recalls = metrics.recalls(ids, data.base, data.queries, data.neighbors, data.metric)
+    hits = metrics.hits(ids, data.base, data.queries, data.neighbors, data.metric)
+    recalls = metrics.recalls(hits)
     return {
         "qps": facts["nq"] / median(times),
         "qps_all": [facts["nq"] / t for t in times],
-        "recall@1": recalls["recall@1"],
-        "10-recall@10": recalls["10-recall@10"],
+        **{name: recalls[name] for name in _RECALLS},
+        "hits": statistics.hits_to_text({name: hits[name] for name in _RECALLS if name in hits}),
         "simd": fastest.level,
         "simd_qps": tried,
         **session.built,

@@ -7,8 +7,9 @@ import numpy as np
 from rich.table import Table
 
 from annvq.benchmarks import plot
-from annvq.benchmarks.report import environment_line, heading, split_absent
+from annvq.benchmarks.report import compared, environment_line, heading, number, split_absent
 from annvq.benchmarks.results import Row
+from annvq.benchmarks.statistics import SAME, SAME_SHORT, SAME_TEXT, figure_of_row
 from annvq.benchmarks.suite import Suite
 
 _COSTS = {
@@ -26,7 +27,7 @@ TARGETS = {"recall@1": (0.2, 0.3, 0.4, 0.5), "10-recall@10": (0.3, 0.4, 0.5, 0.6
 _SEARCH_TEXT = (
     "Bytes: what is stored per vector to score it, as the index itself says (code, norm, vectors kept for re-ranking), "
     "or the file's size where it does not say. Build: training and adding, on all cores. QPS at a recall: the fastest "
-    "setting that reaches it. Highest: 10-recall@10."
+    "setting that reaches it. Highest: 10-recall@10. " + SAME_TEXT
 )
 _ADDING_TEXT = (
     "Adding: a process opens the saved index; first: the first vector added then. One, 64 at once: medians of calls "
@@ -45,9 +46,10 @@ def _groups(rows: Iterable[Row]) -> dict[str, dict[str, list[Row]]]:
     return out
 
 
-def best_at(rows: Iterable[Row], column: str, target: float) -> float | None:
-    """The most queries a second among settings that reach ``target``; None where none does."""
-    return max((row["qps"] for row in rows if row[column] is not None and row[column] >= target), default=None)
+def best_at(rows: Iterable[Row], column: str, target: float) -> Row | None:
+    """The setting with the most queries a second among those that reach ``target``; None where none does."""
+    reaching = [row for row in rows if row[column] is not None and row[column] >= target]
+    return max(reaching, key=lambda row: row["qps"], default=None)
 
 
 def at_recalls(rows: Sequence[Row]) -> dict[str, tuple[list[str], list[list[str]]]]:
@@ -62,6 +64,9 @@ def at_recalls(rows: Sequence[Row]) -> dict[str, tuple[list[str], list[list[str]
             if any(best_at(group, column, target) is not None for group in good.values())
         ]
         header = ["QPS at recall of at least", "bytes", "build s", *(f"{c} {t:g}" for c, t in reached), "highest"]
+        at = {key: _marked({m: best_at(group, *key) for m, group in good.items()}) for key in reached}
+        tops = {m: max(group, key=lambda row: row["10-recall@10"], default=None) for m, group in good.items()}
+        highest, _ = compared({m: [top] if top else [] for m, top in tops.items()}, "10-recall@10", "higher", ".3f")
         lines = []
         for method, group in good.items():
             if not group:
@@ -69,12 +74,17 @@ def at_recalls(rows: Sequence[Row]) -> dict[str, tuple[list[str], list[list[str]
                 continue
             first = group[0]
             size = first["bits_per_vector"] / 8 if first["bits_per_vector"] else first["file_bytes_per_vector"]
-            values = [best_at(group, column, target) for column, target in reached]
-            top = max(row["10-recall@10"] for row in group)
-            shown = ["–" if v is None else f"{v:,.0f}" for v in values]
-            lines.append([method, f"{size:,.0f}", f"{first['train_s'] + first['add_s']:,.0f}", *shown, f"{top:.3f}"])
+            shown = [at[key][method] for key in reached]
+            built = f"{first['train_s'] + first['add_s']:,.0f}"
+            lines.append([method, f"{size:,.0f}", built, *shown, highest[method]])
         out[title] = header, lines
     return out
+
+
+def _marked(best: dict[str, Row | None]) -> dict[str, str]:
+    """Queries a second of each method's setting, marked where they cannot be told from the most."""
+    rows = {method: [row] if row else [] for method, row in best.items()}
+    return compared(rows, "qps", "higher", ",.0f", spread=False)[0]
 
 
 def _line(row: Row) -> str:
@@ -85,10 +95,14 @@ def _line(row: Row) -> str:
     bits = "–" if row["bits_per_vector"] is None else f"{row['bits_per_vector'] / 8:.0f}"
     ram = row.get("ram_bits_per_vector")  # not in older rows
     return (
-        f"| {row['method']} | {settings} | {row['qps']:,.0f} | {spread:.0f}% | {row['recall@1']:.3f} | "
-        f"{row['10-recall@10']:.3f} | {bits} | {'–' if ram is None else f'{ram / 8:.0f}'} | "
+        f"| {row['method']} | {settings} | {row['qps']:,.0f} | {spread:.0f}% | {_recall(row, 'recall@1')} | "
+        f"{_recall(row, '10-recall@10')} | {bits} | {'–' if ram is None else f'{ram / 8:.0f}'} | "
         f"{row['file_bytes_per_vector']:.0f} | {row['simd']} |"
     )
+
+
+def _recall(row: Row, column: str) -> str:
+    return number(figure_of_row(row, column), ".3f")
 
 
 def split_streams(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
@@ -132,7 +146,8 @@ def tables(rows: list[Row]) -> list[Table]:
     out = []
     searches, streams = split_streams(split_absent(rows)[0])
     for title, (header, lines) in (at_recalls(searches) | adding(streams)).items():
-        table = Table(title=title, title_justify="left")
+        caption = SAME_SHORT if any(SAME in cell for line in lines for cell in line) else None
+        table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
         for at, name in enumerate(header):
             table.add_column(name, justify="right" if at else "left")
         for line in lines:

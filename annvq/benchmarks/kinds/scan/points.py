@@ -116,5 +116,5 @@ def _found(scanned: Scanned, cell: dict[str, Any], folder: Path, ours: Side, riv
     if data is not None and not cell["filter"]:
         base, nearest = data.base[: cell["n"]], scanned.neighbors(cell["n"])
         for name, found in zip(("recall@1", "rival_recall@1"), ids, strict=True):
-            out[name] = metrics.recalls(found, base, data.queries, nearest, "l2")["recall@1"]
+            out[name] = metrics.recalls(metrics.hits(found, base, data.queries, nearest, "l2"))["recall@1"]
     return out

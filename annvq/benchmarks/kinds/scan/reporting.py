@@ -9,6 +9,7 @@ from rich.table import Table
 from annvq.benchmarks import plot
 from annvq.benchmarks.report import environment_line, heading, split_absent
 from annvq.benchmarks.results import Row
+from annvq.benchmarks.statistics import SAME, Figure, figure_of_row, told_apart
 from annvq.benchmarks.suite import Suite
 
 COLUMNS = (
@@ -35,6 +36,13 @@ def _spread(row: Row, name: str) -> str:
     return f"{median:,.0f} ±{100 * max(max(values) - median, median - min(values)) / median:.0f}%"
 
 
+def _ratio(row: Row) -> str:
+    """The ratio, marked where the pairs do not tell it from 1."""
+    figure = figure_of_row(row, "ratio")
+    assert figure is not None  # rows that failed are shown otherwise
+    return f"{'' if told_apart(figure, Figure(1.0)) else SAME + ' '}{figure.value:.2f}×"
+
+
 def cells(row: Row) -> list[str]:
     """A row as tables show it."""
     filtered = f", {row['filter']:.0%} filter" if row["filter"] else ""
@@ -42,7 +50,7 @@ def cells(row: Row) -> list[str]:
     shape = [codes, f"{row['n']:,}", str(row["k"]), row["queries"] + filtered, row["rival"]]
     if row["error"] is not None:
         return [*shape, f"failed: {row['error'].splitlines()[0][:80]}", *[""] * (len(COLUMNS) - 6)]
-    measured = [_spread(row, "qps"), _spread(row, "rival_qps"), f"{row['ratio']:.2f}×"]
+    measured = [_spread(row, "qps"), _spread(row, "rival_qps"), _ratio(row)]
     # Threads that wait for one another spend processor time too: it says nothing of more than one.
     measured.append(f"{row['cpu_ratio']:.2f}×" if row["threads"] == 1 and row.get("cpu_ratio") else "–")
     measured += [f"{row['ns_per_vector']:.3g}", f"{row['lookups_per_ns']:.1f}"]
@@ -57,7 +65,8 @@ def tables(rows: list[Row]) -> list[Table]:
     """Rich tables, one per data set, threads and SIMD level."""
     out = []
     for title, group in grouped(split_absent(rows)[0]).items():
-        table = Table(title=title, title_justify="left")
+        caption = f"{SAME}: the pairs do not tell the ratio from 1"
+        table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
         for at, name in enumerate(COLUMNS[:-_WIDE]):
             table.add_column(name, justify="left" if at in LEFT else "right")
         for row in group:
@@ -80,7 +89,8 @@ def markdown(suite: Suite, rows: Sequence[Row]) -> list[str]:
         *heading(suite, rows),
         "QPS: median, and the widest distance of a pair from it. Levels: annvq's SIMD level, and that at which the "
         "rival was fastest. Ratio: "
-        "median of the pairs' own ratios; by CPU: of processor time, on one thread. ns/vector and look-ups/ns are "
+        f"median of the pairs' own ratios ({SAME}: the pairs do not tell it from 1); by CPU: of processor time, on one "
+        "thread. ns/vector and look-ups/ns are "
         "annvq's, with all that a query costs (tables, heap, call); of ceiling: the share of it that the cheapest "
         "look-ups alone would take, from the first cache, at the level in use. Same ids: share of results in which "
         "both agree; FastScan scans other codes, and a norm byte is rounded differently.",

@@ -1,0 +1,96 @@
+"""A choice as a page: the recommendation, charts of recall against what it costs, and every code."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from annvq.benchmarks.environment import facts
+from annvq.benchmarks.report import number
+from annvq.benchmarks.statistics import SAME, Figure, told_apart
+from annvq.choosing.choice import Choice
+from annvq.choosing.grid import Candidate
+from annvq.choosing.measuring import CRITERION
+from annvq.pages import Chart, Column, Line, Page, Section, Value, write
+from annvq.threads import get_num_threads
+
+_COLUMNS: dict[str, tuple[Column, Callable[[Candidate], float | None], str]] = {
+    CRITERION: (Column(CRITERION, "share of neighbours", "higher", recall=True), lambda c: c.recall, ".3f"),
+    "recall@1": (Column("recall@1", "share of queries", "higher", recall=True), lambda c: c.recall_at_1, ".3f"),
+    "mse": (Column("MSE", "mean of ‖x − x̂‖²", "lower"), lambda c: c.mse, ".4g"),
+    "bits_per_vector": (Column("bits", "bits per vector, code and norm", "lower"), lambda c: c.bits_per_vector, ".0f"),
+    "train_s": (Column("train s", "seconds of short training", "lower"), lambda c: c.train_s, ".1f"),
+    "encode_us": (Column("encode µs", "µs per vector", "lower"), lambda c: c.encode_us, ".2f"),
+    "search_us": (Column("search µs", "µs per query, in a batch", "lower"), lambda c: c.search_us, ".0f"),
+    "wmops": (Column("WMOPS", "counted cost of encoding a vector", "lower"), lambda c: c.wmops, ".3g"),
+}
+_CHARTS = (
+    Chart("{y} against encoding time", "encode_us", "µs per vector", log_x=True, joined=False),
+    Chart("{y} against search time", "search_us", "µs per query", log_x=True, joined=False),
+    Chart("{y} against the counted cost of encoding", "wmops", "WMOPS per vector", log_x=True, joined=False),
+    Chart("{y} against training time", "train_s", "seconds", log_x=True, joined=False),
+)
+_TEXT = (
+    f"±: half of the 95 % interval, with queries as the sample. {SAME}: these queries do not tell it from the highest. "
+    "Codes of the last stage are compared with each other; others were measured on fewer vectors. "
+)
+
+
+def report(choice: Choice, path: str | os.PathLike[str], command: str = "annvq choose") -> int:
+    """Write the page of a choice; returns its size in bytes.
+
+    Args:
+        path: of the HTML file.
+        command: that made the choice.
+    """
+    return write(page(choice, command), path)
+
+
+def page(choice: Choice, command: str = "annvq choose") -> Page:
+    """The page of a choice."""
+    best = choice.recommended
+    text = f"{_TEXT}{choice.effort()}"
+    more = [] if choice.beyond is None else [choice.beyond]
+    lines = [_line(c, choice, command) for c in [*choice.candidates, *more]]
+    lines.sort(key=lambda line: -(line.values[CRITERION].number or 0) if CRITERION in line.values else 1)
+    section = Section(
+        f"{choice.bits} bits per vector: {choice.n:,} vectors, {choice.nq:,} held-out queries",
+        text,
+        {
+            "stage": Column("stage", "how closely it was measured", text=True),
+            **{n: c for n, (c, _, _) in _COLUMNS.items()},
+        },
+        lines,
+        _CHARTS,
+    )
+    where = facts(get_num_threads())
+    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+    environment = {
+        "processor": str(where["cpu"]), "SIMD level": str(where["simd"]), "threads": str(where["threads"]),
+        "versions": versions, "commit": str(where["commit"]), "command": command,
+    }  # fmt: skip
+    lead = f"Recommended: {best.label}\n{choice.reason}\n{choice.next_better}"
+    notes = [f"In Python: {best.code_line()}"]
+    return Page("annvq choose", [section], lead, [environment], notes, [c.to_dict() for c in choice.candidates])
+
+
+def _line(c: Candidate, choice: Choice, command: str) -> Line:
+    if c.recall is None:
+        return Line(
+            c.label, "", {}, {}, command, error=f"failed: {c.error}" if c.error else f"not measured: {c.skipped}"
+        )
+    last, top = choice.recommended.stage, choice.front[0]
+    compared = c.stage == last and c.bits_per_vector == top.bits_per_vector
+    values = {}
+    for name, (_, get, shown) in _COLUMNS.items():
+        value = get(c)
+        if value is None:
+            continue
+        figure = c.recall_figure if name == CRITERION else Figure(value)
+        same = name == CRITERION and compared and c is not top and not told_apart(c.recall_figure, top.recall_figure)
+        best = name == CRITERION and c is top
+        values[name] = Value(value, number(figure, shown), figure.low, figure.high, SAME if same else "", best)
+    marks: dict[str, Any] = {"recommended": c is choice.recommended, "on the front": c in choice.front}
+    stage = ", ".join([c.stage, *(name for name, holds in marks.items() if holds)])
+    values["stage"] = Value(None, stage)
+    label = f"★ {c.label}" if c is choice.recommended else c.label
+    return Line(label, stage, values, {}, command)

@@ -1,0 +1,57 @@
+"""The documentation site builds without a warning, and what its guides say in Python is true."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    for name in ("sphinx", "furo", "myst_parser"):
+        pytest.importorskip(name)
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", out / "trees", DOCS, out / "html"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return out / "html"
+
+
+def test_every_guide_is_on_the_site(site):
+    front = (site / "index.html").read_text(encoding="utf-8")
+    for path in DOCS.rglob("*.md"):
+        page = path.relative_to(DOCS).with_suffix(".html")
+        if "_generated" not in page.parts:
+            assert f'href="{page.as_posix()}"' in front or page.name == "index.html"
+    assert (site / "search.html").is_file()
+
+
+def test_results_have_their_table_picture_and_page(site):
+    text = (site / "results.html").read_text(encoding="utf-8")
+    assert "annvq RVQ" in text
+    assert (site / "_images" / "quickstart.svg").is_file()
+    assert "data-line=" in (site / "quickstart.html").read_text(encoding="utf-8")
+
+
+def test_docstrings_are_on_the_site(site):
+    text = (site / "api.html").read_text(encoding="utf-8")
+    assert 'id="annvq.choosing.choose"' in text
+    assert "bytes_per_vector" in text
+
+
+@pytest.mark.parametrize("guide", ["start", "pytorch"])
+def test_examples_of_guides_run(guide, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for code in re.findall(r"```python\n(.*?)```", (DOCS / f"{guide}.md").read_text(encoding="utf-8"), re.S):
+        exec(code, names)
+    assert tuple(names["ids"].shape) == {"start": (10, 5), "pytorch": (3, 5)}[guide]
+    if guide == "start":
+        assert names["index"].bits_per_vector == 48
+        assert 0.3 < names["recall"] < 1
+        assert "in 6 bytes a vector" in capsys.readouterr().out
