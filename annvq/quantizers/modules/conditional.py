@@ -162,7 +162,7 @@ class ConditionalVQ(ConditionalCoder, Quantizer):
         self.mark_fitted()
 
     def learn_terms(self, x: Array, *, seed: int = 0) -> None:
-        check_vectors(x, self.dim, "x")
+        x = check_vectors(x, self.dim, "x")
         rows = np.sort(np.random.default_rng(seed).permutation(int(x.shape[0]))[:TERM_ROWS])
         sample = to_numpy(x if len(rows) == int(x.shape[0]) else x[rows], self.dim)
         if not self._view_follows:
