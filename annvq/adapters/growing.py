@@ -37,9 +37,9 @@ class GrowingIndex:
     """Vectors that come over time: few are kept as they are and compared one by one, exactly; once there are
     ``learn_at``, an index learns from them and takes them over, and later ones are coded as they come.
 
-    The call that brings the vector that makes it ``learn_at`` takes as long as learning does, some seconds. Where that
-    must not happen by itself, give ``learn_at=None`` and call :meth:`learn`. What was learned stays: where later
-    vectors are of another kind, build a new one.
+    The call that brings the vector that makes it ``learn_at`` takes as long as learning does, up to a minute or two.
+    Where that must not happen by itself, give ``learn_at=None`` and call :meth:`learn`. What was learned stays: where
+    later vectors are of another kind, build a new one.
 
     Methods may be called by several threads, and while the process forks.
 

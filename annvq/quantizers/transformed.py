@@ -213,7 +213,7 @@ class TransformedCoder(TableCoder):
             constant -= (2 if metric == "l2" else 1) * (queries.astype(np.float64) @ shift)
         scale = -2.0 if metric == "l2" else -1.0
         books = parts.inner.centred if centred else parts.inner
-        luts = books.tables(row_products(queries, parts.back.T), squared=False, scale=scale)
+        luts = books.tables(parts.mapped_queries(queries), squared=False, scale=scale)
         return luts, constant.astype(np.float32)
 
 
@@ -240,6 +240,17 @@ class Parts:
         """Rows (n, d) in transformed coordinates."""
         moved = x if self.shift is None else x - self.shift
         return self._map.tables(moved, squared=False).build()[:, 0]
+
+    def mapped_queries(self, q: F32) -> F32:
+        """A⁻ᵀ q of rows (n, d): their inner products with transformed vectors are those of q with the vectors."""
+        return self._query_map.tables(np.ascontiguousarray(q), squared=False).build()[:, 0]
+
+    @made_once
+    def _query_map(self) -> Codebooks:
+        if self.orthogonal:  # then A⁻ᵀ is A
+            return self._map
+        rows = np.ascontiguousarray(self.back.T)
+        return Codebooks(rows, (len(rows),), (0,), len(rows))
 
     @made_once
     def back(self) -> F32:
