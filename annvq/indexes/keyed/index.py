@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq import storage
-from annvq.arrays import check_vectors
+from annvq.arrays import check_vectors, host_array
 from annvq.errors import FormatError
 from annvq.forks import Lock
 from annvq.indexes.contract import Index, Saved, built, read_index
@@ -224,7 +224,7 @@ class KeyedIndex(Saved):
         while True:
             freed = self.keys.freed
             *others, ids = find(self._allowed(listed))
-            numbers = np.asarray(ids)
+            numbers = host_array(ids)
             keys, known = self.keys.known_keys_of(numbers)
             if freed != self.keys.freed:
                 continue
