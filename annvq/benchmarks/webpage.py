@@ -86,7 +86,7 @@ _FACETS = {
     "dataset": "data set", "group": "group", "queries": "queries", "threads": "threads", "setting": "setting",
     "start": "start", "kind": "code",
 }  # fmt: skip
-_BLOCK = ("from", "dataset", "bits", "threads", "setting", "start", "kind")
+_BLOCK = ("dataset", "dataset_digest", "bits", "threads", "setting", "start", "kind")
 _BEST = "best"
 # What tells the lines of a method from each other; rows that agree in all of these differ in their seed alone.
 _DETAILS = ("bits", "settings", "n", "M", "k", "filter", "simd", "spec", "options")
@@ -167,7 +167,7 @@ def _plain(row: Row) -> Row:
 def _section(title: str, text: str, charts: tuple[Chart, ...], rows: Sequence[Row], environments: list[str]) -> Section:
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        identity = [row["method"], *(row.get(name) for name in (*_BLOCK, *_FACETS, *_DETAILS))]
+        identity = [row["method"], row.get("from"), *(row.get(name) for name in (*_BLOCK, *_FACETS, *_DETAILS))]
         groups.setdefault(json.dumps(identity, sort_keys=True, default=str), []).append(row)
     held = list(groups.values())
     names = [name for name in _COLUMNS if any(_figure(group, name) is not None for group in held)]
