@@ -14,10 +14,11 @@ from annvq.optional import on_first_use
 if TYPE_CHECKING:
     from annvq import complexity, datasets, training
     from annvq.facts import show_config
-    from annvq.indexes import FlatIndex, IVFIndex, PreparedFilter, RerankIndex, load_index
+    from annvq.indexes import FlatIndex, IVFIndex, KeyedIndex, PreparedFilter, RerankIndex, load_index
     from annvq.interop.faiss import from_faiss, to_faiss
     from annvq.quantizers import (
         AdditiveVQ,
+        ConditionalVQ,
         LinearMap,
         PrincipalAdditiveVQ,
         PrincipalProductVQ,
@@ -40,6 +41,7 @@ _HOME = {
     "ProductVQ": "quantizers",
     "ResidualVQ": "quantizers",
     "AdditiveVQ": "quantizers",
+    "ConditionalVQ": "quantizers",
     "PrincipalAdditiveVQ": "quantizers",
     "PrincipalProductVQ": "quantizers",
     "ProductAdditiveVQ": "quantizers",
@@ -51,6 +53,7 @@ _HOME = {
     "make": "quantizers",
     "FlatIndex": "indexes",
     "IVFIndex": "indexes",
+    "KeyedIndex": "indexes",
     "PreparedFilter": "indexes",
     "RerankIndex": "indexes",
     "load_index": "indexes",
@@ -62,8 +65,10 @@ _MODULES = ("complexity", "datasets", "training")
 
 __all__ = [
     "AdditiveVQ",
+    "ConditionalVQ",
     "FlatIndex",
     "IVFIndex",
+    "KeyedIndex",
     "LinearMap",
     "PreparedFilter",
     "PrincipalAdditiveVQ",

@@ -2,8 +2,9 @@
 
 Vectors are float32. uint8, int8, float16 and bfloat16 are exact in float32 and are converted chunk by chunk; float64 is
 converted too and loses precision beyond float32's 24 bits. Anything else is refused. NumPy arrays and memory maps,
-torch tensors, arrays of other libraries that export DLPack, and whatever has ``shape``, ``dtype`` and NumPy slicing (an
-HDF5 data set) are accepted; results come back as torch tensors for torch tensors, else as NumPy arrays.
+torch tensors, arrays of other libraries that export DLPack, columns in Arrow's layout and of Hugging Face data sets
+(:mod:`annvq.columns`), and whatever has ``shape``, ``dtype`` and NumPy slicing (an HDF5 data set) are accepted; results
+come back as torch tensors for torch tensors, else as NumPy arrays.
 
 NumPy itself has no bfloat16. ml_dtypes' is taken, and so are its two bytes without a name (``V2``), which is what
 ``numpy.save`` makes of it.
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
+from annvq.columns import column_rows, exports_arrow
 from annvq.kernels import _native
 from annvq.types import F32, Array
 
@@ -74,7 +76,9 @@ def as_float32(x: npt.NDArray[Any]) -> F32:
     """
     if dtype_name(x) != "bfloat16":
         with np.errstate(over="ignore"):
-            return np.ascontiguousarray(x, dtype=np.float32)
+            # (Within archives numbers may begin at any byte.)
+            out = np.ascontiguousarray(x, dtype=np.float32)
+            return out if out.flags.aligned else out.copy()
     bits = np.ascontiguousarray(x).view(np.uint16).astype(np.uint32)
     bits <<= 16  # bfloat16 is the first half of float32
     return bits.view(np.float32)
@@ -112,12 +116,15 @@ def positive_int(value: Any, name: str, *, low: int = 1, high: int | None = None
 
 
 def check_vectors(x: Array, dim: int | None, name: str = "x", *, rows: str = "n") -> Array:
-    """``x`` itself once its kind, dtype and shape ``(rows, dim)`` are known to be right (values are not read).
+    """``x`` itself once its kind, dtype and shape ``(rows, dim)`` are known to be right (values are not read). Of a
+    column in Arrow's layout, its vectors, which are read as they are asked for.
 
     Raises:
         TypeError: not an array, or a dtype outside :data:`VECTOR_DTYPES`.
         ValueError: wrong shape, or masked values.
     """
+    if not isinstance(x, np.ndarray) and not is_tensor(x) and exports_arrow(x):
+        x = column_rows(x, name)
     if type(x) is not np.ndarray and np.ma.is_masked(x):
         raise ValueError(f"{name} must have no masked values, got {int(x.mask.sum())}; drop their rows, or fill them")
     if not isinstance(x, np.ndarray) and not all(hasattr(x, a) for a in ("shape", "dtype", "__getitem__")):
@@ -142,7 +149,7 @@ def rows_to_numpy(x: Array, start: int, stop: int, name: str = "x") -> F32:
         ValueError: NaN or infinity among them, or float64 values beyond float32.
     """
     part = host_array(x[start:stop, :])
-    if type(part) is not np.ndarray or part.dtype != np.float32 or not part.flags.c_contiguous:
+    if type(part) is not np.ndarray or part.dtype != np.float32 or not (part.flags.c_contiguous and part.flags.aligned):
         part = as_float32(np.asarray(part))
     require_finite(part, name, start)
     return part
@@ -189,7 +196,7 @@ def chunks(n: int, dim: int, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[tupl
 
 def to_numpy(x: Array, dim: int | None = None, name: str = "x", *, rows: str = "n") -> F32:
     """All rows as one C-contiguous float32 NumPy array, checked for kind, shape and finiteness."""
-    check_vectors(x, dim, name, rows=rows)
+    x = check_vectors(x, dim, name, rows=rows)
     return rows_to_numpy(x, 0, int(x.shape[0]), name)
 
 

@@ -1,5 +1,6 @@
 """Codebooks as arrays, with what is made of them once: centres, table builders, encoders."""
 
+import bisect
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import numpy as np
 from annvq.forks import made_once
 from annvq.kernels import LazyTables, _native, book_centres
 from annvq.kernels.encode import AdditiveEncoder, ProductEncoder, code_dtype, decode_additive
-from annvq.types import F32, Codes
+from annvq.types import F32, I64, Codes
 
 
 class Group(NamedTuple):
@@ -28,7 +29,8 @@ class Codebooks:
     A value: nobody changes the entries, so what is made of them holds as long as they do.
 
     Args:
-        entries: (ΣK, width) float32, codebook after codebook.
+        entries: (ΣK, width) float32, codebook after codebook; zero where a codebook has fewer dimensions than the
+            widest, whose next dimensions are another's.
         sizes: K_m, entries of each of the M codebooks.
         starts: first dimension of the vector that each codebook covers.
         dim: d of the vectors.
@@ -41,8 +43,19 @@ class Codebooks:
 
     @property
     def width(self) -> int:
-        """Dimensions of an entry."""
+        """Dimensions of an entry of the widest codebook."""
         return self.entries.shape[1]
+
+    @made_once
+    def widths(self) -> tuple[int, ...]:
+        """(M,) dimensions of each codebook: up to the next one that begins elsewhere."""
+        ends = [*(start for start in sorted(set(self.starts)) if start), self.dim]
+        return tuple(ends[bisect.bisect_right(ends, start)] - start for start in self.starts)
+
+    @property
+    def space_widths(self) -> list[int]:
+        """Dimensions of each sub-space, in their order."""
+        return [width for _, width in sorted(set(zip(self.starts, self.widths, strict=True)))]
 
     @made_once
     def offsets(self) -> tuple[int, ...]:
@@ -60,9 +73,10 @@ class Codebooks:
         changes = [m for m in range(1, len(self.sizes)) if self.starts[m] != self.starts[m - 1]]
         found = []
         for a, b in itertools.pairwise([0, *changes, len(self.sizes)]):
-            start, rows = self.starts[a], slice(self.offsets[a], self.offsets[b])
-            books = Codebooks(self.entries[rows], self.sizes[a:b], (0,) * (b - a), self.width)
-            found.append(Group(slice(a, b), slice(start, start + self.width), books))
+            start, width = self.starts[a], self.widths[a]
+            entries = np.ascontiguousarray(self.entries[self.offsets[a] : self.offsets[b], :width])
+            books = Codebooks(entries, self.sizes[a:b], (0,) * (b - a), width)
+            found.append(Group(slice(a, b), slice(start, start + width), books))
         return tuple(found)
 
     # -- where they lie --------------------------------------------------------------------------------------------
@@ -135,9 +149,39 @@ class Codebooks:
         return codes
 
     @made_once
-    def product_encoder(self) -> ProductEncoder:
-        """Finds the nearest entry of every codebook."""
-        return ProductEncoder(self.entries, self.sizes, self.starts)
+    def spread(self) -> I64 | None:
+        """(d,): the column of each dimension where every sub-space has as many columns as the widest; None where all
+        have, and columns are dimensions."""
+        widths = self.space_widths
+        if min(widths) == self.width:
+            return None
+        return np.concatenate([np.arange(width) + at * self.width for at, width in enumerate(widths)])
+
+    def _laid_out(self, x: F32) -> F32:
+        """Vectors (n, d) in columns as :attr:`spread` says, zero where a sub-space has fewer."""
+        if self.spread is None:
+            return x
+        out = np.zeros((len(x), len(self._places) * self.width), np.float32)
+        out[:, self.spread] = x
+        return out
+
+    @made_once
+    def _places(self) -> dict[int, int]:
+        """First columns, as :meth:`_laid_out` has them, by first dimensions."""
+        return {start: at * self.width for at, start in enumerate(sorted(set(self.starts)))}
+
+    @property
+    def _columns(self) -> list[int]:
+        """(M,) first column of each codebook, as :meth:`_laid_out` has them."""
+        return [self._places[start] for start in self.starts]
+
+    def nearest(self, x: F32) -> Codes:
+        """The nearest entry of every codebook to its part of vectors (n, d): product codes (n, M)."""
+        return self._product_encoder.encode(self._laid_out(x))
+
+    @made_once
+    def _product_encoder(self) -> ProductEncoder:
+        return ProductEncoder(self.entries, self.sizes, self._columns)
 
     @made_once
     def additive_encoder(self) -> AdditiveEncoder:
@@ -149,12 +193,12 @@ class Codebooks:
     @made_once
     def table_builder(self) -> _native.TableBuilder:
         """Builds distance tables of queries."""
-        places = np.asarray(self.sizes, np.int32), np.asarray(self.starts, np.int32)
+        places = np.asarray(self.sizes, np.int32), np.asarray(self._columns, np.int32)
         return _native.TableBuilder(self.entries, *places)
 
     def tables(self, queries: F32, *, squared: bool, scale: float = 1.0) -> LazyTables:
         """Tables (nq, M, K) of queries (nq, d); see :class:`~annvq.kernels.LazyTables`."""
-        return LazyTables(self.table_builder, queries, squared, scale)
+        return LazyTables(self.table_builder, self._laid_out(queries), squared, scale)
 
 
 class KeptCodebooks:

@@ -20,8 +20,15 @@ PACKAGES = {
     "click": "click",
     "rich": "rich",
     "tomli": "tomli",
+    "pyarrow": "pyarrow",
+    "datasets": "datasets",
+    "langchain_core": "langchain-core",
+    "llama_index": "llama-index-core",
+    "haystack": "haystack-ai",
+    "txtai": "txtai",
 }
-"""What is imported by which name, and the package that has it. ``pip install annvq`` brings all."""
+"""What is imported by which name, and the package that has it. ``pip install annvq`` brings those before pyarrow; the
+others come with extras."""
 
 
 @contextmanager

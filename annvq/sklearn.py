@@ -35,8 +35,8 @@ class QuantizedKNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, Transforme
         n_neighbors: neighbours of each vector.
         metric: ``"euclidean"``, ``"sqeuclidean"`` or ``"cosine"``.
         quantizer: kind of code: ``"residual"``, ``"additive"``, ``"product"``, ``"rotated-product"``.
-        bits: bits per vector in all, norm included. Product codes take fewer where the dimension has no divisor that
-            suits; few vectors (less than 256) make smaller codebooks.
+        bits: bits per vector in all, norm included. Product codes take fewer where a number of codebooks divides the
+            dimension that is more than half of what fits; few vectors (less than 256) make smaller codebooks.
         refine: candidates per neighbour whose distance is computed anew from the vectors themselves, which are then
             kept in memory as they were given. 0 searches codes alone and keeps nothing else: distances are then those
             to decoded vectors, with half of the error that these have, a vector's to itself among them.
@@ -163,7 +163,9 @@ class QuantizedKNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, Transforme
         bits = self.bits - (8 if pays_norm(self.quantizer, _METRICS[self.metric]) else 0)
         M = max(1, bits // nbits)
         if "product" in self.quantizer:
-            M = max(m for m in range(1, min(M, d) + 1) if d % m == 0)
+            M = min(M, d)
+            even = max(m for m in range(1, M + 1) if d % m == 0)
+            M = even if 2 * even > M else M
         return make(self.quantizer, dim=d, M=M, nbits=nbits)
 
     def _comparable(self, x: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -242,7 +242,23 @@ def _mapped_file(name: str) -> mmap.mmap:
         return mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _archive(content: mmap.mmap | memoryview) -> tuple[dict[str, str], dict[str, npt.NDArray[Any]]]:
+def mapped_tensors(path: str | os.PathLike[str]) -> dict[str, npt.NDArray[Any]]:
+    """The tensors of anybody's safetensors file by name, as read-only memory maps; bfloat16 as two bytes without name.
+
+    Raises:
+        FileNotFoundError, IsADirectoryError: no such file.
+        FormatError: not such a file, truncated or corrupt, or with tensors of types that NumPy has no numbers for.
+    """
+    content = _mapped_file(os.fspath(path))
+    try:
+        return _archive(content, _DTYPES | {"BF16": "V2"})[1]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        raise FormatError(f"{os.fspath(path)} is not a readable safetensors file: {e}") from None
+
+
+def _archive(
+    content: mmap.mmap | memoryview, dtypes: Mapping[str, str] = _DTYPES
+) -> tuple[dict[str, str], dict[str, npt.NDArray[Any]]]:
     """Metadata and tensors (views of ``content``) of a safetensors archive, whose format is checked in full."""
     length = int.from_bytes(content[:8], "little")
     data = 8 + length
@@ -254,7 +270,7 @@ def _archive(content: mmap.mmap | memoryview) -> tuple[dict[str, str], dict[str,
         raise ValueError("its metadata are not text")
     tensors, at = {}, 0
     for name, entry in sorted(entries.items(), key=lambda e: (e[1]["data_offsets"], e[0])):
-        dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), entry["shape"]
+        dtype, shape = np.dtype(dtypes[entry["dtype"]]), entry["shape"]
         start, stop = entry["data_offsets"]
         if not all(type(v) is int and v >= 0 for v in (*shape, start, stop)):
             raise ValueError(f"tensor {name!r} has a shape or place that is no number")

@@ -18,7 +18,7 @@ import fake_neural  # noqa: E402, F401  registered by being defined
 import annvq  # noqa: E402
 from annvq.indexes.contract import registered as registered_indexes  # noqa: E402
 from annvq.quantizers import TableQuantizer, registered  # noqa: E402
-from annvq.training import KMeans, Recipe  # noqa: E402
+from annvq.training import KMeans, LearnNetwork, Recipe  # noqa: E402
 
 # The same inputs on every run in CI, new ones at each run of a developer.
 # Examples are never timed: a busy machine is no failure.
@@ -51,7 +51,9 @@ def table_kind(request):
 def quick():
     """``quick(kind)``: a recipe that takes no time, for tests of what is learned and not of how well; None: the
     quantizer's own."""
-    return lambda kind: Recipe((KMeans(4),)) if issubclass(registered()[kind], TableQuantizer) else None
+    network = LearnNetwork(steps=20, rounds=1, round_steps=10, added=0.5)
+    own = {"conditional": Recipe((KMeans(4), network))}
+    return lambda kind: own.get(kind, Recipe((KMeans(4),)) if issubclass(registered()[kind], TableQuantizer) else None)
 
 
 @pytest.fixture

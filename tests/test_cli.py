@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from annvq import FlatIndex, ProductVQ, __version__, load_index
+from annvq import FlatIndex, KeyedIndex, ProductVQ, __version__, load_index
 from annvq.choosing.grid import NORM_FREE
 from annvq.cli import main
 from annvq.training.parts import KMeans
@@ -46,7 +46,7 @@ def vectors(tmp_path, monkeypatch):
 def test_help_and_version(annvq):
     code, out, _ = annvq("--help")
     assert code == 0
-    for name in ("bench", "choose", "datasets", "train", "build", "search", "info", "complexity", "config"):
+    for name in ("bench", "choose", "datasets", "train", "build", "search", "info", "complexity", "config", "convert"):
         assert f"\n  {name} " in out
         assert annvq(name, "--help")[0] == 0
     assert annvq("--version")[1] == f"annvq, version {__version__}\n"
@@ -88,6 +88,33 @@ def test_train_build_search_info(annvq, vectors, tmp_path):
     assert code == 0
     assert len(out.splitlines()) == 10
     assert out.startswith("query 0: ")
+
+
+def test_shards_and_columns(annvq, vectors, tmp_path):
+    """Every command takes what a file of all vectors would be, and gives what it gives."""
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    x = np.load(vectors)
+    for number, rows in enumerate(np.split(x, [500, 501])):
+        np.savez(shards / f"{number}.npz", ids=np.arange(len(rows)), x=rows, y=rows + 1)
+    kind = ("product", "--bits", 16, "--nbits", 4)
+    for data, out in ((vectors, "whole"), (f"{shards}:x", "parts"), (f"{shards}/*.npz:x", "matched")):
+        code, _, err = annvq("build", kind[0], data, tmp_path / out, *kind[1:])
+        assert code == 0, err
+        code, _, err = annvq("search", tmp_path / out, data, "-k", 3, "--out", tmp_path / f"{out}.npz")
+        assert code == 0, err
+        assert annvq("train", data, "--kind", *kind, "--dims", 4, "--out", tmp_path / f"{out}.q")[0] == 0
+        for suffix in ("", ".npz", ".q"):
+            assert (tmp_path / f"{out}{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
+    code, said, err = annvq("choose", f"{shards}:x", "--bits", 16, "--seconds", 1, "--queries", 20)
+    assert code == 0, err
+    assert "Recommended" in said
+    code, _, err = annvq("build", "product", shards, tmp_path / "x")
+    assert code == 1
+    assert "expected one array of vectors, or the name of one; got 'x', 'y' of 'ids', 'x', 'y'" in err
+    code, _, err = annvq("build", "ivf-rerank", f"{shards}:x", tmp_path / "x")
+    assert code == 1
+    assert "got Shards; annvq.datasets.convert writes a file that can be mapped" in err
 
 
 def test_build_by_kind(annvq, vectors, tmp_path):
@@ -271,6 +298,30 @@ def test_search_refuses_a_filter_that_is_no_array_of_numbers(annvq, vectors, tmp
     code, out, err = annvq("search", tmp_path / "i", vectors, "--allow", tmp_path / "ids.npy", "-k", 2)
     assert code == 0, err
     assert {part.split(":")[0] for part in out.split("query 1:")[1].split("\n")[0].split()} == {"5", "7"}
+
+
+def test_search_by_keys(annvq, vectors, tmp_path):
+    x = np.load(vectors)
+    index = FlatIndex(ProductVQ(x.shape[1], 2, 4)).fit(x)
+    keyed = KeyedIndex(index).add(x[:50], [f"é{i}" for i in range(50)])
+    keyed.save(tmp_path / "i")
+    np.save(tmp_path / "allow.npy", np.array(["é3", "é7"]))
+    code, out, err = annvq("search", tmp_path / "i", vectors, "--allow", tmp_path / "allow.npy", "-k", 2)
+    assert code == 0, err
+    assert {part.split(":")[0] for part in out.splitlines()[0].removeprefix("query 0: ").split()} == {"é3", "é7"}
+    code, _, err = annvq("search", tmp_path / "i", vectors, "-k", 60, "--limit", 3, "--out", tmp_path / "found.npz")
+    assert code == 0, err
+    with np.load(tmp_path / "found.npz") as found:
+        keys = keyed.search(x[:3], 60)[1]
+        np.testing.assert_array_equal(found["keys"], np.where(np.equal(keys, None), "", keys))
+    code, _, err = annvq("search", tmp_path / "i", vectors, "--out", tmp_path / "found.ivecs")
+    assert code == 1
+    assert "write .npz" in err
+    code, _, err = annvq("search", tmp_path / "i", vectors, "--nprobe", 3)
+    assert code == 2
+    assert "--nprobe means nothing" in err
+    facts = json.loads(annvq("info", tmp_path / "i", "--json")[1])
+    assert (facts["kind"], facts["keys"], facts["vectors"]) == ("flat", "str", 50)
 
 
 def test_choose(annvq, vectors, monkeypatch):

@@ -223,7 +223,7 @@ def test_local_search_lies_between_residual_and_additive_beam_search():
         ({"kind": "pq"}, ValueError, "kind must be one of 'product', 'residual', 'additive', got 'pq'"),
         ({"dim": 0}, ValueError, "dim must be at least 1"),
         ({"dim": 64.0}, TypeError, "dim must be an integer"),
-        ({"dim": 65}, ValueError, "dim must be a multiple of M=4"),
+        ({"dim": 3}, ValueError, "M must be at most dim=3"),
         ({"M": 0}, ValueError, "M must be at least 1"),
         ({"nbits": 17}, ValueError, "nbits must be between 1 and 16"),
         ({"nbits": 0}, ValueError, "nbits must be at least 1"),

@@ -11,6 +11,7 @@ import numpy as np
 from annvq.arrays import as_float32
 from annvq.benchmarks.plan import Part, Point
 from annvq.datasets import Dataset, exact_neighbors, from_vectors, load, load_vectors
+from annvq.datasets.files import plain
 from annvq.types import F32, I64
 
 RESULTS = 100  # results asked of a search, and neighbours needed
@@ -36,10 +37,9 @@ class Vectors:
 
 def load_dataset(name_or_path: str) -> Dataset:
     """A data set by name or path; of a file of plain vectors, queries are held out of base."""
-    path = Path(name_or_path)
-    if path.is_file() and path.suffix not in (".hdf5", ".h5", ".toml"):
-        x = load_vectors(path)
-        return from_vectors(x, name=path.stem, nq=max(1, min(1000, len(x) // 10)))
+    if Path(name_or_path).suffix != ".toml" and plain(name_or_path):
+        x = load_vectors(name_or_path)
+        return from_vectors(x, name=Path(name_or_path).stem, nq=max(1, min(1000, len(x) // 10)))
     return load(name_or_path)
 
 

@@ -139,7 +139,7 @@ def choose(
     Raises:
         TypeError, ValueError: x holds no such vectors, too few of them, or no code fits the budget.
     """
-    check_vectors(x, None, "x")
+    x = check_vectors(x, None, "x")
     bits = bits_of(bits=bits, bytes_per_vector=bytes_per_vector, memory=memory, n=n)
     positive_int(sample, "sample")
     positive_int(nq, "nq")

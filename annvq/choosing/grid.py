@@ -116,7 +116,7 @@ def candidates(bits: int, dim: int, metric: str, n_learn: int) -> Sequence[Candi
         nbits = codebook_bits(kind, dim, left, most)
         entries = 2 ** max(nbits)
         enough = entries * (_VECTORS_PER_ENTRY if entries > _USUAL_ENTRIES else 1)
-        if (kind.endswith("product") and dim % len(nbits)) or enough > n_learn or not _sensible(kind, dim, len(nbits)):
+        if (kind.endswith("product") and dim < len(nbits)) or enough > n_learn or not _sensible(kind, dim, len(nbits)):
             continue
         found.setdefault((kind, nbits, norm), Candidate(kind, nbits, norm, metric, dim, norm_free=free))
     if not found:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from annvq import __version__
-from annvq.cli import bench, build, choose, data, facts, index
+from annvq.cli import bench, build, choose, convert, data, facts, index
 
 _EXPECTED = (ValueError, TypeError, OSError, ImportError, RuntimeError, MemoryError)
 
@@ -28,9 +28,11 @@ def cli(debug: bool) -> None:
     annvq train VECTORS --out q.annvq  learn a quantizer
     annvq build ivf-rvq-7x8 VECTORS index.annvq
     annvq search index.annvq QUERIES
+    annvq convert shards/ vectors.npy  write vectors in another format
 
-    VECTORS and QUERIES are files of vectors (.npy, .fvecs, .bvecs, .fbin, .u8bin, .i8bin, .hdf5) or, where
-    a data set is meant, a name from `annvq datasets list`.
+    VECTORS and QUERIES are files of vectors (.npy, .npz, .fvecs, .bvecs, .fbin, .u8bin, .i8bin, .hdf5,
+    .safetensors, .parquet, .arrow), where it holds several with the name of one (table.parquet:text); folders
+    of such files; or, where a data set is meant, a name from `annvq datasets list`.
     """
 
 
@@ -39,6 +41,7 @@ for command in (
     bench.report,
     choose.choose,
     data.datasets,
+    convert.convert,
     index.train,
     build.build,
     index.search,

@@ -1,7 +1,6 @@
 """``annvq choose``."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -118,8 +117,9 @@ def choose(
 
 def _sample_source(data: str) -> tuple[Any, str]:
     """The vectors to sample from, and the metric that comes with them."""
-    path = Path(data)
-    if path.is_file() and path.suffix not in (".hdf5", ".h5"):
-        return annvq.datasets.load_vectors(path), "l2"
+    from annvq.datasets.files import plain
+
+    if plain(data):
+        return annvq.datasets.load_vectors(data), "l2"
     held = annvq.datasets.load(data)
     return held.base, held.metric

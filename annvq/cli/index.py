@@ -44,14 +44,17 @@ def train(
     require_writable(out)  # training may take long
     use_threads(threads)
     x = vectors(data, "learn")
-    if dims is not None:
-        if dims > x.shape[1]:
-            raise click.UsageError(f"--dims must be at most {x.shape[1]}, the vectors' dimension, got {dims}")
-        x = x[:, :dims]
+    if dims is not None and dims > x.shape[1]:
+        raise click.UsageError(f"--dims must be at most {x.shape[1]}, the vectors' dimension, got {dims}")
+    seen = dims or int(x.shape[1])
     charged = 8 if pays_norm(kind, metric or "l2") else 0
-    quantizer = make_quantizer(kind, int(x.shape[1]), bits, nbits, charged, beam)
-    if metric == "cosine":
-        x = ComparedRows(x, int(x.shape[1]), normalized)
+    quantizer = make_quantizer(kind, seen, bits, nbits, charged, beam)
+    if dims is not None or metric == "cosine":
+
+        def compared(rows: Any, name: str, start: int) -> Any:
+            return normalized(rows[:, :seen], name, start) if metric == "cosine" else rows[:, :seen]
+
+        x = ComparedRows(x, seen, compared)
     quantizer.fit(x, seed=seed, progress=True)
     quantizer.save(out)
     click.echo(f"wrote {out}: {kind}, {quantizer.bits} bits a code, learned from {len(x):,} vectors")
@@ -61,14 +64,14 @@ def train(
 @click.argument("index", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("queries")
 @click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours per query.")
-@click.option("--out", type=FILE, help="Write .npz (ids and distances) or .ivecs (ids) instead of a table.")
+@click.option("--out", type=FILE, help="Write .npz (ids or keys, and distances) or .ivecs (ids) instead of a table.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first LIMIT queries.")
 @click.option("--nprobe", type=click.IntRange(min=1), help="Lists to scan [default: as measured when it was built].")
 @click.option("--shortlist", type=click.IntRange(min=1), help="Vectors to re-rank [default: as measured].")
 @click.option(
     "--allow",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help=".npy file of the ids that may be found, or of one bool for each id.",
+    help=".npy file of the ids (or keys) that may be found, or of one bool for each id.",
 )
 @THREADS
 def search(
@@ -102,12 +105,17 @@ def search(
     settings = _settings(loaded, nprobe=nprobe, shortlist=shortlist)
     filter = None if allow is None else read_array(allow)
     distances, ids = loaded.search(np.ascontiguousarray(asked), k, filter=filter, **settings)
+    keyed = isinstance(loaded, annvq.KeyedIndex)
+    if keyed:
+        ids = np.array([_text(key) for key in ids.ravel().tolist()]).reshape(ids.shape)
     if out is None:
         for number, (row, values) in enumerate(zip(ids, distances, strict=True)):
             click.echo(f"query {number}: " + "  ".join(f"{i}:{v:.6g}" for i, v in zip(row, values, strict=True)))
         return
     if out.suffix == ".npz":
-        np.savez(out, ids=ids, distances=distances)
+        np.savez(out, distances=distances, **{"keys" if keyed else "ids": ids})
+    elif keyed:
+        raise ValueError(f"{out}: .ivecs holds numbers and this index finds keys; write .npz")
     else:
         if len(ids) and int(ids.max()) > np.iinfo(np.int32).max:
             raise ValueError(".ivecs holds 32-bit ids and some are larger; write .npz")
@@ -116,8 +124,14 @@ def search(
     click.echo(f"wrote {out}: {len(ids):,} queries, k = {k}")
 
 
+def _text(key: Any) -> str:
+    """A key as text: bytes in hexadecimal, nothing for None."""
+    return "" if key is None else key.hex() if isinstance(key, bytes) else str(key)
+
+
 def _settings(index: Any, **given: int | None) -> dict[str, int]:
     """What was given of an index's own search settings; UsageError for what it does not have."""
+    index = index.index if isinstance(index, annvq.KeyedIndex) else index
     known = inspect.signature(index.search).parameters
     asked = {name: value for name, value in given.items() if value is not None}
     for name in asked.keys() - known.keys():

@@ -48,20 +48,19 @@ def use_threads(threads: int | None) -> None:
 
 
 def is_named(data: str) -> bool:
-    """Whether this is the name of a data set, and no file."""
-    return not Path(data).exists() and "/" not in data and not Path(data).suffix
+    """Whether this is the name of a data set, and no path."""
+    from annvq.datasets.files import plain
+
+    return not Path(data).exists() and "/" not in data and not Path(data).suffix and not plain(data)
 
 
 def vectors(data: str, part: str) -> Any:
-    """The vectors of a file, or ``part`` of a named data set."""
-    if is_named(data):
+    """The vectors at a path, or ``part`` of a named data set or of a file that holds one."""
+    from annvq.datasets.files import SETS
+
+    if is_named(data) or (part in ("learn", "queries") and Path(data).suffix in SETS):
         return getattr(annvq.datasets.load(data), part)
-    path = Path(data)
-    if part == "learn" and path.suffix in (".hdf5", ".h5"):
-        return annvq.datasets.load(data).learn
-    if part == "queries" and path.suffix in (".hdf5", ".h5"):
-        return annvq.datasets.load(data).queries
-    return annvq.datasets.load_vectors(path)
+    return annvq.datasets.load_vectors(data)
 
 
 def make_quantizer(kind: str, dim: int, bits: int, nbits: int, norm_bits: int, beam: int | None) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from annvq.bits import NORM_BITS
+from annvq.bits import NORM_BITS, even_widths
 
 KINDS: tuple[str, ...] = ("product", "residual", "additive")
 METRICS: tuple[str, ...] = ("l2", "ip", "cosine")
@@ -44,14 +44,19 @@ def checked(kind: str, dim: int, M: int, nbits: int | Sequence[int], beam: int |
     one_of("kind", kind, KINDS)
     positive("dim", dim)
     bits = bits_of(M, nbits)
-    if kind == "product" and dim % M:
-        raise ValueError(f"dim must be a multiple of M={M} for kind='product', got {dim}")
+    if kind == "product" and dim < M:
+        raise ValueError(f"M must be at most dim={dim} for kind='product', got {M}")
     if beam is not None:
         positive("beam", beam)
         if kind == "product" and beam != 1:
             raise ValueError(f"beam must be None for kind='product', which has no beam search, got {beam}")
     default = ADDITIVE_BEAM if kind == "additive" else 1
     return tuple(2**b for b in bits), default if beam is None else beam
+
+
+def widths_of(kind: str, dim: int, M: int) -> tuple[int, ...]:
+    """Dimensions of each of M codebooks: all, or of product codes a share."""
+    return even_widths(dim, M) if kind == "product" else (dim,) * M
 
 
 def norm_bits_of(kind: str, metric: str, norm: str | None) -> int:

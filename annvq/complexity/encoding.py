@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from math import comb
 
-from annvq.complexity.arguments import checked, one_of, positive
+from annvq.complexity.arguments import checked, one_of, positive, widths_of
 from annvq.complexity.counts import OperationCounts, argmin, distance, mse, partial_sort
 
 CONVENTIONS: tuple[str, ...] = ("full", "published")
 
 
-def _product(dim: int, part: int, sizes: Sequence[int]) -> OperationCounts:
+def _product(dim: int, parts: Sequence[int], sizes: Sequence[int]) -> OperationCounts:
     total = OperationCounts(moves=2 * dim)
-    for K in sizes:
+    for K, part in zip(sizes, parts, strict=True):
         total += distance(K, part) + argmin(K) + OperationCounts(moves=part)
     return total
 
@@ -77,7 +77,7 @@ def encode_counts(
         return _additive(dim, sizes, width, clamp=not published)
     stages = sizes[1:] if published else sizes
     if kind == "product":
-        return _product(dim, dim // M, stages)
+        return _product(dim, widths_of(kind, dim, M)[M - len(stages) :], stages)
     return _residual(dim, stages, width) + OperationCounts(additions=(M - 1) * dim)
 
 
@@ -94,8 +94,8 @@ def wmops(
     """Cost of encoding one vector, in WMOPS (millions of weighted operations; not a logarithm).
 
     Args:
-        kind: ``"product"``, ``"residual"`` or ``"additive"``. dim: dimension of the vectors; a multiple of
-        ``M`` for product codes. M: number of codebooks. nbits: bits per codebook, 1 to 16: one number, or
+        kind: ``"product"``, ``"residual"`` or ``"additive"``. dim: dimension of the vectors, at
+        least ``M`` for product codes. M: number of codebooks. nbits: bits per codebook, 1 to 16: one number, or
         one per codebook. beam: beam width of the encoder; ``None`` is 1 for residual and 16 for additive
         codes. Product codes have none. convention: ``"full"`` or ``"published"``, see the head of this
         module. precision: ``"single"`` or ``"double"``: the weights of 32-bit or 64-bit arithmetic.
@@ -145,6 +145,23 @@ def norm_search(*, dim: int, M: int, nbits: int | Sequence[int] = 8, rounds: int
     pair = OperationCounts(additions=2 * (M - 2) * K + 3 * kept * K) + partial_sort(K, kept)
     unary = OperationCounts(additions=sum(sizes) * dim, multiplications=sum(sizes) * dim)
     return unary + rounds * pair
+
+
+def network_search(
+    *, dim: int, hidden: int, sizes: Sequence[int], tried: Sequence[int], sweeps: int
+) -> OperationCounts:
+    """Operations that choose a conditional code anew (:class:`~annvq.ConditionalVQ`).
+
+    Each sweep ranks the entries of every codebook by their distance without the network, and puts the ``tried`` nearest
+    of each through it. What the entries add to its hidden units belongs to the batch, not to the vector.
+    """
+    total = OperationCounts()
+    for K, count in zip(sizes, tried, strict=True):
+        pass_through = linear_map(hidden, dim) + mse(1, dim) + OperationCounts(additions=hidden + dim, branches=hidden)
+        total += (
+            distance(K, dim) + partial_sort(K, count) + linear_map(dim, hidden) + count * pass_through + argmin(count)
+        )
+    return sweeps * total
 
 
 def linear_map(dim_in: int, dim_out: int) -> OperationCounts:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from annvq.complexity.arguments import METRICS, bits_of, checked, norm_bits_of, one_of, positive
+from annvq.complexity.arguments import METRICS, bits_of, checked, norm_bits_of, one_of, positive, widths_of
 from annvq.complexity.counts import OperationCounts, distance, partial_sort
 
 
@@ -51,14 +51,14 @@ def tables(kind: str, *, dim: int, M: int, nbits: int | Sequence[int] = 8, metri
     """
     sizes, _ = checked(kind, dim, M, nbits, None)
     one_of("metric", metric, METRICS)
-    entries, width = sum(sizes), dim // M if kind == "product" else dim
-    products = OperationCounts(additions=entries * (width - 1), multiplications=entries * width)
+    numbers = sum(K * width for K, width in zip(sizes, widths_of(kind, dim, M), strict=True))
+    products = OperationCounts(additions=numbers - sum(sizes), multiplications=numbers)
     # Once per query: its squared norm, and its scaling (by -2 for l2, to unit length for cosine).
     query = OperationCounts(additions=dim - 1, multiplications=2 * dim)
     if metric == "ip":
         return products
     if metric == "l2" and kind == "product":
-        return distance(entries, width)
+        return OperationCounts(additions=2 * numbers - sum(sizes), multiplications=numbers)
     return products + query
 
 
@@ -125,10 +125,10 @@ def memory(
     if isinstance(n, bool) or not isinstance(n, int) or n < 0:
         raise ValueError(f"n must be a non-negative integer, got {n!r}")
     norm_bits = norm_bits_of(kind, metric, norm)
-    entry = 4 * (dim // M if kind == "product" else dim)
+    entries = 4 * sum(K * width for K, width in zip(sizes, widths_of(kind, dim, M), strict=True))
     return Memory(
         codes=(n * sum(bits_of(M, nbits)) + 7) // 8,
         norms=n * norm_bits // 8,
-        codebooks=sum(sizes) * entry + (4 * 256 if norm_bits == 8 else 0),
+        codebooks=entries + (4 * 256 if norm_bits == 8 else 0),
         ids=8 * n if ids else 0,
     )

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from annvq.datasets.cache import data_dir
     from annvq.datasets.dataset import Dataset
     from annvq.datasets.groundtruth import exact_neighbors
-    from annvq.datasets.named import from_vectors, gaussian, get, info, load, load_vectors, names
+    from annvq.datasets.named import column, from_vectors, gaussian, get, info, load, load_vectors, names
+    from annvq.datasets.writing import convert
 
-_HOME = {"data_dir": "cache", "Dataset": "dataset", "exact_neighbors": "groundtruth"}
+_HOME = {"data_dir": "cache", "Dataset": "dataset", "exact_neighbors": "groundtruth", "convert": "writing"}
 
 __all__ = [
     "Dataset",
+    "column",
+    "convert",
     "data_dir",
     "exact_neighbors",
     "from_vectors",

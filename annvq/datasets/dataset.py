@@ -1,14 +1,16 @@
 """What a data set is: vectors to search, to train on and to ask with, and the exact answers."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from annvq.arrays import dtype_name
+from annvq.rows import LazyRows, RoundedRows
 
-Vectors = npt.NDArray[Any]
+Vectors: TypeAlias = Any
+"""A NumPy array or memory map (n, d), or :class:`~annvq.rows.LazyRows`."""
 
 #: The metrics annvq knows, in the field's words: squared Euclidean distance, −⟨q, x⟩, 1 − cos(q, x). Lower is
 #: nearer.
@@ -97,7 +99,8 @@ def check_positive(name: str, value: int) -> int:
 def as_vectors(array: Vectors, what: str) -> Vectors:
     """``array`` as (n, d) vectors of a supported element type, without a copy where none is needed.
 
-    float64 is rounded to float32, the one lossy conversion that is made. ``what`` names the array in errors.
+    float64 is rounded to float32, the one lossy conversion that is made; of rows that are read as they are asked for,
+    when they are. ``what`` names the array in errors.
 
     Raises:
         ValueError: not two-dimensional, empty, or an element type that cannot be kept without loss.
@@ -108,6 +111,8 @@ def as_vectors(array: Vectors, what: str) -> Vectors:
         raise ValueError(f"{what} is empty: shape {array.shape}")
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
+    if isinstance(array, LazyRows) and array.dtype == np.float64:
+        return RoundedRows(array)
     if array.dtype == np.float64:
         with np.errstate(over="ignore"):
             rounded = np.asarray(array).astype(np.float32)

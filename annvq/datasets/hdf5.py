@@ -67,15 +67,19 @@ def read(path: str | Path) -> Contents:
         )
 
 
-def read_vectors(path: str | Path) -> Vectors:
-    """The vectors of an HDF5 file: its dataset ``train``, or its only two-dimensional dataset.
+def read_vectors(path: str | Path, name: str | None = None) -> Vectors:
+    """The vectors of an HDF5 file: the named dataset, else ``train``, or its only two-dimensional dataset.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not HDF5, or more than one dataset that could be meant.
+        ValueError: not HDF5, no such dataset, or more than one that could be meant.
     """
     path = Path(path)
     with _open(path) as file:
+        if name is not None and name not in file:
+            raise ValueError(f"{path}: no dataset {name!r} in it; it has {_names(file)}")
+        if name is not None:
+            return _vectors(path, file, name)
         if "train" in file:
             return _vectors(path, file, "train")
         tables = [name for name in file if getattr(file[name], "ndim", 0) == 2]

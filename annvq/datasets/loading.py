@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.arrays import as_float32
-from annvq.datasets import groundtruth, hdf5, vecs
+from annvq.datasets import files, groundtruth, hdf5, vecs
 from annvq.datasets.dataset import Dataset, Vectors, as_vectors, check_metric, check_positive
+from annvq.rows import LazyRows
 
 _log = logging.getLogger("annvq.datasets")
 
@@ -50,19 +51,19 @@ def from_hdf5(path: Path, *, name: str, metric: str | None, info: dict[str, Any]
 
 
 def from_folder(folder: Path, *, metric: str | None, **options: Any) -> Dataset:
-    """A set from a folder of vector files named as TEXMEX names them."""
-    base = _only(folder, "base", vecs.VECTOR_SUFFIXES)
-    queries = _only(folder, "query", vecs.VECTOR_SUFFIXES)
-    learn = _only(folder, "learn", vecs.VECTOR_SUFFIXES, optional=True)
+    """A set from a folder of vector files named as TEXMEX names them, of any format."""
+    base = _only(folder, "base", tuple(files.READERS))
+    queries = _only(folder, "query", tuple(files.READERS))
+    learn = _only(folder, "learn", tuple(files.READERS), optional=True)
     truth = _only(folder, "groundtruth", vecs.ID_SUFFIXES, optional=True)
     assert base is not None  # _only raises
     assert queries is not None
     return assemble(
         folder.resolve().name,
         metric or "l2",
-        vecs.read_vectors(base),
-        vecs.read_vectors(queries),
-        learn=None if learn is None else vecs.read_vectors(learn),
+        _read(base),
+        _read(queries),
+        learn=None if learn is None else _read(learn),
         neighbors=vecs.read_ids(truth) if truth is not None and metric in (None, "l2") else None,
         source=str(folder),
         **options,
@@ -231,6 +232,12 @@ def _check_stated(
         f"(first query: stated {stated[0, 0]:.6g}, computed {true[0, 0]:.6g}); recompute=True ignores them "
         "and computes new ones"
     )
+
+
+def _read(path: Path) -> Vectors:
+    """The vectors of a file; in memory where it cannot be mapped, as neighbours are looked up row by row."""
+    x = files.read_vectors(path)
+    return x[:] if isinstance(x, LazyRows) else x
 
 
 def _only(folder: Path, role: str, suffixes: tuple[str, ...], *, optional: bool = False) -> Path | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from annvq.datasets import builtin, cards, download, hdf5, loading, vecs
+from annvq.datasets import builtin, cards, download, files, loading, tables
 from annvq.datasets.dataset import Dataset, Vectors, as_vectors, check_metric, check_positive
 from annvq.optional import needed_by
 
@@ -79,7 +79,7 @@ def load(
     Args:
         name_or_path: a name from :func:`names` or an alias; an HDF5 file of the ann-benchmarks layout; a
             folder with ``*_base.fvecs``, ``*_query.fvecs`` and perhaps ``*_learn.fvecs``,
-            ``*_groundtruth.ivecs`` (or .bvecs, .fbin, .u8bin, .i8bin, .ibin).
+            ``*_groundtruth.ivecs`` (or .ibin, and for vectors any format of :func:`load_vectors`).
         metric: ``"l2"``, ``"ip"`` or ``"cosine"``; None takes the set's own (``l2`` for a folder). Another
             than the set's own means that neighbours are computed.
         learn_size: at most so many training vectors, sampled with ``seed``; None takes all learn vectors of
@@ -117,18 +117,46 @@ def load(
 
 
 @needed_by("annvq.datasets.load_vectors")
-def load_vectors(path: str | os.PathLike[str]) -> Vectors:
-    """Vectors (n, d) from one file, memory-mapped where the format allows it, read-only.
+def load_vectors(path: str | os.PathLike[str], column: str | None = None) -> Vectors:
+    """Vectors (n, d) from a file or from shards, read-only.
 
-    Formats: .npy, .fvecs, .bvecs, .fbin, .u8bin, .i8bin, and .hdf5/.h5 with a dataset ``train`` or one matrix
-        only.
+    Args:
+        path: a file: .npy, .npz, .fvecs, .bvecs, .fbin, .u8bin, .i8bin, .hdf5 or .h5, .safetensors, .parquet, .arrow or
+            .feather; or shards: a folder of files of one of these formats, or a pattern such as ``"shards/*.parquet"``,
+            in the order of their names. ``"table.parquet:text"`` says the column, too.
+        column: which array, data set, tensor or column of the file, where it holds several. Left out: the only one of
+            vectors; in an HDF5 file ``train``.
+
+    Returns:
+        A memory map where the format allows it. Of shards, Parquet and Arrow files, what has ``shape``, ``dtype`` and
+        NumPy slicing and reads rows as they are asked for: a Parquet file one row group at a time. annvq takes it
+        wherever it takes vectors, and ``numpy.asarray`` reads it whole.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a suffix annvq does not know, or a malformed file.
+        ValueError: a suffix annvq does not know, a malformed file, no such column or several that could be meant,
+            shards of other dimensions than the first. Rows of a column that are null, or longer or shorter than the
+            first, when they are read; the row is named.
+        TypeError: the named column holds no vectors.
     """
-    path = Path(path)
-    return hdf5.read_vectors(path) if path.suffix in hdf5.SUFFIXES else vecs.read_vectors(path)
+    return files.read_vectors(path, column)
+
+
+@needed_by("annvq.datasets.column")
+def column(table: Any, name: str | None = None) -> Vectors:
+    """Vectors (n, d) in a column of a table, read as they are asked for, from the table's own memory where it can be.
+
+    Args:
+        table: a table of pyarrow's, or what exports Arrow (polars, pandas, a DuckDB relation), or a Hugging Face data
+            set (``datasets.Dataset``). The column holds lists of float16, float32, float64, int8 or uint8.
+        name: of the column; left out: the only one that holds vectors.
+
+    Raises:
+        TypeError: no such table, or the named column holds no vectors.
+        ValueError: no such column, or several that could be meant; a null, or a row that is longer or shorter than the
+            first, when it is read.
+    """
+    return as_vectors(tables.table_rows(table, name, "table"), "table")
 
 
 @needed_by("annvq.datasets.from_vectors")
@@ -204,7 +232,7 @@ def _aliases() -> dict[str, str]:
 def _is_path(given: str | os.PathLike[str]) -> bool:
     if not isinstance(given, str):
         return True
-    if os.sep in given or Path(given).suffix in (*hdf5.SUFFIXES, *vecs.VECTOR_SUFFIXES, ".npy"):
+    if os.sep in given or files.split_column(given)[0].suffix.lower() in files.READERS:
         return True
     # A folder in the current one, unless it has a set's name.
     return Path(given).exists() and given not in (*names(), *_aliases())
@@ -212,12 +240,10 @@ def _is_path(given: str | os.PathLike[str]) -> bool:
 
 def _load_path(path: Path, metric: str | None, options: dict[str, Any]) -> Dataset:
     path = path.expanduser()
-    if path.is_dir():
+    if path.is_dir() and not files.plain(path):
         return loading.from_folder(path, metric=metric, **options)
-    if path.suffix in (*vecs.VECTOR_SUFFIXES, ".npy"):
-        raise ValueError(
-            f"{path}: a file of vectors without queries; load_vectors() reads it, from_vectors() splits it"
-        )
+    if files.plain(path):
+        raise ValueError(f"{path}: vectors without queries; load_vectors() reads it, from_vectors() splits it")
     return loading.from_hdf5(path, name=path.stem, metric=metric, info={}, **options)
 
 

@@ -21,7 +21,8 @@ import numpy as np
 from tqdm import tqdm
 
 from annvq.arrays import check_vectors, chunks, rows_to_numpy, sample_crc
-from annvq.indexes.contract import Index, load_index
+from annvq.columns import exports_arrow
+from annvq.indexes.contract import Index
 from annvq.replacing import destination
 from annvq.storage import write_text
 from annvq.types import F32, Array
@@ -54,9 +55,9 @@ def add_in_chunks(index: Index, vectors: Array | Iterable[Array], *, progress: b
 
 
 def _pieces(vectors: Any, dim: int) -> tuple[Iterator[Array], int | None]:
-    if not hasattr(vectors, "shape"):
+    if not hasattr(vectors, "shape") and not exports_arrow(vectors):
         return iter(vectors), None
-    check_vectors(vectors, dim)
+    vectors = check_vectors(vectors, dim)
     ranges = list(chunks(int(vectors.shape[0]), dim, chunk_bytes=CHUNK_BYTES))
     return (vectors[a:b] for a, b in ranges), len(ranges)
 
@@ -75,6 +76,8 @@ def merge(index: Index, other: Index) -> Index:
         TypeError: not two indexes of the same kind.
         ValueError: they were not trained alike, or share ids; nothing has changed then.
     """
+    if not isinstance(index, Index):
+        raise TypeError(f"index must be an annvq index that ids name vectors of, got {type(index).__name__}")
     if type(index) is not type(other):
         raise TypeError(f"other must be a {type(index).__name__}, as index is, got {type(other).__name__}")
     if index.fingerprint() != other.fingerprint():
@@ -114,8 +117,8 @@ class Build:
         seed: int = 0,
         chunk_rows: int | None = None,
     ) -> None:
-        check_vectors(base, empty.dim, "base")
-        check_vectors(learn, empty.dim, "learn")
+        base = check_vectors(base, empty.dim, "base")
+        learn = check_vectors(learn, empty.dim, "learn")
         self.empty, self.base, self.learn, self.seed = empty, base, learn, seed
         self.out = Path(out)
         destination(self.out)  # refused now and not when all is done
@@ -206,5 +209,5 @@ class Build:
         return self.folder / f"chunk-{number:06d}.annvq"
 
     def _loaded(self, path: Path) -> Index:
-        index = load_index(path)
+        index = Index.load(path)
         return index.attach(self.base) if index.reads_outside else index

@@ -19,7 +19,7 @@ from annvq.indexes.within import Within, all_within, as_queries_came, check_radi
 from annvq.quantizers.coder import Coder
 from annvq.quantizers.files import from_stored, usable
 from annvq.quantizers.tables import check_metric
-from annvq.types import F32, Array, Norm, Self
+from annvq.types import F32, I64, Array, Norm, Self
 
 if TYPE_CHECKING:
     from annvq.quantizers.modules import Quantizer
@@ -47,7 +47,29 @@ def registered() -> "dict[str, type[Index]]":
     return dict(_KINDS)
 
 
-class Index(ABC):
+class Saved(ABC):
+    """What is written to one file."""
+
+    @abstractmethod
+    def _file(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """Header and tensors of the file."""
+
+    def save(self, target: storage.Target) -> None:
+        """Write the index to one file, atomically, or into a file object opened in binary mode.
+
+        Raises:
+            OSError, ValueError, TypeError: it cannot be written there, see :func:`annvq.storage.write`.
+        """
+        storage.write(target, FORMAT, VERSIONS[-1], *self._file())
+
+    def to_bytes(self) -> bytes:
+        """What :meth:`save` writes; :func:`load_index` takes it."""
+        file = io.BytesIO()
+        self.save(file)
+        return file.getvalue()
+
+
+class Index(Saved):
     """Codes of vectors with ids, searchable by distance.
 
     A subclass with a ``kind`` of its own is registered under it: files carry that name, and the contract tests take it.
@@ -126,6 +148,11 @@ class Index(ABC):
     @abstractmethod
     def __len__(self) -> int:
         """Vectors that can be found."""
+
+    @property
+    @abstractmethod
+    def ids(self) -> I64:
+        """A copy of the stored ids, ascending."""
 
     def facts(self) -> dict[str, Any]:
         """What the index is, as JSON holds it."""
@@ -316,22 +343,7 @@ class Index(ABC):
         ids are memory maps, unread.
         """
 
-    def save(self, target: storage.Target) -> None:
-        """Write the index to one file, atomically, or into a file object opened in binary mode.
-
-        Raises:
-            OSError, ValueError, TypeError: it cannot be written there, see :func:`annvq.storage.write`.
-        """
-        storage.write(target, FORMAT, VERSIONS[-1], *self._file())
-
-    def to_bytes(self) -> bytes:
-        """What :meth:`save` writes; :func:`load_index` takes it."""
-        file = io.BytesIO()
-        self.save(file)
-        return file.getvalue()
-
     def _file(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-        """Header and tensors of the index's file."""
         config, tensors = self._to_stored()
         q_config, q_tensors = self.coder.to_stored()
         header = {
@@ -346,34 +358,24 @@ class Index(ABC):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copies, and pickles between processes (joblib; files never are any), go by what :meth:`save` writes."""
-        return _built, (*self._file(), f"a copied {type(self).__name__}")
+        return built, (*self._file(), f"a copied {type(self).__name__}")
 
     @staticmethod
     def load(source: storage.Source, *, mmap: bool = False, verify: bool = False) -> "Index":
-        """Same as :func:`load_index`."""
-        return load_index(source, mmap=mmap, verify=verify)
+        """Read an index without keys, see :func:`~annvq.indexes.keyed.index.load_index`.
+
+        Raises:
+            FormatError: an index with keys, too.
+        """
+        stored, name = read_index(source, mmap=mmap, verify=verify), storage.name_of(source)
+        if "keys" in stored.config:
+            raise FormatError(f"{name} holds an index with keys: annvq.load_index opens it")
+        return built(stored.config, stored.tensors, name, mapped=mmap, verify=verify)
 
 
-def load_index(source: storage.Source, *, mmap: bool = False, verify: bool = False) -> Index:
-    """Read an index written by :meth:`Index.save`.
-
-    Args:
-        source: a path, a file object opened in binary mode, or bytes (:meth:`Index.to_bytes`).
-        mmap: of a path: leave codes and ids on disk and map them into memory, as large indexes want: opening takes
-            milliseconds, pages are read when a search needs them, and processes share them. Codes of 8 bits are scanned
-            where they lie; others, and codes with float32 norms, are unpacked into memory. The file may be replaced or
-            deleted meanwhile, but must not be truncated or written to.
-        verify: check the checksums of mapped codes and ids too, which reads them all. Everything else in the file, and
-            without ``mmap`` everything, is always checked.
-
-    Raises:
-        FileNotFoundError: no such file.
-        FormatError: not such a file, an unknown version, truncated or corrupt.
-        TypeError: no such source.
-        ValueError: ``mmap``, but no path.
-    """
-    stored = storage.read(source, FORMAT, VERSIONS, mapped=_mappable if mmap else None, verify=verify)
-    return _built(stored.config, stored.tensors, storage.name_of(source), mapped=mmap, verify=verify)
+def read_index(source: storage.Source, *, mmap: bool, verify: bool) -> storage.Stored:
+    """What the file of an index holds, whose checksums are right; see :func:`~annvq.indexes.keyed.index.load_index`."""
+    return storage.read(source, FORMAT, VERSIONS, mapped=_mappable if mmap else None, verify=verify)
 
 
 def _mappable(config: Mapping[str, Any]) -> Collection[str]:
@@ -382,7 +384,7 @@ def _mappable(config: Mapping[str, Any]) -> Collection[str]:
     return _KINDS[kind].mappable if isinstance(kind, str) and kind in _KINDS else ()
 
 
-def _built(
+def built(
     config: dict[str, Any],
     tensors: Mapping[str, npt.NDArray[Any]],
     name: str,

@@ -42,7 +42,7 @@ class FlatIndex(StoreIndex):
         super().__init__(quantizer, metric, norm, dim=dim)
 
     def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: "Recipe | None" = None) -> Self:
-        check_vectors(x, self.dim)
+        x = check_vectors(x, self.dim)
         learn, held = self._split(x, seed) if self.metric == "cosine" else (x, None)
         if not bool(self.coder.fitted):
             self.quantizer.fit(self.learn_targets(learn, seed), seed=seed, progress=progress, recipe=recipe)

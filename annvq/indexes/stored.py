@@ -112,7 +112,7 @@ class StoreIndex(Index):
 
     def add(self, x: Array, ids: Array | None = None) -> Self:
         self.require_fitted("add")
-        check_vectors(x, self.dim)
+        x = check_vectors(x, self.dim)
         n = int(x.shape[0])
         given = None if ids is None else check_ids(ids, n)
         if given is not None:
@@ -131,7 +131,7 @@ class StoreIndex(Index):
             TypeError, ValueError: bad vectors or ids; nothing has changed then.
         """
         self.require_fitted("upsert")
-        check_vectors(x, self.dim)
+        x = check_vectors(x, self.dim)
         given = check_ids(ids, int(x.shape[0]))
         require_new(given, np.zeros(len(given), np.bool_))
         if len(given):
@@ -207,7 +207,6 @@ class StoreIndex(Index):
 
     @property
     def ids(self) -> I64:
-        """A copy of the stored ids, ascending."""
         return np.sort(self._store.ids())
 
     def require_stored(self, ids: I64) -> None:

@@ -28,17 +28,8 @@ HEAT, HOT_ITERATIONS = 0.15, 128
 #: products of residuals and entries: the same codes up to rounding, in bounded memory.
 GRAM_LIMIT_BYTES = 256 << 20
 
-#: Most codebooks that :class:`AdditiveEncoder` takes.
-MAX_NATIVE_M = 64
-
-
-def require_native_count(M: int) -> None:
-    """Raise ValueError where native search takes no ``M`` additive codebooks."""
-    if M > MAX_NATIVE_M:
-        raise ValueError(
-            f"M must be at most {MAX_NATIVE_M} for residual and additive codebooks to be learned so, got {M}; those "
-            f"learned elsewhere may be more"
-        )
+#: Most codebooks that iterated search takes, whose scores have 16 bits.
+MAX_ITERATED_M = 64
 
 
 def code_dtype(sizes: Sequence[int] | NDArray[np.int32]) -> np.dtype[Any]:
@@ -91,7 +82,7 @@ class AdditiveEncoder:
 
     Args:
         entries: ``(sum(sizes), d)`` float32.
-        sizes: ``(M,)`` entries per codebook, at most 65536 each, M at most 64.
+        sizes: ``(M,)`` entries per codebook, at most 65536 each, M at most 1024.
         gram_limit: largest Gram matrix kept, in bytes.
     """
 
@@ -245,7 +236,8 @@ class AdditiveEncoder:
         Each iteration replaces ``perturbed`` codes of every vector at random, repairs by at most ``sweeps`` sweeps of
         ICM, and goes on from the new codes where they are better (LSQ: Martinez et al., ECCV 2016) or, in long
         searches, a little worse; the best are returned. An iteration costs a fraction of a round of
-        :meth:`local_search`. Where there is no Gram matrix, rounds of that take the place of iterations.
+        :meth:`local_search`. Where there is no Gram matrix, or more than 64 codebooks, rounds of that take the place
+        of iterations.
 
         Args:
             x: ``(n, d)`` float32.
@@ -255,7 +247,7 @@ class AdditiveEncoder:
             sweeps: sweeps over the codebooks in an iteration; a sweep ends early where nothing changes.
             seed: of the perturbations.
         """
-        if not self.has_gram:
+        if not self.has_gram or self._M > MAX_ITERATED_M:
             return self.local_search(x, codes, rounds=iterations, seed=seed)
         start = np.ascontiguousarray(codes, dtype=np.uint16)
         heat = HEAT * min(1.0, iterations / HOT_ITERATIONS)

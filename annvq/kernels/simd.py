@@ -1,7 +1,8 @@
 """The SIMD level that kernels use.
 
-It is chosen at import: the best this machine has, or what the environment variable ``ANNVQ_SIMD`` names (``generic``,
-``avx2``, ``avx512``, ``avx512vbmi``). Kernels that a level lacks are those of the level it falls back to.
+It is chosen at import: the best this machine has, or what the environment variable ``ANNVQ_SIMD`` names (``generic``;
+on x86-64 ``avx2``, ``avx512``, ``avx512vbmi``; on 64-bit ARM ``neon``, ``neondot``). Kernels that a level lacks are
+those of the level it falls back to.
 """
 
 import os

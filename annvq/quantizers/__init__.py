@@ -14,6 +14,7 @@ from annvq.quantizers.tables import TableCoder, Tables
 if TYPE_CHECKING:
     from annvq.quantizers.modules import (
         AdditiveVQ,
+        ConditionalVQ,
         LinearMap,
         PrincipalAdditiveVQ,
         PrincipalProductVQ,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AdditiveVQ",
     "Coder",
+    "ConditionalVQ",
     "LinearMap",
     "PrincipalAdditiveVQ",
     "PrincipalProductVQ",

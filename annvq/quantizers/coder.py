@@ -7,6 +7,7 @@ parameters and buffers of an ``nn.Module``, and which learns.
 
 import io
 import itertools
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
@@ -17,11 +18,11 @@ import numpy.typing as npt
 
 from annvq import storage
 from annvq.arrays import check_vectors, chunks, host_array, like, positive_int, rows_to_numpy
+from annvq.bits import even_widths
 from annvq.codebooks import Codebooks
 from annvq.complexity import OperationCounts
 from annvq.errors import NotFittedError
 from annvq.forks import made_once
-from annvq.kernels.encode import MAX_NATIVE_M
 from annvq.norms import Length, NormTerm
 from annvq.optional import needed_by
 from annvq.packing import pack_rows, row_bytes, unpack_rows
@@ -224,11 +225,11 @@ class Coder(ABC):
             TypeError, ValueError: wrong kind, dtype, shape, or NaN or infinity.
         """
         self.require_encodes("encode")
-        check_vectors(x, self.dim, "x")
+        x = check_vectors(x, self.dim, "x")
         if isinstance(term, NormTerm) and term.sizes != self.sizes:
             raise ValueError(f"term must be of codebooks of {self.sizes} entries, got {term.sizes}")
         if centres is not None:
-            check_vectors(centres, self.dim, "centres")
+            centres = check_vectors(centres, self.dim, "centres")
         codes = np.empty((int(x.shape[0]), self.M), dtype=self.code_dtype)
         ranges: Iterable[tuple[int, int]] = chunks(len(codes), self.dim, chunk_bytes=_CHUNK_BYTES)
         if progress:
@@ -382,8 +383,12 @@ class CodebookCoder(Coder):
     """A coder whose vectors are sums (or concatenations) of codebook entries.
 
     The codebooks lie in one array ``weight`` of shape (ΣK, width), codebook after codebook. ``width`` is d for
-    codebooks over the whole vector, d/M for product codebooks, d/G for those of products of G sums; ``starts[m]`` is
-    the first dimension of codebook m.
+    codebooks over the whole vector, d/M, rounded up, for product codebooks, d/G for those of products of G sums;
+    ``starts[m]`` is the first dimension of codebook m, ``widths[m]`` how many it has. Where they are fewer than
+    ``width``, its entries end in zeros.
+
+    Args:
+        groups: sub-spaces, each with as many codebooks of its own: 1 for codebooks over all dimensions.
     """
 
     weight: Any
@@ -391,14 +396,18 @@ class CodebookCoder(Coder):
     sums: ClassVar[bool] = False
     """Whether entries are added up to x̂; else each codebook has dimensions of its own."""
 
-    def __init__(self, dim: int, M: int, nbits: int | Sequence[int], *, width: int) -> None:
+    def __init__(self, dim: int, M: int, nbits: int | Sequence[int], *, groups: int) -> None:
         super().__init__(dim, M, nbits)
-        self.width = width
-        together = max(1, self.M * width // self.dim)  # codebooks that share their dimensions
-        self.starts = tuple(m // together * width for m in range(self.M))
-        """First dimension of the vector that each codebook covers."""
+        if groups > self.dim:
+            what = "M" if groups == self.M else "groups"
+            raise ValueError(f"{what} must be at most dim={self.dim}, a dimension for each, got {groups}")
+        widths = even_widths(self.dim, operator.index(groups))
+        starts = [0, *itertools.accumulate(widths)]
+        self.width = max(widths)
+        self.starts, self.widths = (tuple(a[m * groups // self.M] for m in range(self.M)) for a in (starts, widths))
+        """First dimension of the vector that each codebook covers, and how many it covers."""
         self.offsets = (0, *itertools.accumulate(self.sizes))
-        self._declare("weight", "float32", (self.offsets[-1], width))
+        self._declare("weight", "float32", (self.offsets[-1], self.width))
         self._register_term()
 
     # -- codebooks -------------------------------------------------------------------------------------------------
@@ -432,7 +441,7 @@ class CodebookCoder(Coder):
     @property
     def _searches_natively(self) -> bool:
         """Whether native search over several codebooks takes these."""
-        return self._on_cpu and 1 < self.M <= MAX_NATIVE_M
+        return self._on_cpu and self.M > 1
 
     # -- what subclasses keep beside codes -------------------------------------------------------------------------
 

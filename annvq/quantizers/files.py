@@ -1,5 +1,6 @@
 """Quantizers in files."""
 
+import itertools
 from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from annvq import storage
 from annvq.errors import FormatError
 from annvq.optional import needed_by
 from annvq.quantizers.additive import AdditiveCoder
-from annvq.quantizers.coder import FORMAT, VERSIONS, Coder, Shapes
+from annvq.quantizers.coder import FORMAT, VERSIONS, CodebookCoder, Coder, Shapes
+from annvq.quantizers.conditional import ConditionalCoder
 from annvq.quantizers.principal import PrincipalAdditiveCoder, PrincipalProductCoder
 from annvq.quantizers.product import ProductCoder
 from annvq.quantizers.product_additive import ProductAdditiveCoder
@@ -32,6 +34,7 @@ _CODERS: dict[str, type[Coder]] = {
         RotatedProductCoder,
         PrincipalProductCoder,
         PrincipalAdditiveCoder,
+        ConditionalCoder,
     )
 }
 
@@ -59,7 +62,16 @@ def from_stored(config: Mapping[str, Any], tensors: Mapping[str, npt.NDArray[Any
         # Zero is that of codes whose norms were never learned.
         if name.split(".")[-1] == "norm_weight" and float(a) < 0:
             raise FormatError(f"{where} is corrupt: quantizer tensor {name} is negative ({float(a):.3g})")
+    for name, of in (("weight", coder), ("quantizer.weight", getattr(coder, "quantizer", None))):
+        if isinstance(of, CodebookCoder) and name in tensors and _reaches_beyond(of, tensors[name]):
+            raise FormatError(f"{where} is corrupt: quantizer tensor {name} has entries beyond their dimensions")
     return coder.fill({name: np.array(a) for name, a in tensors.items()})
+
+
+def _reaches_beyond(coder: CodebookCoder, weight: npt.NDArray[Any]) -> bool:
+    """Whether a codebook has numbers in columns beyond its own dimensions."""
+    places = zip(coder.widths, itertools.pairwise(coder.offsets), strict=True)
+    return any(weight[a:b, width:].any() for width, (a, b) in places if width < coder.width)
 
 
 def _unfilled(kind: Any, arguments: dict[str, Any]) -> Coder:

@@ -10,6 +10,8 @@ from annvq.quantizers.sums import SumCoder
 
 TOGETHER = 8
 """Codebooks of a group unless the caller says otherwise."""
+MANY = 64
+"""More codebooks than this are not one group unless the caller says so: learning them would take long."""
 
 
 class ProductAdditiveCoder(AdditiveCoder):
@@ -31,9 +33,9 @@ class ProductAdditiveCoder(AdditiveCoder):
     ) -> None:
         dim, M = positive_int(dim, "dim", high=1 << 20), positive_int(M, "M", high=1024)
         self.groups = default_groups(dim, M) if groups is None else positive_int(groups, "groups")
-        if dim % self.groups or M % self.groups:
-            fit = [g for g in range(1, min(dim, M) + 1) if dim % g == 0 and M % g == 0]
-            raise ValueError(f"groups must divide dim={dim} and M={M}, got {self.groups}; groups that fit: {fit}")
+        if M % self.groups or self.groups > dim:
+            fit = [g for g in range(1, min(dim, M) + 1) if M % g == 0]
+            raise ValueError(f"groups must divide M={M} and be at most dim={dim}, got {self.groups}; those are {fit}")
         SumCoder.__init__(self, dim, M, nbits, beam, norm_free, groups=self.groups)
         self.rounds = positive_int(rounds, "rounds", low=0, high=1 << 12)
 
@@ -52,13 +54,14 @@ class ProductAdditiveCoder(AdditiveCoder):
         together, bits = self.M // self.groups, self.bits_per_codebook
         own = {"beam": self.beam, "rounds": self.rounds, "norm_free": self.norm_free}
         return [
-            {"dim": self.width, "M": together, "nbits": bits[m : m + together], **own}
+            {"dim": self.widths[m], "M": together, "nbits": bits[m : m + together], **own}
             for m in range(0, self.M, together)
         ]
 
 
 def default_groups(dim: int, M: int) -> int:
-    """The fewest groups that divide ``dim`` and ``M`` with at most :data:`TOGETHER` codebooks in each; one where none
-    does."""
-    fit = (g for g in range(1, M + 1) if dim % g == 0 and M % g == 0 and M // g <= TOGETHER)
-    return next(fit, 1)
+    """The fewest groups that divide ``dim`` and ``M`` with at most :data:`TOGETHER` codebooks in each. Where none do:
+    one, or, of more than :data:`MANY` codebooks, the fewest that divide ``M`` so."""
+    fit = [g for g in range(1, min(dim, M) + 1) if M % g == 0 and M // g <= TOGETHER]
+    even = next((g for g in fit if dim % g == 0), None)
+    return even or (fit[0] if fit and M > MANY else 1)

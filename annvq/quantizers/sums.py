@@ -10,7 +10,7 @@ from annvq.arrays import positive_int
 from annvq.codebooks import Codebooks
 from annvq.complexity import OperationCounts, encode_counts, norm_search
 from annvq.kernels import LazyTables, squared_norms
-from annvq.kernels.encode import MAX_NATIVE_M, norm_rounds
+from annvq.kernels.encode import norm_rounds
 from annvq.norms import Length, NormTerm
 from annvq.quantizers.tables import TableCoder
 from annvq.training.learn.norms import learn_free_term
@@ -44,7 +44,7 @@ class SumCoder(TableCoder):
         if not isinstance(norm_free, bool):
             raise TypeError(f"norm_free must be True or False, got {norm_free!r}")
         self.norm_free, self.needs_norm = norm_free, not norm_free
-        super().__init__(dim, M, nbits, width=dim // groups)
+        super().__init__(dim, M, nbits, groups=groups)
         self.beam = positive_int(beam, "beam", high=1 << 12)
 
     @property
@@ -105,7 +105,7 @@ class SumCoder(TableCoder):
 
     def plain_codes(self, x: F32) -> Codes:
         """Codes (n, M) of checked rows (n, d) as if norms did not matter."""
-        if not self._on_cpu or max(len(group.books.sizes) for group in self.books().groups) > MAX_NATIVE_M:
+        if not self._on_cpu:
             return self._encode_in_torch(x)
         return self.books().search(x, lambda group, part, _: self._native_search(group, part))
 

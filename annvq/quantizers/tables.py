@@ -147,7 +147,7 @@ class TableCoder(CodebookCoder):
 
     def _norm_sample(self, x: Array, codes: Array | None, count: int, seed: int) -> tuple[F32, Codes | None]:
         """At most ``count`` rows of ``x`` and their given codes, a seeded sample; ValueError where there are none."""
-        check_vectors(x, self.dim, "x")
+        x = check_vectors(x, self.dim, "x")
         n = int(x.shape[0])
         if n == 0:
             raise ValueError("x must have at least one row to learn norms from, got none")

@@ -94,7 +94,8 @@ class TransformedCoder(TableCoder):
             raise ValueError("quantizer must not be norm_free behind a transform that changes norms; use a Rotation")
         self._begin(quantizer.dim, quantizer.M, list(quantizer.bits_per_codebook))
         self.transform, self.quantizer = transform, quantizer
-        self.width, self.offsets, self.starts = self.dim, quantizer.offsets, (0,) * quantizer.M
+        self.width, self.widths = self.dim, (self.dim,) * quantizer.M
+        self.offsets, self.starts = quantizer.offsets, (0,) * quantizer.M
         self.needs_norm = quantizer.needs_norm or not transform.orthogonal
         self._register_term()
 

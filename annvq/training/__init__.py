@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from annvq.training.groups import EachGroup
     from annvq.training.history import History
     from annvq.training.maps import LearnLinearMap, LearnRotation, PrincipalAxes
+    from annvq.training.networks import LearnNetwork
     from annvq.training.parts import Alternate, BestOf, ByGrading, KMeans, LearnNormFree, Refit, SubspaceKMeans
     from annvq.training.recipe import Recipe
     from annvq.training.replacement import Replacement
@@ -28,6 +29,7 @@ _HOME = {
     "LearnLinearMap": "maps",
     "LearnRotation": "maps",
     "PrincipalAxes": "maps",
+    "LearnNetwork": "networks",
     "Alternate": "parts",
     "BestOf": "parts",
     "ByGrading": "parts",
@@ -52,6 +54,7 @@ __all__ = [
     "History",
     "KMeans",
     "LearnLinearMap",
+    "LearnNetwork",
     "LearnNormFree",
     "LearnRotation",
     "PrincipalAxes",

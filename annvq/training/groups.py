@@ -1,5 +1,6 @@
 """A recipe part for quantizers of groups of dimensions: each group learned as a quantizer of its own."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -22,8 +23,10 @@ class EachGroup:
 
     def __call__(self, quantizer: GroupedModel, data: TrainingData) -> None:
         books = []
-        for g, model in enumerate(quantizer.group_models()):
-            dims = slice(g * model.dim, (g + 1) * model.dim)
+        models = quantizer.group_models()
+        ends = itertools.accumulate(model.dim for model in models)
+        for g, (model, end) in enumerate(zip(models, ends, strict=True)):
+            dims = slice(end - model.dim, end)
             own = replace(
                 data,
                 train=np.ascontiguousarray(data.train[:, dims]),

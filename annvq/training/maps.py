@@ -79,7 +79,7 @@ class LearnRotation:
                 seed=data.seed,
                 progress=data.progress,
             )
-            for start in starts(data.train, inner.width)
+            for start in starts(data.train, inner.widths)
         ]
         leader = min(run.lowest for run in runs)
         runs = [run for run in runs if run.lowest <= _CHANCE * leader]
@@ -167,7 +167,7 @@ class PrincipalAxes:
         # Axes along which hardly anything varies are not to be blown up on the way back.
         floor = max(float(variance[-1]) * LEAST_VARIANCE, 1e-30)
         stretch = np.maximum(variance, floor) ** (self.emphasis / 2)
-        order = dealt(variance * stretch**2, quantizer.quantizer.width)
+        order = dealt(variance * stretch**2, quantizer.quantizer.books().space_widths)
         matrix = (axes * stretch)[:, order].T / np.exp(np.log(stretch).mean())
         quantizer.transform.set_matrix(np.ascontiguousarray(matrix, dtype=np.float32))
         quantizer.mark_fitted()

@@ -49,6 +49,7 @@ class CodebookModel(Model, Protocol):
     width: int
     offsets: tuple[int, ...]
     starts: tuple[int, ...]
+    widths: tuple[int, ...]
     sums: ClassVar[bool]
     weight: "nn.Parameter"
 

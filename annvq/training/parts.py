@@ -62,7 +62,7 @@ class KMeans:
                 )
         else:
             books = product_kmeans(
-                data.train, sizes, quantizer.starts, quantizer.width, iterations=self.iterations, seed=data.seed
+                data.train, sizes, quantizer.starts, quantizer.widths, iterations=self.iterations, seed=data.seed
             )
         quantizer.set_codebooks(books)
         outer.mark_fitted()

@@ -52,7 +52,7 @@ class Replacement:
             Replaced entries of each codebook.
         """
         counts = []
-        for a, b in zip(quantizer.offsets, quantizer.offsets[1:], strict=False):
+        for a, b, width in zip(quantizer.offsets, quantizer.offsets[1:], quantizer.widths, strict=False):
             dead = used[a:b] < self.discard_threshold * self.period
             alive = torch.nonzero(~dead)[:, 0] + a
             replaced = torch.nonzero(dead)[:, 0] + a
@@ -62,11 +62,11 @@ class Replacement:
             if not len(alive):  # nothing to copy: keep the most used one
                 alive = used[a:b].argmax()[None] + a
             chosen = alive[torch.randint(len(alive), (len(replaced),), generator=generator)]
-            book = quantizer.weight[chosen].cpu()
+            book = quantizer.weight[chosen, :width].cpu()
             spread = self.perturbation * (book.std() if book.numel() > 1 else book.abs().mean())
             noise = torch.randn(book.shape, generator=generator)
             rows = replaced.to(quantizer.weight.device)
-            quantizer.weight[rows] = (book + spread * noise).to(quantizer.weight.device)
+            quantizer.weight[rows, :width] = (book + spread * noise).to(quantizer.weight.device)
             for tensor in state:
                 tensor[rows] = 0
         return counts

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from annvq.arrays import as_float32, check_vectors, dtype_name, require_finite, sample_crc
+from annvq.columns import exports_arrow
 from annvq.types import Array
 
 Source: TypeAlias = Array | Callable[[torch.Generator], Tensor] | Iterator[Any]
@@ -30,7 +31,7 @@ class ArrayBatches:
     """Rows drawn at random, with replacement, from an array, memory map or HDF5 data set."""
 
     def __init__(self, x: Array, dim: int, batch_size: int) -> None:
-        check_vectors(x, dim, "source")
+        x = check_vectors(x, dim, "source")
         if int(x.shape[0]) == 0:
             raise ValueError("source must have at least one row, got none")
         self.x, self.batch_size = x, batch_size
@@ -88,7 +89,7 @@ class IteratorBatches:
 
 def checked_batch(batch: Any, dim: int) -> Tensor:
     """A batch as a finite float32 tensor (b, dim) on the CPU."""
-    check_vectors(batch, dim, "source batch", rows="b")
+    batch = check_vectors(batch, dim, "source batch", rows="b")
     tensor = batch.detach().cpu() if isinstance(batch, Tensor) else torch.from_numpy(_native_order(batch))
     tensor = tensor.float()
     if len(tensor) == 0:
@@ -110,7 +111,7 @@ def batches(source: Source, dim: int, batch_size: int) -> Batches:
     Raises:
         TypeError: not an array, function or iterator.
     """
-    if hasattr(source, "shape"):
+    if hasattr(source, "shape") or exports_arrow(source):
         return ArrayBatches(source, dim, batch_size)
     if callable(source):
         return FunctionBatches(source, dim)

@@ -9,7 +9,7 @@ import traceback
 import numpy as np
 import pytest
 
-from annvq import FlatIndex, IVFIndex, ProductVQ, RerankIndex, ResidualVQ, forks
+from annvq import FlatIndex, IVFIndex, KeyedIndex, ProductVQ, RerankIndex, ResidualVQ, forks
 from annvq.forks import Lock, made_once
 from annvq.threads import one_torch_thread
 
@@ -123,6 +123,27 @@ def test_children_of_a_process_that_searches_and_writes(kind):
         return ""
 
     assert forked_while([write, search], child) == []
+
+
+def test_children_see_keys_and_vectors_together():
+    index = KeyedIndex(RerankIndex(FlatIndex(ProductVQ(D, 4, 4)), "float32", shortlist=50)).fit(X)
+    index.add(X[:1000], [f"{i}" for i in range(1000)])
+    moving = [f"moving {i}" for i in range(200)]
+
+    def write():
+        index.add(X[MOVING], moving)
+        index.upsert(X[:50], moving[:50])
+        index.remove(moving)
+
+    def child():
+        if not len(index) == len(index.keys) == len(index.search(X[:1], 1300)[1][0].nonzero()[0]):
+            return f"it holds {len(index)} vectors and {len(index.keys)} keys"
+        if moving[0] in index:
+            index.remove(moving)
+        index.add(X[MOVING], moving)
+        return "" if len(index) == 1200 else f"it holds {len(index)} vectors in the end"
+
+    assert forked_while([write, lambda: index.search(X[:50], 5, filter=["7", "8"])], child) == []
 
 
 def test_ids_that_an_index_chooses_stay_new():

@@ -68,11 +68,6 @@ def test_native_codes_are_as_good_as_those_of_the_torch_form(table_kind, small):
     assert errors[0].mean() == pytest.approx(errors[1].mean(), rel=1e-3)
 
 
-def test_product_needs_a_divisor():
-    with pytest.raises(ValueError, match="dim must be divisible by M, got dim=128, M=3"):
-        annvq.ProductVQ(128, 3)
-
-
 def test_more_beam_is_no_worse(small):
     for kind in ("residual", "additive"):
         errors = []

@@ -149,6 +149,18 @@ class TestFolders:
         np.testing.assert_array_equal(got.neighbors, ids)
         np.testing.assert_array_equal(got.distances, distances)
 
+    @pytest.mark.parametrize("suffix", ["npy", "npz", "parquet"])
+    def test_other_formats(self, tmp_path, vectors, suffix):
+        if suffix == "parquet":
+            pytest.importorskip("pyarrow")
+        (tmp_path / "x").mkdir()
+        for role, key in (("base", "train"), ("query", "test")):
+            datasets.convert(vectors[key], tmp_path / "x" / f"x_{role}.{suffix}")
+        got = datasets.load(tmp_path / "x")
+        np.testing.assert_array_equal(got.base, vectors["train"])
+        ids, _ = datasets.exact_neighbors(vectors["train"], vectors["test"], 100)
+        np.testing.assert_array_equal(got.neighbors, ids)
+
     def test_other_metric_and_no_ground_truth(self, tmp_path, vectors):
         got = datasets.load(self.fill(tmp_path / "x", vectors), metric="cosine")
         ids, _ = datasets.exact_neighbors(vectors["train"], vectors["test"], 100, "cosine")

@@ -80,3 +80,12 @@ def test_codes_in_sqlite(monkeypatch, tmp_path):
 def test_deduplicate(monkeypatch):
     results = run("deduplicate.py", monkeypatch, "--vectors=800", "--copies=200")
     assert results == {"copies found": 1.0, "others dropped": 0.0}
+
+
+def test_codes_in_duckdb(monkeypatch, tmp_path):
+    pytest.importorskip("duckdb")
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "codes.duckdb"
+    shares = run("codes_in_duckdb.py", monkeypatch, "--base=600", "--codebooks=2", f"--out={path}")
+    assert shares == {"all": 1.0, "one shelf": 1.0}
+    assert path.stat().st_size > 0

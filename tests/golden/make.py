@@ -45,11 +45,17 @@ def main(folder: Path) -> None:
     indexes["principal"] = annvq.FlatIndex(principal).add(many)
     lists = annvq.IVFIndex(annvq.make("residual", dim=8, M=2, nbits=4), nlist=4, nprobe=2, metric="cosine")
     indexes["lists-cosine"] = lists.fit(many, recipe=learn).add(many)
+    # Sub-spaces of two, three and three dimensions.
+    indexes["uneven"] = annvq.FlatIndex(annvq.make("product", dim=8, M=3, nbits=4).fit(many, recipe=learn)).add(many)
+    lists = annvq.IVFIndex(annvq.make("residual", dim=8, M=2, nbits=4), nlist=4, nprobe=2).fit(many, recipe=learn)
+    indexes["keyed"] = annvq.KeyedIndex(lists).add(many, [f"ключ {i}" for i in range(700)])
+    indexes["keyed"].remove([f"ключ {i}" for i in range(100, 110)])
 
     expected = {"queries": x[:5]}
     for name, index in indexes.items():
         index.save(folder / f"{name}.annvq")
-        expected[f"{name}.distances"], expected[f"{name}.ids"] = index.search(x[:5], 10)
+        expected[f"{name}.distances"], found = index.search(x[:5], 10)
+        expected[f"{name}.ids"] = found.astype(str) if name == "keyed" else found
     np.savez(folder / "expected.npz", **expected)
 
 

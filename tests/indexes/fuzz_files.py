@@ -13,6 +13,7 @@ import resource
 import signal
 import sys
 import tempfile
+import uuid
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -49,6 +50,11 @@ def seeds(folder: Path) -> list[Path]:
         whole = index if refine is None else annvq.RerankIndex(index, refine, shortlist=50)
         whole.fit(rows, recipe=Recipe((KMeans(2),))).add(rows, rng.permutation(2000)[:700])
         whole.save(folder / f"ivf{number}")
+        keyed = annvq.KeyedIndex(
+            whole, [f"é{i}" for i in range(700)] if number % 2 else [uuid.UUID(int=i) for i in range(700)]
+        )
+        keyed.remove(list(keyed.keys)[5:9])
+        keyed.save(folder / f"keyed{number}")
     return [*sorted(folder.iterdir()), *sorted(GOLDEN.glob("v*/*.annvq"))]
 
 
@@ -172,8 +178,11 @@ def judge(path: Path, queries: np.ndarray, *, mmap: bool) -> str:
     if index.dim != queries.shape[1]:
         return "loaded"
     try:
+        if isinstance(index, annvq.KeyedIndex):
+            keys, index = has_keys(index, queries, mmap=mmap), index.index
+            np.testing.assert_array_equal(keys, index.search(queries, 9)[1])
         distances, ids = index.search(queries, 9)
-    except ValueError:  # tables that overflow
+    except ValueError:  # tables that overflow, mapped ids without a key
         return "loaded"
     assert (distances[:, 1:] >= distances[:, :-1]).all()
     assert ((ids >= 0) == (distances < np.inf)).all() or mmap
@@ -182,6 +191,19 @@ def judge(path: Path, queries: np.ndarray, *, mmap: bool) -> str:
     if not mmap:
         goes_on(index, path, queries, (distances, ids))
     return "loaded"
+
+
+def has_keys(index: annvq.KeyedIndex, queries: np.ndarray, *, mmap: bool) -> np.ndarray:
+    """The ids of the keys that a search finds; a file that was read whole has one for each vector."""
+    found = index.search(queries, 9)[1]
+    listed = [key for key in found.ravel().tolist() if key is not None]
+    ids = np.full(found.shape, -1)
+    ids[np.not_equal(found, None)] = index.keys.ids_of(listed)
+    if not mmap:
+        keys = list(index.keys)
+        assert len(set(keys)) == len(keys) == len(index)
+        assert list(annvq.load_index(index.to_bytes()).keys) == keys
+    return ids
 
 
 def answers_as_its_contents(
@@ -200,7 +222,7 @@ def answers_as_its_contents(
 
 def goes_on(index: Index, path: Path, queries: np.ndarray, before: tuple[np.ndarray, np.ndarray]) -> None:
     """A file that was read whole gives an index that can be saved, read again and changed."""
-    stored = ids_of(index)
+    stored = index.ids
     assert len(np.unique(stored)) == len(stored) == len(index)
     assert stored.min(initial=0) >= 0
     assert np.isin(before[1][before[1] >= 0], stored).all()
@@ -209,10 +231,6 @@ def goes_on(index: Index, path: Path, queries: np.ndarray, before: tuple[np.ndar
     for a, b in zip(before, again.search(queries, 9), strict=True):
         np.testing.assert_array_equal(a, b)
     index.remove(stored[:1])
-
-
-def ids_of(index: Index) -> np.ndarray:
-    return getattr(index, "index", index).ids
 
 
 def limit_memory() -> None:
@@ -269,8 +287,11 @@ def same_contents(path: Path, original: bytes) -> bool:
     other = path.with_name("original")
     other.write_bytes(original)
     a, b = annvq.load_index(path), annvq.load_index(other)
-    ids = ids_of(a)
-    return np.array_equal(ids, ids_of(b)) and np.array_equal(a.reconstruct(ids), b.reconstruct(ids))
+    if isinstance(a, annvq.KeyedIndex) or isinstance(b, annvq.KeyedIndex):
+        if not isinstance(a, annvq.KeyedIndex) or list(a.keys) != list(b.keys):
+            return False
+        a, b = a.index, b.index
+    return np.array_equal(a.ids, b.ids) and np.array_equal(a.reconstruct(a.ids), b.reconstruct(b.ids))
 
 
 if __name__ == "__main__":

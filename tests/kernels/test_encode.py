@@ -338,12 +338,21 @@ def test_large_codebooks():
     assert (errors(x, found, entries, sizes) <= errors(x, codes, entries, sizes) + 1e-6).all()
 
 
-def test_many_codebooks():
-    sizes = [4] * 64
-    x, entries = problem(1, 10, 32, sizes)
-    encoder = encode.AdditiveEncoder(entries, sizes)
-    for codes in (encoder.residual(x, 4), encoder.additive(x, 4)):
-        assert codes.shape == (10, 64)
+@pytest.mark.parametrize("M", [64, 65, 128, 150])
+@pytest.mark.parametrize("gram", [True, False])
+def test_many_codebooks(M, gram):
+    sizes = [4] * M
+    x, entries = problem(1, 4, 32, sizes)
+    encoder = encode.AdditiveEncoder(entries, sizes, **({} if gram else {"gram_limit": 0}))
+    for any_order in (False, True):
+        codes = encoder.additive(x, 2) if any_order else encoder.residual(x, 2)
+        assert codes.shape == (4, M)
+        want = reference_codes(x, entries, sizes, 2, any_order)
+        found, expected = errors(x, codes, entries, sizes), errors(x, want, entries, sizes)
+        assert found.mean() == pytest.approx(expected.mean(), rel=0.02)  # rounding decides near ties
+        if gram:
+            swept = encoder.iterated_search(x, codes, iterations=3)
+            assert (errors(x, swept, entries, sizes) <= found * (1 + 1e-5)).all()
         better = encoder.local_search(x, codes, rounds=40, open=3)
         assert errors(x, better, entries, sizes).mean() < errors(x, codes, entries, sizes).mean()
 
@@ -416,6 +425,8 @@ def test_refusals():
         encoder.local_search(x, np.zeros((5, 2)), rounds=1, width=17)
     with pytest.raises(ValueError, match="offsets reach beyond"):
         encode.ProductEncoder(entries[:, :2].copy(), [4, 4], [0, 3]).encode(x)
+    with pytest.raises(ValueError, match="at most 1024 codebooks"):
+        encode.AdditiveEncoder(np.zeros((1025, 4), np.float32), [1] * 1025)
 
 
 def test_every_pair_is_opened_before_any_comes_again():

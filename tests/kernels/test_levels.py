@@ -13,9 +13,17 @@ from annvq import kernels
 
 CSRC = Path(__file__).parents[2] / "annvq" / "kernels" / "csrc"
 X86 = platform.machine() in ("x86_64", "AMD64")
-KNOWN = ["generic", "avx2", "avx512", "avx512vbmi"]
-# For each level of x86-64, a machine that has it, by the compiler's name.
-MACHINES = {"avx2": "haswell", "avx512": "icelake-server", "avx512vbmi": "icelake-server"}
+ARM64 = platform.machine() in ("aarch64", "arm64")
+KNOWN = ["generic", "avx2", "avx512", "avx512vbmi", "neon", "neondot"]
+# What compiles each level: the processor's compiler, and the options for a machine that has the level.
+X86_TOOLS, ARM64_TOOLS = ("" if X86 else "x86_64-linux-gnu-"), ("" if ARM64 else "aarch64-linux-gnu-")
+COMPILED = {
+    "avx2": (X86_TOOLS, "-march=haswell"),
+    "avx512": (X86_TOOLS, "-march=icelake-server"),
+    "avx512vbmi": (X86_TOOLS, "-march=icelake-server"),
+    "neon": (ARM64_TOOLS, "-DANNVQ_NEON"),
+    "neondot": (ARM64_TOOLS, "-march=armv8.2-a+dotprod"),
+}
 
 
 def test_an_unknown_level_is_refused_and_changes_nothing(level):
@@ -43,17 +51,22 @@ def test_the_last_level_is_used_unless_another_is_named():
         assert used == (forced or there[-1])
 
 
-@pytest.mark.skipif(not X86, reason="compiles kernels for x86-64")
-@pytest.mark.skipif(not (shutil.which("g++") and shutil.which("nm")), reason="needs g++ and nm")
 @pytest.mark.skipif(not CSRC.is_dir(), reason="needs the sources")
-def test_kernels_of_a_level_show_nothing_but_themselves(tmp_path):
+@pytest.mark.parametrize("named", COMPILED)
+def test_kernels_of_a_level_show_nothing_but_themselves(named, tmp_path):
     """The linker keeps one copy of a function that several files define, so an inline function or a template in a file
     that is compiled for new machines could reach old ones. Without optimization none of them can hide."""
-    for file in [file for level in MACHINES for file in sorted(CSRC.glob(f"*/{level}.cpp"))]:
+    tools, option = COMPILED[named]
+    if not (shutil.which(f"{tools}g++") and shutil.which(f"{tools}nm")):
+        pytest.skip(f"needs {tools}g++ and {tools}nm")
+    files = sorted(CSRC.glob(f"*/{named}.cpp"))
+    assert files
+    for file in files:
         built = tmp_path / "kernels.o"
-        options = ["-std=c++17", "-O0", "-w", f"-march={MACHINES[file.stem]}", "-I", str(CSRC)]
-        subprocess.run(["g++", *options, "-c", str(file), "-o", str(built)], check=True)
-        listed = subprocess.run(["nm", "-C", "--defined-only", str(built)], capture_output=True, text=True, check=True)
+        options = ["-std=c++17", "-O0", "-w", option, "-I", str(CSRC)]
+        subprocess.run([f"{tools}g++", *options, "-c", str(file), "-o", str(built)], check=True)
+        list_symbols = [f"{tools}nm", "-C", "--defined-only", str(built)]
+        listed = subprocess.run(list_symbols, capture_output=True, text=True, check=True)
         symbols = [line.split(maxsplit=2)[1:] for line in listed.stdout.splitlines()]
         shown = [name for kind, name in symbols if kind not in "tdbrn"]  # those kinds stay within the file
         assert len(shown) == 1, f"{file.relative_to(CSRC)}: {shown}"

@@ -31,10 +31,12 @@ def test_axes_are_stretched_by_their_variance(emphasis):
 
 def test_sub_spaces_have_about_equal_volume():
     variance = 0.75 ** np.arange(24.0)
-    order = np.array(dealt(variance, 4))
+    order = np.array(dealt(variance, [4] * 6))
     assert sorted(order) == list(range(24))
     volumes = np.log(variance[order]).reshape(6, 4).sum(1)
     assert volumes.max() - volumes.min() < 3 * abs(np.log(0.75))
+    order = np.array(dealt(variance, [7, 8, 9]))  # of unequal width: each axis once
+    assert sorted(order) == list(range(24))
 
 
 def test_inner_products_gain_by_emphasis():

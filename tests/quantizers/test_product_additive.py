@@ -58,14 +58,17 @@ def test_more_codebooks_than_one_search_takes():
 
 
 @pytest.mark.parametrize(
-    ("dim", "M", "groups"), [(384, 8, 1), (384, 16, 2), (384, 48, 6), (100, 24, 4), (7, 3, 1), (7, 21, 7), (11, 12, 1)]
+    ("dim", "M", "groups"),
+    [(384, 8, 1), (384, 16, 2), (384, 48, 6), (100, 24, 4), (7, 3, 1), (7, 21, 7), (11, 12, 1), (97, 80, 10)],
 )
 def test_default_groups(dim, M, groups):
     assert default_groups(dim, M) == groups
 
 
 def test_groups_must_divide():
-    with pytest.raises(ValueError, match=r"groups must divide dim=24 and M=6, got 4; groups that fit: \[1, 2, 3, 6\]"):
+    with pytest.raises(
+        ValueError, match=r"groups must divide M=6 and be at most dim=24, got 4; those are \[1, 2, 3, 6\]"
+    ):
         annvq.ProductAdditiveVQ(24, 6, groups=4)
     with pytest.raises(TypeError, match="groups must be an integer"):
         annvq.ProductAdditiveVQ(24, 6, groups=2.0)

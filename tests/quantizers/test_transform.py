@@ -117,7 +117,7 @@ def test_refusals():
         (lambda: annvq.make("transformed", transform="shear", dim=8, M=2), ValueError, "transform must be one of"),
         (lambda: annvq.make("transformed", quantizer="transformed", dim=8, M=2), ValueError, "not be transformed"),
         (lambda: annvq.Transformed(rotation, product).set_codebooks([]), TypeError, r"\.quantizer\.set_codebooks"),
-        (lambda: annvq.RotatedProductVQ(9, 2), ValueError, "divisible"),
+        (lambda: annvq.RotatedProductVQ(9, 10), ValueError, "M must be at most dim=9"),
     ]
     for use, error, message in cases:
         with pytest.raises(error, match=message):

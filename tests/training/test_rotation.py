@@ -46,15 +46,15 @@ def test_units_offset_and_seed():
 
 def test_starts_are_rotations():
     x = correlated(500, 0)
-    for rotation in starts(x, 4):
+    for rotation in starts(x, (4, 4)):
         np.testing.assert_allclose(rotation @ rotation.T, np.eye(8), atol=1e-5)
     # Principal axes dealt out: the product of variances is about the same in both halves.
-    variance = (x @ starts(x, 4)[1].T).var(0)
+    variance = (x @ starts(x, (4, 4))[1].T).var(0)
     logs = np.log(variance).reshape(2, 4).sum(1)
     assert abs(logs[0] - logs[1]) < 1.5
     # A constant coordinate has no direction to speak of, and does no harm.
     x[:, 0] = 1
-    for rotation in starts(x, 2):
+    for rotation in starts(x, (2,) * 4):
         np.testing.assert_allclose(rotation @ rotation.T, np.eye(8), atol=1e-5)
 
 

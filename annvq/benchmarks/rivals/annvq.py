@@ -19,6 +19,7 @@ from annvq.quantizers import make as make_quantizer
 from annvq.quantizers.modules.registry import pays_norm
 from annvq.threads import set_num_threads
 from annvq.training.maps import LearnRotation
+from annvq.training.networks import LearnNetwork
 from annvq.training.parts import Alternate, KMeans, LearnNormFree, Refit, SubspaceKMeans
 from annvq.training.recipe import Part, Recipe
 from annvq.training.trainer import TrainerPart
@@ -32,9 +33,10 @@ CODES = (
     "product-additive",
     "principal-product",
     "principal-additive",
+    "conditional",
 )
 _BOUNDS = ("steps", "effort")
-_PASSED = ("norm_free", "beam", "rounds", "groups", "emphasis")  # to the quantizer
+_PASSED = ("norm_free", "beam", "rounds", "groups", "emphasis", "hidden")  # to the quantizer
 
 
 def bounded(quantizer: Quantizer, *, steps: int | None = None, effort: float | None = None) -> Recipe:
@@ -84,6 +86,8 @@ def _shortened(part: Any, effort: float) -> Any:
 
     if isinstance(part, TrainerPart):
         return _stepped(part, less(part.trainer.steps))
+    if isinstance(part, LearnNetwork):
+        return replace(part, steps=less(part.steps), round_steps=less(part.round_steps))
     if isinstance(part, LearnRotation):
         return replace(part, steps=less(part.steps), race=less(part.race), polish=less(part.polish))
     if isinstance(part, Alternate):
@@ -96,17 +100,22 @@ def _shortened(part: Any, effort: float) -> Any:
 
 
 class FlatCode:
-    """A quantizer of annvq, searched by FlatIndex; ``bounds`` are those of :func:`bounded`."""
+    """A quantizer of annvq, searched by FlatIndex, and, where ``decoded`` says so, re-ranked by what the codes stand
+    for; ``bounds`` are those of :func:`bounded`."""
 
-    def __init__(self, quantizer: TableQuantizer, metric: str, norm: Any, seed: int, bounds: dict[str, Any]) -> None:
+    def __init__(
+        self, quantizer: Quantizer, metric: str, norm: Any, seed: int, bounds: dict[str, Any], decoded: bool
+    ) -> None:
         self.quantizer = quantizer
         self.bounds = bounds
-        self.index = FlatIndex(quantizer, metric=metric, norm=norm)
+        flat = FlatIndex(quantizer, metric=metric, norm=norm)
+        self.index: FlatIndex | RerankIndex = RerankIndex(flat, "decoded") if decoded else flat
         self.seed = seed
         self.config: dict[str, Any] = {
             "quantizer": quantizer.kind,
             **quantizer.config,
             "norm": self.index.norm,
+            **({"decoded": True} if decoded else {}),
             "recipe": ", ".join(["default", *(f"{n} {what}" for what, n in bounds.items() if n is not None)]),
         }
 
@@ -129,7 +138,7 @@ class FlatCode:
 
     def wmops(self) -> float | None:
         q, counts = self.quantizer, self.quantizer.costs()
-        term = q.norm_term
+        term = q.norm_term if isinstance(q, TableQuantizer) else None
         if self.index.norm == "uint8" and q.M > 1 and term is not None and term.weighed:
             counts += norm_search(dim=q.dim, M=q.M, nbits=q.bits_per_codebook, rounds=norm_rounds(q.M))
         return counts.wmops()
@@ -139,10 +148,11 @@ def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> FlatC
     """An untrained quantizer.
 
     Options: ``nbits`` (at most, per codebook), ``norm``, ``norm_free``, ``beam``, ``rounds``, ``groups``,
-    ``emphasis``, as far as the quantizer has them, and of training
-    ``steps`` and ``effort`` (see :func:`bounded`).
+    ``emphasis``, ``hidden``, as far as the quantizer has them; ``decoded`` (whether a shortlist is re-ranked by what
+    codes stand for; conditional codes are unless it is false); and of training ``steps`` and ``effort`` (see
+    :func:`bounded`).
     """
-    check_options(f"annvq.{name}", options, ("nbits", "norm", *_PASSED, *_BOUNDS))
+    check_options(f"annvq.{name}", options, ("nbits", "norm", "decoded", *_PASSED, *_BOUNDS))
     # (Behind a map that emphasises product codes need a norm, too.)
     pays = pays_norm(name, budget.metric) or (budget.metric == "l2" and bool(options.get("emphasis", 0)))
     needs_norm = pays and not options.get("norm_free", False)
@@ -154,8 +164,8 @@ def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> FlatC
     quantizer = make_quantizer(
         name, dim=budget.dim, M=len(nbits), nbits=nbits[0] if len(set(nbits)) == 1 else nbits, **extra
     )
-    assert isinstance(quantizer, TableQuantizer)
-    return FlatCode(quantizer, budget.metric, norm, seed, {name: options.get(name) for name in _BOUNDS})
+    bounds = {name: options.get(name) for name in _BOUNDS}
+    return FlatCode(quantizer, budget.metric, norm, seed, bounds, options.get("decoded", name == "conditional"))
 
 
 class FlatScan(Scan):

@@ -125,7 +125,7 @@ class IVFIndex(StoreIndex):
             progress: show progress bars.
             recipe: how the quantizer learns; default: as in its own ``fit``.
         """
-        check_vectors(x, self.dim)
+        x = check_vectors(x, self.dim)
         if int(x.shape[0]) == 0:
             raise ValueError("x must have at least one row to learn from, got none")
         rows, held = self._fit_coarse(x, seed)

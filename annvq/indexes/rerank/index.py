@@ -10,6 +10,7 @@ from annvq.indexes.contract import Index, registered
 from annvq.indexes.filters import Filter, allowed_among, most_allowed
 from annvq.indexes.ids import check_ids, require_new
 from annvq.indexes.rerank.code import FinerCode, Refines
+from annvq.indexes.rerank.decoded import Decoded
 from annvq.indexes.rerank.outside import OutsideVectors
 from annvq.indexes.rerank.raw import RawVectors
 from annvq.indexes.rerank.refinement import Refinement, refinement_from_stored
@@ -36,15 +37,17 @@ class RerankIndex(Index):
             - ``"float32"``, ``"float16"``, ``"bfloat16"``, ``"uint8"`` or ``"int8"``: the vectors themselves, kept in
               memory so; of the last two only whole numbers, but under cosine int8 keeps the direction of any vector;
             - an array or memory map (n, d) of such a type: the vectors, read where they lie; ids are its row numbers;
-            - a quantizer (product, residual or additive): a second code.
+            - a quantizer (product, residual or additive): a second code;
+            - ``"decoded"``: the vectors that the scanned codes stand for, which takes no further bits: for conditional
+              codes, which are scanned without their network, and for sums of entries under cosine.
         refines: what a second code is of: ``"vectors"``, ``"rest"`` (what scanning leaves over) or ``"stages"``:
             ``refine`` is a residual or additive quantizer whose first codebooks are those of ``index.quantizer``; a
             code is found for all of them, the first ones are scanned, the others added for the shortlist. ``"auto"``:
             a fitted quantizer codes what it was fitted on, vectors; an unfitted one the rest.
         shortlist: vectors that are ordered exactly, at least k; default: as many as ``recall_target`` takes.
-        recall_target: share of the 10 nearest by exact distance that shall be on the shortlist. Measured on vectors
-            held out of ``fit``, when first needed and again when the index holds twice or half as many vectors;
-            :meth:`tune` measures it on others.
+        recall_target: share of the k nearest by exact distance that shall be on the shortlist, for k of 10 and more.
+            Measured on vectors held out of ``fit``, when first needed for k up to 10, and for more, and again when the
+            index holds twice or half as many vectors; :meth:`tune` measures it on others.
 
     Distances are those to the finer form, in one fixed order of summation (see
     :class:`~annvq.indexes.rerank.refinement.Refinement`).
@@ -103,6 +106,10 @@ class RerankIndex(Index):
     def __len__(self) -> int:
         return len(self.index)
 
+    @property
+    def ids(self) -> I64:
+        return self.index.ids
+
     def facts(self) -> dict[str, Any]:
         length = self._shortlist.given or (self.shortlist if self._shortlist.measured_at else _UNMEASURED)
         sizes = {"bits_per_vector": self.bits_per_vector, "ram_bits_per_vector": self.ram_bits_per_vector}
@@ -131,7 +138,7 @@ class RerankIndex(Index):
 
         A few of the vectors (n, d) are kept, to measure with how long shortlists must be.
         """
-        check_vectors(x, self.dim)
+        x = check_vectors(x, self.dim)
         how: Any = {"seed": seed, "progress": progress, "recipe": recipe}
         self.refinement.fit_first(self.index, x, **how)
         self.index.fit(x, **how)
@@ -163,7 +170,7 @@ class RerankIndex(Index):
 
     @property
     def recall_target(self) -> float:
-        """Share of the 10 nearest by exact distance that shall be on the shortlist."""
+        """Share of the nearest by exact distance that shall be on the shortlist."""
         return self._shortlist.recall_target
 
     @property
@@ -171,16 +178,16 @@ class RerankIndex(Index):
         """Vectors that a search for 10 neighbours orders exactly unless it says otherwise."""
         return self._shortlist.length(NEIGHBORS, len(self), self._ranks)
 
-    def _ranks(self, queries: F32, depth: int) -> tuple[I64, I64]:
-        """What scanning finds for checked queries, ids (nq, depth) in its order, and the nearest of them."""
-        scanned = self.index.find(self._seen(queries), depth, wanted=min(NEIGHBORS, depth))[1]
-        return scanned, self.refinement.rank(self.index, queries, scanned, min(NEIGHBORS, depth))[1]
+    def _ranks(self, queries: F32, depth: int, k: int) -> tuple[I64, I64]:
+        """What scanning finds for checked queries, ids (nq, depth) in its order, and the k nearest of them."""
+        scanned = self.index.find(self._seen(queries), depth, wanted=k)[1]
+        return scanned, self.refinement.rank(self.index, queries, scanned, k)[1]
 
     # -- vectors -------------------------------------------------------------------------------------------------
 
     def add(self, x: Array, ids: Array | None = None) -> Self:
         self.require_fitted("add")
-        check_vectors(x, self.dim)
+        x = check_vectors(x, self.dim)
         given = None if ids is None else check_ids(ids, int(x.shape[0]))
         if given is not None:
             self.refinement.check_ids(given)
@@ -195,7 +202,7 @@ class RerankIndex(Index):
             TypeError, ValueError: bad vectors or ids; nothing has changed then.
         """
         self.require_fitted("upsert")
-        check_vectors(x, self.dim)
+        x = check_vectors(x, self.dim)
         given = check_ids(ids, int(x.shape[0]))
         self.refinement.check_ids(given)
         require_new(given, np.zeros(len(given), np.bool_))
@@ -379,4 +386,6 @@ def _refinement(index: StoreIndex, refine: str | Coder | Array, refines: str) ->
         return FinerCode.of(index, refine, refines)
     if refines != "auto":
         raise ValueError(f"refines={refines!r} says what a second code is of; refine is no quantizer")
+    if isinstance(refine, str) and refine == Decoded.kind:
+        return Decoded(index)
     return RawVectors(index.dim, refine) if isinstance(refine, str) else OutsideVectors.of(index.dim, refine)

@@ -13,6 +13,7 @@ from annvq.indexes.rerank.raw import RAW_DTYPES
 from annvq.indexes.rerank.refinement import Found, Refinement
 from annvq.indexes.stored import StoreIndex
 from annvq.kernels import _native
+from annvq.rows import LazyRows
 from annvq.threads import get_num_threads
 from annvq.types import F32, I64, U8, Array, Self
 
@@ -39,7 +40,8 @@ class OutsideVectors(Refinement):
     def of(cls, dim: int, vectors: Array) -> Self:
         """Over a NumPy array or memory map (n, d)."""
         if not isinstance(vectors, np.ndarray):
-            raise TypeError(f"refine must be a NumPy array or memory map, got {type(vectors).__name__}")
+            hint = "; annvq.datasets.convert writes a file that can be mapped" if isinstance(vectors, LazyRows) else ""
+            raise TypeError(f"refine must be a NumPy array or memory map, got {type(vectors).__name__}{hint}")
         path = getattr(vectors, "filename", None)
         return cls(dim, dtype_name(vectors), vectors, None if path is None else os.fspath(path))
 

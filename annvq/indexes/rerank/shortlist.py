@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from annvq.arrays import positive_int
+from annvq.arrays import chunks, positive_int
 from annvq.indexes.targets import check_share, fewest
 from annvq.types import F32, I64, Array
 
@@ -17,8 +17,14 @@ _HELD_OUT = 200
 _DEEPEST = 4096
 _GROWN = 2  # measured again when the index holds this many times more, or fewer, vectors
 
-Ranks: TypeAlias = Callable[[F32, int], tuple[I64, I64]]
-"""For queries (nq, d) and a depth s, the ids (nq, s) that scanning finds in its order, and the nearest of them."""
+# For more neighbours lengths are measured at some numbers of them, so many for each doubling, on shortlists that are at
+# first so many times as long as the largest of these, and up to so many; of all queries held as many as come to so many
+# distances, at least a few.
+_STEPS, _TIMES, _MOST_TIMES = 4, 8, 32
+_DISTANCES, _FEWEST_HELD = 1 << 22, 32
+
+Ranks: TypeAlias = Callable[[F32, int, int], tuple[I64, I64]]
+"""For queries (nq, d), a depth s and k, the ids (nq, s) that scanning finds in its order, and the k nearest of them."""
 
 
 class Shortlist:
@@ -27,11 +33,12 @@ class Shortlist:
     Args:
         dim: d of the vectors.
         given: that number, or None.
-        recall_target: share of the 10 nearest by exact distance that shall be on the shortlist, in (0, 1].
+        recall_target: share of the nearest by exact distance that shall be on the shortlist, in (0, 1].
 
     Attributes:
         held: (nq, d), queries to measure with, as the metric compares them.
-        depth: share of the nearest on shortlists of 1, 2, …; empty until measured.
+        depth: share of the 10 nearest on shortlists of 1, 2, …; empty until measured.
+        longer: lengths for more neighbours, as many as :func:`_neighbors` says, as far as they have been asked for.
         measured_at: how many vectors the index held then; 0 until measured.
     """
 
@@ -40,6 +47,7 @@ class Shortlist:
         self.recall_target = check_share(recall_target, "recall_target")
         self.held: F32 = np.empty((0, dim), np.float32)
         self.depth: F32 = np.empty(0, np.float32)
+        self.longer: tuple[int, ...] = ()
         self.measured_at = 0
 
     def hold_some(self, x: Array, seed: int, prepared: Callable[[Array, str], F32]) -> None:
@@ -59,21 +67,51 @@ class Shortlist:
         if n and len(self.held) and not self.measured_at / _GROWN <= n <= self.measured_at * _GROWN:
             self.measure(n, ranks)
         deep = fewest(self.depth, self.recall_target) if len(self.depth) else 10 * NEIGHBORS
-        return max(k, math.ceil(deep * max(1.0, k / NEIGHBORS)))
+        if k <= NEIGHBORS:
+            return max(k, deep)
+        if not n or not len(self.held):  # nothing to measure with
+            return max(k, math.ceil(deep * k / NEIGHBORS))
+        if k >= n:
+            return k
+        step, longer = _step(k), self.longer
+        if step > len(longer):
+            self.longer = longer = self._measured_longer(-(-step // _STEPS) * _STEPS, n, ranks)
+        return max(k, longer[step - 1])
 
     def measure(self, n: int, ranks: Ranks) -> None:
         """Measure how deep the nearest by exact distance lie in the scanned index's order of ``n`` vectors."""
         depth = min(n, _DEEPEST)
         counts = np.zeros(max(1, depth), np.int64)
         if n:
-            for order, nearest in zip(*ranks(self.held, depth), strict=True):
+            for order, nearest in zip(*ranks(self.held, depth, min(NEIGHBORS, depth)), strict=True):
                 counts += np.isin(order, nearest[nearest >= 0])
         self.depth = (np.cumsum(counts) / max(1, counts.sum())).astype(np.float32)
-        self.measured_at = n
+        self.longer, self.measured_at = (), n
+
+    def _measured_longer(self, steps: int, n: int, ranks: Ranks) -> tuple[int, ...]:
+        """The lengths for :func:`_neighbors` (1), …, (``steps``) neighbours of ``n`` vectors."""
+        wanted = [min(n, _neighbors(step)) for step in range(1, steps + 1)]
+        depth, most = (min(n, max(_DEEPEST, times * wanted[-1])) for times in (_TIMES, _MOST_TIMES))
+        while True:
+            counts = np.zeros((steps, depth), np.int64)
+            held = self.held[: max(_FEWEST_HELD, _DISTANCES // depth)]
+            for start, stop in chunks(len(held), 8 * depth):
+                for order, nearest in zip(*ranks(held[start:stop], depth, wanted[-1]), strict=True):
+                    places = _places(order, nearest[nearest >= 0])
+                    for row, k in zip(counts, wanted, strict=True):
+                        row += np.bincount(places[:k], minlength=depth)
+            found = [fewest(np.cumsum(row) / max(1, row.sum()), self.recall_target) for row in counts]
+            # What lies so deep that no more were looked at may lie deeper.
+            if 2 * found[-1] <= depth or depth >= most:
+                return tuple(found)
+            depth = min(most, 4 * depth)
 
     def to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Config and tensors of a file."""
-        config = {"shortlist": self.given, "recall_target": self.recall_target, "measured_at": self.measured_at}
+        config: dict[str, Any] = {"shortlist": self.given, "recall_target": self.recall_target}
+        config["measured_at"] = self.measured_at
+        if self.longer:
+            config["longer"] = list(self.longer)
         return config, {"refine.held": self.held, "refine.depth": self.depth}
 
     @classmethod
@@ -90,4 +128,22 @@ class Shortlist:
                 raise ValueError(f"its {name} must be finite float32 {shape}, got {found.dtype} {found.shape}")
         made.held, made.depth = held, depth
         made.measured_at = positive_int(config["measured_at"], "measured_at", low=0)
+        made.longer = tuple(positive_int(length, "longer", high=MOST) for length in config.get("longer", ()))
         return made
+
+
+def _neighbors(step: int) -> int:
+    """Neighbours that the length of a step (from 1) is measured for."""
+    return math.ceil(NEIGHBORS * 2 ** (step / _STEPS))
+
+
+def _step(k: int) -> int:
+    """The first step of at least ``k`` neighbours, more than :data:`NEIGHBORS`."""
+    step = max(1, math.floor(_STEPS * math.log2(k / NEIGHBORS)))
+    return next(s for s in range(step, step + 3) if _neighbors(s) >= k)
+
+
+def _places(order: I64, ids: I64) -> I64:
+    """Where in ``order`` (s,) each of ``ids`` (k,), which are all there, stands."""
+    by_id = np.argsort(order)
+    return by_id[np.searchsorted(order, ids, sorter=by_id)]

@@ -31,6 +31,7 @@ from annvq.interop.faiss.quantizers import (
     additive_part,
     additive_shape,
     equal_bits,
+    product_dim,
     set_centroids,
     set_entries,
     taken_apart,
@@ -88,7 +89,7 @@ def flat_to_faiss(index: FlatIndex, fastscan: bool) -> tuple[Any, list[Any], I64
 def _product_index(quantizer: ProductVQ, index: Index, rows: Rows, fastscan: bool) -> Any:
     faiss = load_faiss()
     nbits = equal_bits(quantizer, "a product code")
-    made = faiss.IndexPQ(quantizer.dim, quantizer.M, nbits, metric_of(index))
+    made = faiss.IndexPQ(product_dim(quantizer), quantizer.M, nbits, metric_of(index))
     set_centroids(made.pq, quantizer)
     made.is_trained = True
     _fill(made, faiss.pack_bitstrings(rows.codes, nbits))

@@ -38,6 +38,7 @@ from annvq.interop.faiss.quantizers import (
     additive_shape,
     check_transform,
     equal_bits,
+    product_dim,
     set_centroids,
     set_entries,
     taken_apart,
@@ -157,7 +158,7 @@ def lists_to_faiss(index: IVFIndex, fastscan: bool) -> tuple[Any, list[Any]]:
     for step in chain:
         if not isinstance(step, faiss.NormalizationTransform):  # centroids are of normalised vectors already
             centroids = step.apply(centroids)
-    coarse = faiss.IndexFlat(index.dims, metric_of(index))
+    coarse = faiss.IndexFlat(centroids.shape[1], metric_of(index))
     coarse.add(centroids)
     if isinstance(quantizer, ProductVQ):
         made, packed = _product_lists(index, quantizer, coarse, codes)
@@ -187,7 +188,7 @@ def lists_to_faiss(index: IVFIndex, fastscan: bool) -> tuple[Any, list[Any]]:
 def _product_lists(index: IVFIndex, quantizer: ProductVQ, coarse: Any, codes: npt.NDArray[Any]) -> tuple[Any, Any]:
     faiss = load_faiss()
     nbits = equal_bits(quantizer, "a product code")
-    made = faiss.IndexIVFPQ(coarse, quantizer.dim, coarse.ntotal, quantizer.M, nbits, metric_of(index))
+    made = faiss.IndexIVFPQ(coarse, product_dim(quantizer), coarse.ntotal, quantizer.M, nbits, metric_of(index))
     set_centroids(made.pq, quantizer)
     return made, faiss.pack_bitstrings(codes, nbits)
 

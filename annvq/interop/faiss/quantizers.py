@@ -132,6 +132,23 @@ def check_transform(transform: Transform, metric: str) -> None:
 
 def taken_apart(index: Index) -> tuple[list[Any], TableQuantizer]:
     """FAISS transforms, in the order vectors pass them, and the quantizer behind them."""
+    chain, quantizer = _chain_and_quantizer(index)
+    places = quantizer.books().spread if isinstance(quantizer, ProductVQ) else None
+    if places is not None:  # FAISS' sub-spaces are of one width: zeros fill them up, here and in the codebooks
+        source = np.full(product_dim(quantizer), -1, np.int32)
+        source[places] = np.arange(quantizer.dim)
+        faiss = load_faiss()
+        chain.append(faiss.RemapDimensionsTransform(quantizer.dim, len(source), faiss.swig_ptr(source)))
+    return chain, quantizer
+
+
+def product_dim(quantizer: TableQuantizer) -> int:
+    """Dimensions of product codes in FAISS: as many for each codebook as the widest has."""
+    return quantizer.M * quantizer.width
+
+
+def _chain_and_quantizer(index: Index) -> tuple[list[Any], TableQuantizer]:
+    """The same, over the dimensions that codes see."""
     faiss = load_faiss()
     view = index.quantizer.scan_view()
     chain: list[Any] = []

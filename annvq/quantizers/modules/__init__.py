@@ -5,6 +5,7 @@ import torch
 from annvq.quantizers.coder import Coder
 from annvq.quantizers.modules.additive import AdditiveVQ
 from annvq.quantizers.modules.codebooks import TableQuantizer
+from annvq.quantizers.modules.conditional import ConditionalVQ
 from annvq.quantizers.modules.contract import Quantized, Quantizer
 from annvq.quantizers.modules.imported import from_codebooks
 from annvq.quantizers.modules.maps import LinearMap, Rotation, Transform
@@ -20,6 +21,7 @@ use_in_torch()  # what was asked for before PyTorch was loaded
 
 __all__ = [
     "AdditiveVQ",
+    "ConditionalVQ",
     "LinearMap",
     "PrincipalAdditiveVQ",
     "PrincipalProductVQ",

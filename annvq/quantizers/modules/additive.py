@@ -29,7 +29,7 @@ class AdditiveVQ(AdditiveCoder, SumQuantizer):
 
     Args:
         dim: d of the vectors.
-        M: codebooks; :meth:`fit` learns at most 64.
+        M: codebooks, at most 1024; many are better learned in groups, by :class:`ProductAdditiveVQ`.
         nbits: bits per codebook, 1..16, or a sequence of M of them.
         beam: partial codes kept at each step; with ``rounds``, codebooks that are graded from coarse to fine, as
             residual quantization learns them, are searched in their order, with twice as many.

@@ -23,9 +23,9 @@ class CodebookQuantizer(CodebookCoder, Quantizer):
     weight: nn.Parameter
 
     def __init__(
-        self, dim: int, M: int, nbits: int | Sequence[int], estimator: Estimator | None = None, *, width: int
+        self, dim: int, M: int, nbits: int | Sequence[int], estimator: Estimator | None = None, *, groups: int
     ) -> None:
-        super().__init__(dim, M, nbits, width=width)
+        super().__init__(dim, M, nbits, groups=groups)
         self._take_estimator(estimator)
         self._kept = KeptCodebooks()
         self.forget_norms()
@@ -43,18 +43,22 @@ class CodebookQuantizer(CodebookCoder, Quantizer):
         if self.weight.is_meta:  # random numbers there would import a second of PyTorch's internals for nothing
             return
         self.weight.normal_(0.0, self.M**-0.5 if self.sums else 1.0)
+        for width, (a, b) in zip(self.widths, itertools.pairwise(self.offsets), strict=True):
+            self.weight[a:b, width:] = 0
         self.fitted.fill_(False)
 
     # -- codebooks -------------------------------------------------------------------------------------------------
 
     @property
     def codebooks(self) -> tuple[Tensor, ...]:
-        """M views (K_m, width) into ``weight``."""
-        return tuple(self.weight[a:b] for a, b in itertools.pairwise(self.offsets))
+        """M views (K_m, w_m) into ``weight``, w_m being the codebook's own dimensions."""
+        places = zip(self.widths, itertools.pairwise(self.offsets), strict=True)
+        return tuple(self.weight[a:b] if w == self.width else self.weight[a:b, :w] for w, (a, b) in places)
 
     @torch.no_grad()
     def set_codebooks(self, codebooks: Sequence[Array]) -> Self:
-        """Take codebooks trained elsewhere: M arrays (K_m, width), or one of shape (M, K, width).
+        """Take codebooks trained elsewhere: M arrays (K_m, w_m), or one of shape (M, K, width). Those of fewer
+        dimensions than the widest may end in zeros.
 
         How norms are kept is forgotten: call :meth:`fit_norms` where a uint8 norm is wanted.
 
@@ -63,7 +67,7 @@ class CodebookQuantizer(CodebookCoder, Quantizer):
         """
         if len(codebooks) != self.M:
             raise ValueError(f"codebooks must be M={self.M} arrays, got {len(codebooks)}")
-        arrays = [to_numpy(c, self.width, f"codebooks[{m}]", rows="K") for m, c in enumerate(codebooks)]
+        arrays = [self._filled(c, m) for m, c in enumerate(codebooks)]
         for m, (array, size) in enumerate(zip(arrays, self.sizes, strict=True)):
             if len(array) != size:
                 raise ValueError(f"codebooks[{m}] must have {size} rows (2**nbits), got {len(array)}")
@@ -71,6 +75,17 @@ class CodebookQuantizer(CodebookCoder, Quantizer):
         self.forget_norms()
         self.mark_fitted()
         return self
+
+    def _filled(self, codebook: Array, m: int) -> F32:
+        """Codebook ``m`` of as many columns as the widest."""
+        own, name = self.widths[m], f"codebooks[{m}]"
+        if own == self.width or getattr(codebook, "shape", (0, own))[-1] != self.width:
+            given = to_numpy(codebook, own, name, rows="K")
+            return given if own == self.width else np.pad(given, ((0, 0), (0, self.width - own)))
+        given = to_numpy(codebook, self.width, name, rows="K")
+        if given[:, own:].any():
+            raise ValueError(f"{name} must have {own} dimensions, or zeros beyond them, got {self.width}")
+        return given
 
     def trained_parameters(self) -> list[nn.Parameter]:
         return [self.weight]

@@ -99,7 +99,7 @@ class Quantizer(Coder, nn.Module):
         Raises:
             TypeError, ValueError: x is not such an array, holds NaN or infinity, or has too few rows.
         """
-        check_vectors(x, self.dim, "x")
+        x = check_vectors(x, self.dim, "x")
         least = max(self.sizes)
         if int(x.shape[0]) < least:
             raise ValueError(
@@ -220,3 +220,13 @@ class Quantizer(Coder, nn.Module):
             NotImplementedError: these codes are found in a way that cannot be traced.
         """
         return self._encode(rows)
+
+
+class Kept:
+    """Holds what is made of a quantizer's parameters from one call to the next; a copy (or unpickling) of one starts
+    empty."""
+
+    value: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Kept, ()

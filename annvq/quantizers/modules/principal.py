@@ -54,8 +54,8 @@ class PrincipalProductVQ(PrincipalProductCoder, _Principal):
     is stored beside the code.
 
     Args:
-        dim: d, divisible by M.
-        M: codebooks.
+        dim: d.
+        M: codebooks, at most d.
         nbits: bits per codebook, 1..16, or a sequence of M of them.
         emphasis: in [0, 1]: how much more errors count along axes of much variance, where inner products of queries
             like the data vary most. 0: a rotation, and the least ‖x − x̂‖².
@@ -85,7 +85,7 @@ class PrincipalAdditiveVQ(PrincipalAdditiveCoder, _Principal):
     """Additive codes in groups of principal axes: more recall at equal bits than product codes, for slower encoding.
 
     Args:
-        dim: d, divisible by ``groups``.
+        dim: d.
         M: codebooks in all, divisible by ``groups``.
         nbits: bits per codebook, 1..16, or a sequence of M of them.
         groups: of dimensions and codebooks; default: see :class:`~annvq.ProductAdditiveVQ`.

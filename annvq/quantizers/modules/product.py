@@ -17,13 +17,13 @@ from annvq.training.trainer import nsvq_part
 
 @register("product")
 class ProductVQ(ProductCoder, TableQuantizer):
-    """x̂ = [c₀, …, c_{M−1}], codebook m over dimensions m·d/M … (m+1)·d/M.
+    """x̂ = [c₀, …, c_{M−1}], each codebook over dimensions of its own.
 
     Jégou, Douze and Schmid, "Product Quantization for Nearest Neighbor Search", TPAMI 2011.
 
     Args:
-        dim: d, divisible by M.
-        M: codebooks.
+        dim: d.
+        M: codebooks, at most d; each over d/M dimensions or, where M does not divide d, over one more or less.
         nbits: bits per codebook, 1..16, or a sequence of M of them.
         estimator: how gradients pass in training mode; default NSVQ.
     """
@@ -37,10 +37,9 @@ class ProductVQ(ProductCoder, TableQuantizer):
         return Recipe((KMeans(40), nsvq_part(steps=200)))
 
     def _encode(self, x: Tensor) -> Tensor:
-        parts = x.reshape(x.shape[0], self.M, self.width)
         columns = []
-        for m, book in enumerate(self.codebooks):
-            scores = book.square().sum(1) - 2 * parts[:, m] @ book.T
+        for part, book in zip(torch.split(x, list(self.widths), 1), self.codebooks, strict=True):
+            scores = book.square().sum(1) - 2 * part @ book.T
             columns.append(scores.argmin(1))
         return torch.stack(columns, 1)
 

@@ -12,7 +12,7 @@ from annvq.training.recipe import Recipe
 
 @register("product-additive")
 class ProductAdditiveVQ(ProductAdditiveCoder, AdditiveVQ):
-    """x̂ = [x̂₀, …, x̂_{G−1}], each x̂_g a sum of M/G entries over d/G dimensions.
+    """x̂ = [x̂₀, …, x̂_{G−1}], each x̂_g a sum of M/G entries over d/G dimensions (or one more or less).
 
     Product codes are the case of one codebook a group, additive codes that of one group. In between, codebooks of many
     bits stay quick to learn and to encode by: costs grow with the square of a group's codebooks, not of all. Behind a
@@ -21,10 +21,10 @@ class ProductAdditiveVQ(ProductAdditiveCoder, AdditiveVQ):
     FAISS has such products as ``ProductResidualQuantizer`` and ``ProductLocalSearchQuantizer``.
 
     Args:
-        dim: d, divisible by ``groups``.
+        dim: d.
         M: codebooks in all, divisible by ``groups``.
         nbits: bits per codebook, 1..16, or a sequence of M of them.
-        groups: G; default: the fewest that divide d and M and have at most 8 codebooks each.
+        groups: G, at most d; default: the fewest that divide d and M and have at most 8 codebooks each.
         beam, rounds, norm_free: as for :class:`AdditiveVQ`, within each group.
         estimator: how gradients pass in training mode; default NSVQ.
     """

@@ -23,7 +23,7 @@ class ResidualVQ(ResidualCoder, SumQuantizer):
 
     Args:
         dim: d of the vectors.
-        M: codebooks; :meth:`fit` learns at most 64.
+        M: codebooks, at most 1024.
         nbits: bits per codebook, 1..16, or a sequence of M of them.
         beam: partial codes kept at each step; 1 is greedy.
         norm_free: choose codes so that their norm follows from them: an index then stores none (see

@@ -60,20 +60,24 @@ class SumQuantizer(SumCoder, TableQuantizer):
     def _encode(self, x: Tensor) -> Tensor:
         # Codebooks are centred first: a partial sum then stands for what it will become with average entries from
         # the codebooks still to come, and cancellation stays small for data far from the origin.
-        centres = torch.from_numpy(self.books().centres).to(x.device)
+        centres = self._own_widths(torch.from_numpy(self.books().centres).to(x.device))
         step = max(1, WORKSPACE_BYTES // self._workspace_per_row())
         if not len(x):
             return torch.empty(0, self.M, dtype=torch.int64, device=x.device)
         return torch.cat([self._searched(part, centres) for part in torch.split(x, step)])
 
-    def _searched(self, x: Tensor, centres: Tensor) -> Tensor:
-        """Codes (n, M) int64 of a chunk of rows (n, d), codebooks taken less their centres (M, width)."""
+    def _own_widths(self, rows: Tensor) -> list[Tensor]:
+        """Rows (M, width) as M of as many dimensions as each codebook has."""
+        return [row[:width] for row, width in zip(rows, self.widths, strict=True)]
+
+    def _searched(self, x: Tensor, centres: Sequence[Tensor]) -> Tensor:
+        """Codes (n, M) int64 of a chunk of rows (n, d), codebooks taken less their centres, M of (w_m,)."""
         codes = []
         for group in self._groups:
             books = [self.codebooks[m].detach() - centres[m] for m in group]
-            first, last = self.starts[group[0]], self.starts[group[0]] + self.width
+            first, last = self.starts[group[0]], self.starts[group[0]] + self.widths[group[0]]
             offsets = tuple(self.offsets[m] - self.offsets[group[0]] for m in (*group, group[-1] + 1))
-            rows = x[:, first:last] - centres[group[0] : group[-1] + 1].sum(0)
+            rows = x[:, first:last] - torch.stack([centres[m] for m in group]).sum(0)
             codes.append(self._search(rows, torch.cat(books), offsets))
         return torch.cat(codes, 1)
 
@@ -85,7 +89,7 @@ class SumQuantizer(SumCoder, TableQuantizer):
     def _traced_codes(self, rows: Tensor) -> Tensor:
         if self.norm_free:
             raise NotImplementedError("norm-free codes are chosen by a search that cannot be exported or compiled")
-        return self._searched(rows, torch.stack([book.detach().mean(0) for book in self.codebooks]))
+        return self._searched(rows, [book.detach().mean(0) for book in self.codebooks])
 
     @abstractmethod
     def _search(self, x: Tensor, weight: Tensor, offsets: tuple[int, ...]) -> Tensor:

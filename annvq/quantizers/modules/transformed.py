@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from annvq.quantizers.modules.codebooks import TableQuantizer
-from annvq.quantizers.modules.contract import Quantizer
+from annvq.quantizers.modules.contract import Kept, Quantizer
 from annvq.quantizers.modules.maps import TRANSFORMS, Rotation, Transform
 from annvq.quantizers.modules.product import ProductVQ
 from annvq.quantizers.modules.registry import make, register
@@ -58,7 +58,7 @@ class Transformed(TransformedCoder, TableQuantizer):
         super().__init__(transform, quantizer)
         self._take_estimator(estimator)
         self.forget_norms()
-        self._kept_parts = _KeptParts()
+        self._kept_parts = Kept()
         if not quantizer.fitted.is_meta and bool(quantizer.fitted):
             self.mark_fitted()
 
@@ -106,7 +106,7 @@ class Transformed(TransformedCoder, TableQuantizer):
         """M codebooks (K_m, d) in the vectors' own coordinates, whose entries add up to x̂; computed, not views."""
         back, books = self.transform.inverse(), []
         for book, start in zip(self.quantizer.codebooks, self.quantizer.starts, strict=True):
-            books.append(book @ back[:, start : start + self.quantizer.width].T)
+            books.append(book @ back[:, start : start + book.shape[1]].T)
         if self.transform.shift is not None:
             books[0] = books[0] + self.transform.shift
         return tuple(books)
@@ -134,10 +134,10 @@ class Transformed(TransformedCoder, TableQuantizer):
         with torch.no_grad():
             matrix = np.ascontiguousarray(self.transform.matrix().cpu().numpy())
             shift = None if self.transform.shift is None else self.transform.shift.cpu().numpy()
-        inner, parts = self.quantizer.books(), self._kept_parts.parts
+        inner, parts = self.quantizer.books(), self._kept_parts.value
         if parts is None or not parts.hold(inner, matrix, shift):
             own = None if shift is None else shift.copy()
-            self._kept_parts.parts = parts = Parts(inner, matrix.copy(), own, self.transform.orthogonal)
+            self._kept_parts.value = parts = Parts(inner, matrix.copy(), own, self.transform.orthogonal)
         return parts
 
     # -- codes -----------------------------------------------------------------------------------------------------
@@ -169,15 +169,6 @@ class Transformed(TransformedCoder, TableQuantizer):
         return self
 
 
-class _KeptParts:
-    """Holds parts from one call to the next; a copy (or unpickling) of one starts empty."""
-
-    parts: Parts | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _KeptParts, ()
-
-
 @register("rotated-product")
 class RotatedProductVQ(RotatedProductCoder, Transformed):
     """Product quantization after a learned rotation; as many bits and as fast a search as :class:`ProductVQ`.
@@ -186,8 +177,8 @@ class RotatedProductVQ(RotatedProductCoder, Transformed):
     end to end (see :mod:`annvq.training.rotation`).
 
     Args:
-        dim: d, divisible by M.
-        M: codebooks.
+        dim: d.
+        M: codebooks, at most d.
         nbits: bits per codebook, 1..16, or a sequence of M of them.
         estimator: how gradients pass in training mode; default NSVQ.
     """

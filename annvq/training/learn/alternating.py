@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from tqdm import trange
 
-from annvq.kernels.encode import AdditiveEncoder, code_dtype, decode_additive, require_native_count
+from annvq.kernels.encode import AdditiveEncoder, code_dtype, decode_additive
 from annvq.training.learn.least_squares import least_squares_entries, revive_unused
 from annvq.types import F32, Codes
 
@@ -76,7 +76,6 @@ def train_additive(
     Returns:
         Entries (sum(sizes), d) float32 and the history.
     """
-    require_native_count(len(sizes))
     plan = plan or Alternation()
     rng = np.random.default_rng(seed)
     history = AlternationHistory()

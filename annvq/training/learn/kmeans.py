@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from annvq.arrays import chunks
-from annvq.kernels.encode import AdditiveEncoder, decode_additive, require_native_count
+from annvq.kernels.encode import AdditiveEncoder, decode_additive
 from annvq.types import F32
 
 WARM_BEAM = 16  # most codes of a vector whose residuals the next codebook is learned from
@@ -48,12 +48,12 @@ def cluster_progressively(x: F32, count: int, iterations: int, seed: int) -> F32
 
 
 def product_kmeans(
-    x: F32, sizes: Sequence[int], starts: Sequence[int], width: int, *, iterations: int, seed: Seeds
+    x: F32, sizes: Sequence[int], starts: Sequence[int], widths: Sequence[int], *, iterations: int, seed: Seeds
 ) -> list[F32]:
-    """Codebooks (K_m, width) of the sub-spaces that begin at ``starts``, each by k-means on its part of x (n, d)."""
+    """Codebooks (K_m, w_m) of the sub-spaces that begin at ``starts``, each by k-means on its part of x (n, d)."""
     return [
         cluster(x[:, start : start + width], size, iterations, seed(m))
-        for m, (start, size) in enumerate(zip(starts, sizes, strict=True))
+        for m, (start, width, size) in enumerate(zip(starts, widths, sizes, strict=True))
     ]
 
 
@@ -70,7 +70,6 @@ def residual_kmeans(
         x: (n, d).
         kept, progressive: see :class:`~annvq.training.KMeans`.
     """
-    require_native_count(len(sizes))
     # Of small codebooks a wide beam would keep codes that no encoding ever chooses.
     suited = kept or (min(sizes) // 64) ** 2
     beam = max(1, min(suited, WARM_BEAM, max(2, -(-WARM_ROWS // len(x)))))

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -12,11 +13,10 @@ from torch.nn.functional import embedding
 from tqdm import trange
 
 from annvq.codebooks import Codebooks, row_products
-from annvq.kernels.encode import ProductEncoder
 from annvq.training.estimators import Estimator
 from annvq.training.learn.kmeans import Seeds, product_kmeans
 from annvq.training.learn.least_squares import indicator
-from annvq.types import F32, F64
+from annvq.types import F32, F64, Codes
 
 
 class RotationPlan(Protocol):
@@ -32,11 +32,11 @@ class RotationPlan(Protocol):
     def alternations(self) -> int: ...
 
 
-def starts(x: F32, width: int) -> list[F32]:
-    """Rotations (d, d) to start from: the identity, and principal axes dealt out to sub-spaces of ``width``
+def starts(x: F32, widths: Sequence[int]) -> list[F32]:
+    """Rotations (d, d) to start from: the identity, and principal axes dealt out to sub-spaces of ``widths``
     dimensions so that their variances multiply to about the same (Ge et al., section 3.2)."""
     variance, axes = principal_axes(x)
-    order = dealt(variance, width)
+    order = dealt(variance, widths)
     return [np.eye(x.shape[1], dtype=np.float32), np.ascontiguousarray(axes[:, order].T, dtype=np.float32)]
 
 
@@ -46,15 +46,15 @@ def principal_axes(x: F32) -> tuple[F64, F64]:
     return np.linalg.eigh(np.cov(x, rowvar=False, bias=True).reshape(d, d).astype(np.float64))
 
 
-def dealt(variance: F64, width: int) -> list[int]:
-    """Axes in an order in which runs of ``width`` of them have variances (d,) that multiply to about the same, so that
+def dealt(variance: F64, widths: Sequence[int]) -> list[int]:
+    """Axes in an order in which runs of ``widths`` of them have variances (d,) that multiply to about the same, so that
     sub-spaces of as many bits have errors about alike (Ge et al., section 3.2)."""
     logs = np.log(np.maximum(variance, 1e-6 * max(float(variance[-1]), 1e-30)))
     logs -= logs.min()  # dealing to the lowest total is even only where no term is negative
-    groups: list[list[int]] = [[] for _ in range(len(variance) // width)]
+    groups: list[list[int]] = [[] for _ in widths]
     totals = np.zeros(len(groups))
     for axis in np.argsort(-variance):
-        free = [m for m, group in enumerate(groups) if len(group) < width]
+        free = [m for m, group in enumerate(groups) if len(group) < widths[m]]
         m = min(free, key=lambda m: (totals[m], m))
         groups[m].append(int(axis))
         totals[m] += logs[axis]
@@ -94,7 +94,7 @@ class RotationRun:
     ) -> None:
         self.plan, self.train, self.validation = plan, train, validation
         self.estimator, self.progress = estimator, progress
-        self.dim, self.width = books.dim, books.width
+        self.dim, self.widths, self.spread = books.dim, books.widths, books.spread
         self.sizes, self.starts, self.offsets = books.sizes, books.starts, books.offsets
         self.rng = np.random.default_rng(seed(1 << 19))
         self.rotation = rotation
@@ -103,8 +103,8 @@ class RotationRun:
         # Drawn by earlier versions, and still, so that the same seed gives the same rotation.
         torch.empty(books.entries.shape).normal_()
         turned = row_products(few, rotation)
-        start = product_kmeans(turned, self.sizes, self.starts, self.width, iterations=5, seed=seed)
-        self.entries = np.concatenate(start)
+        start = product_kmeans(turned, self.sizes, self.starts, self.widths, iterations=5, seed=seed)
+        self.entries = np.concatenate([np.pad(b, ((0, 0), (0, books.width - b.shape[1]))) for b in start])
         for _ in range(plan.alternations):
             self._alternate(few)
         self._validate()
@@ -115,9 +115,13 @@ class RotationRun:
 
     def _encoded(self, y: F32) -> tuple[np.ndarray, F32]:
         """Codes and decoded vectors of rotated rows."""
-        codes = ProductEncoder(self.entries, self.sizes, self.starts).encode(y)
-        parts = [self.entries[a + codes[:, m].astype(np.int64)] for m, a in enumerate(self.offsets[:-1])]
+        codes = self._codes(y)
+        places = zip(self.offsets, self.widths, strict=False)
+        parts = [self.entries[a + codes[:, m].astype(np.int64), :width] for m, (a, width) in enumerate(places)]
         return codes, np.concatenate(parts, axis=1)
+
+    def _codes(self, y: F32) -> Codes:
+        return Codebooks(self.entries, self.sizes, self.starts, self.dim).nearest(y)
 
     def _alternate(self, x: F32) -> None:
         self._lloyd(x @ self.rotation.T)
@@ -128,10 +132,10 @@ class RotationRun:
         codes, _ = self._encoded(y)
         members = indicator(codes, self.sizes)
         count = np.asarray(members.sum(axis=0)).ravel()
-        for a, b, s in zip(self.offsets, self.offsets[1:], self.starts, strict=False):
+        for a, b, s, width in zip(self.offsets, self.offsets[1:], self.starts, self.widths, strict=False):
             used = count[a:b] > 0
-            total = members[:, a:b].T @ y[:, s : s + self.width]
-            self.entries[a:b][used] = total[used] / count[a:b][used, None]
+            total = members[:, a:b].T @ y[:, s : s + width]
+            self.entries[a:b, :width][used] = total[used] / count[a:b][used, None]
 
     def _validate(self) -> None:
         y = row_products(self.validation, self.rotation)
@@ -170,9 +174,10 @@ class RotationRun:
         part)."""
         rotation = torch.from_numpy(self.rotation).requires_grad_()
         y = x @ rotation.T
-        codes = ProductEncoder(self.entries, self.sizes, self.starts).encode(y.detach().numpy()).astype(np.int64)
+        codes = self._codes(y.detach().numpy()).astype(np.int64)
         rows = torch.from_numpy(codes + np.asarray(self.offsets[:-1]))
         xhat = embedding(rows, entries).reshape(len(x), -1)
+        xhat = xhat if self.spread is None else xhat[:, torch.from_numpy(self.spread)]
         loss = (self.estimator(y, xhat) - y).square().sum(1).mean()
         to_entries, to_rotation = torch.autograd.grad(loss, [entries, rotation])
         skew = to_rotation @ rotation.detach().T

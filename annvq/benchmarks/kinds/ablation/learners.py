@@ -153,8 +153,8 @@ def _refit_sums(q: TableQuantizer, x: F32, codes: npt.NDArray[np.int64], rng: np
 
 def _refit_products(q: TableQuantizer, x: F32, codes: npt.NDArray[np.int64], rng: np.random.Generator) -> None:
     books = []
-    for m, start in enumerate(q.starts):
-        part = x[:, start : start + q.width]
+    for m, (start, width) in enumerate(zip(q.starts, q.widths, strict=True)):
+        part = x[:, start : start + width]
         members = indicator(codes[:, m : m + 1], q.sizes[m : m + 1])
         counts = np.asarray(members.sum(axis=0)).ravel()
         means = (members.T @ part) / np.maximum(counts, 1)[:, None]

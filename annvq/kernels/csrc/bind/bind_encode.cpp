@@ -53,7 +53,7 @@ class AdditiveEncoder {
   public:
     AdditiveEncoder(In<float, 2> entries, Sizes sizes, int64_t gram_limit, int threads) {
         check_books(entries, sizes);
-        require(sizes.shape(0) <= kMaxAdditiveCodebooks, "additive codes have at most 64 codebooks");
+        require(sizes.shape(0) <= kMaxAdditiveCodebooks, "additive codes have at most 1024 codebooks");
         WithoutLock release;
         books_ = additive_books(entries.data(), sizes.data(), static_cast<int32_t>(sizes.shape(0)),
                                 static_cast<int32_t>(entries.shape(1)), gram_limit, threads);
@@ -114,6 +114,7 @@ class AdditiveEncoder {
                               int32_t sweeps, uint64_t seed, float heat, int threads) {
         check(x);
         require(has_gram(), "iterated local search needs the Gram matrix");
+        require(books_.M <= kMaxIteratedCodebooks, "iterated local search takes at most 64 codebooks");
         require(iterations >= 0, "iterations must not be negative");
         require(heat >= 0 && heat <= 1, "heat must be between 0 and 1");
         require(perturbed >= 1 && sweeps >= 1, "perturbed and sweeps must be at least 1");

@@ -59,7 +59,8 @@ inline uint64_t entry_hash(uint64_t e) {  // splitmix64
 struct Generation {
     float* score;
     uint64_t* set;
-    uint64_t* used;   // bit m: codebook m has its entry
+    int64_t words;
+    uint64_t* used;   // (beam, words), bit m: codebook m has its entry
     uint16_t* codes;  // (beam, M)
     float* state;  // (beam, state_size) scores of single entries given this sum; or its residual ("direct")
     int32_t count;
@@ -67,10 +68,18 @@ struct Generation {
     Generation(Bump& bump, int64_t beam, int M, int64_t state_size)
         : score(bump.take<float>(beam)),
           set(bump.take<uint64_t>(beam)),
-          used(bump.take<uint64_t>(beam)),
+          words((M + 63) / 64),
+          used(bump.take<uint64_t>(beam * words)),
           codes(bump.take<uint16_t>(beam * M)),
           state(bump.take<float>(beam * state_size)),
           count(0) {}
+
+    bool has(int64_t sum, int m) const { return used[sum * words + m / 64] >> m % 64 & 1; }
+    // Sum `own` has what `parent` of another generation has, and codebook m.
+    void extend_used(int64_t own, const Generation& of, int64_t parent, int m) {
+        for (int64_t w = 0; w < words; w++) used[own * words + w] = of.used[parent * words + w];
+        used[own * words + m / 64] |= uint64_t{1} << m % 64;
+    }
 };
 
 struct BeamSearch {
@@ -134,7 +143,7 @@ struct BeamSearch {
         scan<false>(parent, m, start + books.first[m], pairs, m);
     }
 
-    bool is_open(int32_t b, int m, int step) const { return any_order ? !(now.used[b] >> m & 1) : m == step; }
+    bool is_open(int32_t b, int m, int step) const { return any_order ? !now.has(b, m) : m == step; }
 
     void candidates(int step) {
         best.size = 0;
@@ -170,7 +179,7 @@ struct BeamSearch {
         if (!any_order) return;
         const float* gram = &books.gram[e * books.padded];
         for (int o = 0; o < books.M; o++) {
-            if (next.used[child] >> o & 1) continue;
+            if (next.has(child, o)) continue;
             for (int64_t i = books.first[o]; i < books.first[o + 1]; i += kLanes)
                 store(to + i, load(from + i) + load(gram + i));
         }
@@ -185,7 +194,7 @@ struct BeamSearch {
             while (books.first[m + 1] <= e) m++;
             next.score[c] = best.score[c];
             next.set[c] = best.set[c];
-            next.used[c] = now.used[parent] | uint64_t{1} << m;
+            next.extend_used(c, now, parent, m);
             for (int o = 0; o < books.M; o++) next.codes[c * books.M + o] = now.codes[parent * books.M + o];
             next.codes[c * books.M + m] = static_cast<uint16_t>(e - books.first[m]);
             if (!last) extend_state(c, parent, e);
@@ -200,7 +209,8 @@ struct BeamSearch {
         start = given;
         now.count = 1;
         now.score[0] = 0;
-        now.set[0] = now.used[0] = 0;
+        now.set[0] = 0;
+        for (int64_t w = 0; w < now.words; w++) now.used[w] = 0;
         for (int m = 0; m < books.M; m++) now.codes[m] = 0;
         for (int64_t i = 0; i < state_size; i++) now.state[i] = start[i];
         for (int step = 0; step < books.M; step++) {

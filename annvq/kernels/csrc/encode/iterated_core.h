@@ -141,8 +141,8 @@ struct IteratedSearch {
     template <int G>
     void strip(int m, int64_t from, int64_t count) {
         constexpr int64_t width = G * kShorts;
-        const Pair* bases[kMaxAdditiveCodebooks];
-        int others[kMaxAdditiveCodebooks];
+        const Pair* bases[kMaxIteratedCodebooks];
+        int others[kMaxIteratedCodebooks];
         const int M = tables.M;
         for (int o = 0, r = 0; o < M; o++) {
             if (o == m) continue;
@@ -150,7 +150,7 @@ struct IteratedSearch {
             bases[r++] = pairs + row_of(tables, m, tables.first[o], from, width);
         }
         const int16_t* unaries = unary_of(0, m, from, width);
-        const Pair* rows[kAhead][kMaxAdditiveCodebooks];
+        const Pair* rows[kAhead][kMaxIteratedCodebooks];
         const auto fetch = [&](int64_t i) {
             const uint16_t* codes = trial + updates[i].vector * M;
             for (int r = 0; r < M - 1; r++) {
@@ -282,7 +282,7 @@ struct IteratedSearch {
     }
 
     void run(const IteratedPlan& plan, uint16_t* codes) {
-        int32_t order[kMaxAdditiveCodebooks], turned[kMaxAdditiveCodebooks];
+        int32_t order[kMaxIteratedCodebooks], turned[kMaxIteratedCodebooks];
         const int32_t M = tables.M, count = plan.perturbed < M ? plan.perturbed : M - 1;
         const int32_t iterations = count > 0 ? plan.iterations : 0;
         for (int m = 0; m < M; m++) order[m] = m;

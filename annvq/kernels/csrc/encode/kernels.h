@@ -6,8 +6,9 @@
 namespace annvq {
 
 constexpr int kLanes = 16;
-constexpr int kMaxAdditiveCodebooks = 64;
-constexpr int64_t kStripEntries = 256;  // entries of a codebook whose pairs lie together
+constexpr int kMaxAdditiveCodebooks = 1024;
+constexpr int kMaxIteratedCodebooks = 64;  // of iterated search, whose scores have 16 bits
+constexpr int64_t kStripEntries = 256;     // entries of a codebook whose pairs lie together
 
 // A strip of up to four groups of sixteen entries, transposed: values[j][lane] for dimension j.
 struct Panel {

@@ -6,14 +6,24 @@
 
 #include "rerank/kernels.h"
 
-#if defined(__AVX2__)
+#if defined(ANNVQ_NEON)
+#include "simd/lanes_neon.h"
+#elif defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
 namespace annvq {
 namespace {
 
+#if defined(ANNVQ_NEON)
+// GCC keeps vectors that are wider than a register in memory.
+using V16 = Lanes;
+inline V16& operator+=(V16& a, const V16& b) { return a = a + b; }
+inline void read(const float* p, V16* out) { *out = load(p); }
+#else
 typedef float V16 __attribute__((vector_size(64)));
+inline void read(const float* p, V16* out) { std::memcpy(out, p, sizeof *out); }
+#endif
 typedef float V8 __attribute__((vector_size(32)));
 typedef float V4 __attribute__((vector_size(16)));
 typedef uint32_t U16 __attribute__((vector_size(64)));
@@ -24,7 +34,7 @@ struct Row;
 template <>
 struct Row<RowType::f32> {
     using Item = float;
-    static void load(const float* p, V16* out) { std::memcpy(out, p, sizeof(V16)); }
+    static void load(const float* p, V16* out) { read(p, out); }
 };
 
 // Sixteen integers as floats.
@@ -42,6 +52,20 @@ V16 widened(const Integer* p) {
         const __m256 v =
             _mm256_cvtepi32_ps(Integer(-1) < 0 ? _mm256_cvtepi8_epi32(bytes) : _mm256_cvtepu8_epi32(bytes));
         std::memcpy(reinterpret_cast<char*>(&out) + half * sizeof v, &v, sizeof v);
+    }
+#elif defined(ANNVQ_NEON)
+    const uint8x16_t bytes = vld1q_u8(reinterpret_cast<const uint8_t*>(p));
+    if (Integer(-1) < 0) {
+        const int8x16_t own = vreinterpretq_s8_u8(bytes);
+        const int16x8_t low = vmovl_s8(vget_low_s8(own)), high = vmovl_high_s8(own);
+        out.v[0] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), out.v[1] = vcvtq_f32_s32(vmovl_high_s16(low));
+        out.v[2] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
+        out.v[3] = vcvtq_f32_s32(vmovl_high_s16(high));
+    } else {
+        const uint16x8_t low = vmovl_u8(vget_low_u8(bytes)), high = vmovl_high_u8(bytes);
+        out.v[0] = vcvtq_f32_u32(vmovl_u16(vget_low_u16(low))), out.v[1] = vcvtq_f32_u32(vmovl_high_u16(low));
+        out.v[2] = vcvtq_f32_u32(vmovl_u16(vget_low_u16(high))),
+        out.v[3] = vcvtq_f32_u32(vmovl_high_u16(high));
     }
 #else
     float v[16];
@@ -68,6 +92,8 @@ struct Row<RowType::f16> {
 #if defined(__AVX512F__)
         const __m512 v = _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
         std::memcpy(out, &v, sizeof v);
+#elif defined(ANNVQ_NEON)
+        for (int i = 0; i < 4; i++) out->v[i] = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4 * i)));
 #else
         uint32_t bits[16];
         for (int i = 0; i < 16; i++) bits[i] = p[i];
@@ -90,15 +116,24 @@ template <>
 struct Row<RowType::bf16> {
     using Item = uint16_t;
     static void load(const uint16_t* p, V16* out) {
+#if defined(ANNVQ_NEON)
+        for (int i = 0; i < 4; i++) out->v[i] = vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16));
+#else
         typedef uint16_t H16 __attribute__((vector_size(32)));
         H16 halves;
         std::memcpy(&halves, p, sizeof halves);
         const U16 bits = __builtin_convertvector(halves, U16) << 16;  // the first half of a float
         std::memcpy(out, &bits, sizeof bits);
+#endif
     }
 };
 
 inline float total(const V16& sums) {
+#if defined(ANNVQ_NEON)
+    const float32x4_t c = vaddq_f32(vaddq_f32(sums.v[0], sums.v[2]), vaddq_f32(sums.v[1], sums.v[3]));
+    const float32x2_t d = vadd_f32(vget_low_f32(c), vget_high_f32(c));
+    return vget_lane_f32(d, 0) + vget_lane_f32(d, 1);
+#else
     V8 a, b;
     std::memcpy(&a, &sums, sizeof a);
     std::memcpy(&b, reinterpret_cast<const char*>(&sums) + sizeof a, sizeof b);
@@ -108,6 +143,7 @@ inline float total(const V16& sums) {
     std::memcpy(&d, reinterpret_cast<const char*>(&a) + sizeof c, sizeof d);
     c += d;
     return (c[0] + c[2]) + (c[1] + c[3]);
+#endif
 }
 
 constexpr float kLeastSquares = 0x1p-100f, kMostSquares = 0x1p127f;
@@ -119,7 +155,7 @@ struct Terms {
 
     void add(const float* q, const V16& x) {
         V16 a;
-        std::memcpy(&a, q, sizeof a);
+        read(q, &a);
         if constexpr (M == RowMetric::l2) {
             const V16 v = a - x;
             sum += v * v;
@@ -198,6 +234,8 @@ float distance(const float* q, const void* row, int64_t dim, RowType type, RowMe
 inline V16 joined(const float* a, const float* b) {
 #if defined(__AVX512F__)
     return (V16)_mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(a)), _mm256_loadu_ps(b), 1);
+#elif defined(ANNVQ_NEON)
+    return {{vld1q_f32(a), vld1q_f32(a + 4), vld1q_f32(b), vld1q_f32(b + 4)}};
 #else
     V16 out;
     std::memcpy(&out, a, 32);
@@ -214,7 +252,7 @@ V16 dimensions(const ProductPart& p, int64_t j) {
     const auto entry = [&](int64_t i) { return books + (256 * i + codes[i]) * width; };
     if constexpr (width == 16) {
         V16 out;
-        std::memcpy(&out, entry(0), sizeof out);
+        read(entry(0), &out);
         return out;
     } else {
         return joined(entry(0), entry(1));
@@ -271,7 +309,7 @@ void add_all(float* sum, const float* const* entries, const int32_t* starts, int
         V16 s, e;
         std::memcpy(&s, sum + j, sizeof s);
         for (int32_t m = 0; m < count; m++) {
-            std::memcpy(&e, entries[m] + j, sizeof e);
+            read(entries[m] + j, &e);
             s += e;
         }
         std::memcpy(sum + j, &s, sizeof s);

@@ -4,7 +4,9 @@
 //
 // In an unnamed namespace, as all that is compiled once per instruction set: see simd/pick.h.
 #pragma once
-#if defined(__AVX512F__)
+#if defined(ANNVQ_NEON)  // by CMakeLists.txt: every unit for 64-bit ARM may use it
+#include "simd/lanes_neon.h"
+#elif defined(__AVX512F__)
 #include "simd/lanes_avx512.h"
 #elif defined(__AVX2__)
 #include "simd/lanes_avx2.h"

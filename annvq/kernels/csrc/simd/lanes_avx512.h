@@ -10,7 +10,7 @@ namespace annvq {
 namespace {
 
 constexpr int kTileRows = 6, kTileGroups = 4;  // vectors by groups of lanes whose sums stay in registers
-constexpr int kTileQueries = 8;                // of tables of products
+constexpr int kTileQueries = 8, kTileSquareQueries = 4;  // of tables of products, and of squares
 
 struct Lanes {
     __m512 v;

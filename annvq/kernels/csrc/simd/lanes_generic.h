@@ -6,7 +6,7 @@ namespace annvq {
 namespace {
 
 constexpr int kTileRows = 2, kTileGroups = 1;  // vectors by groups of lanes whose sums stay in registers
-constexpr int kTileQueries = 4;                // of tables of products
+constexpr int kTileQueries = 4, kTileSquareQueries = 4;  // of tables of products, and of squares
 
 struct Lanes {
     float v[16];

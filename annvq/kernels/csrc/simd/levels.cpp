@@ -4,6 +4,11 @@
 #include <iterator>
 #include <stdexcept>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace annvq {
 namespace {
 
@@ -12,6 +17,23 @@ namespace {
 #else
 #define ANNVQ_X86_HAS(feature) false
 #endif
+// All of 64-bit ARM has NEON; its products of bytes are an extension.
+bool has_neon() {
+#if defined(__aarch64__)
+    return true;
+#else
+    return false;
+#endif
+}
+bool has_neon_dot() {
+#if defined(__aarch64__) && defined(__linux__)
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#elif defined(__aarch64__) && defined(__APPLE__)
+    return true;  // all Macs
+#else
+    return false;
+#endif
+}
 
 // All levels; of those that a machine can run, the last is the best. CMakeLists.txt says which kernels each
 // one has.
@@ -29,6 +51,8 @@ constexpr Level kLevels[] = {
          return ANNVQ_X86_HAS("avx512vbmi") && ANNVQ_X86_HAS("avx512vbmi2") && ANNVQ_X86_HAS("avx512vnni");
      },
      "avx512"},
+    {"neon", has_neon, "generic"},
+    {"neondot", has_neon_dot, "neon"},
 };
 
 // Whether this machine has the instructions of a level and of all that it falls back to.

@@ -61,8 +61,8 @@ inline void panel(const TransposedBook& book, int64_t first, const float* x, int
     };
     // Products, of longer entries as a rule, gain from more queries where there are registers; squares do
     // not.
-    some(std::integral_constant<int, squared ? 4 : kTileQueries>{});
-    some(std::integral_constant<int, 4>{});
+    some(std::integral_constant<int, squared ? kTileSquareQueries : kTileQueries>{});
+    some(std::integral_constant<int, kTileSquareQueries>{});
     some(std::integral_constant<int, 1>{});
 }
 

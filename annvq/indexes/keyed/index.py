@@ -1,0 +1,334 @@
+"""Indexes that are asked by keys, which an id map beside any index turns into ids."""
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from annvq import storage
+from annvq.arrays import check_vectors
+from annvq.errors import FormatError
+from annvq.forks import Lock
+from annvq.indexes.contract import Index, Saved, built, read_index
+from annvq.indexes.keyed.keymap import KeyMap
+from annvq.indexes.keyed.kinds import Keys, key_list
+from annvq.indexes.within import Within
+from annvq.types import I64, Array, Self
+
+if TYPE_CHECKING:
+    from annvq.training.recipe import Recipe
+
+KeyFilter: TypeAlias = "Keys | Callable[[npt.NDArray[Any]], Any] | None"
+"""Which keys a search may return: these keys, of which those that are not there match nothing, or a function that is
+called once with the stored keys (n,), objects, and returns which are allowed, bool (n,)."""
+
+_PREFIX = "keys."
+
+
+class KeyedIndex(Saved):
+    """An index of any kind whose vectors are known by keys: str, bytes or :class:`uuid.UUID`.
+
+    Keys stand for int64 ids of the index beneath, which are given in the order in which keys come. So results are
+    ordered by distance, and where these are equal by when their keys came. The keys are kept in memory and saved in the
+    index's file; :class:`~annvq.indexes.keyed.keymap.KeyMap` says what they take.
+
+    Vectors may be added, replaced and removed while other threads search, as with the index beneath; such changes wait
+    for one another. Whatever else that index has (``tune``, ``attach``, ``nprobe``, …) is asked of :attr:`index`.
+    Vectors are added and removed here alone.
+
+    Args:
+        index: an index, trained or not. Where it holds vectors, as a large build does, ``keys`` are theirs.
+        keys: a key for each vector that it holds, in the order of their ids.
+        kind: ``"str"``, ``"bytes"`` or ``"uuid"``; default: that of the first keys.
+
+    Raises:
+        TypeError, ValueError: no index, another kind, or not one key for each vector.
+    """
+
+    def __init__(self, index: Index, keys: Keys = (), *, kind: str | None = None) -> None:
+        if not isinstance(index, Index):
+            raise TypeError(f"index must be an annvq index, got {type(index).__name__}")
+        held = KeyMap(kind)
+        given, n = key_list(keys), len(index)
+        if len(given) != n:
+            raise ValueError(f"keys must be one for each vector that index holds, {n}; got {len(given)}")
+        held.assign(given, index.ids)
+        self._set(index, held)
+
+    def _set(self, index: Index, keys: KeyMap) -> None:
+        self.index, self.keys = index, keys
+        self._changing = Lock()
+
+    # -- facts ---------------------------------------------------------------------------------------------------
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the vectors."""
+        return self.index.dim
+
+    @property
+    def metric(self) -> str:
+        """``"l2"``, ``"ip"`` or ``"cosine"``."""
+        return self.index.metric
+
+    @property
+    def bits_per_vector(self) -> int:
+        """Bits stored per vector to score it; keys are reported apart, like ids."""
+        return self.index.bits_per_vector
+
+    @property
+    def key_bits_per_vector(self) -> int:
+        """Bits that a key takes in memory, with what is reserved and kept about it; 0 while empty."""
+        return -(-8 * self.keys.nbytes // len(self)) if len(self) else 0
+
+    @property
+    def ram_bits_per_vector(self) -> int:
+        """Bits a vector takes in memory (or mapped), its key included."""
+        return self.index.ram_bits_per_vector + self.key_bits_per_vector
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.keys
+
+    def facts(self) -> dict[str, Any]:
+        """What the index is, as JSON holds it."""
+        own = {"ram_bits_per_vector": self.ram_bits_per_vector, "key_bits_per_vector": self.key_bits_per_vector}
+        return {**self.index.facts(), "keys": self.keys.kind, **own}
+
+    # -- vectors -------------------------------------------------------------------------------------------------
+
+    def fit(self, x: Array, *, seed: int = 0, progress: bool = False, recipe: "Recipe | None" = None) -> Self:
+        """Train the index, see :meth:`Index.fit <annvq.indexes.contract.Index.fit>`."""
+        self.index.fit(x, seed=seed, progress=progress, recipe=recipe)
+        return self
+
+    def add(self, x: Array, keys: Keys) -> Self:
+        """Store ``x`` of shape (n, d) under ``keys`` (n,), each new.
+
+        Raises:
+            NotFittedError: before ``fit``.
+            TypeError, ValueError: bad vectors; keys of another kind, that repeat or are there. Nothing has been added
+                then.
+        """
+        named = self._named(x, keys, "add")
+        with self._changing:
+            self._put(self.index.add, x, self.keys.assign(named), len(named))
+        return self
+
+    def upsert(self, x: Array, keys: Keys) -> Self:
+        """Store ``x`` of shape (n, d) under ``keys`` (n,), each once, in place of what has these keys.
+
+        Raises:
+            NotFittedError: before ``fit``.
+            TypeError, ValueError: bad vectors or keys; an index that replaces no vectors. Nothing has changed then.
+        """
+        upsert = getattr(self.index, "upsert", None)
+        if upsert is None:
+            raise TypeError(f"{type(self.index).__name__} replaces no vectors: remove them and add others")
+        named = self._named(x, keys, "upsert")
+        with self._changing:
+            self._put(upsert, x, *self.keys.assign_or_find(named))
+        return self
+
+    def _named(self, x: Array, keys: Keys, what: str) -> list[Any]:
+        """A key for each of ``x``, once that is known to be (n, d) of a trained index."""
+        self.index.require_fitted(what)
+        x = check_vectors(x, self.dim)
+        return key_list(keys, int(x.shape[0]))
+
+    def _put(self, store: Callable[[Array, I64], Any], x: Array, ids: I64, new: int) -> None:
+        """Store vectors under the ids of their keys, which are known by then, so that what is found has a key."""
+        try:
+            store(x, ids)
+        except BaseException:
+            self.keys.take_back(new)
+            raise
+
+    def remove(self, keys: Keys) -> int:
+        """Forget the vectors of these keys. Returns how many.
+
+        Raises:
+            TypeError, ValueError: no keys of this kind; one that is not there or comes twice. Nothing has been removed
+                then.
+        """
+        with self._changing:
+            ids = self._known(keys)
+            if len(np.unique(ids)) < len(ids):
+                raise ValueError("keys must differ from one another")
+            removed = self.index.remove(ids)
+            self.keys.remove(ids)
+        return removed
+
+    def reset(self) -> Self:
+        """Forget all vectors and their keys; what was learned stays."""
+        with self._changing:
+            self.index.reset()
+            self.keys.reset()
+        return self
+
+    def _known(self, keys: Keys) -> I64:
+        """The ids of keys, all of which are there."""
+        listed = key_list(keys)
+        ids = self.keys.ids_of(listed)
+        if (ids < 0).any():
+            raise ValueError(f"keys must be there; not there: {[listed[i] for i in np.flatnonzero(ids < 0)[:5]]}")
+        return ids
+
+    def reconstruct(self, keys: Keys) -> Any:
+        """Decoded vectors (n, d) of stored keys; ValueError where one is not there."""
+        return self.index.reconstruct(self._known(keys))
+
+    # -- searching -----------------------------------------------------------------------------------------------
+
+    def search(self, queries: Array, k: int, *, filter: KeyFilter = None, **settings: Any) -> tuple[Any, Any]:
+        """The ``k`` nearest stored vectors of each query.
+
+        Args:
+            queries: (nq, d).
+            k: neighbours per query.
+            filter: the keys that may be returned, see :data:`KeyFilter`.
+            settings: what else the index's own ``search`` takes: ``nprobe``, ``shortlist``, …
+
+        Returns:
+            distances (nq, k) float32, as the index gives them, and keys (nq, k), a NumPy array of objects; places that
+            stay empty hold +inf and None.
+        """
+        distances, keys = self._found(lambda allowed: self.index.search(queries, k, filter=allowed, **settings), filter)
+        return distances, keys
+
+    def search_within(self, queries: Array, radius: float, *, filter: KeyFilter = None, **settings: Any) -> Within:
+        """All stored vectors whose distance to a query is at most ``radius``.
+
+        Args:
+            queries, radius: see :meth:`Index.search_within <annvq.indexes.contract.Index.search_within>`.
+            filter, settings: as for :meth:`search`.
+
+        Returns:
+            (lims, distances, ids) as the index gives them; in place of ids the keys (lims[-1],), a NumPy array of
+            objects.
+        """
+        find = self.index.search_within
+        return Within(*self._found(lambda allowed: find(queries, radius, filter=allowed, **settings), filter))
+
+    def _found(self, find: Callable[[Any], tuple[Any, ...]], filter: KeyFilter) -> tuple[Any, ...]:
+        """What ``find`` finds, with keys in place of its last part, ids.
+
+        Where other threads have removed so much meanwhile that keys were freed, it is asked again: ids of that time may
+        have none, or since :meth:`reset` another.
+        """
+        listed = filter if filter is None or callable(filter) else key_list(filter, name="filter")
+        while True:
+            freed = self.keys.freed
+            *others, ids = find(self._allowed(listed))
+            numbers = np.asarray(ids)
+            keys, known = self.keys.known_keys_of(numbers)
+            if freed != self.keys.freed:
+                continue
+            if (numbers[~known] >= 0).any():
+                raise ValueError("index holds vectors without a key: add and remove them by the KeyedIndex alone")
+            return *others, keys
+
+    def _allowed(self, filter: KeyFilter) -> Any:
+        """A filter of keys as one of ids."""
+        if filter is None:
+            return None
+        if not callable(filter):
+            ids = self.keys.ids_of(filter, "filter")
+            return ids[ids >= 0]
+
+        def judge(ids: I64) -> npt.NDArray[np.bool_]:
+            keys, known = self.keys.known_keys_of(ids)
+            n = np.count_nonzero(known)
+            answer = np.asarray(filter(keys[known]))
+            if answer.dtype != np.bool_ or answer.shape != (n,):
+                found = f"{answer.dtype} {answer.shape}"
+                raise ValueError(f"filter must return bool of shape ({n},) for as many keys, got {found}")
+            known[known] = answer
+            return known
+
+        return judge
+
+    # -- files and copies ----------------------------------------------------------------------------------------
+
+    def _file(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        with self._changing:
+            header, tensors = self.index._file()
+            config, own = self.keys.to_stored()
+        return {**header, "keys": config}, {**tensors, **own}
+
+    @staticmethod
+    def load(source: storage.Source, *, mmap: bool = False, verify: bool = False) -> "KeyedIndex":
+        """Read what :meth:`save` wrote, see :func:`load_index`.
+
+        Raises:
+            FormatError: an index without keys, too.
+        """
+        found = load_index(source, mmap=mmap, verify=verify)
+        if not isinstance(found, KeyedIndex):
+            raise FormatError(
+                f"{storage.name_of(source)} holds an index without keys: KeyedIndex(index, keys) adds them"
+            )
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        with self._changing:
+            return _joined, (self.index.__reduce__(), *self.keys.to_stored())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        with self._changing:
+            copied = type(self).__new__(type(self))
+            copied._set(copy.deepcopy(self.index, memo), KeyMap.from_stored(*self.keys.to_stored(), verify=False))
+        return copied
+
+    def __copy__(self) -> Self:
+        return self.__deepcopy__({})
+
+
+def _joined(index: tuple[Any, ...], config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> KeyedIndex:
+    """The index of a pickle."""
+    build, arguments = index[:2]
+    made = KeyedIndex.__new__(KeyedIndex)
+    made._set(build(*arguments), KeyMap.from_stored(config, dict(tensors), verify=False))
+    return made
+
+
+def load_index(source: storage.Source, *, mmap: bool = False, verify: bool = False) -> "Index | KeyedIndex":
+    """Read an index written by :meth:`Index.save` or :meth:`KeyedIndex.save`.
+
+    Args:
+        source: a path, a file object opened in binary mode, or bytes (:meth:`Index.to_bytes`).
+        mmap: of a path: leave codes and ids on disk and map them into memory, as large indexes want: opening takes
+            milliseconds, pages are read when a search needs them, and processes share them. Codes of 8 bits are scanned
+            where they lie; others, and codes with float32 norms, are unpacked into memory; keys are read into it. The
+            file may be replaced or deleted meanwhile, but must not be truncated or written to.
+        verify: check the checksums of mapped codes and ids too, which reads them all. Everything else in the file, and
+            without ``mmap`` everything, is always checked.
+
+    Raises:
+        FileNotFoundError: no such file.
+        FormatError: not such a file, an unknown version, truncated or corrupt.
+        TypeError: no such source.
+        ValueError: ``mmap``, but no path.
+    """
+    stored, name = read_index(source, mmap=mmap, verify=verify), storage.name_of(source)
+    config, tensors = dict(stored.config), stored.tensors
+    about = config.pop("keys", None)
+    if about is None:
+        return built(config, tensors, name, mapped=mmap, verify=verify)
+    own = {n: tensors.pop(n) for n in list(tensors) if n.startswith(_PREFIX)}
+    index = built(config, tensors, name, mapped=mmap, verify=verify)
+    try:
+        keys = KeyMap.from_stored(about, own, verify=verify or not mmap)
+        if len(keys) != len(index) or ((verify or not mmap) and not np.array_equal(keys.ids, index.ids)):
+            raise ValueError(f"its {len(keys)} keys are not those of its {len(index)} vectors")
+    except (KeyError, TypeError, ValueError) as e:
+        raise FormatError(f"{name} holds keys that do not fit: {e!r}") from None
+    if own:
+        raise FormatError(f"{name} holds keys that do not fit: tensors {sorted(own)} are not part of them")
+    made = KeyedIndex.__new__(KeyedIndex)
+    made._set(index, keys)
+    return made

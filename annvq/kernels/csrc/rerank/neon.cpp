@@ -1,0 +1,5 @@
+#include "rerank/rerank_core.h"
+
+namespace annvq::neon {
+extern constexpr RerankKernels kRerankKernels = kKernels;
+}

@@ -1,0 +1,5 @@
+#include "tables/tables_core.h"
+
+namespace annvq::neon {
+extern constexpr TableKernels kTableKernels = {rows};
+}

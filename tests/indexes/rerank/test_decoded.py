@@ -1,0 +1,83 @@
+"""Re-ranking by what the scanned code stands for: against float64 over reconstructed vectors."""
+
+import numpy as np
+import pytest
+
+import annvq
+from annvq.training import KMeans, Recipe
+
+
+def vectors(n, seed):
+    rng = np.random.default_rng(seed)
+    mix = np.random.default_rng(7).normal(size=(12, 12))
+    return (rng.normal(size=(n, 12)) @ mix + 2).astype(np.float32)
+
+
+def made(kind, index, metric, quick):
+    q = annvq.make(kind, dim=12, M=3, nbits=4)
+    x = vectors(700, 0)
+    if index == "flat":
+        q.fit(x if metric != "cosine" else x / np.linalg.norm(x, axis=1, keepdims=True), recipe=quick(kind))
+        inner = annvq.FlatIndex(q, metric=metric)
+    else:
+        inner = annvq.IVFIndex(q, 5, metric=metric, residual=True, nprobe=5)
+    recipe = quick(kind) or Recipe((KMeans(4),))
+    return annvq.RerankIndex(inner, "decoded", shortlist=10_000).fit(x, recipe=recipe)
+
+
+def expected(metric, queries, xhat):
+    q, x = queries.astype(np.float64), xhat.astype(np.float64)
+    if metric == "l2":
+        return np.square(q[:, None] - x).sum(2)
+    if metric == "ip":
+        return -q @ x.T
+    return 1 - (q / np.linalg.norm(q, axis=1, keepdims=True)) @ (x / np.linalg.norm(x, axis=1, keepdims=True)).T
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
+@pytest.mark.parametrize("index", ["flat", "lists"])
+@pytest.mark.parametrize("kind", ["additive", "conditional", "product"])
+def test_distances_are_those_to_decoded_vectors(kind, index, metric, quick):
+    built = made(kind, index, metric, quick)
+    x, queries = vectors(300, 1), vectors(20, 2)
+    ids = np.arange(300)[::-1] * 3
+    built.add(x, ids)
+    built.remove(ids[:50])
+    left = np.sort(ids[50:])
+    right = expected(metric, queries, built.reconstruct(left))
+    distances, found = built.search(queries, 12)
+    order = np.argsort(right, axis=1)[:, :12]
+    np.testing.assert_allclose(distances, np.take_along_axis(right, order, 1), rtol=1e-4, atol=1e-4)
+    at = np.searchsorted(left, found)
+    np.testing.assert_array_equal(left[at], found)
+    np.testing.assert_allclose(distances, np.take_along_axis(right, at, 1), rtol=1e-4, atol=1e-4)
+    again = annvq.load_index(built.to_bytes())
+    for one, other in zip(again.search(queries, 12), (distances, found), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for row in range(3):  # one query at a time gives the same
+        np.testing.assert_array_equal(built.search(queries[row : row + 1], 12)[1][0], found[row])
+
+
+def test_it_stores_nothing_beyond_the_code(quick):
+    built = made("conditional", "flat", "l2", quick)
+    built.add(vectors(300, 1))
+    assert built.bits_per_vector == built.index.bits_per_vector == 12 + 8
+    assert built.refine_bits_per_vector == 0
+
+
+def test_equal_vectors_come_in_the_order_of_their_ids(quick):
+    built = made("additive", "flat", "l2", quick)
+    one = vectors(1, 4)
+    built.add(np.repeat(one, 6, axis=0), np.array([50, 4, 9, 31, 2, 77]))
+    assert built.search(one, 6)[1].tolist() == [[2, 4, 9, 31, 50, 77]]
+
+
+def test_under_cosine_codes_are_the_nearest_whatever_their_length(quick):
+    built = made("additive", "flat", "cosine", quick)
+    x = vectors(300, 1)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    built.add(x)
+    codes = built.index.coder.encode(unit)
+    np.testing.assert_allclose(built.reconstruct(np.arange(300)), built.index.coder.decode(codes), atol=1e-6)
+    again = annvq.load_index(made("additive", "flat", "cosine", quick).to_bytes()).add(x)  # saved while empty
+    np.testing.assert_array_equal(again.reconstruct(np.arange(300)), built.reconstruct(np.arange(300)))

@@ -1,0 +1,132 @@
+"""Conditional codes: against the formula in float64, and against additive codes of as many bits."""
+
+import numpy as np
+import pytest
+import torch
+
+import annvq
+from annvq.training import KMeans, LearnNetwork, Recipe
+from annvq.training.neighbours import between_neighbours
+
+
+def curved(n, seed):
+    """Vectors on a curved surface, which sums of entries miss."""
+    rng = np.random.default_rng(seed)
+    u = rng.normal(size=(n, 3))
+    mix = np.random.default_rng(5).normal(size=(9, 16))
+    bent = np.concatenate([u, np.abs(u), u * u[:, [1, 2, 0]]], axis=1)
+    return (bent @ mix + 0.05 * rng.normal(size=(n, 16))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def learned():
+    x = curved(6000, 0)
+    recipe = Recipe((KMeans(8), LearnNetwork(steps=400, rounds=1, round_steps=150, added=0.5)))
+    q = annvq.ConditionalVQ(16, 3, 4, hidden=48)
+    return q.fit(x, seed=0, recipe=recipe).eval()
+
+
+def error(q, x):
+    return float(np.square(x - q.decode(q.encode(x)), dtype=np.float64).sum(1).mean())
+
+
+def test_decoded_vectors_are_what_the_formula_says(learned):
+    codes = learned.encode(curved(50, 1))
+    values = {name: t.detach().double().numpy() for name, t in learned.state_dict().items()}
+    entries = np.split(values["latent.weight"], 3)
+    s = sum(book[codes[:, m]] for m, book in enumerate(entries))
+    hidden = np.maximum(s @ values["inward"].T + values["bias"], 0)
+    right = values["shift"] + s + hidden @ values["outward"].T
+    np.testing.assert_allclose(learned.decode(codes), right, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(learned._decode(torch.from_numpy(codes.astype(np.int64))).detach().numpy(), right,
+                               rtol=1e-4, atol=1e-4)  # fmt: skip
+
+
+def test_less_error_than_additive_codes_of_as_many_bits(learned):
+    x, unseen = curved(6000, 0), curved(2000, 2)
+    additive = annvq.AdditiveVQ(16, 3, 4).fit(x, seed=0)
+    assert error(learned, unseen) < 0.95 * error(additive, unseen)
+
+
+def test_codes_are_as_good_as_those_of_one_change(learned):
+    """No change of one code to any of the entries that are tried gives less error."""
+    x = curved(40, 3)
+    codes = learned.encode(x)
+    least = np.square(x - learned.decode(codes)).sum(1)
+    start = learned.view.plain_codes(x)
+    assert (least <= np.square(x - learned.decode(start)).sum(1) * (1 + 1e-5)).all()
+    best = np.full(len(x), np.inf)
+    for m in range(3):
+        for entry in range(16):
+            changed = codes.copy()
+            changed[:, m] = entry
+            best = np.minimum(best, np.square(x - learned.decode(changed)).sum(1))
+    assert least.mean() <= 1.05 * best.mean()  # eight of sixteen are tried, twice
+
+
+def test_it_never_ends_behind_the_code_it_started_from():
+    x = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
+    held = np.random.default_rng(1).normal(size=(500, 8)).astype(np.float32)
+    start = annvq.ConditionalVQ(8, 2, 4).fit(x, recipe=Recipe((KMeans(8), LearnNetwork(steps=1, rounds=0))))
+    wild = LearnNetwork(steps=50, rounds=1, round_steps=50, learning_rate=3.0)
+    q = annvq.ConditionalVQ(8, 2, 4).fit(x, recipe=Recipe((KMeans(8), wild)))
+    assert error(q, held) <= 1.05 * error(start, held)
+
+
+def test_the_view_scans_the_same_codes(learned):
+    x = curved(400, 4)
+    codes = learned.encode(x)
+    view = learned.scan_view()
+    rest = np.square(x - view.decode(codes)).sum(1).mean()
+    by_latent = learned.latent.decode(codes) + learned.shift.numpy()
+    assert rest <= np.square(x - by_latent).sum(1).mean()
+    luts, bias = view.tables(x[:3])
+    scored = sum(luts[:, m][:, codes[:, m]] for m in range(3)) + bias[:, None] + view.norms(codes)
+    right = np.square(x[:3, None].astype(np.float64) - view.decode(codes)).sum(2)
+    np.testing.assert_allclose(scored, right, rtol=1e-3, atol=1e-3)
+
+
+def test_norm_free_codes_store_no_norm(learned):
+    x = curved(2000, 0)
+    recipe = Recipe((KMeans(8), LearnNetwork(steps=100, rounds=0, added=0.0)))
+    q = annvq.ConditionalVQ(16, 3, 4, hidden=48, norm_free=True).fit(x, recipe=recipe)
+    assert not q.needs_norm
+    index = annvq.RerankIndex(annvq.FlatIndex(q), "decoded", shortlist=200).fit(x).add(curved(500, 5))
+    assert index.bits_per_vector == 12
+    queries = curved(30, 6)
+    right = np.square(queries[:, None].astype(np.float64) - index.reconstruct(np.arange(500))).sum(2)
+    found = index.search(queries, 1)[0][:, 0]
+    assert (found <= right.min(1) * 1.3 + 1e-3).mean() > 0.9
+
+
+def test_training_it_as_a_layer_leaves_a_code_that_encodes(learned):
+    q = annvq.load_quantizer(learned.to_bytes()).train()
+    x = torch.from_numpy(curved(256, 7))
+    optimizer = torch.optim.Adam(q.trained_parameters(), 1e-3)
+    (q(x).xhat - x).square().mean().backward()
+    optimizer.step()
+    assert not q._view_follows
+    q.eval()
+    again = q.learn_terms(x) or q
+    assert again._view_follows
+    assert error(q, x.numpy()) < 2 * error(learned, x.numpy())
+
+
+def test_refusals():
+    for wrong, error_type in ((0, ValueError), (1.5, TypeError), (True, TypeError)):
+        with pytest.raises(error_type, match="hidden"):
+            annvq.ConditionalVQ(8, 2, hidden=wrong)
+    for wrong in ({"steps": 0}, {"rounds": -1}, {"learning_rate": -1}, {"added": -0.5}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            LearnNetwork(**wrong)
+
+
+def test_vectors_between_neighbours_have_the_data_s_covariance():
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(3000, 4)) * [4, 2, 1, 0.5] + 10 * rng.integers(0, 3, (3000, 1))).astype(np.float32)
+    more = between_neighbours(x, 20_000, seed=1)
+    assert more.shape == (20_000, 4)
+    np.testing.assert_allclose(more.mean(0), x.mean(0), atol=0.5)
+    np.testing.assert_allclose(np.cov(more.T), np.cov(x.T), rtol=0.1, atol=0.6)
+    np.testing.assert_array_equal(more, between_neighbours(x, 20_000, seed=1))
+    assert not (more[:, None, 0] == x[None, :200, 0]).all(1).any()
