@@ -1,6 +1,7 @@
 """``annvq choose``."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
