@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import annvq
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
@@ -42,6 +44,11 @@ def test_docstrings_are_on_the_site(site):
     text = (site / "api.html").read_text(encoding="utf-8")
     assert 'id="annvq.choosing.choose"' in text
     assert "bytes_per_vector" in text
+    for package in (annvq, annvq.training):
+        for name in package.__all__:
+            full = f"{package.__name__}.{name}"
+            documented = f'id="{full}"' in text or f'id="module-{full}"' in text
+            assert documented or name in ("__version__", "training")
 
 
 @pytest.mark.parametrize("guide", ["start", "pytorch"])

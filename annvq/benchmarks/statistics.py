@@ -24,6 +24,7 @@ import base64
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ SAME = "≈"
 SAME_SHORT = f"{SAME}: cannot be told from the best of its column (95 %)"
 SAME_TEXT = f"{SAME_SHORT}. ±: half of the 95 % interval. In brackets: the repeats that hold the median."
 _REPEATS = ("{}_parts", "{}_repeats", "{}_all")  # fields that hold what a median is of
+_FEW = 6  # repeats, with fewer of which nothing narrower than their range holds the median that often
 _BLOCKS = "{}_blocks"  # means over equal parts of the vectors
 
 
@@ -101,15 +103,13 @@ def share_interval(value: float, n: int, samples: npt.NDArray[Any] | None = None
         samples: (n,) each one's share; None: each is 0 or 1.
         each: how many neighbours a sample's share is of: no sample tells more than so many independent ones.
     """
-    from scipy.stats import norm
-
     if samples is not None and 0 < value < 1:
         variance = float(np.var(samples))
         alone = value * (1 - value)
         n_effective = n * min(each, alone / variance) if variance > 0 else n * each
     else:
         n_effective = n
-    z = float(norm.ppf((1 + CONFIDENCE) / 2))
+    z = _quantile(None)
     middle = (value + z * z / (2 * n_effective)) / (1 + z * z / n_effective)
     half = z * math.sqrt(value * (1 - value) / n_effective + (z / (2 * n_effective)) ** 2) / (1 + z * z / n_effective)
     # The share itself is within, which rounding may deny at 0 and 1.
@@ -122,19 +122,27 @@ def median_interval(repeats: Sequence[float]) -> tuple[float, float] | None:
 
     if len(repeats) < 2:
         return None
+    if len(repeats) < _FEW:
+        return min(repeats), max(repeats)
     found = quantile_test(np.asarray(repeats), p=0.5).confidence_interval(CONFIDENCE)
-    low, high = float(found.low), float(found.high)
-    return (min(repeats) if math.isnan(low) else low), (max(repeats) if math.isnan(high) else high)
+    return float(found.low), float(found.high)
+
+
+@lru_cache(maxsize=256)
+def _quantile(freedom: int | None) -> float:
+    """How many standard errors an interval reaches to either side: Student's t; normal where ``freedom`` is None."""
+    from scipy.stats import norm, t
+
+    at = (1 + CONFIDENCE) / 2
+    return float(norm.ppf(at) if freedom is None else t.ppf(at, freedom))
 
 
 def _t_half(samples: Any) -> float:
     """Half the width of Student's interval of the mean of (n,) ``samples``; 0 of fewer than two."""
-    from scipy.stats import t
-
     n = len(samples)
     if n < 2:
         return 0.0
-    return float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * float(np.std(samples, ddof=1)) / math.sqrt(n)
+    return _quantile(n - 1) * float(np.std(samples, ddof=1)) / math.sqrt(n)
 
 
 def figure_of_row(row: Row, column: str) -> Figure | None:

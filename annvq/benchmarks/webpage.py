@@ -86,8 +86,9 @@ _FACETS = {
     "dataset": "data set", "group": "group", "queries": "queries", "threads": "threads", "setting": "setting",
     "start": "start", "kind": "code",
 }  # fmt: skip
-_BLOCK = ("from", "dataset", "bits", "threads", "setting", "start", "kind")
+_BLOCK = ("dataset", "dataset_digest", "bits", "threads", "setting", "start", "kind")
 _BEST = "best"
+_Figures = Mapping[str, Figure | None]  # of a line, by column
 # What tells the lines of a method from each other; rows that agree in all of these differ in their seed alone.
 _DETAILS = ("bits", "settings", "n", "M", "k", "filter", "simd", "spec", "options")
 
@@ -167,11 +168,12 @@ def _plain(row: Row) -> Row:
 def _section(title: str, text: str, charts: tuple[Chart, ...], rows: Sequence[Row], environments: list[str]) -> Section:
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        identity = [row["method"], *(row.get(name) for name in (*_BLOCK, *_FACETS, *_DETAILS))]
+        identity = [row["method"], row.get("from"), *(row.get(name) for name in (*_BLOCK, *_FACETS, *_DETAILS))]
         groups.setdefault(json.dumps(identity, sort_keys=True, default=str), []).append(row)
     held = list(groups.values())
-    names = [name for name in _COLUMNS if any(_figure(group, name) is not None for group in held)]
-    marked = _marks(held, names)
+    figures = [{name: _figure(group, name) for name in (*_COLUMNS, "n")} for group in held]
+    names = [name for name in _COLUMNS if any(of_line[name] is not None for of_line in figures)]
+    marked = _marks(held, figures, names)
     shows_n = any(chart.x == "n" for chart in charts)
     by_recall = any(chart.y is None for chart in charts)
     columns = {
@@ -187,7 +189,7 @@ def _section(title: str, text: str, charts: tuple[Chart, ...], rows: Sequence[Ro
         name = _method(group[0])
         if len(runs[name]) > 1:
             name += f" · {group[0]['from']}"
-        lines.append(_line(name, group, columns, marked.get(at, {}), environments))
+        lines.append(_line(name, group, columns, figures[at], marked.get(at, {}), environments))
     return Section(title, text, columns, lines, charts)
 
 
@@ -202,14 +204,16 @@ def _figure(rows: Sequence[Row], name: str) -> Figure | None:
     return figure_of(measured(rows), name)
 
 
-def _marks(groups: Sequence[Sequence[Row]], names: Sequence[str]) -> dict[int, dict[str, str]]:
+def _marks(
+    groups: Sequence[Sequence[Row]], figures: Sequence[_Figures], names: Sequence[str]
+) -> dict[int, dict[str, str]]:
     """For lines that are compared with others: the best of its block, and what cannot be told from it, by line and
     column."""
     out: dict[int, dict[str, str]] = {}
     blocks: dict[str, list[int]] = {}
     for at, rows in enumerate(groups):
         if "ratio" in rows[0]:
-            ratio = _figure(rows, "ratio")
+            ratio = figures[at]["ratio"]
             if ratio is not None and not told_apart(ratio, Figure(1.0)):
                 out[at] = {"ratio": SAME}
         elif "settings" not in rows[0] and "stream" not in rows[0]:
@@ -219,7 +223,7 @@ def _marks(groups: Sequence[Sequence[Row]], names: Sequence[str]) -> dict[int, d
         for name in names:
             better = None if name == "bits_per_vector" else _COLUMNS[name].column.better
             if better:
-                best, same = same_as_best({str(at): _figure(groups[at], name) for at in block_lines}, better)
+                best, same = same_as_best({str(at): figures[at][name] for at in block_lines}, better)
                 for text in same:
                     out.setdefault(int(text), {})[name] = SAME
                 if best is not None and len(block_lines) > 1:
@@ -228,12 +232,17 @@ def _marks(groups: Sequence[Sequence[Row]], names: Sequence[str]) -> dict[int, d
 
 
 def _line(
-    method: str, rows: Sequence[Row], columns: Mapping[str, Column], marks: Mapping[str, str], environments: list[str]
+    method: str,
+    rows: Sequence[Row],
+    columns: Mapping[str, Column],
+    figures: _Figures,
+    marks: Mapping[str, str],
+    environments: list[str],
 ) -> Line:
     row, good = rows[0], measured(rows)
     values: dict[str, Value] = {}
     for name in columns:
-        figure = _figure(rows, name) if name != "detail" and good else None
+        figure = figures.get(name)
         if figure is not None:
             shown = number(figure, _COLUMNS[name].format if name in _COLUMNS else ",.0f")
             mark = marks.get(name, "")

@@ -70,6 +70,9 @@ def test_seeds_are_one_line_and_runs_are_told_apart(tmp_path):
         (tmp_path / run / "results.jsonl").write_text(json.dumps(rows[0]) + "\n")
     both = webpage.page(webpage.read_results([tmp_path / "old", tmp_path / "new" / "results.jsonl"]))
     assert [line.method for line in both.sections[0].lines] == ["m · old", "m · new"]
+    # They are compared with each other, query by query: here the same rows.
+    assert [line.values["10-recall@10"].best for line in both.sections[0].lines] == [True, False]
+    assert both.sections[0].lines[1].values["10-recall@10"].mark == "≈"
 
 
 def test_data_sets_that_could_not_be_had_are_notes():
