@@ -52,11 +52,12 @@ class AdditiveCoder(SumCoder):
         start = encoder.residual(x, width) if graded else encoder.additive(x, width)
         return self.searched_from(books, x, start)
 
-    def searched_from(self, books: Codebooks, x: F32, codes: Codes) -> Codes:
-        """Codes (n, M) that local search among the entries of ``books`` finds for rows (n, d) from those given."""
+    def searched_from(self, books: Codebooks, x: F32, codes: Codes, seed: int = 0) -> Codes:
+        """Codes (n, M) that local search among the entries of ``books`` finds for rows (n, d) from those given; another
+        ``seed`` tries other changes."""
         if self.rounds == 0 or len(books.sizes) == 1:
             return codes
-        return books.additive_encoder.iterated_search(x, codes, iterations=self.rounds, sweeps=SWEEPS)
+        return books.additive_encoder.iterated_search(x, codes, iterations=self.rounds, sweeps=SWEEPS, seed=seed)
 
     def _width(self, graded: bool) -> int:
         """Partial codes kept: twice ``beam`` in codebook order, which takes the time of an any-order beam."""

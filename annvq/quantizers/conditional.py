@@ -21,8 +21,8 @@ from annvq.quantizers.additive import AdditiveCoder
 from annvq.quantizers.coder import Coder, Shapes
 from annvq.types import F32, I64, Codes, Self
 
-SWEEPS = 2  # over the codebooks, each entry chosen anew by what the network makes of it
-CANDIDATES = 8  # entries of a codebook that a sweep tries, those nearest without the network
+SWEEPS = 1  # over the codebooks, each entry chosen anew by what the network makes of it
+CANDIDATES = 4  # entries of a codebook that a sweep tries, those nearest without the network
 AIMS = 1  # searches for the sum that the network makes the vector of, before the sweeps
 _CHUNK_FLOATS = 1 << 20  # of hidden units at a time
 
@@ -141,8 +141,8 @@ class ConditionalCoder(Coder):
         plain = (self.view if bool(self.view.fitted) else self.latent).books()
         for start, stop in chunks(len(x), self.hidden * CANDIDATES, chunk_bytes=4 * _CHUNK_FLOATS):
             part, own = x[start:stop], found[start:stop]
-            for _ in range(AIMS):
-                network.aim(part, own, self.latent)
+            for seed in range(1, AIMS + 1):  # (0 is that of the start)
+                network.aim(part, own, self.latent, seed)
             network.sweep(part, own, plain, SWEEPS)
         return found
 
@@ -197,11 +197,11 @@ class Network:
             out[start:stop] = sums + self.correction(sums)
         return out
 
-    def aim(self, x: F32, codes: Codes, latent: AdditiveCoder) -> None:
+    def aim(self, x: F32, codes: Codes, latent: AdditiveCoder, seed: int) -> None:
         """Search for the sum that the network would make x (n, d) of, if its correction stayed what it is now; codes
         (n, M) that come nearer replace those given."""
         correction = self.correction(self.entries.decode(codes))
-        found = latent.searched_from(self.entries, x - correction, codes)
+        found = latent.searched_from(self.entries, x - correction, codes, seed)
         changed = np.flatnonzero((found != codes).any(axis=1))
         errors = [squared_norms(x[changed] - self.decode(tried[changed])) for tried in (codes, found)]
         nearer = changed[errors[1] < errors[0]]

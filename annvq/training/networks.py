@@ -57,8 +57,8 @@ class LearnNetwork:
     """
 
     steps: int = 3000
-    rounds: int = 2
-    round_steps: int = 1000
+    rounds: int = 1
+    round_steps: int = 2000
     batch_size: int = 1024
     learning_rate: float = 4e-3
     added: float = 2.0
