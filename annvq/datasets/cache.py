@@ -1,13 +1,20 @@
 """The folder that holds downloaded sets and computed neighbours, and how files get into it safely."""
 
 import contextlib
-import fcntl
 import logging
 import os
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from annvq.replacing import replacing
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
 
 _log = logging.getLogger("annvq.datasets")
 
@@ -33,12 +40,30 @@ def lock(path: Path) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(file, wait=False):
             _log.warning("waiting for another process that holds %s", path)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            _locked(file, wait=True)
         yield
+
+
+def _locked(file: BinaryIO, wait: bool) -> bool:
+    """Whether an open file has been locked, which its being closed ends."""
+    if sys.platform == "win32":
+        while True:
+            file.seek(0)
+            try:
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+                return True
+            except OSError:
+                if not wait:
+                    return False
+                time.sleep(0.1)
+    else:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
 
 @contextlib.contextmanager

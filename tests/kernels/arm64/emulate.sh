@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All tests of kernels on an emulated 64-bit ARM machine: tests/kernels/arm64/emulate.sh FOLDER [pytest's arguments]
 #
-# FOLDER (350 MB of packages and what they hold; made once, used again) gets Python from Debian's packages and the
+# FOLDER (1.1 GB in all; filled once, used again) gets Python from Debian's packages and the
 # libraries that tests want from wheels; nothing is installed. Needs Debian 12 or alike on x86-64 with python3.11,
 # aarch64-linux-gnu-g++ (g++-aarch64-linux-gnu), qemu-aarch64 (qemu-user), and an environment in which annvq can be built
 # and tested: nanobind and pytest are taken from there. MACHINE names the processor (cortex-a72: without products of

@@ -7,6 +7,7 @@
 #include <arm_neon.h>
 
 #include "scan/kernels.h"
+#include "simd/bits_neon.h"
 
 namespace annvq {
 namespace {
@@ -26,13 +27,7 @@ inline Bytes differ(Bytes x, Bytes y) { return {veorq_u8(x.a, y.a), veorq_u8(x.b
 inline Bytes mean(Bytes x, Bytes y) { return {vrhaddq_u8(x.a, y.a), vrhaddq_u8(x.b, y.b)}; }
 inline Bytes lesser(Bytes x, Bytes y) { return {vminq_u8(x.a, y.a), vminq_u8(x.b, y.b)}; }
 inline uint64_t at_most(Bytes x, Bytes limit) {
-    const uint8x8_t weights = vcreate_u8(0x8040201008040201u);
-    const uint8x16_t w = vcombine_u8(weights, weights);
-    // Sums of pairs, of four, and of the eight whose weights are the bits of a byte.
-    const uint8x16_t two =
-        vpaddq_u8(vandq_u8(vcleq_u8(x.a, limit.a), w), vandq_u8(vcleq_u8(x.b, limit.b), w));
-    const uint8x16_t four = vpaddq_u8(two, two);
-    return vgetq_lane_u32(vreinterpretq_u32_u8(vpaddq_u8(four, four)), 0);
+    return bits_of(vcleq_u8(x.a, limit.a), vcleq_u8(x.b, limit.b));
 }
 
 // A table's bytes at two registers of indices.
@@ -49,7 +44,7 @@ struct Rows<32> {
     Bytes at(Bytes x) const { return {vqtbl2q_u8(rows, x.a), vqtbl2q_u8(rows, x.b)}; }
 };
 
-constexpr int kAtOnce = 4;  // a table of 256 entries takes sixteen registers more
+constexpr int kAtOnce = 4;  // sixteen registers with the codes; the rest hold 64 entries and their answers
 
 // sum[b] += table of `entries` at the codes of kAtOnce times kWidth vectors.
 template <int entries>

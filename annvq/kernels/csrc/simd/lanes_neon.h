@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "simd/bits_neon.h"
+
 namespace annvq {
 namespace {
 
@@ -81,12 +83,6 @@ inline Ints select(const Mask& m, const Ints& yes, const Ints& no) {
     ANNVQ_EACH r.v[i] = vbslq_s32(m.v[i], yes.v[i], no.v[i]);
     return r;
 }
-// One bit for each of sixteen bytes, all ones or none.
-inline uint32_t bits_of_bytes(uint8x16_t a) {
-    const uint8x8_t weights = vcreate_u8(0x8040201008040201u);
-    const uint8x16_t weighed = vandq_u8(a, vcombine_u8(weights, weights));
-    return vaddv_u8(vget_low_u8(weighed)) | uint32_t{vaddv_u8(vget_high_u8(weighed))} << 8;
-}
 inline uint8x16_t bytes_of_words(uint16x8_t a, uint16x8_t b) {
     return vuzp1q_u8(vreinterpretq_u8_u16(a), vreinterpretq_u8_u16(b));
 }
@@ -94,7 +90,7 @@ inline uint32_t bits(const Mask& m) {
     const auto words = [&](int i) {
         return vuzp1q_u16(vreinterpretq_u16_u32(m.v[i]), vreinterpretq_u16_u32(m.v[i + 1]));
     };
-    return bits_of_bytes(bytes_of_words(words(0), words(2)));
+    return bits_of(bytes_of_words(words(0), words(2)), vdupq_n_u8(0));
 }
 
 // Thirty-two 16-bit integers; sums saturate.
@@ -154,11 +150,11 @@ inline Shorts shifted(const Shorts& a, int by) {
     return r;
 }
 inline uint32_t equal(const Shorts& a, int16_t b) {
+    const int16x8_t other = vdupq_n_s16(b);
     const auto half = [&](int i) {
-        const int16x8_t other = vdupq_n_s16(b);
-        return bits_of_bytes(bytes_of_words(vceqq_s16(a.v[i], other), vceqq_s16(a.v[i + 1], other)));
+        return bytes_of_words(vceqq_s16(a.v[i], other), vceqq_s16(a.v[i + 1], other));
     };
-    return half(0) | half(2) << 16;
+    return bits_of(half(0), half(2));
 }
 inline int16_t lowest(const Shorts& a) {
     return vminvq_s16(vminq_s16(vminq_s16(a.v[0], a.v[1]), vminq_s16(a.v[2], a.v[3])));

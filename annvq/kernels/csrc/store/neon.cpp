@@ -1,21 +1,17 @@
 #include <arm_neon.h>
 
+#include "simd/bits_neon.h"
 #include "store/kernels.h"
 
 namespace annvq {
 namespace {
 
 void pack_bits(const uint8_t* bytes, int64_t words, uint64_t* out) {
-    const uint8x8_t weights = vcreate_u8(0x8040201008040201u);
-    for (int64_t w = 0; w < words; w++) {
-        const auto weighed = [&](int i) {
-            const uint8x16_t own = vld1q_u8(bytes + 64 * w + 16 * i);
-            return vandq_u8(vtstq_u8(own, own), vcombine_u8(weights, weights));
-        };
-        const uint8x16_t all =
-            vpaddq_u8(vpaddq_u8(weighed(0), weighed(1)), vpaddq_u8(weighed(2), weighed(3)));
-        out[w] = vgetq_lane_u64(vreinterpretq_u64_u8(vpaddq_u8(all, all)), 0);
-    }
+    const auto half = [](const uint8_t* from) {
+        const uint8x16_t a = vld1q_u8(from), b = vld1q_u8(from + 16);
+        return uint64_t{bits_of(vtstq_u8(a, a), vtstq_u8(b, b))};
+    };
+    for (int64_t w = 0; w < words; w++) out[w] = half(bytes + 64 * w) | half(bytes + 64 * w + 32) << 32;
 }
 
 }  // namespace
