@@ -46,8 +46,14 @@ def estimate(c: Candidate, rows: Rows) -> float:
 
 
 # Seconds by kind: of searching codes by a beam or in rounds, per entry; of learning, per number compared.
-_SEARCHING = {"residual": 8e-8, "additive": 1.3e-7, "product-additive": 1.3e-7, "principal-additive": 1.3e-7}
-_LEARNING = {"residual": 3e-9, "additive": 6e-9, "product-additive": 6e-9}
+_SEARCHING = {
+    "residual": 8e-8,
+    "additive": 1.3e-7,
+    "product-additive": 1.3e-7,
+    "principal-additive": 1.3e-7,
+    "conditional": 3e-7,
+}
+_LEARNING = {"residual": 3e-9, "additive": 6e-9, "product-additive": 6e-9, "conditional": 6e-9}
 _KMEANS = 5e-10
 
 
@@ -60,7 +66,8 @@ def _training(c: Candidate, rows: Rows, compared: float, together: int, groups: 
         return 2.0 + 3e-9 * rows.learn * compared * (1 + effort) + refits
     if c.kind in _LEARNING:
         refits = groups * (4e-11 * together**3 + 1e-12 * together**2 * c.dim) * (2 + 40 * effort)
-        return 1.5 + _LEARNING[c.kind] * iterating + refits
+        network = (4e-5 * 5000 * effort * c.dim + 6e-7 * together * rows.learn) if c.kind == "conditional" else 0.0
+        return 1.5 + _LEARNING[c.kind] * iterating + refits + network
     if c.kind == "rotated-product":
         return (5 + 16 * effort) * c.dim / 128 + _KMEANS * iterating
     if c.kind == "principal-product":

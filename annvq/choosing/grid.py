@@ -32,6 +32,8 @@ GRID: tuple[tuple[str, int, str], ...] = (
     ("principal-additive", 8, "uint8"),
     ("product-additive", 8, NORM_FREE),
     ("product-additive", 8, "uint8"),
+    ("conditional", 8, NORM_FREE),
+    ("conditional", 8, "uint8"),
 )
 # Codebooks of more entries than the usual 256 are tried where each entry has this many learn vectors.
 _VECTORS_PER_ENTRY, _USUAL_ENTRIES = 20, 256
@@ -87,7 +89,12 @@ class Candidate:
         """Kind, codebooks and norm in one phrase."""
         books = f"{len(self.nbits)}x{self.nbits[0]}" if len(set(self.nbits)) == 1 else "+".join(map(str, self.nbits))
         norm = f" + {self.norm} norm" if self.norm else ", norm-free" if self.norm_free else ""
-        return f"{self.kind} {books}{norm}"
+        return f"{self.kind} {books}{norm}{', decoded' if self.decoded else ''}"
+
+    @property
+    def decoded(self) -> bool:
+        """Whether a shortlist is re-ranked by what codes stand for: it finds more then, for no bits."""
+        return self.kind == "conditional" or (self.metric == "cosine" and self.kind in ("residual", "additive"))
 
     def code_line(self) -> str:
         """The Python that makes this index."""
@@ -97,7 +104,8 @@ class Candidate:
         quantizer = (
             f"annvq.{quantizer_class(self.kind).__name__}(dim={self.dim}, M={len(self.nbits)}, nbits={nbits}{free})"
         )
-        return f'annvq.FlatIndex({quantizer}.fit(x), metric="{self.metric}"{norm})'
+        flat = f'annvq.FlatIndex({quantizer}.fit(x), metric="{self.metric}"{norm})'
+        return f'annvq.RerankIndex({flat}, "decoded")' if self.decoded else flat
 
 
 def candidates(bits: int, dim: int, metric: str, n_learn: int) -> Sequence[Candidate]:

@@ -260,7 +260,7 @@ class Measuring:
         self, c: Candidate, data: Vectors, stage: Stage, grace: float | None, bits: int | None = None
     ) -> dict[str, Any]:
         options = {"nbits": max(c.nbits), "norm": c.norm if c.norm else "auto", "effort": stage.effort}
-        options |= {"norm_free": True} if c.norm_free else {}
+        options |= ({"norm_free": True} if c.norm_free else {}) | ({"decoded": True} if c.decoded else {})
         code = make_code(f"annvq.{c.kind}", Budget(c.dim, bits or self.bits, c.metric), options, self.seed)
         try:
             return measure(code if grace is None else Stoppable(code, self._left(grace)), data, Timing(5, 3, 1.0))

@@ -13,7 +13,8 @@ def recipe_text(choice: Choice, command: str = "annvq choose") -> str:
     comments = [f"Chosen by: {command}", choice.reason, choice.next_better]
     lines = [f"# {text}" for text in comments if text]
     lines += [f"title = {_toml(f'{c.label}: {choice.bits} bits a vector')}", f"metric = {_toml(c.metric)}"]
-    for table, keys in (("index", _index(c)), ("quantizer", _quantizer(c))):
+    refine = {"refine": {"vectors": "decoded"}} if c.decoded else {}
+    for table, keys in ({"index": _index(c), "quantizer": _quantizer(c)} | refine).items():
         lines += ["", f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in keys.items())]
     return "\n".join(lines) + "\n"
 

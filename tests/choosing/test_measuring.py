@@ -113,7 +113,7 @@ def test_many_dimensions_have_codes_of_groups():
     l2 = grid.candidates(384, 384, "l2", 20_000)
     assert {c.norm for c in l2 if c.kind == "principal-additive"} == {None}
     few = {c.kind for c in grid.candidates(64, 128, "l2", 20_000)}
-    assert few == {"product", "rotated-product", "principal-product", "residual", "additive"}
+    assert few == {"product", "rotated-product", "principal-product", "residual", "additive", "conditional"}
     assert {"residual", "additive", "principal-product"} < {c.kind for c in grid.candidates(64, 384, "ip", 20_000)}
 
 
@@ -167,3 +167,12 @@ def test_a_code_stops_before_the_step_that_would_end_late():
     code.now = 20.0
     with pytest.raises(OutOfTimeError, match="search of 1 vectors"):
         watched.search(np.zeros((1, 2)), 10)
+
+
+def test_codes_that_gain_by_it_are_measured_and_written_decoded():
+    cosine = {c.kind: c for c in grid.candidates(64, 128, "cosine", 20_000)}
+    assert {kind for kind, c in cosine.items() if c.decoded} == {"residual", "additive", "conditional"}
+    line = cosine["additive"].code_line()
+    assert line.startswith("annvq.RerankIndex(annvq.FlatIndex(annvq.AdditiveVQ(") and line.endswith(', "decoded")')
+    l2 = grid.candidates(64, 128, "l2", 20_000)
+    assert {c.kind for c in l2 if c.decoded} == {"conditional"}
