@@ -173,6 +173,7 @@ def test_codes_that_gain_by_it_are_measured_and_written_decoded():
     cosine = {c.kind: c for c in grid.candidates(64, 128, "cosine", 20_000)}
     assert {kind for kind, c in cosine.items() if c.decoded} == {"residual", "additive", "conditional"}
     line = cosine["additive"].code_line()
-    assert line.startswith("annvq.RerankIndex(annvq.FlatIndex(annvq.AdditiveVQ(") and line.endswith(', "decoded")')
+    assert line.startswith("annvq.RerankIndex(annvq.FlatIndex(annvq.AdditiveVQ(")
+    assert line.endswith(', "decoded")')
     l2 = grid.candidates(64, 128, "l2", 20_000)
     assert {c.kind for c in l2 if c.decoded} == {"conditional"}
