@@ -1,6 +1,5 @@
 """The index contract: codes of vectors, searched exactly as their float tables say."""
 
-import io
 import json
 import zlib
 from abc import ABC, abstractmethod
@@ -64,9 +63,7 @@ class Saved(ABC):
 
     def to_bytes(self) -> bytes:
         """What :meth:`save` writes; :func:`load_index` takes it."""
-        file = io.BytesIO()
-        self.save(file)
-        return file.getvalue()
+        return storage.saved_bytes(self.save)
 
 
 class Index(Saved):
