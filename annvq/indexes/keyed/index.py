@@ -11,9 +11,10 @@ from annvq import storage
 from annvq.arrays import check_vectors, host_array
 from annvq.errors import FormatError
 from annvq.forks import Lock
-from annvq.indexes.contract import Index, Saved, built, read_index
+from annvq.indexes.contract import Index
 from annvq.indexes.keyed.keymap import KeyMap
 from annvq.indexes.keyed.kinds import Keys, key_list
+from annvq.indexes.saved import Saved, built, read_index
 from annvq.indexes.within import Within
 from annvq.types import I64, Array, Self
 

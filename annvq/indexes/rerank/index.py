@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.arrays import check_vectors, chunks, like, positive_int
-from annvq.indexes.contract import registered
 from annvq.indexes.filters import Filter, allowed_among, most_allowed
 from annvq.indexes.rerank.code import FinerCode, Refines
 from annvq.indexes.rerank.decoded import Decoded
@@ -15,6 +14,7 @@ from annvq.indexes.rerank.raw import RawVectors
 from annvq.indexes.rerank.refined import RefinedIndex
 from annvq.indexes.rerank.refinement import Refinement, refinement_from_stored
 from annvq.indexes.rerank.shortlist import MOST, NEIGHBORS, Shortlist
+from annvq.indexes.saved import registered
 from annvq.indexes.stored import StoreIndex
 from annvq.indexes.targets import check_share
 from annvq.indexes.within import Within, all_within, as_queries_came, check_radius
