@@ -117,6 +117,13 @@ def write(
     _write_archive(target, arrays, text)
 
 
+def saved_bytes(save: Callable[[io.BytesIO], None]) -> bytes:
+    """What ``save`` writes into a file object."""
+    file = io.BytesIO()
+    save(file)
+    return file.getvalue()
+
+
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a file of text atomically, as :func:`write` does."""
     with replacing(path) as temporary:

@@ -16,7 +16,7 @@ import fake_index  # noqa: E402, F401  registered by being defined
 import fake_neural  # noqa: E402, F401  registered by being defined
 
 import annvq  # noqa: E402
-from annvq.indexes.contract import registered as registered_indexes  # noqa: E402
+from annvq.indexes.saved import registered as registered_indexes  # noqa: E402
 from annvq.quantizers import TableQuantizer, registered  # noqa: E402
 from annvq.training import KMeans, LearnNetwork, Recipe  # noqa: E402
 

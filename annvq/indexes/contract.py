@@ -1,23 +1,21 @@
 """The index contract: codes of vectors, searched exactly as their float tables say."""
 
-import io
 import json
 import zlib
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from abc import abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from annvq import storage
 from annvq.arrays import normalized, positive_int, to_numpy
-from annvq.errors import FormatError, NotFittedError
+from annvq.errors import NotFittedError
 from annvq.indexes.filters import Filter
-from annvq.indexes.ids import check_distinct
+from annvq.indexes.saved import Registered
 from annvq.indexes.within import Within, all_within, as_queries_came, check_radius
 from annvq.quantizers.coder import Coder
-from annvq.quantizers.files import from_stored, usable
+from annvq.quantizers.files import usable
 from annvq.quantizers.tables import check_metric
 from annvq.types import F32, I64, Array, Norm, Self
 
@@ -25,10 +23,7 @@ if TYPE_CHECKING:
     from annvq.quantizers.modules import Quantizer
     from annvq.training.recipe import Recipe
 
-FORMAT, VERSIONS = "annvq.index", (1, 2, 3, 4, 5, 6)
 MAX_DIM = 1 << 20
-
-_KINDS: "dict[str, type[Index]]" = {}
 
 
 def array_crc(array: npt.NDArray[Any]) -> int:
@@ -42,34 +37,7 @@ def quantizer_fingerprint(quantizer: Coder) -> tuple[Any, ...]:
     return json.dumps(config, sort_keys=True), tuple((name, array_crc(tensors[name])) for name in sorted(tensors))
 
 
-def registered() -> "dict[str, type[Index]]":
-    """Index classes by the name that files carry. The contract tests cover each."""
-    return dict(_KINDS)
-
-
-class Saved(ABC):
-    """What is written to one file."""
-
-    @abstractmethod
-    def _file(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-        """Header and tensors of the file."""
-
-    def save(self, target: storage.Target) -> None:
-        """Write the index to one file, atomically, or into a file object opened in binary mode.
-
-        Raises:
-            OSError, ValueError, TypeError: it cannot be written there, see :func:`annvq.storage.write`.
-        """
-        storage.write(target, FORMAT, VERSIONS[-1], *self._file())
-
-    def to_bytes(self) -> bytes:
-        """What :meth:`save` writes; :func:`load_index` takes it."""
-        file = io.BytesIO()
-        self.save(file)
-        return file.getvalue()
-
-
-class Index(Saved):
+class Index(Registered):
     """Codes of vectors with ids, searchable by distance.
 
     A subclass with a ``kind`` of its own is registered under it: files carry that name, and the contract tests take it.
@@ -83,18 +51,6 @@ class Index(Saved):
     Raises:
         TypeError, ValueError: not a quantizer, an unknown metric, fewer dimensions than the quantizer has.
     """
-
-    kind: ClassVar[str] = ""
-    mappable: ClassVar[frozenset[str]] = frozenset()
-    """Tensors of a file that may stay on disk, as memory maps."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "kind" not in cls.__dict__:
-            return
-        if cls.kind in _KINDS:
-            raise ValueError(f"an index of kind {cls.kind!r} is registered already: {_KINDS[cls.kind].__name__}")
-        _KINDS[cls.kind] = cls
 
     def __init__(self, quantizer: Coder, metric: str, norm: Norm = None, dim: int | None = None) -> None:
         if not isinstance(quantizer, Coder):
@@ -325,87 +281,3 @@ class Index(Saved):
             ValueError: it keeps all, or these are not such vectors, or too few.
         """
         raise ValueError(f"{type(self).__name__} keeps all that it searches; there is nothing to attach")
-
-    # -- files ---------------------------------------------------------------------------------------------------
-
-    @abstractmethod
-    def _to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-        """What this kind of index stores beside its quantizer."""
-
-    @classmethod
-    @abstractmethod
-    def _from_stored(
-        cls, quantizer: Coder, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], *, mapped: bool
-    ) -> Self:
-        """The inverse of :meth:`_to_stored`; ValueError, KeyError or TypeError where something does not fit.
-
-        Takes the tensors that it uses out of ``tensors``: one that is left over is an error. With ``mapped``, codes and
-        ids are memory maps, unread.
-        """
-
-    def _file(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-        config, tensors = self._to_stored()
-        q_config, q_tensors = self.coder.to_stored()
-        header = {
-            "kind": self.kind,
-            "metric": self.metric,
-            "norm": self.norm,
-            "quantizer": q_config,
-            **({"dim": self.dim} if self.dim != self.dims else {}),
-            **config,
-        }
-        return header, {**tensors, **{f"quantizer.{k}": v for k, v in q_tensors.items()}}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Copies, and pickles between processes (joblib; files never are any), go by what :meth:`save` writes."""
-        return built, (*self._file(), f"a copied {type(self).__name__}")
-
-    @staticmethod
-    def load(source: storage.Source, *, mmap: bool = False, verify: bool = False) -> "Index":
-        """Read an index without keys, see :func:`~annvq.indexes.keyed.index.load_index`.
-
-        Raises:
-            FormatError: an index with keys, too.
-        """
-        stored, name = read_index(source, mmap=mmap, verify=verify), storage.name_of(source)
-        if "keys" in stored.config:
-            raise FormatError(f"{name} holds an index with keys: annvq.load_index opens it")
-        return built(stored.config, stored.tensors, name, mapped=mmap, verify=verify)
-
-
-def read_index(source: storage.Source, *, mmap: bool, verify: bool) -> storage.Stored:
-    """What the file of an index holds, whose checksums are right; see :func:`~annvq.indexes.keyed.index.load_index`."""
-    return storage.read(source, FORMAT, VERSIONS, mapped=_mappable if mmap else None, verify=verify)
-
-
-def _mappable(config: Mapping[str, Any]) -> Collection[str]:
-    """Tensors that may stay on disk in a file of this config."""
-    kind = config.get("kind")
-    return _KINDS[kind].mappable if isinstance(kind, str) and kind in _KINDS else ()
-
-
-def built(
-    config: dict[str, Any],
-    tensors: Mapping[str, npt.NDArray[Any]],
-    name: str,
-    *,
-    mapped: bool = False,
-    verify: bool = False,
-) -> Index:
-    """The index of a file's header and tensors; FormatError, naming ``name``, where they do not fit together."""
-    prefix = "quantizer."
-    parts = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    own = {k: v for k, v in tensors.items() if not k.startswith(prefix)}
-    try:
-        cls = _KINDS[config["kind"]]
-        quantizer = from_stored(config["quantizer"], parts, name)
-        if verify and "ids" in own:
-            check_distinct(own["ids"])
-        index = cls._from_stored(quantizer, config, own, mapped=mapped)
-    except FormatError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as e:
-        raise FormatError(f"{name} holds an index that cannot be built: {e!r}") from None
-    if own:
-        raise FormatError(f"{name} holds an index that cannot be built: tensors {sorted(own)} are not part of it")
-    return index

@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from annvq.arrays import positive_int
-from annvq.indexes.contract import Index, registered
+from annvq.indexes.contract import Index
 from annvq.indexes.rerank import RerankIndex
+from annvq.indexes.saved import registered
 from annvq.quantizers import Quantizer, make
 from annvq.quantizers.tables import METRICS
 from annvq.resources import share_dir

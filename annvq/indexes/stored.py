@@ -7,22 +7,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annvq.arrays import LEAST, check_vectors, chunks, largest, like, positive_int, require_far_from_zero, rows_to_numpy
+from annvq.arrays import LEAST, check_vectors, chunks, largest, positive_int, require_far_from_zero, rows_to_numpy
 from annvq.forks import Lock
 from annvq.indexes.coding import Coding, Encoded, joined
-from annvq.indexes.contract import Index
 from annvq.indexes.files import store_from_stored, store_to_stored
-from annvq.indexes.filters import Allowed, Filter, most_allowed, resolve_filter
+from annvq.indexes.filters import Allowed, Filter, resolve_filter
 from annvq.indexes.ids import END_OF_IDS, check_ids, following_ids, require_new
 from annvq.indexes.learning import ComparedRows
-from annvq.indexes.within import Within, all_within, as_queries_came, check_radius
+from annvq.indexes.scanned import ScannedIndex
 from annvq.kernels.pooling import near_labels
 from annvq.kernels.store import CodeStore, Exported, Rows
 from annvq.quantizers.coder import Coder
-from annvq.types import F32, I64, Array, Norm, Self
+from annvq.types import I64, Array, Norm, Self
 
 
-class StoreIndex(Index):
+class StoreIndex(ScannedIndex):
     """An index over a :class:`~annvq.kernels.store.CodeStore`.
 
     Vectors may be added, replaced and removed while other threads search: a search sees the index before such a call or
@@ -72,10 +71,6 @@ class StoreIndex(Index):
         if not self._labelled:
             self._store, self._labelled = self._new_store(labelled=True), True
         return self._store
-
-    @property
-    def _lists(self) -> int:
-        return 1
 
     # -- facts ---------------------------------------------------------------------------------------------------
 
@@ -243,62 +238,8 @@ class StoreIndex(Index):
         """Copies of all rows, list after list."""
         return self._store.export()
 
-    # -- searching -----------------------------------------------------------------------------------------------
-
     def allowed(self, filter: Filter) -> Allowed:
-        """A filter as :meth:`find` takes it."""
         return resolve_filter(filter, self._store.ids)
-
-    @abstractmethod
-    def find(
-        self, queries: F32, k: int, allowed: Allowed = None, nprobe: int | None = None, wanted: int | None = None
-    ) -> tuple[F32, I64]:
-        """Guts of ``search``: distances and ids (nq, k) for checked queries, a resolved filter, and lists to probe.
-
-        Of the k results, ``wanted`` (default: all) are those that the number of lists is chosen for, where it is not
-        given, and that are there if the index holds as many.
-
-        Raises:
-            ValueError, TypeError: nprobe that this index cannot probe.
-        """
-
-    def results(self, found: tuple[F32, I64], queries: Array) -> tuple[Any, Any]:
-        """What ``search`` returns of what :meth:`find` found, as the queries came.
-
-        Sums for squared distances may end below zero, where they round or codes count a vector too near; such distances
-        are returned as 0, in the order of the sums.
-        """
-        distances, ids = self.above_zero(found)
-        return like(distances, queries), like(ids, queries)
-
-    def above_zero(self, found: tuple[F32, I64]) -> tuple[F32, I64]:
-        """What was found, in place, with 0 for squared distances below it."""
-        if self.metric == "l2":
-            np.maximum(found[0], 0, out=found[0])
-        return found
-
-    @property
-    def lists_within(self) -> int | None:
-        """Lists that :meth:`find` is asked to probe for all vectors within a radius; None where there are no lists."""
-        return None
-
-    def all_lists(self, probes: int | None) -> bool:
-        """Whether so many lists, or :attr:`lists_within`, are all that there are."""
-        return probes is None or probes == self._lists
-
-    def search_within(self, queries: Array, radius: float, *, filter: Filter = None) -> Within:
-        return self._within(queries, radius, filter, None)
-
-    def _within(self, queries: Array, radius: float, filter: Filter, nprobe: int | None) -> Within:
-        limit, q, allowed = check_radius(radius), self.prepared(queries, "queries"), self.allowed(filter)
-        probes = self.lists_within if nprobe is None else nprobe
-        found = all_within(
-            lambda rows, k: self.above_zero(self.find(rows, k, allowed, probes)),
-            q,
-            limit,
-            lambda: most_allowed(allowed, len(self)),
-        )
-        return as_queries_came(found, queries)
 
     # -- files ---------------------------------------------------------------------------------------------------
 

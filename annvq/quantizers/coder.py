@@ -5,7 +5,6 @@ files give them; PyTorch is not loaded for it. A quantizer (:mod:`annvq.quantize
 parameters and buffers of an ``nn.Module``, and which learns.
 """
 
-import io
 import itertools
 import operator
 from abc import ABC, abstractmethod
@@ -25,31 +24,18 @@ from annvq.errors import NotFittedError
 from annvq.forks import made_once
 from annvq.norms import Length, NormTerm
 from annvq.optional import needed_by
-from annvq.packing import pack_rows, row_bytes, unpack_rows
-from annvq.quantizers.codes import check_codes, check_rows
+from annvq.quantizers.codes import CodeShape
+from annvq.quantizers.lengths import codes_of_length
 from annvq.types import F32, Array, Codes, Self
 
 FORMAT, VERSIONS = "annvq.quantizer", (1, 2, 3, 4)
-MAX_M = 1024
-LENGTH_TRIES, LENGTH_TOLERANCE = 3, 0.005  # each further try of the three brought less
 _CHUNK_BYTES = 1 << 24  # of vectors that are encoded at a time
 
 Shapes = dict[str, tuple[str, tuple[int, ...]]]
 """dtype and shape of arrays, by name."""
 
 
-def check_nbits(nbits: Any, M: int) -> tuple[int, ...]:
-    """Bits of every codebook, from one int or a sequence of M of them, each in 1..16."""
-    if isinstance(nbits, np.ndarray) and nbits.ndim == 1:
-        nbits = nbits.tolist()
-    if isinstance(nbits, Sequence) and not isinstance(nbits, str | bytes):
-        if len(nbits) != M:
-            raise ValueError(f"nbits must be one int or M={M} of them, got {len(nbits)}: {tuple(nbits)}")
-        return tuple(positive_int(b, "nbits", high=16) for b in nbits)
-    return (positive_int(nbits, "nbits", high=16),) * M
-
-
-class Coder(ABC):
+class Coder(CodeShape, ABC):
     """A fitted quantizer without its learning.
 
     Args:
@@ -67,9 +53,7 @@ class Coder(ABC):
 
     def __init__(self, dim: int, M: int, nbits: int | Sequence[int]) -> None:
         self.dim = positive_int(dim, "dim", high=1 << 20)
-        self.M = positive_int(M, "M", high=MAX_M)
-        self.bits_per_codebook = check_nbits(nbits, self.M)
-        self.sizes = tuple(1 << b for b in self.bits_per_codebook)
+        super().__init__(M, nbits)
         self._declare("fitted", "bool", ())
 
     # -- arrays ----------------------------------------------------------------------------------------------------
@@ -103,22 +87,6 @@ class Coder(ABC):
         return {name: self._array(name) for name in self.__dict__["_shapes"]}
 
     # -- facts ---------------------------------------------------------------------------------------------------
-
-    @property
-    def nbits(self) -> int | tuple[int, ...]:
-        """Bits per codebook: one int where all are equal, else a tuple of M."""
-        bits = self.bits_per_codebook
-        return bits[0] if len(set(bits)) == 1 else bits
-
-    @property
-    def bits(self) -> int:
-        """Bits of one code: the sum of nbits over the codebooks, without any norm."""
-        return sum(self.bits_per_codebook)
-
-    @property
-    def code_dtype(self) -> np.dtype[Any]:
-        """uint8 if every nbits is at most 8, else uint16."""
-        return np.dtype(np.uint8 if max(self.bits_per_codebook) <= 8 else np.uint16)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -259,32 +227,9 @@ class Coder(ABC):
         return self._encode_rows(x, term, centres)
 
     def _codes_of_length(self, x: F32, length: Length, centres: F32 | None) -> Codes:
-        """Codes of a chunk of rows whose x̂ has about this length.
-
-        A longer vector has a longer x̂, and under cosine a vector's length says nothing: so codes of the vector made
-        longer or shorter are tried, until x̂ has the length to :data:`LENGTH_TOLERANCE`, a few times at most, and the
-        one is taken that is best by error and length together.
-        """
-        codes, decoder = self._encode_rows(x, None, centres), self.scan_view()
-        tried, least = length.measured(x, decoder.decode_rows(codes), centres)
-        factor, left = np.ones(len(x), np.float32), np.arange(len(x))
-        for _ in range(LENGTH_TRIES):
-            off = np.abs(tried - 1) > LENGTH_TOLERANCE
-            left, tried = left[off], tried[off]
-            if not len(left):
-                break
-            factor[left] /= np.maximum(tried, 0.1).astype(np.float32)
-            stretched, about = x[left], None if centres is None else centres[left]
-            if about is None:
-                stretched *= factor[left, None]
-            else:
-                stretched = (stretched + about) * factor[left, None] - about
-            found = self._encode_rows(stretched, None, about)
-            del stretched
-            tried, costs = length.measured(x[left], decoder.decode_rows(found), about)
-            better = costs < least[left]
-            codes[left[better]], least[left[better]] = found[better], costs[better]
-        return codes
+        """Codes of a chunk of rows whose x̂ has about this length."""
+        decode = self.scan_view().decode_rows
+        return codes_of_length(x, length, centres, lambda rows, about: self._encode_rows(rows, None, about), decode)
 
     def _encode_rows(self, x: F32, term: NormTerm | None, centres: F32 | None) -> Codes:
         """Codes of a chunk of rows."""
@@ -320,41 +265,6 @@ class Coder(ABC):
     def decode_rows(self, codes: Codes) -> F32:
         """:meth:`decode` of checked codes (n, M)."""
 
-    def check_codes(self, codes: Array) -> Codes:
-        """``codes`` as a NumPy array once it is known to hold (n, M) codes in range; TypeError or ValueError if not."""
-        return check_codes(codes, self.sizes, self.code_dtype)
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one code in :meth:`to_rows`: :attr:`bits` in whole bytes."""
-        return row_bytes(self.bits_per_codebook)
-
-    def to_rows(self, codes: Array) -> Any:
-        """Codes as bytes, for a column of a database.
-
-        A row holds the numbers of codebook 0, 1, … one after another, each in as many bits as its codebook has, least
-        significant bit first; zero bits fill up the last byte. Where every codebook has 8 bits, a row is the code.
-
-        Args:
-            codes: (n, M) integers, each below its codebook's size.
-
-        Returns:
-            (n, :attr:`row_bytes`) uint8, NumPy or torch as ``codes`` came.
-
-        Raises:
-            TypeError, ValueError: wrong kind, dtype, shape, or a code out of range.
-        """
-        return like(pack_rows(self.check_codes(codes).astype(self.code_dtype), self.bits_per_codebook), codes)
-
-    def from_rows(self, rows: Array) -> Any:
-        """The inverse of :meth:`to_rows`: (n, M) codes of :attr:`code_dtype`.
-
-        Raises:
-            TypeError, ValueError: not (n, :attr:`row_bytes`) uint8, or bits that are not zero behind the last number.
-        """
-        array = check_rows(rows, self.row_bytes)
-        return like(unpack_rows(array, self.bits_per_codebook, self.code_dtype), rows)
-
     # -- files ---------------------------------------------------------------------------------------------------
 
     def to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
@@ -374,9 +284,7 @@ class Coder(ABC):
 
     def to_bytes(self) -> bytes:
         """What :meth:`save` writes; :func:`annvq.load_quantizer` takes it. Raises NotFittedError before ``fit``."""
-        file = io.BytesIO()
-        self.save(file)
-        return file.getvalue()
+        return storage.saved_bytes(self.save)
 
 
 class CodebookCoder(Coder):

@@ -15,7 +15,7 @@ import annvq
 from annvq.errors import FormatError, NotFittedError
 from annvq.indexes import Index
 from annvq.indexes.building import merge
-from annvq.indexes.contract import registered
+from annvq.indexes.saved import registered
 from annvq.indexes.stored import StoreIndex
 from annvq.quantizers import registered as registered_quantizers
 

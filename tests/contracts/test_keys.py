@@ -13,7 +13,7 @@ from safetensors.numpy import load
 import annvq
 from annvq.errors import FormatError, NotFittedError
 from annvq.indexes.building import merge
-from annvq.indexes.contract import registered
+from annvq.indexes.saved import registered
 
 KINDS = {
     "str": [f"ключ {i}" for i in range(600)],

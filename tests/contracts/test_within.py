@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import annvq
-from annvq.indexes.contract import registered
+from annvq.indexes.saved import registered
 
 
 @pytest.fixture(params=sorted(registered()))

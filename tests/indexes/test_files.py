@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 import annvq
 from annvq import storage
 from annvq.errors import FormatError
-from annvq.indexes import contract
+from annvq.indexes import saved
 from annvq.training import KMeans, Recipe
 
 CASES = {
@@ -127,10 +127,10 @@ def test_a_map_is_verified_on_request(built, tmp_path):
 
 def rewritten(path, change):
     """Write the file anew, checksums and all, after ``change(config, tensors)``."""
-    stored = storage.read(path, contract.FORMAT, contract.VERSIONS)
+    stored = storage.read(path, saved.FORMAT, saved.VERSIONS)
     config, tensors = json.loads(json.dumps(stored.config)), dict(stored.tensors)
     change(config, tensors)
-    storage.write(path, contract.FORMAT, stored.version, config, tensors)
+    storage.write(path, saved.FORMAT, stored.version, config, tensors)
 
 
 def set_config(**values):

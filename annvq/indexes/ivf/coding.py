@@ -58,8 +58,14 @@ class ListCoding(Coding):
         self.coarse, self.own_term = Coarse(centroids, self.metric), None
 
     def learn_term(self, targets: F32, lists: I32, seed: int) -> None:
-        """Learn the byte of residual codes where it is missing, from residuals (n, d) in these lists (n,)."""
-        if self.residual and self.norm == "uint8" and self.own_term is None:
+        """Learn norm bytes where they are missing, the quantizer's or of residual codes one of their own, from what
+        codes stand for (n, d) in these lists (n,)."""
+        if self.norm != "uint8":
+            return
+        view = self.quantizer.scan_view()
+        if not self.residual and not view.norm_term.learned:
+            view.fit_norms(targets, seed=seed)
+        if self.residual and self.own_term is None:
             some = np.random.default_rng(seed).permutation(len(targets))[:_NORM_ROWS]
             self.own_term = _learned_term(self.quantizer, targets[some], self.trained("fit").centroids, lists[some])
 

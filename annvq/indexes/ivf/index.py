@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from annvq.arrays import check_vectors, chunks, positive_int, to_numpy
-from annvq.indexes.filters import Allowed, Filter, most_allowed
+from annvq.arrays import check_vectors, positive_int, to_numpy
+from annvq.indexes.filters import Allowed, Filter
 from annvq.indexes.ivf.coarse import MAX_LISTS, Coarse, default_nlist, learn_split, train_centroids
-from annvq.indexes.ivf.coding import ListCoding, floats
-from annvq.indexes.ivf.probing import NEIGHBORS, Probing, reach_of, widened
+from annvq.indexes.ivf.coding import ListCoding
+from annvq.indexes.ivf.probing import Probing, reach_of
+from annvq.indexes.ivf.scanning import ListSearch
 from annvq.indexes.stored import StoreIndex
 from annvq.indexes.targets import check_share
 from annvq.indexes.within import Within
@@ -76,8 +77,7 @@ class IVFIndex(StoreIndex):
     @property
     def list_sizes(self) -> I64:
         """Vectors in each list, (nlist,)."""
-        sizes: I64 = np.asarray(self._store.list_sizes)
-        return sizes if self.coarse else sizes[:0]
+        return self._store.list_sizes if self.coarse else np.empty(0, np.int64)
 
     @property
     def centroids(self) -> F32:
@@ -151,9 +151,6 @@ class IVFIndex(StoreIndex):
         lists, targets = self.coding.targets(rows)
         if not bool(self.coder.fitted):
             self.quantizer.fit(targets, seed=seed, progress=progress, recipe=recipe)
-        view = self.coder.scan_view()
-        if self.norm == "uint8" and not self.residual and not view.norm_term.learned:
-            view.fit_norms(targets, seed=seed)
         self.coding.learn_term(targets, lists, seed)
         if self.metric == "cosine":
             lists, targets = self.coding.targets(held if len(held) else rows)
@@ -243,54 +240,10 @@ class IVFIndex(StoreIndex):
     def find(
         self, queries: F32, k: int, allowed: Allowed = None, nprobe: int | None = None, wanted: int | None = None
     ) -> tuple[F32, I64]:
-        coarse, n = self.coarse, len(self)
-        if coarse is None or not n:
+        store, coarse = self._store, self.coarse
+        if coarse is None or not len(store):
             return np.full((len(queries), k), np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
-        wanted = k if wanted is None else wanted
-        there = most_allowed(allowed, n)
-        if nprobe is None:
-            probes = widened(self.probing.for_neighbors(wanted, coarse.nlist, n), coarse.nlist, there, n)
-        else:
-            probes = positive_int(nprobe, "nprobe", high=coarse.nlist)
-        distances, ids = self._scan_chunks(coarse, queries, k, probes, allowed)
-        if nprobe is None and self.probing.given is None:
-            self._scan_on(coarse, queries, min(wanted, there), probes, allowed, distances, ids)
-        return distances, ids
-
-    def _scan_on(
-        self, coarse: Coarse, queries: F32, wanted: int, probes: int, allowed: Allowed, distances: F32, ids: I64
-    ) -> None:
-        """Go on, for queries that found fewer than ``wanted`` in ``probes`` lists, with twice as many, again and again.
-
-        What they find is put in place of their ``distances`` and ``ids`` (nq, k).
-        """
-        missing = np.flatnonzero(ids[:, wanted - 1] < 0) if wanted else np.empty(0, np.int64)
-        while len(missing) and probes < coarse.nlist:
-            probes = min(coarse.nlist, 2 * probes)
-            found = self._scan_chunks(coarse, queries[missing], ids.shape[1], probes, allowed)
-            distances[missing], ids[missing] = found
-            missing = missing[ids[missing, wanted - 1] < 0]
-
-    def _scan_chunks(self, coarse: Coarse, queries: F32, k: int, probes: int, allowed: Allowed) -> tuple[F32, I64]:
-        distances, ids = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-        for start, stop in chunks(len(queries), self.coder.M * max(self.coder.sizes)):
-            found = self._scan(coarse, queries[start:stop], k, probes, allowed)
-            distances[start:stop], ids[start:stop] = found
-        return distances, ids
-
-    def _scan(self, coarse: Coarse, queries: F32, k: int, probes: int, allowed: Allowed) -> tuple[F32, I64]:
-        lists, scores = coarse.probe(queries, probes)
-        luts, bias = self.coding.tables(queries)
-        return self._store.search(
-            luts,
-            bias,
-            k,
-            norm_levels=self.coding.norm_levels(),
-            probes=lists,
-            probe_bias=bias[:, None] + self.coding.per_length(scores) if self.residual else None,
-            order=coarse.order(lists),
-            allowed=allowed,
-        )
+        return ListSearch(store, self.coding, coarse, self.probing).find(queries, k, allowed, nprobe, wanted)
 
     # -- large builds --------------------------------------------------------------------------------------------
 
@@ -303,13 +256,8 @@ class IVFIndex(StoreIndex):
     def _to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         config, tensors = super()._to_stored()
         about, arrays = self.coding.to_stored()
-        config |= {"nlist": self.nlist, "nprobe": self.probing.given, **about}
-        tensors |= arrays
-        if len(self.probing.reach):
-            tensors["reach"] = self.probing.reach
-        if self.probing.neighbors != NEIGHBORS:  # not before tune was told so
-            config["reach_neighbors"] = self.probing.neighbors
-        return {**config, "recall_target": self.recall_target}, tensors
+        probing, reach = self.probing.to_stored()
+        return {**config, "nlist": self.nlist, **about, **probing}, {**tensors, **arrays, **reach}
 
     @classmethod
     def _from_stored(
@@ -322,9 +270,7 @@ class IVFIndex(StoreIndex):
             index.set_centroids(tensors.pop("centroids"))
             if nlist != index.nlist:
                 raise ValueError(f"it has {index.nlist} centroids, its config says {nlist}")
-        if "reach" in tensors:
-            index.probing.reach = floats(tensors, "reach", index._lists)
-            index.probing.neighbors = positive_int(config.get("reach_neighbors", NEIGHBORS), "reach_neighbors")
+        index.probing.restore(config, tensors, index._lists)
         index.coding.restore_term(config, tensors)
         index._restore(config, tensors, mapped=mapped)
         return index

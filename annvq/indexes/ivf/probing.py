@@ -1,10 +1,14 @@
 """How many lists to probe: from a recall target, more for many neighbours and where a filter leaves few vectors."""
 
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from annvq.arrays import positive_int
 from annvq.indexes.ivf.coarse import Coarse
+from annvq.indexes.ivf.coding import floats
 from annvq.indexes.targets import check_share, fewest
 from annvq.types import F32, I32, I64
 
@@ -64,6 +68,23 @@ class Probing:
     def forget(self) -> None:
         """Forget the measurement."""
         self.reach, self.neighbors = np.empty(0, np.float32), NEIGHBORS
+
+    def to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """Config and tensors of a file."""
+        config: dict[str, Any] = {"nprobe": self.given, "recall_target": self.recall_target}
+        if self.neighbors != NEIGHBORS:  # not before tune was told so
+            config["reach_neighbors"] = self.neighbors
+        return config, {"reach": self.reach} if len(self.reach) else {}
+
+    def restore(self, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], nlist: int) -> None:
+        """Take the measurement of :meth:`to_stored`, if there is one, out of ``tensors``.
+
+        Raises:
+            TypeError, ValueError: it does not fit.
+        """
+        if "reach" in tensors:
+            self.reach = floats(tensors, "reach", nlist)
+            self.neighbors = positive_int(config.get("reach_neighbors", NEIGHBORS), "reach_neighbors")
 
 
 def reach_of(coarse: Coarse, queries: F32, lists: I32) -> F32:

@@ -11,9 +11,10 @@ from annvq import storage
 from annvq.arrays import check_vectors, host_array
 from annvq.errors import FormatError
 from annvq.forks import Lock
-from annvq.indexes.contract import Index, Saved, built, read_index
+from annvq.indexes.contract import Index
 from annvq.indexes.keyed.keymap import KeyMap
 from annvq.indexes.keyed.kinds import Keys, key_list
+from annvq.indexes.saved import Saved, built, read_index
 from annvq.indexes.within import Within
 from annvq.types import I64, Array, Self
 
@@ -223,7 +224,7 @@ class KeyedIndex(Saved):
         listed = filter if filter is None or callable(filter) else key_list(filter, name="filter")
         while True:
             freed = self.keys.freed
-            *others, ids = find(self._allowed(listed))
+            *others, ids = find(_allowed_ids(self.keys, listed))
             numbers = host_array(ids)
             keys, known = self.keys.known_keys_of(numbers)
             if freed != self.keys.freed:
@@ -231,26 +232,6 @@ class KeyedIndex(Saved):
             if (numbers[~known] >= 0).any():
                 raise ValueError("index holds vectors without a key: add and remove them by the KeyedIndex alone")
             return *others, keys
-
-    def _allowed(self, filter: KeyFilter) -> Any:
-        """A filter of keys as one of ids."""
-        if filter is None:
-            return None
-        if not callable(filter):
-            ids = self.keys.ids_of(filter, "filter")
-            return ids[ids >= 0]
-
-        def judge(ids: I64) -> npt.NDArray[np.bool_]:
-            keys, known = self.keys.known_keys_of(ids)
-            n = np.count_nonzero(known)
-            answer = np.asarray(filter(keys[known]))
-            if answer.dtype != np.bool_ or answer.shape != (n,):
-                found = f"{answer.dtype} {answer.shape}"
-                raise ValueError(f"filter must return bool of shape ({n},) for as many keys, got {found}")
-            known[known] = answer
-            return known
-
-        return judge
 
     # -- files and copies ----------------------------------------------------------------------------------------
 
@@ -286,6 +267,27 @@ class KeyedIndex(Saved):
 
     def __copy__(self) -> Self:
         return self.__deepcopy__({})
+
+
+def _allowed_ids(stored: KeyMap, filter: KeyFilter) -> Any:
+    """A filter of keys as one of the ids that ``stored`` gives them."""
+    if filter is None:
+        return None
+    if not callable(filter):
+        ids = stored.ids_of(filter, "filter")
+        return ids[ids >= 0]
+
+    def judge(ids: I64) -> npt.NDArray[np.bool_]:
+        keys, known = stored.known_keys_of(ids)
+        n = np.count_nonzero(known)
+        answer = np.asarray(filter(keys[known]))
+        if answer.dtype != np.bool_ or answer.shape != (n,):
+            found = f"{answer.dtype} {answer.shape}"
+            raise ValueError(f"filter must return bool of shape ({n},) for as many keys, got {found}")
+        known[known] = answer
+        return known
+
+    return judge
 
 
 def _joined(index: tuple[Any, ...], config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> KeyedIndex:

@@ -6,15 +6,15 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.arrays import check_vectors, chunks, like, positive_int
-from annvq.indexes.contract import Index, registered
 from annvq.indexes.filters import Filter, allowed_among, most_allowed
-from annvq.indexes.ids import check_ids, require_new
 from annvq.indexes.rerank.code import FinerCode, Refines
 from annvq.indexes.rerank.decoded import Decoded
 from annvq.indexes.rerank.outside import OutsideVectors
 from annvq.indexes.rerank.raw import RawVectors
+from annvq.indexes.rerank.refined import RefinedIndex
 from annvq.indexes.rerank.refinement import Refinement, refinement_from_stored
 from annvq.indexes.rerank.shortlist import MOST, NEIGHBORS, Shortlist
+from annvq.indexes.saved import registered
 from annvq.indexes.stored import StoreIndex
 from annvq.indexes.targets import check_share
 from annvq.indexes.within import Within, all_within, as_queries_came, check_radius
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _UNMEASURED = "measured when first searched"
 
 
-class RerankIndex(Index):
+class RerankIndex(RefinedIndex):
     """A shortlist from an index of codes, ordered by exact distances to a finer form of the vectors.
 
     Args:
@@ -73,42 +73,10 @@ class RerankIndex(Index):
             raise ValueError(f"index must be empty, so that all its vectors can be refined; it holds {len(index)}")
 
     def _set(self, index: StoreIndex, refinement: Refinement, shortlist: Shortlist) -> None:
-        super().__init__(index.coder, index.metric, index.norm, index.dim)
-        self.index, self.refinement, self._shortlist = index, refinement, shortlist
-
-    def _use(self, coder: Coder) -> None:
-        super()._use(coder)
-        self.index._use(coder)
+        super().__init__(index, refinement)
+        self._shortlist = shortlist
 
     # -- facts ---------------------------------------------------------------------------------------------------
-
-    @property
-    def bits_per_vector(self) -> int:
-        """Bits stored per vector to score it: scanned code, norm, and what it is re-ranked from, wherever that lies."""
-        return self.scan_bits_per_vector + self.refine_bits_per_vector
-
-    @property
-    def scan_bits_per_vector(self) -> int:
-        """Bits per vector that a scan reads."""
-        return self.index.bits_per_vector
-
-    @property
-    def refine_bits_per_vector(self) -> int:
-        """Bits per vector that only re-ranking reads."""
-        return self.refinement.bits
-
-    @property
-    def ram_bits_per_vector(self) -> int:
-        n = len(self)
-        own = -(-8 * self.refinement.nbytes // n) if n else self.refinement.bits
-        return self.index.ram_bits_per_vector + own
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    @property
-    def ids(self) -> I64:
-        return self.index.ids
 
     def facts(self) -> dict[str, Any]:
         length = self._shortlist.given or (self.shortlist if self._shortlist.measured_at else _UNMEASURED)
@@ -116,16 +84,6 @@ class RerankIndex(Index):
         scanned = {"scanned": self.index.kind, "scan_bits_per_vector": self.scan_bits_per_vector}
         own = {"kind": self.kind, **sizes, **scanned, **self.refinement.facts(), "shortlist": length}
         return {**self.index.facts(), **own}
-
-    def require_fitted(self, what: str) -> None:
-        self.index.require_fitted(what)
-        self.refinement.require_fitted(what)
-
-    def compared(self, rows: F32, name: str, start: int = 0) -> F32:
-        """As the finer form is compared: whole vectors where it is them, else as the scanned index's codes see them."""
-        if self.refinement.whole:
-            return self.of_unit_length(rows, name, start)
-        return super().compared(rows, name, start)
 
     def _seen(self, queries: F32) -> F32:
         """Queries as :meth:`compared` gives them, as the scanned index compares them."""
@@ -182,79 +140,6 @@ class RerankIndex(Index):
         """What scanning finds for checked queries, ids (nq, depth) in its order, and the k nearest of them."""
         scanned = self.index.find(self._seen(queries), depth, wanted=k)[1]
         return scanned, self.refinement.rank(self.index, queries, scanned, k)[1]
-
-    # -- vectors -------------------------------------------------------------------------------------------------
-
-    def add(self, x: Array, ids: Array | None = None) -> Self:
-        self.require_fitted("add")
-        x = check_vectors(x, self.dim)
-        given = None if ids is None else check_ids(ids, int(x.shape[0]))
-        if given is not None:
-            self.refinement.check_ids(given)
-            self.index.require_new(given)
-        return self._put(x, given)
-
-    def upsert(self, x: Array, ids: Array) -> Self:
-        """Store ``x`` of shape (n, d) under ``ids`` (int64, each once), in place of what has these ids.
-
-        Raises:
-            NotFittedError: before ``fit``.
-            TypeError, ValueError: bad vectors or ids; nothing has changed then.
-        """
-        self.require_fitted("upsert")
-        x = check_vectors(x, self.dim)
-        given = check_ids(ids, int(x.shape[0]))
-        self.refinement.check_ids(given)
-        require_new(given, np.zeros(len(given), np.bool_))
-        return self._put(x, given, replace=True)
-
-    def _put(self, x: Array, ids: I64 | None, *, replace: bool = False) -> Self:
-        if n := int(x.shape[0]):
-            encoded, kept = self.refinement.encode_all(self.index, x)
-            with self.index.changing:
-                new = self.index.next_ids(n) if ids is None else ids
-                if not replace:
-                    self.index.require_new(new)
-                self.refinement.put(new, kept)  # first, so that what is found can be refined
-                self.index.store(encoded, new, replace=replace, known_new=True)
-        return self
-
-    def remove(self, ids: Array) -> int:
-        given = check_ids(ids, None)
-        with self.index.changing:
-            removed = self.index.remove(given)
-            self.refinement.remove(given)
-        return removed
-
-    def reset(self) -> Self:
-        with self.index.changing:
-            self.index.reset()
-            self.refinement.reset()
-        return self
-
-    def take(self, other: Self) -> None:
-        with self.index.changing:
-            self.index.require_new(other.index.ids)
-            self.refinement.take(other.refinement)
-            self.index.take(other.index)
-
-    def fingerprint(self) -> tuple[Any, ...]:
-        return *super().fingerprint(), self.refinement.fingerprint(), self.index.fingerprint()
-
-    @property
-    def reads_outside(self) -> bool:
-        return self.refinement.reads_outside
-
-    def attach(self, vectors: Array) -> Self:
-        """Say where the vectors to re-rank from lie, after loading an index that keeps none; see the base class."""
-        self.refinement = self.refinement.attached(vectors, self.index.ids)
-        return self
-
-    def reconstruct(self, ids: Array) -> Any:
-        self.require_fitted("reconstruct")
-        given = check_ids(ids, None)
-        self.index.require_stored(given)  # an id that is not there is refused, wherever the vectors lie
-        return self.refinement.reconstruct(self.index, given)
 
     # -- searching -----------------------------------------------------------------------------------------------
 
@@ -331,20 +216,6 @@ class RerankIndex(Index):
         return as_queries_came(all_within(find, q, limit, on_it), queries)
 
     # -- files ---------------------------------------------------------------------------------------------------
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        self.refinement.require_to_travel()
-        return super().__reduce__()
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        """A copy reads the same vectors where these lie elsewhere: such are never copied."""
-        build, arguments = super().__reduce__()
-        copied: Self = build(*arguments)
-        copied.refinement.share(self.refinement)
-        return copied
-
-    def __copy__(self) -> Self:
-        return self.__deepcopy__({})
 
     def _to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         with self.index.changing:
