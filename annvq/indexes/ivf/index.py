@@ -1,7 +1,8 @@
 """The inverted file: vectors in lists around coarse centroids; a search scans the lists nearest to the query."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,10 @@ from annvq.types import F32, I64, Array, Norm, Self
 
 if TYPE_CHECKING:
     from annvq.training.recipe import Recipe
+
+
+Scan: TypeAlias = Callable[[F32, int], tuple[F32, I64]]
+"""For queries (nq, d) and how many lists to scan for each: distances and ids (nq, k)."""
 
 
 class IVFIndex(StoreIndex):
@@ -246,30 +251,34 @@ class IVFIndex(StoreIndex):
         coarse, n = self.coarse, len(self)
         if coarse is None or not n:
             return np.full((len(queries), k), np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
-        wanted = k if wanted is None else wanted
-        there = most_allowed(allowed, n)
-        if nprobe is None:
-            probes = widened(self.probing.for_neighbors(wanted, coarse.nlist, n), coarse.nlist, there, n)
-        else:
-            probes = positive_int(nprobe, "nprobe", high=coarse.nlist)
-        distances, ids = self._scan_chunks(coarse, queries, k, probes, allowed)
-        if nprobe is None and self.probing.given is None:
-            self._scan_on(coarse, queries, min(wanted, there), probes, allowed, distances, ids)
-        return distances, ids
+        return self.in_lists(
+            lambda rows, probes: self._scan_chunks(coarse, rows, k, probes, allowed),
+            queries,
+            k if wanted is None else wanted,
+            most_allowed(allowed, n),
+            n,
+            nprobe,
+        )
 
-    def _scan_on(
-        self, coarse: Coarse, queries: F32, wanted: int, probes: int, allowed: Allowed, distances: F32, ids: I64
-    ) -> None:
-        """Go on, for queries that found fewer than ``wanted`` in ``probes`` lists, with twice as many, again and again.
+    def in_lists(
+        self, scan: Scan, queries: F32, wanted: int, there: int, n: int, nprobe: int | None
+    ) -> tuple[F32, I64]:
+        """What scanning as many lists finds as a search of ``n`` vectors, of which a filter allows ``there``, takes for
+        ``wanted`` results.
 
-        What they find is put in place of their ``distances`` and ``ids`` (nq, k).
+        Args:
+            scan: see :data:`Scan`. The vectors may lie elsewhere, in lists around the same centroids.
+            nprobe: how many, where that is given.
         """
-        missing = np.flatnonzero(ids[:, wanted - 1] < 0) if wanted else np.empty(0, np.int64)
-        while len(missing) and probes < coarse.nlist:
-            probes = min(coarse.nlist, 2 * probes)
-            found = self._scan_chunks(coarse, queries[missing], ids.shape[1], probes, allowed)
-            distances[missing], ids[missing] = found
-            missing = missing[ids[missing, wanted - 1] < 0]
+        nlist = self.coding.trained("search").nlist
+        if nprobe is None:
+            probes = widened(self.probing.for_neighbors(wanted, nlist, n), nlist, there, n)
+        else:
+            probes = positive_int(nprobe, "nprobe", high=nlist)
+        distances, ids = scan(queries, probes)
+        if nprobe is None and self.probing.given is None:
+            _scan_on(scan, nlist, queries, min(wanted, there), probes, distances, ids)
+        return distances, ids
 
     def _scan_chunks(self, coarse: Coarse, queries: F32, k: int, probes: int, allowed: Allowed) -> tuple[F32, I64]:
         distances, ids = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
@@ -328,3 +337,15 @@ class IVFIndex(StoreIndex):
         index.coding.restore_term(config, tensors)
         index._restore(config, tensors, mapped=mapped)
         return index
+
+
+def _scan_on(scan: Scan, nlist: int, queries: F32, wanted: int, probes: int, distances: F32, ids: I64) -> None:
+    """Go on, for queries that found fewer than ``wanted`` in ``probes`` lists, with twice as many, again and again.
+
+    What they find is put in place of their ``distances`` and ``ids`` (nq, k).
+    """
+    missing = np.flatnonzero(ids[:, wanted - 1] < 0) if wanted else np.empty(0, np.int64)
+    while len(missing) and probes < nlist:
+        probes = min(nlist, 2 * probes)
+        distances[missing], ids[missing] = scan(queries[missing], probes)
+        missing = missing[ids[missing, wanted - 1] < 0]
