@@ -26,6 +26,7 @@ PACKAGES = {
     "llama_index": "llama-index-core",
     "haystack": "haystack-ai",
     "txtai": "txtai",
+    "ray": "ray",
 }
 """What is imported by which name, and the package that has it. ``pip install annvq`` brings those before pyarrow; the
 others come with extras."""

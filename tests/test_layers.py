@@ -30,6 +30,7 @@ LAYERS = [
     ["quantizers"],
     ["datasets"],
     ["indexes"],
+    ["distributed"],
     ["interop", "sklearn", "adapters"],
     ["benchmarks"],
     ["choosing"],

@@ -113,7 +113,7 @@ class StoreIndex(ScannedIndex):
         if given is not None:
             self.require_new(given)
         if n:
-            encoded = self._encoded(x)
+            encoded = self.encoded(x, first=not len(self))
             with self.changing:
                 self.store(encoded, self.next_ids(n) if given is None else given, known_new=given is None)
         return self
@@ -130,17 +130,22 @@ class StoreIndex(ScannedIndex):
         given = check_ids(ids, int(x.shape[0]))
         require_new(given, np.zeros(len(given), np.bool_))
         if len(given):
-            self.store(self._encoded(x), given, replace=True)
+            self.store(self.encoded(x, first=not len(self)), given, replace=True)
         return self
 
-    def _encoded(self, x: Array) -> Encoded:
-        """What is stored of ``x`` (n, d), read in chunks."""
+    def encoded(self, x: Array, *, first: bool) -> Encoded:
+        """What is stored of checked vectors ``x`` (n, d), at least one, read in chunks.
+
+        Args:
+            first: whether they are the first, whose scale is checked (see :meth:`require_scale`).
+        """
         parts, most = [], 0.0
         for start, stop in chunks(int(x.shape[0]), self.dim):
             rows = rows_to_numpy(x, start, stop)
-            most = max(most, largest(rows)) if not len(self) else most
+            most = max(most, largest(rows)) if first else most
             parts.append(self.coding.encode(self.compared(rows, "x", start)))
-        self.require_scale(most)
+        if first:
+            self.require_scale(most)
         return joined(parts)
 
     def require_scale(self, most: float, least: float = LEAST) -> None:
@@ -158,7 +163,7 @@ class StoreIndex(ScannedIndex):
 
     def require_new(self, ids: I64) -> None:
         """Raise ValueError where ids repeat or are stored."""
-        require_new(ids, self._store.contains(ids))
+        require_new(ids, self.contains(ids))
 
     def store(self, encoded: Encoded, ids: I64, *, replace: bool = False, known_new: bool = False) -> None:
         """Store what was encoded of vectors, at least one, under ids (n,).
@@ -204,6 +209,10 @@ class StoreIndex(ScannedIndex):
     def ids(self) -> I64:
         return np.sort(self._store.ids())
 
+    def contains(self, ids: I64) -> npt.NDArray[np.bool_]:
+        """Which of the ids (n,) are stored, bool (n,)."""
+        return self._store.contains(ids)
+
     def require_stored(self, ids: I64) -> None:
         """Raise ValueError where one of the ids is not stored."""
         self._store.rows(ids)
@@ -227,7 +236,7 @@ class StoreIndex(ScannedIndex):
                 some = self._store.rows(flat[there])
                 break
             except ValueError:
-                there[there] = self._store.contains(flat[there])
+                there[there] = self.contains(flat[there])
         at = np.cumsum(there) - 1
         codes = some.codes[at] if len(some.codes) else np.zeros((len(flat), some.codes.shape[1]), some.codes.dtype)
         lists = some.lists[at] if len(some.lists) else np.zeros(len(flat), np.int32)

@@ -11,7 +11,7 @@ from annvq.indexes.filters import Allowed, Filter
 from annvq.indexes.ivf.coarse import MAX_LISTS, Coarse, default_nlist, learn_split, train_centroids
 from annvq.indexes.ivf.coding import ListCoding
 from annvq.indexes.ivf.probing import Probing, reach_of
-from annvq.indexes.ivf.scanning import ListSearch
+from annvq.indexes.ivf.scanning import ListSearch, Scan, in_lists
 from annvq.indexes.stored import StoreIndex
 from annvq.indexes.targets import check_share
 from annvq.indexes.within import Within
@@ -244,6 +244,12 @@ class IVFIndex(StoreIndex):
         if coarse is None or not len(store):
             return np.full((len(queries), k), np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
         return ListSearch(store, self.coding, coarse, self.probing).find(queries, k, allowed, nprobe, wanted)
+
+    def in_lists(
+        self, scan: Scan, queries: F32, wanted: int, there: int, n: int, nprobe: int | None
+    ) -> tuple[F32, I64]:
+        """:func:`~annvq.indexes.ivf.scanning.in_lists` of this index' centroids, for vectors that lie elsewhere."""
+        return in_lists(scan, self.probing, self.coding.trained("search").nlist, queries, wanted, there, n, nprobe)
 
     # -- large builds --------------------------------------------------------------------------------------------
 

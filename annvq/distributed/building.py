@@ -1,0 +1,233 @@
+"""Making a sharded index: dealing out the vectors of indexes, or encoding vectors in Ray tasks."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from annvq.arrays import check_vectors, positive_int
+from annvq.datasets.files import read_vectors
+from annvq.distributed.log import WriteLog
+from annvq.distributed.manifest import NAME, Manifest, new_name, of_shard, only_writer
+from annvq.errors import NotFittedError
+from annvq.indexes.building import CHUNK_BYTES, merge
+from annvq.indexes.coding import Encoded
+from annvq.indexes.contract import Index
+from annvq.indexes.flat import FlatIndex
+from annvq.indexes.ivf import IVFIndex
+from annvq.indexes.stored import StoreIndex
+from annvq.types import Array
+
+MAX_SHARDS = 1 << 12
+_LEARN_ROWS = 1 << 18
+
+
+def split(folder: str | os.PathLike[str], sources: Index | Sequence[Index], shards: int) -> None:
+    """Make a sharded index of one index, or of several that were trained alike and share no ids.
+
+    Raises:
+        TypeError, ValueError: not such indexes, or shards beyond 4096; nothing was written then.
+        FileExistsError: there is a sharded index in the folder.
+    """
+    given = [_supported(index) for index in ([sources] if isinstance(sources, Index) else sources)]
+    if not given:
+        raise ValueError("index must be an index or several, got an empty sequence")
+    count = positive_int(shards, "shards", high=MAX_SHARDS)
+    prints = {index.fingerprint() for index in given}
+    if len(prints) > 1:
+        raise ValueError("indexes must have the same codebooks, centroids and settings")
+    ids = np.sort(np.concatenate([index.ids for index in given]))
+    if (ids[1:] == ids[:-1]).any():
+        raise ValueError(f"indexes must share no ids; both have {ids[1:][ids[1:] == ids[:-1]][:5].tolist()}")
+
+    def write(where: Path, trained: str) -> list[str]:
+        names = [_shard_name(number) for number in range(count)]
+        for number, name in enumerate(names):
+            shard = _loaded(where / trained)
+            for index in given:
+                _deal(index, shard, number, count)
+            shard.save(where / name)
+        return names
+
+    _make(Path(folder), given[0], write, len(ids), max(_next_id(index) for index in given))
+
+
+def build(
+    folder: str | os.PathLike[str],
+    index: StoreIndex,
+    base: Array | str | os.PathLike[str],
+    *,
+    shards: int,
+    learn: Array | None = None,
+    seed: int = 0,
+    chunk_rows: int | None = None,
+    tasks: int = 4,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Train an index once, encode vectors in Ray tasks, write shards, and commit their manifest.
+
+    A build that fails leaves no index behind; files of it are removed when the next one begins.
+
+    Args:
+        folder: of the sharded index; it is made where it is missing.
+        index: empty; what is untrained is trained here.
+        base: (n, d); ids are row numbers. Of a path, as :func:`annvq.datasets.load_vectors` takes it, each task reads
+            its own rows; parts of an array are sent to them.
+        shards: how many.
+        learn: (m, d), to train on; default: a sample of at most 262,144 rows of ``base``.
+        seed: of training and of the sample.
+        chunk_rows: vectors of a task; default 64 MiB of them in float32.
+        tasks: how many may be under way; each holds one chunk with what encoding takes.
+        options: for Ray's ``RemoteFunction.options``: resources, retries.
+
+    Raises:
+        TypeError, ValueError: not such an index or vectors.
+        FileExistsError: there is a sharded index in the folder.
+    """
+    _supported(index)
+    if len(index):
+        raise ValueError(f"index must be empty, it holds {len(index)} vectors")
+    count = positive_int(shards, "shards", high=MAX_SHARDS)
+    most = positive_int(tasks, "tasks")
+    path = os.path.abspath(base) if isinstance(base, str | os.PathLike) else None
+    vectors = check_vectors(base if path is None else read_vectors(path), index.dim, "base")
+    n = int(vectors.shape[0])
+    rows = max(1, CHUNK_BYTES // (4 * index.dim)) if chunk_rows is None else positive_int(chunk_rows, "chunk_rows")
+    _train(index, vectors, learn, seed)
+    encode, join = (ray.remote(task).options(**(options or {})) for task in (_encode, _join))
+
+    def write(where: Path, trained: str) -> list[str]:
+        starts = range(0, n, rows)
+        parts = [[new_name("part", ".annvq") for _ in range(count)] for _ in starts]
+        encoding = (
+            encode.remote(
+                str(where), trained, vectors[a : min(n, a + rows)] if path is None else path, a, min(n, a + rows), names
+            )
+            for a, names in zip(starts, parts, strict=True)
+        )
+        _few_at_once(encoding, most)
+        names = [_shard_name(number) for number in range(count)]
+        joining = (
+            join.remote(str(where), trained, [part[number] for part in parts], name)
+            for number, name in enumerate(names)
+        )
+        _few_at_once(joining, most)
+        return names
+
+    _make(Path(folder), index, write, n, n)
+
+
+# -- tasks: they write files under names that are given, and may be done twice ---------------------------------------
+
+
+def _encode(folder: str, trained: str, source: Any, start: int, stop: int, names: Sequence[str]) -> None:
+    """Encode rows of ``source``, a path or those rows, and write those of each shard."""
+    where = Path(folder)
+    rows = read_vectors(source)[start:stop] if isinstance(source, str) else source
+    whole = _loaded(where / trained)
+    whole.add(rows, np.arange(start, stop, dtype=np.int64))
+    for number, name in enumerate(names):
+        part = _loaded(where / trained)
+        _deal(whole, part, number, len(names))
+        part.save(where / name)
+
+
+def _join(folder: str, trained: str, parts: Sequence[str], name: str) -> None:
+    """Write a shard of its parts, and remove these."""
+    where = Path(folder)
+    shard = _loaded(where / trained)
+    for part in parts:
+        merge(shard, _loaded(where / part))
+    shard.save(where / name)
+
+
+def _few_at_once(calls: Iterator[Any], most: int) -> None:
+    """Start calls, each when fewer than ``most`` are under way, and wait for all; raises what one of them raises."""
+    under_way: list[Any] = []
+    for ref in calls:
+        under_way.append(ref)
+        if len(under_way) >= most:
+            done, under_way = ray.wait(under_way, num_returns=1)
+            ray.get(done)
+    ray.get(under_way)
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+def _make(folder: Path, index: StoreIndex, write: Callable[[Path, str], list[str]], n: int, next_id: int) -> None:
+    """Commit a new index: ``write`` is given the folder and the name of the file of the trained index, and returns
+    names of its shards."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with only_writer(folder):
+        if (folder / NAME).exists():
+            raise FileExistsError(f"{folder} holds a sharded index")
+        Manifest(0, "", (), "", 0, 0).remove_others(folder)
+        trained, log = new_name("trained", ".annvq"), new_name("log", ".log")
+        _emptied(index).save(folder / trained)
+        names = write(folder, trained)
+        WriteLog.made(folder / log).close()
+        made = Manifest(0, trained, tuple(names), log, n, next_id)
+        made.commit(folder)
+        made.remove_others(folder)
+
+
+def _emptied(index: StoreIndex) -> StoreIndex:
+    """A copy without vectors, which codes as all shards will."""
+    copy: StoreIndex = _copied(index).reset()
+    if copy.metric == "cosine":  # the length of codes may only be chosen when something is encoded
+        copy.encoded(np.eye(1, copy.dim, dtype=np.float32), first=False)
+    return copy
+
+
+def _copied(index: StoreIndex) -> StoreIndex:
+    build, arguments = index.__reduce__()
+    copy: StoreIndex = build(*arguments)
+    return copy
+
+
+def _supported(index: Any) -> StoreIndex:
+    if not isinstance(index, FlatIndex | IVFIndex):
+        raise TypeError(f"index must be a FlatIndex or an IVFIndex, got {type(index).__name__}")
+    if index.metric == "cosine" and len(index) and index.coding.length is None:
+        raise ValueError("index must not be of a file before version 6 under cosine: its codes have no common length")
+    return index
+
+
+def _train(index: StoreIndex, vectors: Array, learn: Array | None, seed: int) -> None:
+    if learn is not None:
+        index.fit(learn, seed=seed)
+        return
+    try:
+        index.require_fitted("build")
+    except NotFittedError:
+        n = int(vectors.shape[0])
+        rows = np.arange(n) if n <= _LEARN_ROWS else np.unique(np.random.default_rng(seed).integers(0, n, _LEARN_ROWS))
+        index.fit(vectors[rows], seed=seed)
+
+
+def _shard_name(number: int) -> str:
+    return new_name(f"shard-{number:05d}", ".annvq")
+
+
+def _loaded(path: Path) -> StoreIndex:
+    index = Index.load(path)
+    assert isinstance(index, StoreIndex)
+    return index
+
+
+def _deal(source: StoreIndex, shard: StoreIndex, number: int, shards: int) -> None:
+    """Put into a shard what it has of an index's vectors."""
+    codes, norms, ids, sizes = source.export()
+    mine = of_shard(ids, number, shards)
+    if mine.any():
+        lists = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)[mine] if len(sizes) > 1 else None
+        shard.store(Encoded(codes[mine], None if norms is None else norms[mine], lists), ids[mine], known_new=True)
+
+
+def _next_id(index: StoreIndex) -> int:
+    """The first id that ``add`` would give to vectors that come without."""
+    return int(index.next_ids(1)[0])

@@ -1,0 +1,72 @@
+"""A sharded index's folder as its driver has it open: manifest, log, and what is acknowledged."""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from annvq.distributed.log import Write, WriteLog, survived
+from annvq.distributed.manifest import Manifest, new_name, only_writer, read_manifest
+from annvq.distributed.shard import Position
+
+
+class State(NamedTuple):
+    """What is acknowledged; replaced as a whole."""
+
+    position: Position
+    n: int
+    next_id: int
+
+
+class Folder:
+    """The folder, locked until :meth:`close`.
+
+    Raises:
+        BlockingIOError: another process (or object) has it open.
+        FileNotFoundError: there is no sharded index.
+        FormatError: its manifest or log is broken.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_dir():
+            raise FileNotFoundError(f"there is no folder {path}")
+        self.path = path
+        with contextlib.ExitStack() as opening:
+            opening.enter_context(only_writer(path))
+            self.manifest = read_manifest(path)
+            self.manifest.remove_others(path)
+            held = survived(path / self.manifest.log)
+            self._log = WriteLog(path / self.manifest.log, held.end)
+            self.state = State(
+                Position(self.manifest.generation, held.end),
+                self.manifest.n + held.grows,
+                max(self.manifest.next_id, held.next_id),
+            )
+            self._lock = opening.pop_all()
+
+    def append(self, write: Write) -> None:
+        """Put a write on disk; see :meth:`WriteLog.append`."""
+        self._log.append(write)
+        position, n, next_id = self.state
+        now = Position(position.generation, self._log.end)
+        self.state = State(now, n + write.grows, max(next_id, write.next_id))
+
+    def fold(self, shards: Sequence[str]) -> None:
+        """Let the files ``shards``, which hold all that is acknowledged, take the place of the old ones and the log."""
+        position, n, next_id = self.state
+        generation = position.generation + 1
+        log = WriteLog.made(self.path / new_name("log", ".log"))
+        made = Manifest(generation, self.manifest.trained, tuple(shards), log.path.name, n, next_id)
+        try:
+            made.commit(self.path)
+        except BaseException:  # which of the two manifests is there is not known; writes are refused from now on
+            log.close()
+            self._log.close()
+            raise
+        self._log.close()
+        self._log, self.manifest, self.state = log, made, State(Position(generation, 0), n, next_id)
+        made.remove_others(self.path)
+
+    def close(self) -> None:
+        self._log.close()
+        self._lock.close()

@@ -1,0 +1,109 @@
+"""Reading a sharded index: questions to all shards, each answered as of one moment, and answers put together."""
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from annvq.distributed.calls import Answers, Replicas, shared
+from annvq.distributed.folder import Folder
+from annvq.distributed.manifest import of_shard
+from annvq.indexes.filters import Allowed, Filter, most_allowed, resolve_filter
+from annvq.indexes.ivf import IVFIndex
+from annvq.indexes.stored import StoreIndex
+from annvq.kernels.store import PreparedAllowed
+from annvq.types import F32, I64
+
+_OPTIMISTIC = 3  # times that a read which writes have overtaken is done again before it holds writes up
+
+
+class Asking:
+    """A read: until when, whether shards may be missing, and which were."""
+
+    def __init__(self, timeout: float, partial: bool = False) -> None:
+        self.until, self.whole = time.monotonic() + timeout, not partial
+        self.missing: dict[int, str] = {}
+
+    @property
+    def left(self) -> float:
+        return self.until - time.monotonic()
+
+
+class Reader:
+    """What searches need of a sharded index.
+
+    Args:
+        empty: the index without vectors.
+        replicas: whom to ask.
+        folder: says what is acknowledged, which every answer has in it; who writes to it holds ``writing``.
+    """
+
+    def __init__(self, empty: StoreIndex, replicas: Replicas, folder: Folder) -> None:
+        self.empty, self.replicas, self.folder = empty, replicas, folder
+        self.shards = len(replicas.actors)
+        self.writing = threading.RLock()
+
+    def ask(self, method: str, arguments: Sequence[tuple[Any, ...]], asking: Asking) -> Answers:
+        """Ask all shards, and again where a write came between their answers."""
+        for _ in range(_OPTIMISTIC):
+            answers = self._asked_once(method, arguments, asking)
+            if len({position for position, _ in answers.given.values()}) <= 1:
+                break
+        else:
+            with self.writing:
+                answers = self._asked_once(method, arguments, asking)
+        asking.missing |= answers.missing
+        return answers
+
+    def _asked_once(self, method: str, arguments: Sequence[tuple[Any, ...]], asking: Asking) -> Answers:
+        return self.replicas.ask(method, self.folder.state.position, arguments, asking.left, whole=asking.whole)
+
+    def by_shard(self, ids: I64) -> list[npt.NDArray[np.bool_]]:
+        return [of_shard(ids, number, self.shards) for number in range(self.shards)]
+
+    def contains(self, ids: I64, timeout: float) -> npt.NDArray[np.bool_]:
+        """Which of ``ids`` (n,) are stored; for as long as :attr:`writing` is held."""
+        masks = self.by_shard(ids)
+        answers = self.ask("contains", [(ids[mask],) for mask in masks], Asking(timeout))
+        there = np.zeros(len(ids), np.bool_)
+        for number, (_, found) in answers.given.items():
+            there[masks[number]] = found
+        return there
+
+    def ids(self, asking: Asking) -> I64:
+        answers = self.ask("ids", [()] * self.shards, asking)
+        return np.sort(np.concatenate([np.empty(0, np.int64), *(found for _, found in answers.given.values())]))
+
+    def allowed(self, filter: Filter, asking: Asking) -> Allowed:
+        """A filter as shards take it: a bitmap, or a list of ids."""
+        resolved = resolve_filter(filter, lambda: self.ids(asking))
+        return resolved.allowed if isinstance(resolved, PreparedAllowed) else resolved
+
+    def find(self, queries: F32, k: int, allowed: Allowed, nprobe: int | None, asking: Asking) -> tuple[F32, I64]:
+        """What :meth:`StoreIndex.find` of one process finds."""
+        sent, n, empty = shared(allowed), self.folder.state.n, self.empty
+
+        def scan(rows: F32, probes: int | None) -> tuple[F32, I64]:
+            arguments = (shared(rows), k, sent, probes)
+            answers = self.ask("find", [arguments] * self.shards, asking)
+            return merged([found for _, found in answers.given.values()], len(rows), k)
+
+        if not n:
+            return merged([], len(queries), k)
+        if not isinstance(empty, IVFIndex):
+            if nprobe is not None:
+                raise ValueError(f"nprobe must be None where a {type(empty).__name__} is scanned, got {nprobe}")
+            return scan(queries, None)
+        return empty.in_lists(scan, queries, k, most_allowed(allowed, n), n, nprobe)
+
+
+def merged(parts: Sequence[tuple[F32, I64]], nq: int, k: int) -> tuple[F32, I64]:
+    """The first ``k`` of what shards found, by (distance, id): distances and ids (nq, k), padded with +inf and −1."""
+    padding = np.full((nq, k), np.inf, np.float32), np.full((nq, k), -1, np.int64)
+    distances, ids = (np.concatenate(column, axis=1) for column in zip(*parts, padding, strict=True))
+    last = np.where(ids < 0, np.iinfo(np.int64).max, ids)
+    order = np.lexsort((last, distances), axis=1)[:, :k]
+    return np.take_along_axis(distances, order, 1), np.take_along_axis(ids, order, 1)

@@ -1,0 +1,113 @@
+"""One shard, as a process holds it: an index over its file, brought up to date from the log."""
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from annvq.distributed.log import open_log, read_writes
+from annvq.distributed.manifest import of_shard, read_manifest
+from annvq.errors import FormatError
+from annvq.indexes.contract import Index
+from annvq.indexes.filters import Allowed
+from annvq.indexes.stored import StoreIndex
+from annvq.threads import set_num_threads
+from annvq.types import F32, I64
+
+_TRIES = 10  # a save may replace the files between reading their names and opening them
+
+
+class Position(NamedTuple):
+    """Which writes are in: those of the log of a generation up to an offset, and all before that generation."""
+
+    generation: int
+    offset: int
+
+
+class Shard:
+    """A shard that answers as of the position that it is asked for, or a later one, which it tells.
+
+    It holds nothing that is not in files: one that is killed and made anew is the same.
+
+    Args:
+        folder: of the sharded index.
+        number: which of its shards this is.
+        threads: of the kernels.
+    """
+
+    def __init__(self, folder: str, number: int, threads: int) -> None:
+        set_num_threads(threads)
+        self._folder, self._number = Path(folder), number
+        self._index: StoreIndex | None = None
+        self._log: Any = None
+        self._at = Position(-1, 0)
+
+    # -- what the driver asks ------------------------------------------------------------------------------------
+
+    def find(
+        self, position: Position, queries: F32, k: int, allowed: Allowed, nprobe: int | None
+    ) -> tuple[Position, tuple[F32, I64]]:
+        """The nearest of this shard: distances and ids (nq, at most k), see :meth:`StoreIndex.find`."""
+        index = self._following(position)
+        return self._at, index.find(queries, min(k, max(1, len(index))), allowed, nprobe)
+
+    def contains(self, position: Position, ids: I64) -> tuple[Position, npt.NDArray[np.bool_]]:
+        """Which of ``ids`` (n,) this shard has, bool (n,)."""
+        index = self._following(position)
+        return self._at, index.contains(ids)
+
+    def ids(self, position: Position) -> tuple[Position, I64]:
+        """The ids of this shard, ascending."""
+        index = self._following(position)
+        return self._at, index.ids
+
+    def reconstruct(self, position: Position, ids: I64) -> tuple[Position, F32]:
+        """Decoded vectors (n, d) of those of ``ids`` that this shard has, in their order."""
+        index = self._following(position)
+        return self._at, index.reconstruct(ids[index.contains(ids)])
+
+    def save(self, position: Position, name: str) -> tuple[Position, None]:
+        """Write the index to a file ``name`` in the folder."""
+        index = self._following(position)
+        index.save(self._folder / name)
+        return self._at, None
+
+    def process(self, position: Position) -> tuple[Position, int]:
+        """The number of the process."""
+        self._following(position)
+        return self._at, os.getpid()
+
+    # -- following the log ---------------------------------------------------------------------------------------
+
+    def _following(self, position: Position) -> StoreIndex:
+        index = self._index
+        if index is None or self._at.generation < position.generation:
+            index = self._loaded(position.generation)
+        if self._at < position:
+            self._index = None  # until all is well: a write that fails half way is read again from the start
+            for end, write in read_writes(self._log, self._at.offset, position.offset):
+                write.apply(index, of_shard(write.ids, self._number, self._shards))
+                self._at = Position(self._at.generation, end)
+        self._index = index
+        return index
+
+    def _loaded(self, wanted: int) -> StoreIndex:
+        """The index of the shard's file, and its log opened, of the generation that the manifest names now."""
+        for left in reversed(range(_TRIES)):
+            manifest = read_manifest(self._folder)
+            try:
+                index = Index.load(self._folder / manifest.shards[self._number], mmap=True)
+                log = open_log(self._folder / manifest.log)
+                break
+            except FileNotFoundError:
+                if not left:
+                    raise
+        if manifest.generation < wanted or not isinstance(index, StoreIndex):
+            raise FormatError(f"{self._folder} is not the index that its driver has opened")
+        if self._log is not None:
+            self._log.close()
+        self._log, self._shards = log, len(manifest.shards)
+        self._index, self._at = index, Position(manifest.generation, 0)
+        return index
