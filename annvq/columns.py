@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.optional import needed_by
-from annvq.rows import JoinedRows
+from annvq.rows import JoinedRows, NoVectorsError
 
 HUGGING_FACE_ROWS = 4096
 """Rows of a Hugging Face data set that are read at a time."""
@@ -103,7 +103,7 @@ class ColumnRows(JoinedRows):
             raise TypeError(f"{name} must be a column of vectors (lists of float32), got one of {column_type}")
         full = np.flatnonzero(counts)
         if not len(full):
-            raise ValueError(f"{name} must have at least one row, got none")
+            raise NoVectorsError(f"{name} must have at least one row, got none")
         self._read, self._name, self._kept = read, name, (-1, np.empty((0, 0)))
         width = getattr(_storage(column_type), "list_size", -1)
         if width < 0:

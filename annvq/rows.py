@@ -10,6 +10,10 @@ import numpy.typing as npt
 from annvq.types import I64, Array
 
 
+class NoVectorsError(ValueError):
+    """What should hold vectors is empty."""
+
+
 class LazyRows(ABC):
     """Vectors (n, d) of which a subclass reads the rows that are asked for.
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.arrays import dtype_name
-from annvq.rows import LazyRows, RoundedRows
+from annvq.rows import LazyRows, NoVectorsError, RoundedRows
 
 Vectors: TypeAlias = Any
 """A NumPy array or memory map (n, d), or :class:`~annvq.rows.LazyRows`."""
@@ -103,12 +103,13 @@ def as_vectors(array: Vectors, what: str) -> Vectors:
     when they are. ``what`` names the array in errors.
 
     Raises:
-        ValueError: not two-dimensional, empty, or an element type that cannot be kept without loss.
+        NoVectorsError: it is empty.
+        ValueError: not two-dimensional, or an element type that cannot be kept without loss.
     """
     if array.ndim != 2:
         raise ValueError(f"{what} must be two-dimensional (vectors in rows), got shape {array.shape}")
     if 0 in array.shape:
-        raise ValueError(f"{what} is empty: shape {array.shape}")
+        raise NoVectorsError(f"{what} is empty: shape {array.shape}")
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     if isinstance(array, LazyRows) and array.dtype == np.float64:

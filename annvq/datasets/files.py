@@ -12,7 +12,7 @@ from annvq.arrays import dtype_name
 from annvq.datasets import archives, hdf5, tables, vecs
 from annvq.datasets.dataset import Vectors, as_vectors
 from annvq.optional import needed_by
-from annvq.rows import JoinedRows
+from annvq.rows import JoinedRows, NoVectorsError
 
 Reader = Callable[[Path, str | None], Vectors]
 
@@ -78,11 +78,14 @@ def read_vectors(path: str | os.PathLike[str], column: str | None = None) -> Vec
         return _joined(_shards(where), column)
     if _pattern(where):
         found = [Path(p) for p in sorted(glob.glob(str(where), recursive=True))]
+        if "**" in where.parts:  # matches folders beside what lies in them
+            found = [p for p in found if not p.is_dir() and (where.name != "**" or _shard(p))]
         if not found:
             raise FileNotFoundError(f"no file matches {where}")
         return _joined(found, column)
     read = READERS.get(where.suffix.lower())
     if read is None:
+        vecs.require_file(where)
         raise ValueError(f"{where}: expected a file ending in {', '.join(READERS)}")
     with needed_by(f"reading {where.suffix} files"):
         return as_vectors(read(where, column), str(where))
@@ -92,13 +95,18 @@ def _pattern(path: Path) -> bool:
     return glob.has_magic(str(path)) and not path.exists()
 
 
+def _shard(path: Path) -> bool:
+    """Whether a file in a folder of shards is one, by its name."""
+    return path.suffix.lower() in READERS and not path.name.startswith((".", "_"))
+
+
 def _shards(folder: Path) -> list[Path]:
     """The files of vectors in a folder, which are all of one format.
 
     Raises:
         ValueError: there are none, or of several formats.
     """
-    names = sorted(p for p in folder.iterdir() if p.suffix.lower() in READERS and not p.name.startswith((".", "_")))
+    names = sorted(p for p in folder.iterdir() if _shard(p))
     suffixes = sorted({p.suffix.lower() for p in names})
     if len(suffixes) > 1:
         raise ValueError(
@@ -111,18 +119,25 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _joined(paths: Sequence[Path], column: str | None) -> Vectors:
-    """Shards one after another; ValueError naming the one that does not fit to the first."""
-    first = read_vectors(paths[0], column)
-    if len(paths) == 1:
-        return first
-    counts = []
+    """Shards one after another, without empty ones; ValueError naming the one that does not fit to the first."""
+    held: list[Path] = []
+    counts: list[int] = []
+    first: Vectors | None = None
     for path in paths:
-        x = read_vectors(path, column)
-        if x.shape[1] != first.shape[1] or dtype_name(x) != dtype_name(first):
-            wanted = f"{dtype_name(first)} of dimension {first.shape[1]}, as {paths[0].name} has"
+        try:
+            x = read_vectors(path, column)
+        except NoVectorsError:  # where rows were filtered or sorted into parts, some parts have none
+            continue
+        if first is None:
+            first = x
+        elif x.shape[1] != first.shape[1] or dtype_name(x) != dtype_name(first):
+            wanted = f"{dtype_name(first)} of dimension {first.shape[1]}, as {held[0].name} has"
             raise ValueError(f"{path}: must hold {wanted}; got {dtype_name(x)} of dimension {x.shape[1]}")
+        held.append(path)
         counts.append(len(x))
-    return Shards(paths, column, counts, first)
+    if first is None:
+        raise NoVectorsError(f"{paths[0]} is empty, and so are all {len(paths)} shards")
+    return first if len(held) == 1 else Shards(held, column, counts, first)
 
 
 class Shards(JoinedRows):

@@ -55,7 +55,8 @@ def read(path: str | Path) -> Contents:
         if missing:
             raise ValueError(
                 f"{path}: no dataset {' or '.join(map(repr, missing))} in it (it has {_names(file)}); "
-                "expected ann-benchmarks' layout: train, test, optionally learn, neighbors and distances"
+                "expected ann-benchmarks' layout: train, test, optionally learn, neighbors and distances; "
+                f"where one alone is meant, {str(path) + ':NAME'!r} names it"
             )
         return Contents(
             metric=_metric(path, file),

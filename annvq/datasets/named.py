@@ -123,7 +123,7 @@ def load_vectors(path: str | os.PathLike[str], column: str | None = None) -> Vec
     Args:
         path: a file: .npy, .npz, .fvecs, .bvecs, .fbin, .u8bin, .i8bin, .hdf5 or .h5, .safetensors, .parquet, .arrow or
             .feather; or shards: a folder of files of one of these formats, or a pattern such as ``"shards/*.parquet"``,
-            in the order of their names. ``"table.parquet:text"`` says the column, too.
+            in the order of their names, without empty ones. ``"table.parquet:text"`` says the column, too.
         column: which array, data set, tensor or column of the file, where it holds several. Left out: the only one of
             vectors; in an HDF5 file ``train``.
 

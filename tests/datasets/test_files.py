@@ -198,6 +198,25 @@ class TestShards:
         mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(tmp_path) in line]
         assert len(mapped) <= 65
 
+    def test_empty_shards(self, folder, tmp_path, pa):
+        """Parts of a table that were left without rows count for nothing, the first as well."""
+        np.save(folder / "part-.npy", X[:0])
+        np.save(folder / "part-1b.npy", X[:0])
+        np.testing.assert_array_equal(np.asarray(load_vectors(folder)), X)
+        import pyarrow.parquet as pq
+
+        for number, rows in enumerate((X[:0], X, X[:0])):
+            pq.write_table(
+                pa.table({"v": pa.array(rows.tolist(), pa.list_(pa.float32()))}), tmp_path / f"{number}.parquet"
+            )
+        np.testing.assert_array_equal(load_vectors(f"{tmp_path}/*.parquet")[:], X)
+        with pytest.raises(ValueError, match=r"0.parquet is empty, and so are all 2 shards"):
+            load_vectors(f"{tmp_path}/[02].parquet")
+
+    def test_a_pattern_through_folders(self, folder):
+        """It matches the folders, too, whose files must not count twice."""
+        np.testing.assert_array_equal(np.asarray(load_vectors(f"{folder}/**")), X)
+
     def test_a_shard_that_changes(self, folder):
         got = load_vectors(folder)
         np.save(folder / "part-1.npy", X[:7])
@@ -221,6 +240,8 @@ class TestShards:
             load_vectors(tmp_path / "empty")
         with pytest.raises(FileNotFoundError, match=r"no file matches .*\*.npy"):
             load_vectors(f"{tmp_path}/empty/*.npy")
+        with pytest.raises(FileNotFoundError, match=r"no such file: .*nowhere$"):
+            load_vectors(tmp_path / "nowhere")
 
 
 def test_the_middle_of_a_table_is_all_that_is_read(tmp_path, monkeypatch, pa):
