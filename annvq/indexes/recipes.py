@@ -13,8 +13,8 @@ kind = "residual"
 M = 7
 
 [refine]           # optional: re-rank a shortlist
-vectors = "uint8"  # raw vectors in memory; "base": those of the data, where they lie; or a quantizer's keys;
-                   # "decoded": what the codes stand for
+vectors = "uint8"  # raw vectors in memory; "base": those of the data, where they lie; "decoded": what the codes
+# stand for; or, in place of this line, a quantizer's keys
 """
 
 import difflib
