@@ -2,7 +2,8 @@
 
     python benchmarks/cosine.py PATH additive:8 principal-product:48
 
-PATH is an HDF5 file of the ann-benchmarks layout with `learn`; KIND:M names a quantizer and its codebooks of 8 bits.
+PATH is an HDF5 file of the ann-benchmarks layout with `learn`; KIND:M names a quantizer and its codebooks of 8 bits,
+KIND:M:OPTION=VALUE with a whole number for one of its options (residual:16:beam=16).
 """
 
 from time import perf_counter
@@ -40,8 +41,9 @@ def main(path: str, kinds: tuple[str, ...], threads: int) -> None:
         )
         true = np.asarray(file["neighbors"])[:, :10]
     for kind in kinds:
-        name, _, M = kind.partition(":")
-        quantizer = annvq.make(name, dim=base.shape[1], M=int(M))
+        name, M, *rest = kind.split(":")
+        options = {key: int(value) for key, value in (option.split("=") for option in rest)}
+        quantizer = annvq.make(name, dim=base.shape[1], M=int(M), **options)
         index = annvq.FlatIndex(quantizer, metric="cosine").fit(learn).add(base)
         print(f"{kind}, one length: {recalls(index.search(queries, 10)[1], true)}")
         finer = annvq.RerankIndex(annvq.FlatIndex(quantizer, metric="cosine"), "decoded").fit(learn).add(base)

@@ -120,7 +120,10 @@ def test_other_distances_are_refused(write_hdf5, vectors, stated):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train": None}, r"no dataset 'train' in it \(it has 'test'\).*; where one alone is meant, '.*.hdf5:NAME' names it"),
+        (
+            {"train": None},
+            r"no dataset 'train' in it \(it has 'test'\).*; where one alone is meant, '.*:NAME' names it",
+        ),
         ({"train": None, "test": None}, r"no dataset 'train' or 'test' in it \(it has nothing\)"),
         ({"train": np.zeros(7, np.float32)}, r"dataset 'train' must be two-dimensional .* shape \(7,\)"),
         ({"train": np.zeros((5, 3), np.float32)}, r"base has dimension 3, queries has shape \(20, 12\)"),
