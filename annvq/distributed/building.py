@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import ray
+from ray.exceptions import RayTaskError
 
 from annvq.arrays import check_vectors, positive_int
 from annvq.datasets.files import read_vectors
@@ -128,7 +129,10 @@ def _encode(folder: str, trained: str, source: Any, start: int, stop: int, names
     where = Path(folder)
     rows = read_vectors(source)[start:stop] if isinstance(source, str) else source
     whole = _loaded(where / trained)
-    whole.add(rows, np.arange(start, stop, dtype=np.int64))
+    try:
+        whole.add(rows, np.arange(start, stop, dtype=np.int64))
+    except ValueError as e:
+        raise ValueError(f"base[{start}:{stop}] cannot be encoded: {e}") from None
     for number, name in enumerate(names):
         part = _loaded(where / trained)
         _deal(whole, part, number, len(names))
@@ -145,14 +149,20 @@ def _join(folder: str, trained: str, parts: Sequence[str], name: str) -> None:
 
 
 def _few_at_once(calls: Iterator[Any], most: int) -> None:
-    """Start calls, each when fewer than ``most`` are under way, and wait for all; raises what one of them raises."""
+    """Start calls, each when fewer than ``most`` are under way, and wait for all; raises what one of them raises, once
+    none is under way."""
     under_way: list[Any] = []
-    for ref in calls:
-        under_way.append(ref)
-        if len(under_way) >= most:
-            done, under_way = ray.wait(under_way, num_returns=1)
-            ray.get(done)
-    ray.get(under_way)
+    try:
+        for ref in calls:
+            under_way.append(ref)
+            if len(under_way) >= most:
+                done, under_way = ray.wait(under_way, num_returns=1)
+                ray.get(done)
+        ray.get(under_way)
+    except RayTaskError as e:
+        if under_way:
+            ray.wait(under_way, num_returns=len(under_way))
+        raise e.cause if isinstance(e.cause, Exception) else e from None
 
 
 # -- files -----------------------------------------------------------------------------------------------------------

@@ -64,9 +64,9 @@ class Shard:
         return self._at, index.ids
 
     def reconstruct(self, position: Position, ids: I64) -> tuple[Position, F32]:
-        """Decoded vectors (n, d) of those of ``ids`` that this shard has, in their order."""
+        """Decoded vectors (n, d) of ``ids``; ValueError where one is not stored."""
         index = self._following(position)
-        return self._at, index.reconstruct(ids[index.contains(ids)])
+        return self._at, index.reconstruct(ids)
 
     def save(self, position: Position, name: str) -> tuple[Position, None]:
         """Write the index to a file ``name`` in the folder."""

@@ -30,6 +30,15 @@ def test_network_layer(monkeypatch):
     assert after < 0.6 * before
 
 
+def test_sharded_search(monkeypatch):
+    ray = pytest.importorskip("ray", reason="ray is not installed")
+    try:
+        done = run("sharded_search.py", monkeypatch, "--vectors=3000")
+    finally:
+        ray.shutdown()
+    assert done == {"same": True, "kept": True, "whole": True}
+
+
 def test_sift_to_index(monkeypatch, tmp_path):
     rng = np.random.default_rng(0)
     path = tmp_path / "small.hdf5"

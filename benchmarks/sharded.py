@@ -1,0 +1,85 @@
+"""A sharded index beside one process: throughput of batches, latency of single queries through Ray, restarts.
+
+python benchmarks/sharded.py --vectors 1000000
+
+Rounds take turns; medians and quantiles are printed, of this machine as it was.
+"""
+
+import argparse
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import ray
+
+import annvq
+from annvq.distributed import ShardedIndex
+
+
+def timed(call: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
+
+
+def in_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
+    """Seconds of each call, (rounds,), one after the other; the first round is not counted."""
+    times = [[timed(call) for call in calls.values()] for _ in range(rounds + 1)]
+    return dict(zip(calls, np.array(times[1:]).T, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vectors", type=int, default=1_000_000)
+    parser.add_argument("--shards", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--singles", type=int, default=300)
+    parser.add_argument("--kills", type=int, default=5)
+    options = parser.parse_args()
+
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(options.vectors, 32)).astype(np.float32)
+    queries = rng.normal(size=(1000, 32)).astype(np.float32)
+    one = annvq.FlatIndex(annvq.ProductVQ(32, M=8)).fit(base[:20_000]).add(base)
+    ray.init(include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
+    annvq.set_num_threads(options.shards)
+
+    with tempfile.TemporaryDirectory() as temporary:
+        many = ShardedIndex.create(Path(temporary) / "many", one, options.shards, threads=1, timeout=120)
+        found, expected = many.search(queries, 10), one.search(queries, 10)
+        assert all(map(np.array_equal, found, expected))
+        names = f"one process, {options.shards} threads", f"{options.shards} shards, one thread each"
+        batch = in_turns(
+            dict(zip(names, (lambda: one.search(queries, 10), lambda: many.search(queries, 10)), strict=True)),
+            options.rounds,
+        )
+        for name, times in batch.items():
+            print(f"batches of 1,000: {name}: {1000 / np.median(times):,.0f} queries/s")
+        ratio = batch[names[0]] / batch[names[1]]
+        print(f"of the one process' throughput: {np.median(ratio):.2f} (rounds {ratio.min():.2f} to {ratio.max():.2f})")
+
+        small = ShardedIndex.create(Path(temporary) / "small", one.reset().add(base[:1000]), options.shards, threads=1)
+        single = in_turns(
+            {"one process": lambda: one.search(queries[:1], 10), "through Ray": lambda: small.search(queries[:1], 10)},
+            options.singles,
+        )
+        for name, times in single.items():
+            p50, p99 = 1000 * np.quantile(times, [0.5, 0.99])
+            print(f"single queries of 1,000 vectors: {name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
+        small.close()
+
+        recovered = []
+        for _ in range(options.kills):
+            process = ray.get(many._reader.replicas.actors[0][0].process.remote(many._files.state.position))[1]
+            os.kill(process, signal.SIGKILL)
+            recovered.append(timed(lambda: many.search(queries[:1], 10)))
+        print(f"first answer after an actor was killed: {np.median(recovered):.2f} s, at most {max(recovered):.2f} s")
+        many.close()
+
+
+if __name__ == "__main__":
+    main()
