@@ -1,4 +1,7 @@
-"""Actors are killed, stopped and kept away: no wrong answer is given, nothing that was acknowledged is lost."""
+"""Actors are killed, stopped and kept away: no wrong answer is given, nothing that was acknowledged is lost.
+
+ANNVQ_KILLS=500 pytest tests/distributed/test_faults.py -k under_load
+"""
 
 import os
 import signal
@@ -16,6 +19,7 @@ pytest.importorskip("ray", reason="ray is not installed")
 from annvq.distributed import MissingShardError, Partial, ShardedIndex
 
 QUERIES = vectors(20, 3)
+KILLS = int(os.environ.get("ANNVQ_KILLS", "9"))
 pytestmark = pytest.mark.usefixtures("small_ray")
 
 
@@ -59,7 +63,7 @@ def test_actors_that_are_killed_under_load(tmp_path):
         other = threading.Thread(target=load)
         other.start()
         try:
-            for step in range(9):
+            for step in range(KILLS):
                 near = QUERIES[rng.integers(0, len(QUERIES), 3)] + np.float32(0.01) * vectors(3, step)
                 for target in (index, sharded):
                     if target is sharded:
@@ -72,7 +76,7 @@ def test_actors_that_are_killed_under_load(tmp_path):
                     else:
                         target.remove([step, step + 1])
                 acknowledged += 1
-                if step == 6:
+                if step % 9 == 6:
                     os.kill(process(sharded, 1), signal.SIGKILL)
                     sharded.save()
         finally:
