@@ -150,10 +150,11 @@ class Codebooks:
 
     @made_once
     def spread(self) -> I64 | None:
-        """(d,): the column of each dimension where every sub-space has as many columns as the widest; None where all
-        have, and columns are dimensions."""
+        """(d,): the column of each dimension where sub-spaces of unequal width share them, and each has as many
+        columns as the widest; None where columns are dimensions."""
         widths = self.space_widths
-        if min(widths) == self.width:
+        shared = sum(widths) == self.dim and max(widths) == self.width
+        if not shared or min(widths) == self.width:
             return None
         return np.concatenate([np.arange(width) + at * self.width for at, width in enumerate(widths)])
 
@@ -173,7 +174,7 @@ class Codebooks:
     @property
     def _columns(self) -> list[int]:
         """(M,) first column of each codebook, as :meth:`_laid_out` has them."""
-        return [self._places[start] for start in self.starts]
+        return list(self.starts) if self.spread is None else [self._places[start] for start in self.starts]
 
     def nearest(self, x: F32) -> Codes:
         """The nearest entry of every codebook to its part of vectors (n, d): product codes (n, M)."""

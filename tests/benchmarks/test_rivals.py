@@ -162,7 +162,7 @@ def test_residual_codes_in_sub_spaces_take_the_budget(bits, M, nbits):
         ("faiss.pq", Budget(16, 32), {"score": "ip"}, "score: faiss.pq ranks by l2"),
         ("turbovec.turboquant", Budget(16, 16), {}, "takes 2 or 4 bits"),
         ("rabitqlib.rabitq", Budget(16, 8), {}, "takes 1 to 9 bits"),
-        ("annvq.product", Budget(3, 32), {}, "dim must be"),
+        ("annvq.product", Budget(3, 32), {}, "M must be at most dim=3"),
         ("annvq.residual", Budget(16, 8), {}, "nothing is left for the code"),
         ("annvq.residual", Budget(16, 32), {"bean": 1}, "unknown option 'bean'"),
     ],
