@@ -90,6 +90,8 @@ class Collection:
             TypeError, ValueError: documents that JSON does not hold, bad vectors, keys that repeat or are no str;
                 nothing has changed then.
         """
+        if isinstance(keys, str):
+            raise TypeError(f"keys must be a list of str, got {keys!r}")
         if not len(keys) == len(documents) == len(vectors):
             found = f"{len(keys)}, {len(documents)} and {len(vectors)}"
             raise ValueError(f"keys, documents and vectors must be equally many, got {found}")
@@ -128,7 +130,13 @@ class Collection:
             self._entries[key] = self._entries[key]._replace(document=copy)
 
     def delete(self, keys: Sequence[str]) -> int:
-        """Forget the documents of these keys; those that are not there are passed over. Returns how many were."""
+        """Forget the documents of these keys; those that are not there are passed over. Returns how many were.
+
+        Raises:
+            TypeError: ``keys`` is one str: its letters are not meant.
+        """
+        if isinstance(keys, str):
+            raise TypeError(f"keys must be a list of str, got {keys!r}")
         with self._changing:
             there = [key for key in dict.fromkeys(keys) if key in self._entries]
             self._forget_vectors([self._entries[key] for key in there])
@@ -241,11 +249,11 @@ class Collection:
             FormatError: not such a folder, or damaged.
         """
         where = Path(folder)
-        for _ in range(3):
+        for _ in range(100):
             manifest = _read_manifest(where)
             try:
                 return cls._loaded(where, manifest, mmap)
-            except FileNotFoundError:  # saved anew meanwhile
+            except (FileNotFoundError, FormatError):  # saved anew meanwhile, its files gone while they were opened
                 if _read_manifest(where)["generation"] == manifest["generation"]:
                     raise
         raise FormatError(f"{where} was saved again and again while it was read")

@@ -94,7 +94,7 @@ class AnnvqVectorStore(VectorStore):
         Raises:
             ValueError, TypeError: unequal numbers, metadata that JSON does not hold, bad vectors.
         """
-        held = list(texts)
+        held = _texts(texts)
         return self._put(held, metadatas, ids, self.embedding.embed_documents(held) if held else [])
 
     async def aadd_texts(
@@ -106,7 +106,7 @@ class AnnvqVectorStore(VectorStore):
         **kwargs: Any,
     ) -> list[str]:
         """:meth:`add_texts`, with the model's own asynchronous embedding."""
-        held = list(texts)
+        held = _texts(texts)
         vectors = await self.embedding.aembed_documents(held) if held else []
         return await asyncio.to_thread(self._put, held, metadatas, ids, vectors)
 
@@ -117,7 +117,9 @@ class AnnvqVectorStore(VectorStore):
         ids: Sequence[str | None] | None,
         vectors: Sequence[Any],
     ) -> list[str]:
-        about = [{}] * len(texts) if metadatas is None else metadatas
+        about = [{}] * len(texts) if metadatas is None else [{} if m is None else m for m in metadatas]
+        if wrong := [m for m in about if not isinstance(m, Mapping)]:
+            raise TypeError(f"metadatas must be mappings, got {wrong[0]!r}")
         keys = [given or str(uuid.uuid4()) for given in (ids or [None] * len(texts))]
         if len(about) != len(texts) or len(keys) != len(texts):
             raise ValueError(
@@ -125,7 +127,7 @@ class AnnvqVectorStore(VectorStore):
             )
         last = {key: i for i, key in enumerate(keys)}  # of texts with the same id the last one stays
         rows = list(last.values())
-        documents = [{"text": texts[i], "metadata": about[i]} for i in rows]
+        documents = [{"text": texts[i], "metadata": dict(about[i])} for i in rows]
         self.collection.put(list(last), documents, [vectors[i] for i in rows])
         return keys
 
@@ -235,13 +237,33 @@ def _document(key: str, held: dict[str, Any]) -> Document:
 def _judge(filter: Callable[[Document], bool] | Mapping[str, Any]) -> Callable[[str, dict[str, Any]], bool]:
     if callable(filter):
         return lambda key, held: bool(filter(_document(key, held)))
+    if not isinstance(filter, Mapping):
+        raise TypeError(f"filter must be a function of a document, or a mapping, got {filter!r}")
     for name, asked in filter.items():
+        if str(name).startswith("$"):
+            raise ValueError(
+                f"filter must name metadata, as {{'year': {{'$gte': 2020}}}} does, got {name!r}; all that it names "
+                "must fit, and for other combinations it may be a function of a document"
+            )
         unknown = [op for op in asked if op not in _OPERATORS] if isinstance(asked, Mapping) else []
         if unknown:
             raise ValueError(f"filter of {name!r} must use {', '.join(_OPERATORS)}, got {unknown[0]!r}")
-    return lambda key, held: all(_fits(held["metadata"].get(name), asked) for name, asked in filter.items())
+        for op in ("$in", "$nin"):
+            if isinstance(asked, Mapping) and op in asked and not isinstance(asked[op], (list, tuple, set, frozenset)):
+                raise TypeError(f"filter of {name!r} must have a list after {op}, got {asked[op]!r}")
+    return lambda key, held: all(_fits(name, held["metadata"].get(name), asked) for name, asked in filter.items())
 
 
-def _fits(held: Any, asked: Any) -> bool:
+def _fits(name: str, held: Any, asked: Any) -> bool:
     conditions = asked if isinstance(asked, Mapping) else {"$eq": asked}
-    return all(_OPERATORS[name](held, value) for name, value in conditions.items())
+    try:
+        return all(_OPERATORS[op](held, value) for op, value in conditions.items())
+    except TypeError as error:
+        raise TypeError(f"filter of {name!r} must ask what its values can be compared with: {error}") from None
+
+
+def _texts(texts: Iterable[str]) -> list[str]:
+    held = [] if isinstance(texts, str) else list(texts)
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in held):
+        raise TypeError(f"texts must be a list of str, got {str(texts)[:80]!r}")
+    return held

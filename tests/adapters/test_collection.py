@@ -75,6 +75,7 @@ def test_vectors_of(held):
     ("keys", "documents", "vectors", "error", "message"),
     [
         (["a"], [{}, {}], X[:2], ValueError, "equally many, got 1, 2 and 2"),
+        ("ab", [{}, {}], X[:2], TypeError, "keys must be a list of str, got 'ab'"),
         (["a", 3], [{}, {}], X[:2], TypeError, "keys must be str, got int"),
         (["a", "a"], [{}, {}], X[:2], ValueError, "keys must differ, got 'a' twice"),
         (["a", "b"], [{}, {"x": object()}], X[:2], TypeError, "document 'b' must hold only what JSON holds"),

@@ -114,6 +114,37 @@ def test_what_cannot_be_kept():
         store.add_texts(["x"], [{"set": {1}}], ids=["a"])
     with pytest.raises(ValueError, match="one for each of the 2 texts, got 1 and 2"):
         store.add_texts(["x", "y"], [{}])
+    with pytest.raises(TypeError, match="texts must be a list of str, got 'abc'"):
+        store.add_texts("abc")
+    with pytest.raises(TypeError, match="texts must be a list of str"):
+        asyncio.run(store.aadd_texts(["a", 5]))
+    with pytest.raises(TypeError, match=r"metadatas must be mappings, got \['x'\]"):
+        store.add_texts(["a"], [["x"]])
+    assert len(store.collection) == 0
+    assert store.get_by_ids(store.add_texts(["a"], [None]))[0].metadata == {}
     assert store.add_texts([]) == []
     assert store.add_texts(["x", "y"], ids=["a", "a"]) == ["a", "a"]
     assert [document.page_content for document in store.get_by_ids(["a"])] == ["y"]
+
+
+@pytest.mark.parametrize(
+    ("filter", "error", "message"),
+    [
+        (["n"], TypeError, r"filter must be a function of a document, or a mapping, got \['n'\]"),
+        ({"$and": [{"n": 1}]}, ValueError, "filter must name metadata, .* got '\\$and'"),
+        ({"n": {"$near": 1}}, ValueError, "filter of 'n' must use .* got '\\$near'"),
+        ({"n": {"$in": "abc"}}, TypeError, "filter of 'n' must have a list after \\$in, got 'abc'"),
+        ({"n": {"$gt": "1"}}, TypeError, "filter of 'n' must ask what its values can be compared with"),
+    ],
+)
+def test_filters_that_are_none(filter, error, message):
+    store = langchain.AnnvqVectorStore.from_texts(["x"], EMBEDDING, [{"n": 1}])
+    with pytest.raises(error, match=message):
+        store.similarity_search("x", filter=filter)
+
+
+def test_one_str_is_no_list_of_ids():
+    store = langchain.AnnvqVectorStore.from_texts(["x", "y"], EMBEDDING, ids=["1", "2"])
+    with pytest.raises(TypeError, match="keys must be a list of str, got '12'"):
+        store.delete("12")
+    assert len(store.collection) == 2
