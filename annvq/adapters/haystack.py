@@ -9,6 +9,7 @@ from typing import Any
 
 from annvq.adapters.collection import Collection, Found
 from annvq.adapters.growing import LEARN_AT
+from annvq.arrays import positive_int
 from annvq.indexes.contract import Index
 from annvq.optional import needed_by
 
@@ -146,9 +147,10 @@ class AnnvqDocumentStore:
         inner product, or the squared distance times −1.
 
         Raises:
-            FilterError, ValueError: filters that are none, an embedding of another dimension.
+            FilterError, ValueError, TypeError: bad filters, an embedding of another dimension, ``top_k`` below 1.
         """
-        found: list[Found] = self.collection.search(query_embedding, top_k, _judge(filters))
+        k = positive_int(top_k, "top_k")
+        found: list[Found] = self.collection.search(query_embedding, k, _judge(filters))
         embedded = self.return_embedding if return_embedding is None else return_embedding
         return [self._document(f.key, f.document, f.similarity, embedded) for f in found]
 
@@ -227,7 +229,7 @@ class AnnvqEmbeddingRetriever:
     ) -> None:
         if not isinstance(document_store, AnnvqDocumentStore):
             raise TypeError(f"document_store must be an AnnvqDocumentStore, got {type(document_store).__name__}")
-        self.document_store, self.filters, self.top_k = document_store, filters, top_k
+        self.document_store, self.filters, self.top_k = document_store, filters, positive_int(top_k, "top_k")
         self.return_embedding = return_embedding
         self.filter_policy = FilterPolicy.from_str(filter_policy) if isinstance(filter_policy, str) else filter_policy
 

@@ -71,6 +71,8 @@ class AnnvqVectorStore(BasePydanticVectorStore):
         Raises:
             ValueError, TypeError: nodes without embeddings, or metadata that JSON does not hold.
         """
+        if not isinstance(nodes, Sequence) or not all(isinstance(node, BaseNode) for node in nodes):
+            raise TypeError(f"nodes must be a list of nodes, got {str(nodes)[:80]!r}")
         last = {node.node_id: node for node in nodes}  # of nodes with the same id the last one stays
         documents = [node_to_metadata_dict(node, flat_metadata=False) for node in last.values()]
         self._collection.put(list(last), documents, [node.get_embedding() for node in last.values()])
@@ -169,6 +171,9 @@ def _judge(
     """Which nodes are allowed; None: all."""
     if filters is None and node_ids is None and doc_ids is None:
         return None
+    for name, given in (("node_ids", node_ids), ("doc_ids", doc_ids)):
+        if isinstance(given, str):
+            raise TypeError(f"{name} must be a list of str, got {given!r}")
     keys = None if node_ids is None else set(node_ids)
     sources = None if doc_ids is None else set(doc_ids)
 

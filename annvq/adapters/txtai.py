@@ -27,6 +27,9 @@ class AnnvqANN(ANN):
 
     def index(self, embeddings: Array) -> None:
         """Begin with these vectors (n, d), under the ids 0 … n − 1."""
+        given = self.config.get(self.config.get("backend"))
+        if unknown := sorted(set(given or ()) - {"index", "learnat"}):
+            raise ValueError(f"settings of {self.config['backend']} must be index or learnat, got {unknown}")
         path, learn_at = self.setting("index"), self.setting("learnat", LEARN_AT)
         self.backend = GrowingIndex(None if path is None else Index.load(path), metric="cosine", learn_at=learn_at)
         self.config["offset"] = 0

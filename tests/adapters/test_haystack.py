@@ -125,6 +125,10 @@ def test_a_pipeline_is_written_and_read(store, tmp_path):
     assert len(asyncio.run(again.run_async(run))["retriever"]["documents"]) == 2
     with pytest.raises(TypeError, match="document_store must be an AnnvqDocumentStore, got dict"):
         adapter.AnnvqEmbeddingRetriever({})
+    with pytest.raises(ValueError, match=r"top_k must be .* got 0"):
+        adapter.AnnvqEmbeddingRetriever(kept, top_k=0)
+    with pytest.raises(ValueError, match=r"top_k must be .* got -1"):
+        kept.embedding_retrieval(q, top_k=-1)
 
 
 def test_embeddings_come_and_go(store):

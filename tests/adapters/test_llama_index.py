@@ -93,6 +93,12 @@ def test_changes(store):
     store.delete_nodes(["1", "2", "absent"], where(("lang", IS, "fi")))
     store.delete_nodes(filters=where(("page", AT_LEAST, 390)))
     store.delete_nodes()
+    with pytest.raises(TypeError, match="node_ids must be a list of str, got '12'"):
+        store.delete_nodes("12")
+    with pytest.raises(TypeError, match="nodes must be a list of nodes, got 'Node ID: 3"):
+        store.add(node(3))
+    with pytest.raises(TypeError, match="nodes must be a list of nodes"):
+        store.add([node(3), "text"])
     assert len(store.get_nodes()) == len(store.client.vectors) == 289
     assert [found.node_id for found in store.get_nodes(["2", "1", "3"])] == ["2", "3"]
     store.add([TextNode(id_="2", text="new", embedding=X[390].tolist())])

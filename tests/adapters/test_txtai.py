@@ -87,3 +87,8 @@ def test_under_embeddings(tmp_path, monkeypatch):
         asked = "select id, part from txtai where similar('word9 common0') and part = 0 limit 1"
         assert embeddings.search(asked) == [{"id": "9", "part": 0}]
         embeddings.close()
+
+
+def test_settings_that_are_none():
+    with pytest.raises(ValueError, match=r"settings of .*AnnvqANN must be index or learnat, got \['learn_at'\]"):
+        ANNFactory.create({"backend": BACKEND, "dimensions": 4, BACKEND: {"learn_at": 500}}).index(np.eye(4))
