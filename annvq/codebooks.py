@@ -236,9 +236,22 @@ class KeptCodebooks:
         return seen[2]
 
 
+class RowProducts:
+    """``x @ rows.T`` of any x (n, d) and the same rows (r, d), which nobody changes, in float32: the same for a row of
+    x in every batch, with any number of threads."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = np.ascontiguousarray(rows, dtype=np.float32)
+        self._books = Codebooks(self.rows, (len(self.rows),), (0,), self.rows.shape[1])
+
+    def __call__(self, x: Any) -> F32:
+        return self._books.tables(np.ascontiguousarray(x, dtype=np.float32), squared=False).build()[:, 0]
+
+    def holds(self, rows: F32) -> bool:
+        """Whether these are the rows, bit for bit."""
+        return bool(self._books.table_builder.holds(rows))
+
+
 def row_products(x: Any, rows: Any) -> F32:
-    """``x @ rows.T`` of x (n, d) and rows (r, d) in float32, the same for a row of x in every batch, with any number of
-    threads."""
-    x, rows = (np.ascontiguousarray(a, dtype=np.float32) for a in (x, rows))
-    books = Codebooks(rows, (len(rows),), (0,), rows.shape[1])
-    return books.tables(x, squared=False).build()[:, 0]
+    """``x @ rows.T``, see :class:`RowProducts`."""
+    return RowProducts(rows)(x)

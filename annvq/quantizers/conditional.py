@@ -4,22 +4,21 @@ A sum of entries is only a first guess of the vector. A small network knows what
 corrects it; so what an entry adds to a vector depends on the other entries of its code.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from zlib import crc32
 
 import numpy as np
-import numpy.typing as npt
 
 from annvq.arrays import chunks, positive_int
-from annvq.codebooks import Codebooks
+from annvq.codebooks import Codebooks, RowProducts
 from annvq.complexity import OperationCounts, linear_map, network_search
 from annvq.forks import made_once
 from annvq.kernels import squared_norms
 from annvq.norms import Length, NormTerm
 from annvq.quantizers.additive import AdditiveCoder
-from annvq.quantizers.coder import Coder, Shapes
-from annvq.types import F32, I64, Codes, Self
+from annvq.quantizers.nested import Nested
+from annvq.types import F32, I64, Codes
 
 SWEEPS = 1  # over the codebooks, each entry chosen anew by what the network makes of it
 CANDIDATES = 4  # entries of a codebook that a sweep tries, those nearest without the network
@@ -27,10 +26,11 @@ AIMS = 1  # searches for the sum that the network makes the vector of, before th
 _CHUNK_FLOATS = 1 << 20  # of hidden units at a time
 
 
-class ConditionalCoder(Coder):
+class ConditionalCoder(Nested):
     """x̂ = s + U·relu(V·s + b), with s the sum of one entry of each codebook: see :class:`~annvq.ConditionalVQ`."""
 
     kind = "conditional"
+    part_names = ("latent", "view")
 
     latent: Any  # additive: the entries whose sum is s, about `shift`
     view: Any  # additive: entries whose sum comes nearest to x̂ without the network
@@ -70,22 +70,6 @@ class ConditionalCoder(Coder):
         d, h = self.dim, self.hidden
         return {"shift": (d,), "inward": (h, d), "bias": (h,), "outward": (d, h)}
 
-    # -- arrays ----------------------------------------------------------------------------------------------------
-
-    def shapes(self) -> Shapes:
-        inside = (("latent.", self.latent), ("view.", self.view))
-        return super().shapes() | {p + name: shape for p, part in inside for name, shape in part.shapes().items()}
-
-    def fill(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
-        super().fill(arrays)
-        for prefix, part in (("latent.", self.latent), ("view.", self.view)):
-            part.fill({name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)})
-        return self
-
-    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        inside = (("latent.", self.latent), ("view.", self.view))
-        return super()._arrays() | {p + name: a for p, part in inside for name, a in part._arrays().items()}
-
     # -- facts -----------------------------------------------------------------------------------------------------
 
     @property
@@ -119,7 +103,12 @@ class ConditionalCoder(Coder):
 
     @made_once
     def _made_network(self) -> "Network":
-        return Network(self.latent.books(), self.inward, self.bias, self.outward)
+        return Network(self.latent.books(), self._plain(), self.inward, self.bias, self.outward)
+
+    def _plain(self) -> Codebooks:
+        """Entries whose sums come near without the network."""
+        books: Codebooks = (self.view if bool(self.view.fitted) else self.latent).books()
+        return books
 
     def decode_rows(self, codes: Codes) -> F32:
         return self._network().decode(codes) + self._array("shift")
@@ -138,12 +127,11 @@ class ConditionalCoder(Coder):
     def improved(self, x: F32, codes: Codes) -> Codes:
         """Codes (n, M) of rows (n, d) less :attr:`shift`, at least as near as those given."""
         network, found = self._network(), codes.copy()
-        plain = (self.view if bool(self.view.fitted) else self.latent).books()
         for start, stop in chunks(len(x), self.hidden * CANDIDATES, chunk_bytes=4 * _CHUNK_FLOATS):
             part, own = x[start:stop], found[start:stop]
             for seed in range(1, AIMS + 1):  # (0 is that of the start)
                 network.aim(part, own, self.latent, seed)
-            network.sweep(part, own, plain, SWEEPS)
+            network.sweep(part, own, SWEEPS)
         return found
 
     def _codes_of_length(self, x: F32, length: Length, centres: F32 | None) -> Codes:
@@ -156,43 +144,48 @@ class Network:
 
     Args:
         entries: codebooks whose entries are added to s.
+        plain: codebooks whose sums come near to vectors without the network, wherever these lie.
         inward, bias, outward: V (hidden, d), b (hidden,), U (d, hidden).
     """
 
-    def __init__(self, entries: Codebooks, inward: F32, bias: F32, outward: F32) -> None:
-        self.entries = entries
-        self.inward, self.bias, self.outward = (np.ascontiguousarray(a, np.float32) for a in (inward, bias, outward))
-        self._in = Codebooks(self.inward, (len(self.inward),), (0,), self.inward.shape[1])
-        self._out = Codebooks(self.outward, (len(self.outward),), (0,), self.outward.shape[1])
+    def __init__(self, entries: Codebooks, plain: Codebooks, inward: F32, bias: F32, outward: F32) -> None:
+        self.entries, self.plain, self.bias = entries, plain, np.ascontiguousarray(bias, np.float32)
+        self._inward, self._outward = RowProducts(inward), RowProducts(outward)
 
-    def hold(self, entries: Codebooks, inward: F32, bias: F32, outward: F32) -> bool:
+    def hold(self, entries: Codebooks, plain: Codebooks, inward: F32, bias: F32, outward: F32) -> bool:
         """Whether they are still what they were, bit for bit."""
-        kept = self._in.table_builder.holds(inward) and self._out.table_builder.holds(outward)
-        return entries is self.entries and kept and np.array_equal(bias, self.bias)
+        same = entries is self.entries and plain is self.plain and np.array_equal(bias, self.bias)
+        return same and self._inward.holds(inward) and self._outward.holds(outward)
 
     @made_once
     def checksum(self) -> int:
-        """The same for the same values."""
+        """The same for the same entries and network."""
         value = 0
-        for array in (self.entries.entries, self.inward, self.bias, self.outward):
+        for array in (self.entries.entries, self._inward.rows, self.bias, self._outward.rows):
             value = crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data, value)
         return value
 
     @made_once
     def hidden_entries(self) -> F32:
         """(ΣK, hidden): what each entry adds to the hidden units."""
-        return _times(self._in, self.entries.entries)
+        return self._inward(self.entries.entries)
+
+    @made_once
+    def _books(self) -> list[tuple[F32, RowProducts, F32]]:
+        """Of each codebook: its plain entries about their mean, products with them, and their squared lengths."""
+        books = self.plain.centred.split()
+        return [(book, RowProducts(book), squared_norms(book)) for book in books]
 
     def correction(self, sums: F32) -> F32:
         """U·relu(V·s + b) of sums (n, d)."""
-        hidden = _times(self._in, sums)
+        hidden = self._inward(sums)
         hidden += self.bias
-        return _times(self._out, np.maximum(hidden, 0, out=hidden))
+        return self._outward(np.maximum(hidden, 0, out=hidden))
 
     def decode(self, codes: Codes) -> F32:
         """Vectors (n, d) of codes (n, M), less the shift."""
         out = np.empty((len(codes), self.entries.dim), np.float32)
-        for start, stop in chunks(len(codes), len(self.inward), chunk_bytes=4 * _CHUNK_FLOATS):
+        for start, stop in chunks(len(codes), len(self.bias), chunk_bytes=4 * _CHUNK_FLOATS):
             sums = self.entries.decode(codes[start:stop])
             out[start:stop] = sums + self.correction(sums)
         return out
@@ -207,13 +200,9 @@ class Network:
         nearer = changed[errors[1] < errors[0]]
         codes[nearer] = found[nearer]
 
-    def sweep(self, x: F32, codes: Codes, plain: Codebooks, sweeps: int) -> None:
+    def sweep(self, x: F32, codes: Codes, sweeps: int) -> None:
         """Choose each code anew among the entries that are nearest without the network, by what the network makes of
-        them; codes (n, M) that come nearer to x (n, d) replace those given.
-
-        Args:
-            plain: codebooks whose sums come near without the network; the entries that they favour are tried.
-        """
+        them; codes (n, M) that come nearer to x (n, d) replace those given."""
         sums = self.entries.decode(codes)
         rest = x - sums - self.correction(sums)
         errors = squared_norms(rest)
@@ -221,43 +210,31 @@ class Network:
         for _ in range(sweeps):
             before = codes[left].copy()
             for m in range(codes.shape[1]):
-                self._choose(m, left, x, codes, plain, rest, errors)
+                self._choose(m, left, x, codes, rest, errors)
             left = left[(codes[left] != before).any(axis=1)]
             if not len(left):
                 return
 
-    def _choose(self, m: int, rows: I64, x: F32, codes: Codes, plain: Codebooks, rest: F32, errors: F32) -> None:
+    def _choose(self, m: int, rows: I64, x: F32, codes: Codes, rest: F32, errors: F32) -> None:
         """Choose codes of codebook ``m`` anew for some rows; ``rest`` is x − x̂ and ``errors`` its squared length."""
-        first, size = self.entries.offsets[m], self.entries.sizes[m]
-        book, now = plain.split()[m], codes[rows, m].astype(np.int64)
-        scores = squared_norms(book) - 2 * _times(_one(book), rest[rows] + book[now])
-        scores[np.arange(len(rows)), now] = np.inf  # it is known what the present one gives
-        count = min(CANDIDATES, size - 1)
+        first, at = self.entries.offsets[m], np.arange(len(rows))
+        count = min(CANDIDATES, self.entries.sizes[m] - 1)
         if not count:
             return
+        (book, products, norms), now = self._books[m], codes[rows, m].astype(np.int64)
+        scores = norms - 2 * products(rest[rows] + book[now])
+        scores[at, now] = np.inf  # it is known what the present one gives
         tried = np.sort(np.argpartition(scores, count - 1, axis=1)[:, :count], axis=1)
-        without = codes[rows].copy()
-        others = self.entries.decode(without) - self.entries.entries[first + now]
+        others = self.entries.decode(codes[rows]) - self.entries.entries[first + now]
         sums = others[:, None] + self.entries.entries[first + tried]
-        hidden = (_times(self._in, others) + self.bias)[:, None] + self.hidden_entries[first + tried]
+        hidden = (self._inward(others) + self.bias)[:, None] + self.hidden_entries[first + tried]
         np.maximum(hidden, 0, out=hidden)
-        made = _times(self._out, hidden.reshape(len(rows) * count, -1)).reshape(sums.shape)
+        made = self._outward(hidden.reshape(len(rows) * count, -1)).reshape(sums.shape)
         made += sums
         np.subtract(x[rows][:, None], made, out=made)
         found = squared_norms(made.reshape(-1, made.shape[2])).reshape(len(rows), count)
         best = found.argmin(axis=1)
-        at = np.arange(len(rows))
         nearer = np.flatnonzero(found[at, best] < errors[rows])
         changed, best = rows[nearer], best[nearer]
         codes[changed, m] = tried[nearer, best]
         errors[changed], rest[changed] = found[nearer, best], made[nearer, best]
-
-
-def _one(book: F32) -> Codebooks:
-    """A single codebook over all dimensions."""
-    return Codebooks(np.ascontiguousarray(book), (len(book),), (0,), book.shape[1])
-
-
-def _times(matrix: Codebooks, x: F32) -> F32:
-    """``x @ matrix.T``, the same for a row of x in every batch, with any number of threads."""
-    return matrix.tables(np.ascontiguousarray(x), squared=False).build()[:, 0]

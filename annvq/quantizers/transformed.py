@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.arrays import chunks, positive_int
-from annvq.codebooks import Codebooks, row_products
+from annvq.codebooks import Codebooks, RowProducts, row_products
 from annvq.complexity import OperationCounts, linear_map
 from annvq.forks import made_once
 from annvq.kernels import LazyTables
 from annvq.norms import Length
 from annvq.quantizers.additive import AdditiveCoder
 from annvq.quantizers.coder import Coder, Shapes
+from annvq.quantizers.nested import Nested
 from annvq.quantizers.product import ProductCoder
 from annvq.quantizers.product_additive import ProductAdditiveCoder
 from annvq.quantizers.residual import ResidualCoder
@@ -67,12 +68,12 @@ class StoredMap:
         """Take arrays of these :meth:`shapes`."""
         self.matrix, self.shift = arrays[MAPS[self.kind]], arrays.get("shift")
 
-    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         """The arrays."""
         return {MAPS[self.kind]: self.matrix} | ({} if self.shift is None else {"shift": self.shift})
 
 
-class TransformedCoder(TableCoder):
+class TransformedCoder(Nested, TableCoder):
     """A coder behind a map of vectors: see :class:`~annvq.Transformed`.
 
     Args:
@@ -81,6 +82,7 @@ class TransformedCoder(TableCoder):
     """
 
     kind = "transformed"
+    part_names = ("transform", "quantizer")
     sums = True
     needs_norm = True
 
@@ -132,22 +134,6 @@ class TransformedCoder(TableCoder):
     @classmethod
     def _map(cls, kind: str, arguments: Mapping[str, Any]) -> Any:
         return StoredMap(kind, **arguments)
-
-    # -- arrays ----------------------------------------------------------------------------------------------------
-
-    def shapes(self) -> Shapes:
-        inside = (("transform.", self.transform), ("quantizer.", self.quantizer))
-        return super().shapes() | {p + name: shape for p, part in inside for name, shape in part.shapes().items()}
-
-    def fill(self, arrays: Mapping[str, npt.NDArray[Any]]) -> Self:
-        super().fill(arrays)
-        for prefix, part in (("transform.", self.transform), ("quantizer.", self.quantizer)):
-            part.fill({name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)})
-        return self
-
-    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
-        inner = {f"quantizer.{name}": array for name, array in self.quantizer._arrays().items()}
-        return super()._arrays() | {f"transform.{name}": a for name, a in self.transform.arrays().items()} | inner
 
     def costs(self) -> OperationCounts:
         shift = OperationCounts(additions=self.dim if self.transform.config["shift"] else 0)
@@ -229,28 +215,28 @@ class Parts:
 
     def __init__(self, inner: Codebooks, matrix: F32, shift: F32 | None, orthogonal: bool) -> None:
         self.inner, self.matrix, self.shift, self.orthogonal = inner, matrix, shift, orthogonal
-        self._map = Codebooks(matrix, (len(matrix),), (0,), len(matrix))
+        self._map = RowProducts(matrix)
 
     def hold(self, inner: Codebooks, matrix: F32, shift: F32 | None) -> bool:
         """Whether they are still what they were, bit for bit."""
         same = shift is None or (self.shift is not None and np.array_equal(shift, self.shift))
-        return inner is self.inner and same and self._map.table_builder.holds(matrix)
+        return inner is self.inner and same and self._map.holds(matrix)
 
     def mapped(self, x: F32) -> F32:
         """Rows (n, d) in transformed coordinates."""
-        moved = x if self.shift is None else x - self.shift
-        return self._map.tables(moved, squared=False).build()[:, 0]
+        return self._map(x if self.shift is None else x - self.shift)
 
     def mapped_queries(self, q: F32) -> F32:
         """A⁻ᵀ q of rows (n, d): their inner products with transformed vectors are those of q with the vectors."""
-        return self._query_map.tables(np.ascontiguousarray(q), squared=False).build()[:, 0]
+        return self._query_map(q)
 
     @made_once
-    def _query_map(self) -> Codebooks:
-        if self.orthogonal:  # then A⁻ᵀ is A
-            return self._map
-        rows = np.ascontiguousarray(self.back.T)
-        return Codebooks(rows, (len(rows),), (0,), len(rows))
+    def _query_map(self) -> RowProducts:
+        return self._map if self.orthogonal else RowProducts(self.back.T)  # A⁻ᵀ, which is A of a rotation
+
+    @made_once
+    def _inverse(self) -> RowProducts:
+        return RowProducts(self.back)
 
     @made_once
     def back(self) -> F32:
@@ -275,7 +261,7 @@ class Parts:
 
     @made_once
     def _centred(self) -> Codebooks:
-        return self._whole(row_products(self.inner.centred.whole.entries, self.back))
+        return self._whole(self._inverse(self.inner.centred.whole.entries))
 
     def decode(self, codes: Codes) -> F32:
         """Vectors (n, d) of codes (n, M)."""
@@ -291,7 +277,7 @@ class Parts:
 
     def _back(self, y: F32) -> F32:
         """Rows (n, d) in the vectors' own coordinates."""
-        x = row_products(y, self.back)
+        x = self._inverse(y)
         return x if self.shift is None else x + self.shift
 
     def _whole(self, entries: F32) -> Codebooks:

@@ -6,15 +6,14 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.arrays import chunks
-from annvq.indexes.coding import Encoded
-from annvq.indexes.rerank.refinement import Found, Refinement
+from annvq.indexes.rerank.refinement import Found, NothingKept
 from annvq.indexes.stored import StoreIndex
 from annvq.kernels import _native
 from annvq.threads import get_num_threads
-from annvq.types import F32, I64, U8, Self
+from annvq.types import F32, I64, Self
 
 
-class Decoded(Refinement):
+class Decoded(NothingKept):
     """The vectors x̂ that codes stand for, decoded as they are needed.
 
     A scan adds up tables, so it scores conditional codes without their network, norms as a byte or the code itself
@@ -35,23 +34,6 @@ class Decoded(Refinement):
     def require_fitted(self, what: str) -> None:
         """Nothing is learned beside the scanned index."""
 
-    # -- rows ----------------------------------------------------------------------------------------------------
-
-    def encode(self, index: StoreIndex, x: F32, rows: F32, first: int) -> tuple[Encoded, U8]:
-        return index.coding.encode(rows), np.empty((len(rows), 0), np.uint8)
-
-    def put(self, ids: I64, kept: U8) -> None:
-        pass
-
-    def remove(self, ids: I64) -> None:
-        pass
-
-    def reset(self) -> None:
-        pass
-
-    def take(self, other: Self) -> None:
-        pass
-
     # -- distances -----------------------------------------------------------------------------------------------
 
     def rank(self, index: StoreIndex, queries: F32, ids: I64, k: int) -> Found:
@@ -67,7 +49,8 @@ class Decoded(Refinement):
         stored, there = index.rows_where_stored(listed)
         lists = stored.lists if index.coding.centres is not None else None
         vectors = index.coding.decode(np.ascontiguousarray(stored.codes), lists)
-        numbers = np.where(there[rows.reshape(ids.shape)] < 0, -1, rows.reshape(ids.shape)).astype(np.int64)
+        places = rows.reshape(ids.shape)
+        numbers = np.where(there[places] < 0, -1, places)
         distances, best = _native.rerank_array(vectors, "float32", queries, numbers, k, index.metric, get_num_threads())
         return distances, np.where(best < 0, -1, listed[best])
 
@@ -76,10 +59,6 @@ class Decoded(Refinement):
         return x
 
     # -- facts and files -----------------------------------------------------------------------------------------
-
-    @property
-    def nbytes(self) -> int:
-        return 0
 
     def facts(self) -> dict[str, Any]:
         return {"refined_by": "the scanned codes, decoded", "refine_bits_per_vector": 0}

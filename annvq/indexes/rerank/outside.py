@@ -8,9 +8,8 @@ import numpy.typing as npt
 
 from annvq import datasets
 from annvq.arrays import as_float32, dtype_name, item_bytes
-from annvq.indexes.coding import Encoded
 from annvq.indexes.rerank.raw import RAW_DTYPES
-from annvq.indexes.rerank.refinement import Found, Refinement
+from annvq.indexes.rerank.refinement import Found, NothingKept, Refinement
 from annvq.indexes.stored import StoreIndex
 from annvq.kernels import _native
 from annvq.rows import LazyRows
@@ -18,7 +17,7 @@ from annvq.threads import get_num_threads
 from annvq.types import F32, I64, U8, Array, Self
 
 
-class OutsideVectors(Refinement):
+class OutsideVectors(NothingKept):
     """Vectors that lie elsewhere, ``vectors[id]``: an array or a memory map, read where needed and never copied.
 
     Args:
@@ -80,9 +79,6 @@ class OutsideVectors(Refinement):
             raise ValueError(f"vectors must have a row for each id, up to {highest}; got {len(found.require())}")
         return found
 
-    def encode(self, index: StoreIndex, x: F32, rows: F32, first: int) -> tuple[Encoded, U8]:
-        return index.coding.encode(rows), np.empty((len(rows), 0), np.uint8)
-
     def check_ids(self, ids: I64) -> None:
         highest, n = int(ids.max(initial=-1)), len(self.require())
         if highest >= n:
@@ -90,15 +86,6 @@ class OutsideVectors(Refinement):
 
     def put(self, ids: I64, kept: U8) -> None:
         self.check_ids(ids)
-
-    def remove(self, ids: I64) -> None:
-        pass
-
-    def reset(self) -> None:
-        pass
-
-    def take(self, other: Self) -> None:
-        pass
 
     def rank(self, index: StoreIndex, queries: F32, ids: I64, k: int) -> Found:
         rows = self.require()
@@ -108,10 +95,6 @@ class OutsideVectors(Refinement):
 
     def reconstruct(self, index: StoreIndex, ids: I64) -> F32:
         return index.of_unit_length(as_float32(self.require()[ids]), "x")
-
-    @property
-    def nbytes(self) -> int:
-        return 0
 
     def facts(self) -> dict[str, Any]:
         return {"refined_by": f"vectors in {self.dtype} at {self.path}", "refine_bits_per_vector": self.bits}

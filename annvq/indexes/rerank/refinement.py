@@ -155,6 +155,29 @@ class Refinement(ABC):
         """
 
 
+class NothingKept(Refinement):
+    """A refinement that keeps nothing of a vector beside what is scanned."""
+
+    def encode(self, index: StoreIndex, x: F32, rows: F32, first: int) -> tuple[Encoded, U8]:
+        return index.coding.encode(rows), np.empty((len(rows), 0), np.uint8)
+
+    def put(self, ids: I64, kept: U8) -> None:
+        pass
+
+    def remove(self, ids: I64) -> None:
+        pass
+
+    def reset(self) -> None:
+        pass
+
+    def take(self, other: Self) -> None:
+        pass
+
+    @property
+    def nbytes(self) -> int:
+        return 0
+
+
 class KeptRows(Refinement):
     """A refinement that keeps a row of bytes for each vector.
 

@@ -175,9 +175,9 @@ class ConditionalVQ(ConditionalCoder, Quantizer):
 
     def _network(self) -> Network:
         parts = [np.ascontiguousarray(self._array(name)) for name in ("inward", "bias", "outward")]
-        books, kept = self.latent.books(), self._kept.value
-        if kept is None or not kept.hold(books, *parts):
-            self._kept.value = kept = Network(books, *(part.copy() for part in parts))
+        books, plain, kept = self.latent.books(), self._plain(), self._kept.value
+        if kept is None or not kept.hold(books, plain, *parts):
+            self._kept.value = kept = Network(books, plain, *(part.copy() for part in parts))
         network: Network = kept
         return network
 
