@@ -1,6 +1,6 @@
 """What training asks of what it trains: quantizers have it, and training knows no more of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from annvq.codebooks import Codebooks
@@ -83,3 +83,27 @@ class MappedModel(CodebookModel, Protocol):
 
     def rotated(self) -> "MappedModel":
         """The same inner model behind a rotation, the identity at first."""
+
+
+class NetworkModel(Model, Protocol):
+    """A quantizer with a network behind sums of entries."""
+
+    def begin(self) -> None:
+        """Forget the network, and keep the entries."""
+
+    def state_dict(self) -> "dict[str, Tensor]": ...
+    def load_state_dict(self, state: "Mapping[str, Tensor]") -> Any: ...
+    def decoded(self, codes: "Tensor") -> "Tensor":
+        """Vectors (n, d) of int64 codes (n, M), less where they lie; differentiable."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Parameters for :class:`torch.optim.AdamW`, with their own ``factor`` on the learning rate."""
+
+    def improved(self, x: F32, codes: Codes) -> Codes:
+        """Codes of rows, at least as near as those given."""
+
+    def plain_codes(self, x: F32) -> Codes:
+        """Codes of rows without the network."""
+
+    def refit_view(self, x: F32, codes: Codes) -> None:
+        """Take the entries whose sums come nearest to rows with these codes."""

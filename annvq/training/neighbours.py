@@ -6,6 +6,7 @@ from annvq.training.learn.kmeans import cluster
 from annvq.types import F32
 
 CLUSTER_ROWS = 50  # rows of a cluster, on average
+MOST_CLUSTERS = 4096  # k-means of more takes longer than learning; clusters of many rows are larger then
 ITERATIONS = 8  # of k-means
 
 
@@ -16,7 +17,7 @@ def between_neighbours(x: F32, count: int, seed: int) -> F32:
     it has the mean and the covariances of the cluster. (Interpolation, a + b = 1, would make clusters narrower.)
     """
     rng = np.random.default_rng(seed)
-    clusters = max(1, len(x) // CLUSTER_ROWS)
+    clusters = min(MOST_CLUSTERS, max(1, len(x) // CLUSTER_ROWS))
     centres = cluster(x, clusters, ITERATIONS, seed)
     nearest = _nearest(x, centres)
     order = np.argsort(nearest, kind="stable")

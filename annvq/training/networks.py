@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,33 +10,12 @@ from tqdm import trange
 
 from annvq.arrays import positive_int
 from annvq.training.data import TrainingData
+from annvq.training.model import NetworkModel
 from annvq.training.neighbours import between_neighbours
 from annvq.training.trainer import warm_cosine
 from annvq.types import F32, Codes
 
 log = logging.getLogger(__name__)
-
-
-class NetworkModel(Protocol):
-    """A quantizer with a network behind sums of entries."""
-
-    def begin(self) -> None:
-        """Forget the network, and keep the entries."""
-
-    def decoded(self, codes: Tensor) -> Tensor:
-        """Vectors (n, d) of int64 codes (n, M), less where they lie; differentiable."""
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameters for :class:`torch.optim.AdamW`, with their own ``factor`` on the learning rate."""
-
-    def improved(self, x: F32, codes: Codes) -> Codes:
-        """Codes of rows, at least as near as those given."""
-
-    def plain_codes(self, x: F32) -> Codes:
-        """Codes of rows without the network."""
-
-    def refit_view(self, x: F32, codes: Codes) -> None:
-        """Take the entries whose sums come nearest to rows with these codes."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +49,7 @@ class LearnNetwork:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be a number ≥ 0, got {getattr(self, name)}")
 
-    def __call__(self, quantizer: Any, data: TrainingData) -> None:
+    def __call__(self, quantizer: NetworkModel, data: TrainingData) -> None:
         x = data.near(max(quantizer.sizes)).train
         extra = int(self.added * len(x))
         if extra:
@@ -93,7 +71,7 @@ class LearnNetwork:
         quantizer.load_state_dict(best)
 
     def _descend(
-        self, quantizer: Any, x: F32, codes: Codes, generator: torch.Generator, *, first: bool, progress: bool
+        self, quantizer: NetworkModel, x: F32, codes: Codes, generator: torch.Generator, *, first: bool, progress: bool
     ) -> None:
         """Gradient descent on ‖x − x̂‖² of given codes."""
         most = self.steps if first else self.round_steps
@@ -111,10 +89,10 @@ class LearnNetwork:
             batch, order = order[: self.batch_size], order[self.batch_size :]
             error = (quantizer.decoded(chosen[batch]) - rows[batch]).square().sum(1).mean()
             optimizer.zero_grad()
-            error.backward()
+            error.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
 
 
-def _values(quantizer: Any) -> dict[str, Tensor]:
+def _values(quantizer: NetworkModel) -> dict[str, Tensor]:
     return {name: t.detach().clone() for name, t in quantizer.state_dict().items()}

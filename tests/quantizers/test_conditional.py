@@ -61,7 +61,7 @@ def test_codes_are_as_good_as_those_of_one_change(learned):
             changed = codes.copy()
             changed[:, m] = entry
             best = np.minimum(best, np.square(x - learned.decode(changed)).sum(1))
-    assert least.mean() <= 1.05 * best.mean()  # eight of sixteen are tried, twice
+    assert least.mean() <= 1.05 * best.mean()  # four of sixteen are tried, once
 
 
 def test_it_never_ends_behind_the_code_it_started_from():

@@ -40,7 +40,7 @@ class ConditionalVQ(ConditionalCoder, Quantizer):
 
     Args:
         dim: d.
-        M: codebooks, at most 64.
+        M: codebooks.
         nbits: bits per codebook, 1..16, or a sequence of M of them.
         hidden: hidden units of the network; default 4·d.
         rounds: iterations of local search for the code without the network, as of :class:`AdditiveVQ`.
@@ -207,12 +207,12 @@ class ConditionalVQ(ConditionalCoder, Quantizer):
         return self._swept(rows - self.shift, self.latent._traced_codes(rows - self.shift))
 
     def _swept(self, x: Tensor, codes: Tensor) -> Tensor:
-        """Codes (n, M) chosen anew, codebook by codebook, as :meth:`Network.sweep` does."""
+        """Codes (n, M) chosen anew, codebook by codebook, as :meth:`Network.sweep` does, among entries of the sum."""
         errors = (x - self.decoded(codes)).square().sum(1)
         for _ in range(SWEEPS):
             for m, book in enumerate(self.latent.codebooks):
                 rest = x - self.decoded(codes) + book[codes[:, m]]
-                near = (rest[:, None] - book).square().sum(2)
+                near = book.square().sum(1) - 2 * rest @ book.T
                 tried = near.topk(min(CANDIDATES, len(book)), dim=1, largest=False).indices
                 for candidate in tried.unbind(1):
                     changed = torch.cat([codes[:, :m], candidate[:, None], codes[:, m + 1 :]], 1)
