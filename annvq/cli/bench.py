@@ -21,7 +21,11 @@ from annvq.cli.shared import command_line
     type=click.IntRange(min=1),
     help="Threads of annvq and FAISS alike [default: the suite's, or all cores].",
 )
-@click.option("--resume/--fresh", default=True, help="Go on where an earlier run stopped, or start anew.")
+@click.option(
+    "--resume/--fresh",
+    default=True,
+    help="Go on where an earlier run stopped, or start anew (with --point: that row).",
+)
 @click.option("--quick", is_flag=True, help="The suite's short form.")
 @click.option(
     "--point", "only", multiple=True, help="Measure nothing but this row, as reports name it; may be repeated."
