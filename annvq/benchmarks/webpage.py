@@ -109,8 +109,14 @@ def page(rows: Sequence[Row], title: str = "annvq bench") -> Page:
     lead = f"{len(present):,} measurements, {span}." if dates else ""
     missing = [f"Not measured: {row['dataset']}: {row['error']}" for row in rows if row["method"] == ABSENT]
     notes = [*missing, "How each figure is measured, and what the intervals are: docs/benchmarks.md of annvq."]
-    shown = [dict(json.loads(e)) for e in environments]
-    return Page(title, sections, lead, shown, notes, [_plain(row) for row in rows if row["method"] != ABSENT])
+    return Page(
+        title,
+        sections,
+        lead,
+        [json.loads(e) for e in environments],
+        notes,
+        [_plain(row) for row in rows if row["method"] != ABSENT],
+    )
 
 
 def report(rows: Sequence[Row], path: str | os.PathLike[str], title: str = "annvq bench") -> int:
@@ -153,15 +159,19 @@ def _kind_of(row: Row) -> str:
     return next((field for _, _, field, _ in _KINDS if field in row), "")
 
 
-def _environment(row: Row) -> str:
-    """Where a row was measured, as JSON of names and values."""
-    env = row.get("env") or {}
+def environment_shown(env: Mapping[str, Any]) -> dict[str, str]:
+    """What :func:`annvq.benchmarks.environment.facts` says, as pages show it."""
     facts = {
         "processor": env.get("cpu"), "SIMD level": env.get("simd"), "cores": env.get("cores"),
         "threads": env.get("threads"), "system": env.get("platform"), "commit": env.get("commit"),
         "versions": ", ".join(f"{name} {version}" for name, version in (env.get("versions") or {}).items()),
     }  # fmt: skip
-    return json.dumps({name: str(value) for name, value in facts.items() if value not in (None, "")})
+    return {name: str(value) for name, value in facts.items() if value not in (None, "")}
+
+
+def _environment(row: Row) -> str:
+    """Where a row was measured, as JSON."""
+    return json.dumps(environment_shown(row.get("env") or {}))
 
 
 def _plain(row: Row) -> Row:

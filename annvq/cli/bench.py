@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from annvq.cli.console import wide_console
-from annvq.cli.shared import command_line
+from annvq.cli.shared import FILE, command_line
 
 
 @click.command()
@@ -87,9 +87,7 @@ def bench(
 
 @click.command()
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), default=Path("report.html"), show_default=True
-)
+@click.option("-o", "--out", type=FILE, default=Path("report.html"), show_default=True)
 @click.option("--title", default="annvq bench", show_default=True, help="Of the page.")
 def report(results: tuple[Path, ...], out: Path, title: str) -> None:
     """Show RESULTS as one page that needs no network: charts, tables, downloads.
