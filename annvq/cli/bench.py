@@ -58,8 +58,9 @@ def bench(
     from annvq.cli.progress import Bar
 
     if listing:
-        for name in suite_names():
-            click.echo(f"{name:<14}{load_suite(name).title}")
+        names = suite_names()
+        for name in names:
+            click.echo(f"{name:<{max(map(len, names)) + 2}}{load_suite(name).title}")
         return
     chosen = load_suite(suite, quick=quick)
     folder = out or Path("annvq-bench") / (chosen.name + ("-quick" if quick else ""))
