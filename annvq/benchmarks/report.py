@@ -62,7 +62,13 @@ def number(figure: Figure | None, shown: str, *, spread: bool = True) -> str:
 
 
 def compared(
-    methods: Mapping[str, Sequence[Row]], column: str, better: str | None, shown: str, *, spread: bool = True
+    methods: Mapping[str, Sequence[Row]],
+    column: str,
+    better: str | None,
+    shown: str,
+    *,
+    spread: bool = True,
+    bold: str = "{}",
 ) -> tuple[dict[str, str], str | None]:
     """A column of a table: how each method's figure is shown, and the method whose figure is the best.
 
@@ -71,8 +77,12 @@ def compared(
         better: which direction is; None: nothing is compared.
         shown: format of the values.
         spread: show half the interval too.
+        bold: a format of one place, for the best.
     """
     figures = {name: figure_of(measured(rows), column) for name, rows in methods.items()}
     best, same = same_as_best(figures, better) if better else (None, set())
     texts = {name: number(figure, shown, spread=spread) for name, figure in figures.items()}
-    return {name: f"{SAME} {text}" if name in same else text for name, text in texts.items()}, best
+    texts |= {name: f"{SAME} {texts[name]}" for name in same}
+    if best is not None:
+        texts[best] = bold.format(texts[best])
+    return texts, best

@@ -55,13 +55,15 @@ def run(
         out: folder of the results; what it holds already is not measured again.
         dataset: name or path that replaces the suite's data sets, where its kind has any.
         threads: of both annvq and FAISS; default the suite's.
-        fresh: forget what ``out`` holds.
-        only: nothing but the points whose ``point`` in rows begins with one of these.
+        fresh: forget what ``out`` holds, with ``only`` of those points alone.
+        only: measure nothing but the points whose ``point`` in rows begins with one of these. Reports show what ``out``
+            holds of the others too.
         command: that rows say they can be measured again by; default ``annvq bench`` with the suite's name.
         observer: told of progress.
 
     Returns:
-        One row per point, in the plan's order. A point that failed is a row whose ``error`` says why.
+        One row per point (those of ``only``), in the plan's order. A point that failed is a row whose ``error`` says
+        why.
 
     Raises:
         ValueError: the suite, its only data set or the results file cannot be used; no point is one of ``only``.
@@ -70,21 +72,22 @@ def run(
         suite = replace(suite, threads=threads)
     count = suite.threads or usable_cores()
     its_kind = kind(suite.kind)
-    results = Results(out, fresh=fresh)
+    results = Results(out, fresh=fresh and not only)
     with environment.pinned_threads(count):
         plan = its_kind.plan(suite, dataset)
         tail = {"suite": suite.name, "command": command or _command(suite.name, dataset, threads)}
-        work = _Run(tail, results, environment.facts(count), observer or Observer(), tuple(only))
+        work = _Run(tail, results, environment.facts(count), observer or Observer(), tuple(only), fresh)
         work.expect(sum(part.count for part in plan.parts))
         try:
-            rows = [row for part in plan.parts for row in work.part(part)]
+            shown = [row for part in plan.parts for row in work.part(part)]
         finally:
             plan.close()
+    rows = [row for row in shown if work.wanted(row["point"])]
     if only and not rows:
         raise ValueError(f"only: no point of suite {suite.name!r} begins with {' or '.join(only)}")
-    its_kind.report(suite, rows, out)
+    its_kind.report(suite, shown, out)
     try:
-        webpage.report(rows, out / "report.html", suite.title or suite.name)
+        webpage.report(shown, out / "report.html", suite.title or suite.name)
     except ValueError as error:  # too many rows for a page; they are in the other files
         _log.warning("no page was written: %s", error)
     return rows
@@ -101,13 +104,21 @@ class _Run:
     Args:
         tail: what every row says of its suite.
         only: beginnings of the names of points; empty: all are wanted.
+        fresh: measure those that were measured already, too.
         where: facts about this machine; they are part of every row, and some of what a row is known by.
     """
 
     def __init__(
-        self, tail: dict[str, str], results: Results, where: dict[str, Any], watch: Observer, only: tuple[str, ...]
+        self,
+        tail: dict[str, str],
+        results: Results,
+        where: dict[str, Any],
+        watch: Observer,
+        only: tuple[str, ...],
+        fresh: bool,
     ) -> None:
-        self.tail, self.results, self.where, self.watch, self.only = tail, results, where, watch, only
+        self.tail, self.results, self.where, self.watch = tail, results, where, watch
+        self.only, self.fresh = only, fresh
         self.total = 0
 
     def expect(self, more: int) -> None:
@@ -115,15 +126,20 @@ class _Run:
         self.total += more
         self.watch.planned(self.total)
 
+    def wanted(self, name: str) -> bool:
+        """Whether the point of this name is to be measured."""
+        return name.startswith(self.only or "")
+
     def part(self, part: Part) -> list[Row]:
-        """The rows of a part, whose data set is loaded for them."""
+        """The rows of a part, whose data set is loaded for them; those of points that are not wanted where they are
+        there."""
         self.watch.loading(part.name)
         named = [(digest({**point.identity, "threads": self.where["threads"]}), point) for point in part.points()]
-        if self.only:
-            named = [(name, point) for name, point in named if name.startswith(self.only)]
-        self.expect(len(named) - part.count)
-        self.results.drop_stale({name: self._key(name) for name, _ in named})
-        return [self._row(point, name) for name, point in named]
+        due = {name: "" if self.fresh else self._key(name) for name, _ in named if self.wanted(name)}
+        self.expect(sum(name in due for name, _ in named) - part.count)
+        self.results.drop_stale(due)
+        rows = [self._row(p, name) if name in due else self.results.find(self._key(name)) for name, p in named]
+        return [row for row in rows if row is not None]
 
     def _key(self, name: str) -> str:
         """What a row is known by: what was measured, and with which versions."""

@@ -175,9 +175,9 @@ def figure_of(rows: Sequence[Row], column: str) -> Figure | None:
     # All seeds are asked the same queries, so their intervals are averaged: more seeds make them no narrower.
     down = math.hypot(between, np.mean([f.value - f.low for f in figures if f.low is not None] or [0.0]))
     up = math.hypot(between, np.mean([f.high - f.value for f in figures if f.high is not None] or [0.0]))
-    low, high = mean - down, mean + up
+    low, high = max(mean - down, 0.0), mean + up  # nothing that is measured is below zero
     if column in RECALLS:
-        low, high = max(low, 0.0), min(high, 1.0)
+        high = min(high, 1.0)
     held = [f.samples for f in figures if f.samples is not None]
     same = len(held) == len(figures) and len({len(s) for s in held}) == 1
     return Figure(mean, low, high, np.mean(held, axis=0) if same else None, between, len(figures))

@@ -25,8 +25,7 @@ class _Shown:
 
 def _shown(name: str) -> _Shown:
     of = metrics.COLUMNS[name]
-    better = of.better if name != "mse" else "lower"
-    return _Shown(Column(of.title, of.unit, better, recall=name in metrics.RECALLS), of.format)
+    return _Shown(Column(of.title, of.unit, of.better, recall=name in metrics.RECALLS), of.format)
 
 
 def _more(title: str, help: str, better: str | None, format: str) -> _Shown:
@@ -98,7 +97,7 @@ def page(rows: Sequence[Row], title: str = "annvq bench") -> Page:
 
     A row may have ``from``, which run it is of: methods that occur in several are told apart by it.
     """
-    present = [row for row in rows if row["method"] != ABSENT]
+    present = [_with_threads(row) for row in rows if row["method"] != ABSENT]
     environments = list(dict.fromkeys(_environment(row) for row in present))
     sections = []
     for name, text, field, charts in (*_KINDS, _OTHER):
@@ -110,8 +109,14 @@ def page(rows: Sequence[Row], title: str = "annvq bench") -> Page:
     lead = f"{len(present):,} measurements, {span}." if dates else ""
     missing = [f"Not measured: {row['dataset']}: {row['error']}" for row in rows if row["method"] == ABSENT]
     notes = [*missing, "How each figure is measured, and what the intervals are: docs/benchmarks.md of annvq."]
-    shown = [dict(json.loads(e)) for e in environments]
-    return Page(title, sections, lead, shown, notes, [_plain(row) for row in present])
+    return Page(
+        title,
+        sections,
+        lead,
+        [json.loads(e) for e in environments],
+        notes,
+        [_plain(row) for row in rows if row["method"] != ABSENT],
+    )
 
 
 def report(rows: Sequence[Row], path: str | os.PathLike[str], title: str = "annvq bench") -> int:
@@ -144,20 +149,29 @@ def read_results(paths: Iterable[str | os.PathLike[str]]) -> list[Row]:
     return rows
 
 
+def _with_threads(row: Row) -> Row:
+    """A row that says its threads, which those of codes have in their environment alone."""
+    return {"threads": (row.get("env") or {}).get("threads"), **row}
+
+
 def _kind_of(row: Row) -> str:
     """The field by which a row's kind is known; "" of a kind that is not known here."""
     return next((field for _, _, field, _ in _KINDS if field in row), "")
 
 
-def _environment(row: Row) -> str:
-    """Where a row was measured, as JSON of names and values."""
-    env = row.get("env") or {}
+def environment_shown(env: Mapping[str, Any]) -> dict[str, str]:
+    """What :func:`annvq.benchmarks.environment.facts` says, as pages show it."""
     facts = {
         "processor": env.get("cpu"), "SIMD level": env.get("simd"), "cores": env.get("cores"),
         "threads": env.get("threads"), "system": env.get("platform"), "commit": env.get("commit"),
         "versions": ", ".join(f"{name} {version}" for name, version in (env.get("versions") or {}).items()),
     }  # fmt: skip
-    return json.dumps({name: str(value) for name, value in facts.items() if value not in (None, "")})
+    return {name: str(value) for name, value in facts.items() if value not in (None, "")}
+
+
+def _environment(row: Row) -> str:
+    """Where a row was measured, as JSON."""
+    return json.dumps(environment_shown(row.get("env") or {}))
 
 
 def _plain(row: Row) -> Row:
@@ -199,8 +213,9 @@ def _figure(rows: Sequence[Row], name: str) -> Figure | None:
         us = figure_of(measured(rows), "search_us")
         if us is None:
             return None
-        low, high = (None, None) if us.low is None or us.high is None else (1e6 / us.high, 1e6 / us.low)
-        return Figure(1e6 / us.value, low, high, ranged=True)
+        if not us.low or us.high is None:  # of few seeds the interval may begin at no time at all
+            return Figure(1e6 / us.value)
+        return Figure(1e6 / us.value, 1e6 / us.high, 1e6 / us.low, ranged=True)
     return figure_of(measured(rows), name)
 
 

@@ -34,6 +34,7 @@ class Choice:
         seconds: what it took.
         beyond: the recommended code with more bits, where there was time to measure it.
         next_better: what it would take to find more, in a sentence.
+        threads: that were used.
     """
 
     bits: int
@@ -47,6 +48,7 @@ class Choice:
     seconds: float
     beyond: Candidate | None = None
     next_better: str = ""
+    threads: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -168,7 +170,7 @@ def _choice(measuring: Measuring, codes: Sequence[Candidate]) -> Choice:
     beyond = measuring.beyond(best) if best is front[0] else None
     return Choice(
         bits, n, n_learn, len(data.queries), tuple(codes), tuple(front), best, reason, measuring.elapsed(), beyond,
-        next_better(front, best, beyond),
+        next_better(front, best, beyond), get_num_threads(),
     )  # fmt: skip
 
 

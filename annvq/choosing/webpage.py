@@ -7,11 +7,11 @@ from typing import Any
 from annvq.benchmarks.environment import facts
 from annvq.benchmarks.report import number
 from annvq.benchmarks.statistics import SAME, Figure, told_apart
+from annvq.benchmarks.webpage import environment_shown
 from annvq.choosing.choice import Choice
 from annvq.choosing.grid import Candidate
 from annvq.choosing.measuring import CRITERION
 from annvq.pages import Chart, Column, Line, Page, Section, Value, write
-from annvq.threads import get_num_threads
 
 _COLUMNS: dict[str, tuple[Column, Callable[[Candidate], float | None], str]] = {
     CRITERION: (Column(CRITERION, "share of neighbours", "higher", recall=True), lambda c: c.recall, ".3f"),
@@ -62,12 +62,7 @@ def page(choice: Choice, command: str = "annvq choose") -> Page:
         lines,
         _CHARTS,
     )
-    where = facts(get_num_threads())
-    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
-    environment = {
-        "processor": str(where["cpu"]), "SIMD level": str(where["simd"]), "threads": str(where["threads"]),
-        "versions": versions, "commit": str(where["commit"]), "command": command,
-    }  # fmt: skip
+    environment = environment_shown(facts(choice.threads)) | {"command": command}
     lead = f"Recommended: {best.label}\n{choice.reason}\n{choice.next_better}"
     notes = [f"In Python: {best.code_line()}"]
     return Page("annvq choose", [section], lead, [environment], notes, [c.to_dict() for c in choice.candidates])

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from annvq.cli.console import wide_console
-from annvq.cli.shared import command_line
+from annvq.cli.shared import FILE, command_line
 
 
 @click.command()
@@ -21,7 +21,11 @@ from annvq.cli.shared import command_line
     type=click.IntRange(min=1),
     help="Threads of annvq and FAISS alike [default: the suite's, or all cores].",
 )
-@click.option("--resume/--fresh", default=True, help="Go on where an earlier run stopped, or start anew.")
+@click.option(
+    "--resume/--fresh",
+    default=True,
+    help="Go on where an earlier run stopped, or start anew (with --point: that row).",
+)
 @click.option("--quick", is_flag=True, help="The suite's short form.")
 @click.option(
     "--point", "only", multiple=True, help="Measure nothing but this row, as reports name it; may be repeated."
@@ -54,8 +58,9 @@ def bench(
     from annvq.cli.progress import Bar
 
     if listing:
-        for name in suite_names():
-            click.echo(f"{name:<14}{load_suite(name).title}")
+        names = suite_names()
+        for name in names:
+            click.echo(f"{name:<{max(map(len, names)) + 2}}{load_suite(name).title}")
         return
     chosen = load_suite(suite, quick=quick)
     folder = out or Path("annvq-bench") / (chosen.name + ("-quick" if quick else ""))
@@ -83,9 +88,7 @@ def bench(
 
 @click.command()
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--out", type=click.Path(dir_okay=False, path_type=Path), default=Path("report.html"), show_default=True
-)
+@click.option("-o", "--out", type=FILE, default=Path("report.html"), show_default=True)
 @click.option("--title", default="annvq bench", show_default=True, help="Of the page.")
 def report(results: tuple[Path, ...], out: Path, title: str) -> None:
     """Show RESULTS as one page that needs no network: charts, tables, downloads.

@@ -83,10 +83,17 @@ def build(
 
 
 def _stated_metric(recipe: str) -> str | None:
-    """The metric that a recipe file states, if it does."""
+    """The metric that a recipe states, if it does."""
     from annvq.indexes import recipes
 
-    return recipes.load_recipe(recipe).metric if recipe.endswith(".toml") else None
+    return recipes.load_recipe(recipe).metric if _is_recipe(recipe) else None
+
+
+def _is_recipe(recipe: str) -> bool:
+    """Whether this is a named recipe or a recipe file; else a quantizer's file or kind."""
+    from annvq.indexes import recipes
+
+    return recipe in recipes.recipe_names() or recipe.endswith(".toml")
 
 
 def _metric_of(data: str) -> str:
@@ -109,7 +116,7 @@ def _empty_index(
     from annvq.quantizers.modules.registry import pays_norm
 
     dim = int(base.shape[1])
-    if recipe in recipes.recipe_names() or recipe.endswith(".toml"):
+    if _is_recipe(recipe):
         stated = recipes.load_recipe(recipe)
         given = {"nlist": nlist, "dims": dims}
         stated.index.update({key: value for key, value in given.items() if value is not None})  # type: ignore[attr-defined]

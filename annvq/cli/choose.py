@@ -9,7 +9,7 @@ from rich.console import Console
 
 import annvq
 from annvq.cli.console import wide_console
-from annvq.cli.shared import command_line, require_writable
+from annvq.cli.shared import FILE, METRIC, THREADS, command_line, require_writable
 from annvq.replacing import replacing
 
 
@@ -19,7 +19,7 @@ from annvq.replacing import replacing
 @click.option("--bytes-per-vector", type=click.IntRange(min=1), help="Instead of --bits: bytes per vector in all.")
 @click.option("--memory", metavar="SIZE", help="Instead of --bits: memory (8GB) for --n vectors, their ids included.")
 @click.option("--n", "count", metavar="COUNT", help="Vectors that --memory is for (100e6).")
-@click.option("--metric", type=click.Choice(["l2", "ip", "cosine"]), help="[default: the data set's, else l2]")
+@METRIC
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),
@@ -32,11 +32,11 @@ from annvq.replacing import replacing
     "--queries", "nq", type=click.IntRange(min=1), default=500, show_default=True, help="Held out as queries."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads [default: all cores].")
+@THREADS
 @click.option(
     "-o",
     "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FILE,
     help="Write the recipe, a .toml file that `annvq build` takes, and a page beside it (.html).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -95,17 +95,19 @@ def search(
 
     if out is not None and out.suffix not in (".npz", ".ivecs"):
         raise click.UsageError(f"--out must end in .npz or .ivecs, got {out.name!r}")
-    if out is not None and not out.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {out}: there is no folder {out.parent}")
+    if out is not None:
+        require_writable(out)
     use_threads(threads)
     loaded = annvq.load_index(index, mmap=True)
+    keyed = isinstance(loaded, annvq.KeyedIndex)
+    if keyed and out is not None and out.suffix == ".ivecs":
+        raise ValueError(f"{out}: .ivecs holds numbers and this index finds keys; write .npz")
     asked = vectors(queries, "queries")[:limit]
     if out is None:
         asked = asked[: limit or 10]
     settings = _settings(loaded, nprobe=nprobe, shortlist=shortlist)
     filter = None if allow is None else read_array(allow)
     distances, ids = loaded.search(np.ascontiguousarray(asked), k, filter=filter, **settings)
-    keyed = isinstance(loaded, annvq.KeyedIndex)
     if keyed:
         ids = np.array([_text(key) for key in ids.ravel().tolist()]).reshape(ids.shape)
     if out is None:
@@ -114,8 +116,6 @@ def search(
         return
     if out.suffix == ".npz":
         np.savez(out, distances=distances, **{"keys" if keyed else "ids": ids})
-    elif keyed:
-        raise ValueError(f"{out}: .ivecs holds numbers and this index finds keys; write .npz")
     else:
         if len(ids) and int(ids.max()) > np.iinfo(np.int32).max:
             raise ValueError(".ivecs holds 32-bit ids and some are larger; write .npz")

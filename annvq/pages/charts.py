@@ -76,7 +76,7 @@ def spec(chart: Chart, section: Section) -> dict[str, Any]:
         )
     layers += [
         {
-            "transform": [{"filter": "isValid(datum.low) && isValid(datum.high)"}],
+            "transform": [{"filter": f"isValid(datum.low) && isValid(datum.high){_above_zero('low', chart.log_y)}"}],
             "mark": {"type": "rule", "strokeWidth": 1.2, "opacity": 0.8},
             "encoding": {"x": x, **interval, "color": colour},
         },
@@ -107,10 +107,19 @@ def spec(chart: Chart, section: Section) -> dict[str, Any]:
             {"calculate": "datum[measure + ' text']", "as": "y text"},
             {"calculate": f"datum['{chart.x}']", "as": "x"},
             {"calculate": f"datum['{chart.x} text']", "as": "x text"},
-            {"filter": "isValid(datum.x) && isValid(datum.y)" + (" && datum.x > 0" if chart.log_x else "")},
+            {
+                "filter": "isValid(datum.x) && isValid(datum.y)"
+                + _above_zero("x", chart.log_x)
+                + _above_zero("y", chart.log_y)
+            },
         ],
         "layer": layers,
     }
+
+
+def _above_zero(field: str, log: bool) -> str:
+    """What a filter asks besides of what a logarithmic axis shows."""
+    return f" && datum.{field} > 0" if log else ""
 
 
 def _scale(log: bool) -> dict[str, Any]:

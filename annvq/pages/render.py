@@ -161,11 +161,11 @@ def _controls(section: Section) -> str:
 
 
 def _table(section: Section, environments: int) -> str:
-    heads = [("method", Column("method", text=True)), *section.columns.items()]
+    heads = [Column("method", text=True), *section.columns.values()]
     row = "".join(
         f'<th scope="col" title="{escape(c.help)}"{"" if c.text else " class=n"}>'
         f'<button type="button">{escape(c.title)}</button></th>'
-        for _, c in heads
+        for c in heads
     )
     # A command that is the same for all lines stands elsewhere.
     again = len({line.command for line in section.lines}) > 1 or environments > 1

@@ -6,6 +6,7 @@ from typing import Any
 from annvq.arrays import positive_int
 from annvq.complexity import OperationCounts
 from annvq.quantizers.additive import AdditiveCoder
+from annvq.quantizers.codes import MAX_M
 from annvq.quantizers.sums import SumCoder
 
 TOGETHER = 8
@@ -31,7 +32,7 @@ class ProductAdditiveCoder(AdditiveCoder):
         rounds: int = 64,
         norm_free: bool = False,
     ) -> None:
-        dim, M = positive_int(dim, "dim", high=1 << 20), positive_int(M, "M", high=1024)
+        dim, M = positive_int(dim, "dim", high=1 << 20), positive_int(M, "M", high=MAX_M)
         self.groups = default_groups(dim, M) if groups is None else positive_int(groups, "groups")
         if M % self.groups or self.groups > dim:
             fit = [g for g in range(1, min(dim, M) + 1) if M % g == 0]

@@ -116,6 +116,17 @@ def test_one_row_is_measured_by_its_command(tmp_path, vectors, suite):
     assert seen.measured == ["faiss.rq"]
     assert [row["point"] for row in got] == [rows[2]["point"]]
     assert got[0]["hits"] == rows[2]["hits"]
+    # Other rows stay where they are, in the reports too.
+    everything = tmp_path / "all"
+    only = [rows[2]["point"]]
+    run(suite, out=everything, dataset=vectors, threads=1, only=only, observer=(seen := Seen()))
+    assert (seen.measured, seen.found) == ([], ["faiss.rq"])
+    run(suite, out=everything, dataset=vectors, threads=1, only=only, fresh=True, observer=(seen := Seen()))
+    assert (seen.measured, seen.found) == (["faiss.rq"], [])
+    kept = read_rows(everything / "results.jsonl")
+    assert kept[:2] == rows[:2]
+    assert [row["point"] for row in kept] == [row["point"] for row in rows]
+    assert all(row["method"] in (everything / "report.md").read_text() for row in rows)
     with pytest.raises(ValueError, match="only: no point of suite 'small' begins with zz"):
         run(suite, out=out, dataset=vectors, threads=1, only=["zz"])
 

@@ -75,6 +75,21 @@ def test_seeds_are_one_line_and_runs_are_told_apart(tmp_path):
     assert both.sections[0].lines[1].values["10-recall@10"].mark == "≈"
 
 
+def test_numbers_of_threads_are_no_seeds():
+    counts = np.random.default_rng(0).integers(0, 11, 50)
+    rows = [code_row("m", counts, env={"cpu": "one", "threads": threads, "versions": {}}) for threads in (1, 2)]
+    lines = webpage.page(rows).sections[0].lines
+    assert [(line.detail, line.facets["threads"]) for line in lines] == [("64 bits", "1"), ("64 bits", "2")]
+
+
+def test_two_seeds_that_differ_much_give_no_negative_times():
+    counts = np.random.default_rng(0).integers(0, 11, 50)
+    rows = [code_row("m", counts, seed=seed, search=(us,)) for seed, us in enumerate((100.0, 130.0))]
+    values = webpage.page(rows).sections[0].lines[0].values
+    assert (values["search_us"].number, values["search_us"].low) == (115.0, 0.0)
+    assert (values["qps"].number, values["qps"].low, values["qps"].high) == (pytest.approx(1e6 / 115), None, None)
+
+
 def test_data_sets_that_could_not_be_had_are_notes():
     row = {"dataset": "gone", "method": "load", "error": "OSError: no network"}
     assert webpage.page([row]).notes[0] == "Not measured: gone: OSError: no network"

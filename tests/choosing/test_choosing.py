@@ -206,6 +206,7 @@ def test_the_page_of_a_choice(staged, tmp_path):
     (chosen,) = [line for line in section.lines if line.method.startswith("★ ")]
     assert chosen.values["10-recall@10"].number == choice.recommended.recall
     assert choice.recommended.label in page.lead
+    assert page.environments[0]["threads"] == "1"
     assert webpage.report(choice, tmp_path / "page.html") == (tmp_path / "page.html").stat().st_size
 
 

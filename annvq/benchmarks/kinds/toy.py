@@ -10,7 +10,8 @@ Additive codes contain product codes, so a product code ahead of them shows how 
 can do.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -146,21 +147,19 @@ def compared(rows: list[Row]) -> list[dict[str, Any]]:
     for (dataset, bits), order in orders(rows).items():
         data, dim = dataset.rsplit("-", 1)
         group = [r for r in rows if (r["dataset"], r["bits"]) == (dataset, bits) and r["error"] is None]
-        values = {name: float(np.mean([r["mse"] for r in group if r["method"] == name])) for name in order}
+        found = {name: statistics.figure_of([r for r in group if r["method"] == name], "mse") for name in order}
+        figures = {name: figure for name, figure in found.items() if figure is not None}
         published = _PUBLISHED.get((data, int(dim)), {}).get(bits)
-        figures = [statistics.figure_of([r for r in group if r["method"] == name], "mse") for name in order]
-        lines.append(
-            {"dataset": dataset, "bits": bits, **values, "order": _chain(order, figures), "published": published}
-        )
+        values = {name: figure.value for name, figure in figures.items()}
+        lines.append({"dataset": dataset, "bits": bits, **values, "order": _chain(figures), "published": published})
     return lines
 
 
-def _chain(order: Sequence[str], figures: Sequence[statistics.Figure | None]) -> str:
+def _chain(figures: Mapping[str, statistics.Figure]) -> str:
     """The order of the codes in one text, with a sign between neighbours that cannot be told apart."""
-    text = order[0]
-    for name, a, b in zip(order[1:], figures, figures[1:], strict=False):
-        apart = a is None or b is None or statistics.told_apart(a, b)
-        text += f" {'<' if apart else statistics.SAME} {name}"
+    text = next(iter(figures))
+    for (_, a), (name, b) in itertools.pairwise(figures.items()):
+        text += f" {'<' if statistics.told_apart(a, b) else statistics.SAME} {name}"
     return text
 
 

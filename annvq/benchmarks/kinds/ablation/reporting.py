@@ -38,11 +38,10 @@ _BETTER = {"mse": "lower", "recall@1": "higher", "recall@10": "higher", "10-reca
 
 def lines_of(learners: Mapping[str, list[Row]], bold: str) -> list[list[str]]:
     """A line per learner: means over the seeds that could be measured, ``bold`` (a format of one place) where best."""
-    texts = {}
-    for name, shown in _SHOWN.items():
-        texts[name], best = compared(learners, name, _BETTER.get(name), shown, spread=name in _BETTER)
-        if best is not None:
-            texts[name][best] = bold.format(texts[name][best])
+    texts = {
+        name: compared(learners, name, _BETTER.get(name), shown, spread=name in _BETTER, bold=bold)[0]
+        for name, shown in _SHOWN.items()
+    }
     return [
         [learner, *(texts[name][learner] for name in _SHOWN)]
         if measured(group)

@@ -48,9 +48,7 @@ def lines_of(rows: Sequence[Row], columns: Sequence[str], bold: str, *, spread: 
     texts = {}
     for name in columns:
         better = None if name == "bits_per_vector" else COLUMNS[name].better
-        texts[name], best = compared(methods, name, better, COLUMNS[name].format, spread=spread)
-        if best is not None:
-            texts[name][best] = bold.format(texts[name][best])
+        texts[name], _ = compared(methods, name, better, COLUMNS[name].format, spread=spread, bold=bold)
     out = []
     for method, group in methods.items():
         good = measured(group)
@@ -158,7 +156,8 @@ def picture(rows: Sequence[Row], path: Path, title: str, panels: Sequence[str] =
         columns = 4 if len(panels) > 1 else 2
         figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
         where = environment_line(good[-1])
-        figure.suptitle(f"{title}\n{where}" if title else "" if len(panels) == 1 else where, fontsize=9)
+        if title or len(panels) > 1:
+            figure.suptitle(f"{title}\n{where}" if title else where, fontsize=9)
     else:
         axes[0][0].text(0.5, 0.5, "no row was measured", ha="center")
     figure.savefig(path)
