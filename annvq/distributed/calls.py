@@ -89,17 +89,17 @@ class Replicas:
         self,
         method: str,
         position: Position,
-        arguments: Sequence[tuple[Any, ...]],
+        arguments: Mapping[int, tuple[Any, ...]],
         timeout: float,
         *,
         whole: bool = True,
     ) -> Answers:
-        """Call a method of each shard.
+        """Call a method of shards.
 
         A replica that dies, is busy, or takes longer than its share of the time is passed over for the next.
 
         Args:
-            arguments: for each shard.
+            arguments: of each shard that is asked, by its number.
             timeout: seconds for all.
             whole: whether all must answer.
 
@@ -113,7 +113,7 @@ class Replicas:
         begun = time.monotonic()
         calls = [
             _Call(self.actors[shard], shard, self._turn, (position, *given), timeout / len(self.actors[shard]))
-            for shard, given in enumerate(arguments)
+            for shard, given in arguments.items()
         ]
         given: dict[int, tuple[Position, Any]] = {}
         while len(given) < len(calls) and (now := time.monotonic()) < begun + timeout:

@@ -46,8 +46,9 @@ class Folder:
 
     def append(self, write: Write) -> None:
         """Put a write on disk; see :meth:`WriteLog.append`."""
-        self._log.append(write)
         position, n, next_id = self.state
+        self._log.end = position.offset  # what lies behind was interrupted before anybody was told of it
+        self._log.append(write)
         now = Position(position.generation, self._log.end)
         self.state = State(now, n + write.grows, max(next_id, write.next_id))
 
@@ -57,14 +58,13 @@ class Folder:
         generation = position.generation + 1
         log = WriteLog.made(self.path / new_name("log", ".log"))
         made = Manifest(generation, self.manifest.trained, tuple(shards), log.path.name, n, next_id)
+        self._log.close()  # from here on writes are refused, until it is known which of the two manifests is there
         try:
             made.commit(self.path)
-        except BaseException:  # which of the two manifests is there is not known; writes are refused from now on
+        except BaseException:
             log.close()
-            self._log.close()
             raise
-        self._log.close()
-        self._log, self.manifest, self.state = log, made, State(Position(generation, 0), n, next_id)
+        self.manifest, self.state, self._log = made, State(Position(generation, 0), n, next_id), log
         made.remove_others(self.path)
 
     def close(self) -> None:

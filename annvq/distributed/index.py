@@ -112,8 +112,10 @@ class ShardedIndex:
         return cls(folder, **how)
 
     def close(self) -> None:
-        """End the actors and let go of the folder. Nothing is lost: the log has what :meth:`save` has not folded in."""
-        self._open.close()
+        """End the actors and let go of the folder, once writes of other threads are done. Nothing is lost: the log has
+        what :meth:`save` has not folded in."""
+        with self._reader.writing:
+            self._open.close()
 
     def __enter__(self) -> Self:
         return self
@@ -230,7 +232,7 @@ class ShardedIndex:
             if not position.offset:
                 return
             names = [new_name(f"shard-{number:05d}", ".annvq") for number in range(self.shards)]
-            self._reader.replicas.ask("save", position, [(name,) for name in names], seconds)
+            self._reader.replicas.ask("save", position, {i: (name,) for i, name in enumerate(names)}, seconds)
             self._files.fold(names)
             self._reader.replicas.tell(self._files.state.position)
 
@@ -254,7 +256,7 @@ class ShardedIndex:
             nprobe: lists to scan, where there are lists; default as for :class:`~annvq.IVFIndex`.
             filter: the ids that may be returned; a function is called here, with the ids of all shards.
             timeout: seconds; default that of the index.
-            partial: answer without shards that stay away, and say which they are.
+            partial: answer without shards that stay away for half of that time, and say which they are.
 
         Returns:
             distances (nq, k) float32 and ids (nq, k) int64, ordered by (distance, id), padded with +inf and −1; with

@@ -5,6 +5,7 @@ ids and kind of one write. Only the driver appends, and flushes to disk before i
 the log and take their rows from it, each up to the offset that it is asked for, so a write is seen whole or not at all.
 """
 
+import contextlib
 import io
 import os
 import struct
@@ -143,14 +144,15 @@ class WriteLog:
         """Put a write behind the others and flush it to disk.
 
         Raises:
-            OSError: the disk is full, or fails; the write has not happened. Where it cannot be undone (and only a new
-                start can tell), further writes are refused.
+            OSError: the disk is full, or fails; the write has not happened. Where what is on disk cannot be known,
+                because it could not be flushed, further writes are refused.
         """
         data = write.to_bytes()
         record = _head(data) + data
         if self._descriptor is None:
             raise OSError(f"{self.path} failed before, or is closed: open the index anew")
         try:
+            os.ftruncate(self._descriptor, self.end)  # a write that was stopped half way may have been longer
             at = self.end
             for part in range(0, len(record), 1 << 26):
                 piece = record[part : part + (1 << 26)]
@@ -158,7 +160,8 @@ class WriteLog:
                     done = os.pwrite(self._descriptor, piece, at)
                     at, piece = at + done, piece[done:]
         except OSError:
-            os.ftruncate(self._descriptor, self.end)
+            with contextlib.suppress(OSError):  # (else the next write does it, or fails)
+                os.ftruncate(self._descriptor, self.end)
             raise
         try:
             os.fsync(self._descriptor)

@@ -21,7 +21,7 @@ _OPTIMISTIC = 3  # times that a read which writes have overtaken is done again b
 
 
 class Asking:
-    """A read: until when, whether shards may be missing, and which were."""
+    """A read: until when, whether shards may be missing, and which were; these are not asked again."""
 
     def __init__(self, timeout: float, partial: bool = False) -> None:
         self.until, self.whole = time.monotonic() + timeout, not partial
@@ -29,7 +29,9 @@ class Asking:
 
     @property
     def left(self) -> float:
-        return self.until - time.monotonic()
+        """Seconds for the next question. Where shards may be missing it is half of what there is: waiting for one must
+        not leave the others without time for what is asked next."""
+        return (self.until - time.monotonic()) / (1 if self.whole else 2)
 
 
 class Reader:
@@ -55,11 +57,13 @@ class Reader:
         else:
             with self.writing:
                 answers = self._asked_once(method, arguments, asking)
-        asking.missing |= answers.missing
         return answers
 
     def _asked_once(self, method: str, arguments: Sequence[tuple[Any, ...]], asking: Asking) -> Answers:
-        return self.replicas.ask(method, self.folder.state.position, arguments, asking.left, whole=asking.whole)
+        asked = {shard: given for shard, given in enumerate(arguments) if shard not in asking.missing}
+        answers = self.replicas.ask(method, self.folder.state.position, asked, asking.left, whole=asking.whole)
+        asking.missing |= answers.missing
+        return answers
 
     def by_shard(self, ids: I64) -> list[npt.NDArray[np.bool_]]:
         return [of_shard(ids, number, self.shards) for number in range(self.shards)]

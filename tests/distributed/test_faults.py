@@ -131,6 +131,20 @@ def test_a_shard_that_stays_away(tmp_path, small_ray):
         np.testing.assert_array_equal(again.search(QUERIES, 10)[1], index.search(QUERIES, 10)[1])
 
 
+@pytest.mark.parametrize("make", [flat, lists])
+def test_what_the_others_answer_is_there_however_often_they_are_asked(make, tmp_path, small_ray):
+    """A function as filter asks for all ids first, and lists are searched on where too little was found."""
+    index = make()
+    with ShardedIndex.create(tmp_path / "many", index, 3) as sharded:
+        sharded.search(QUERIES, 1)  # all actors are there
+        small_ray.kill(sharded._reader.replicas.actors[1][0])
+        part = sharded.search(QUERIES, 200, filter=lambda ids: ids % 2 == 0, timeout=4, partial=True)
+    assert list(part.missing) == [1]
+    expected = index.search(QUERIES, 200, filter=lambda ids: (ids % 2 == 0) & (ids % 3 != 1))
+    np.testing.assert_array_equal(part.ids, expected[1])
+    np.testing.assert_array_equal(part.distances, expected[0])
+
+
 def test_a_shard_whose_file_is_gone(tmp_path):
     ShardedIndex.create(tmp_path / "many", flat(), 2).close()
     next((tmp_path / "many").glob("shard-00001-*")).unlink()

@@ -83,6 +83,71 @@ def test_a_failed_write_leaves_nothing(log, monkeypatch):
     assert held(log) == [0, 20]
 
 
+@pytest.mark.parametrize("call", ["pwrite", "fsync"])
+def test_a_write_that_is_interrupted_leaves_nothing(call, log, monkeypatch):
+    log.append(write(0))
+    real = getattr(__import__("os"), call)
+
+    def interrupted(*arguments):
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"os.{call}", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        log.append(write(10, n=500))
+    monkeypatch.undo()
+    log.append(write(20))  # shorter than what was interrupted
+    assert log.path.stat().st_size == log.end
+    assert held(log) == [0, 20]
+
+
+def test_a_write_that_cannot_be_undone_is_undone_by_the_next(log, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    real = __import__("os").pwrite
+    monkeypatch.setattr("os.pwrite", lambda descriptor, data, at: full() if at else real(descriptor, data[:50], at))
+    cut = __import__("os").ftruncate
+    calls = []
+
+    def fails(descriptor, size):
+        calls.append(size)
+        if len(calls) == 2:
+            raise OSError(5, "Input/output error")
+        cut(descriptor, size)
+
+    monkeypatch.setattr("os.ftruncate", fails)
+    with pytest.raises(OSError, match="No space"):
+        log.append(write(10))
+    assert log.path.stat().st_size == 50
+    monkeypatch.undo()
+    log.append(write(20))
+    assert held(log) == [20]
+
+
+def test_a_write_that_is_interrupted_before_it_counts_is_not_there(tmp_path, monkeypatch):
+    WriteLog.made(tmp_path / "log-1.log").close()
+    Manifest(3, "trained-1.annvq", ("shard-1.annvq",), "log-1.log", 5, 7).commit(tmp_path)
+    folder = Folder(tmp_path)
+    real = WriteLog.append
+
+    def interrupted(log, write):
+        real(log, write)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WriteLog, "append", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        folder.append(write(40, n=500))
+    monkeypatch.undo()
+    assert folder.state == ((3, 0), 5, 7)
+    folder.append(write(7))
+    state = folder.state
+    folder.close()
+    again = Folder(tmp_path)
+    assert again.state == state == ((3, state.position.offset), 8, 10)
+    again.close()
+
+
 def test_a_log_that_could_not_be_flushed_takes_no_more(log, monkeypatch):
     def fails(_):
         raise OSError(5, "Input/output error")
