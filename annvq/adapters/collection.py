@@ -2,6 +2,7 @@
 
 import json
 import os
+import uuid
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -213,12 +214,12 @@ class Collection:
         """
         where = Path(folder)
         where.mkdir(parents=True, exist_ok=True)
-        before: dict[str, Any] = {"generation": 0, "files": {}}
-        if (where / _MANIFEST).is_file():
-            before = _read_manifest(where)
-        number = before["generation"] + 1
-        files = {"documents": f"documents-{number}.jsonl", "vectors": f"vectors-{number}.annvq"}
+        own = uuid.uuid4().hex[:12]  # a name no other save has, of this process or another
+        files = {"documents": f"documents-{own}.jsonl", "vectors": f"vectors-{own}.annvq"}
         with self._changing:
+            before: dict[str, Any] = {"generation": 0, "files": {}}
+            if (where / _MANIFEST).is_file():
+                before = _read_manifest(where)
             checksum = 0
             with replacing(where / files["documents"]) as temporary, open(temporary, "wb") as file:
                 for key, entry in self._entries.items():
@@ -230,15 +231,15 @@ class Collection:
             manifest = {
                 "format": FORMAT,
                 "version": VERSION,
-                "generation": number,
+                "generation": before["generation"] + 1,
                 "files": files,
                 "documents": len(self._entries),
                 "crc32": checksum,
                 "next_id": self._next,
             }
-        write_text(where / _MANIFEST, json.dumps(manifest, indent=1))
-        for name in before["files"].values():
-            (where / name).unlink(missing_ok=True)
+            write_text(where / _MANIFEST, json.dumps(manifest, indent=1))
+            for name in before["files"].values():
+                (where / name).unlink(missing_ok=True)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], *, mmap: bool = False) -> Self:
@@ -254,7 +255,7 @@ class Collection:
             try:
                 return cls._loaded(where, manifest, mmap)
             except (FileNotFoundError, FormatError):  # saved anew meanwhile, its files gone while they were opened
-                if _read_manifest(where)["generation"] == manifest["generation"]:
+                if _read_manifest(where) == manifest:
                     raise
         raise FormatError(f"{where} was saved again and again while it was read")
 

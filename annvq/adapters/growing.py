@@ -105,7 +105,7 @@ class GrowingIndex:
             if self._first is None:
                 self._index.upsert(rows, given)
                 return
-            first = self._first.checked(rows)
+            first = self._first.checked(to_numpy(rows, self.dim))  # d again: another thread's may have been the first
             if self.learn_at is not None and first.count_with(given) >= self.learn_at:
                 self._learn(first.copy().put(rows, given))
             else:
@@ -127,9 +127,13 @@ class GrowingIndex:
     def _learn(self, first: "_Unlearned") -> None:
         rows, ids = first.arrays()
         index = self._index if self._index is not None else default_index(rows.shape[1], self.metric)
-        index.fit(rows)
-        index.add(rows, ids)
-        index.search(rows[:1], 10)  # which measures how long shortlists must be: now, and not when somebody waits
+        try:
+            index.fit(rows)
+            index.add(rows, ids)
+            index.search(rows[:1], 10)  # which measures how long shortlists must be: now, and not when somebody waits
+        except BaseException:
+            index.reset()  # the next upsert learns once more
+            raise
         self._index = index
         self._first = None  # last: a search sees the one or the other
 

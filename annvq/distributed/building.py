@@ -12,7 +12,8 @@ from ray.exceptions import RayTaskError
 from annvq.arrays import check_vectors, positive_int
 from annvq.datasets.files import read_vectors
 from annvq.distributed.log import WriteLog
-from annvq.distributed.manifest import NAME, Manifest, new_name, of_shard, only_writer
+from annvq.distributed.manifest import NAME, Manifest, new_name, of_shard, only_writer, shard_names
+from annvq.distributed.shard import loaded
 from annvq.errors import NotFittedError
 from annvq.indexes.building import CHUNK_BYTES, merge
 from annvq.indexes.coding import Encoded
@@ -20,6 +21,7 @@ from annvq.indexes.contract import Index
 from annvq.indexes.flat import FlatIndex
 from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.stored import StoreIndex
+from annvq.kernels.store import Exported
 from annvq.types import Array
 
 MAX_SHARDS = 1 << 12
@@ -45,12 +47,8 @@ def split(folder: str | os.PathLike[str], sources: Index | Sequence[Index], shar
         raise ValueError(f"indexes must share no ids; both have {ids[1:][ids[1:] == ids[:-1]][:5].tolist()}")
 
     def write(where: Path, trained: str) -> list[str]:
-        names = [_shard_name(number) for number in range(count)]
-        for number, name in enumerate(names):
-            shard = _loaded(where / trained)
-            for index in given:
-                _deal(index, shard, number, count)
-            shard.save(where / name)
+        names = shard_names(count)
+        _deal([index.export() for index in given], where, trained, names)
         return names
 
     _make(Path(folder), given[0], write, len(ids), max(_next_id(index) for index in given))
@@ -89,6 +87,7 @@ def build(
         FileExistsError: there is a sharded index in the folder.
     """
     _supported(index)
+    _require_none(Path(folder))  # before anything is learned
     if len(index):
         raise ValueError(f"index must be empty, it holds {len(index)} vectors")
     count = positive_int(shards, "shards", high=MAX_SHARDS)
@@ -110,7 +109,7 @@ def build(
             for a, names in zip(starts, parts, strict=True)
         )
         _few_at_once(encoding, most)
-        names = [_shard_name(number) for number in range(count)]
+        names = shard_names(count)
         joining = (
             join.remote(str(where), trained, [part[number] for part in parts], name)
             for number, name in enumerate(names)
@@ -128,23 +127,20 @@ def _encode(folder: str, trained: str, source: Any, start: int, stop: int, names
     """Encode rows of ``source``, a path or those rows, and write those of each shard."""
     where = Path(folder)
     rows = read_vectors(source)[start:stop] if isinstance(source, str) else source
-    whole = _loaded(where / trained)
+    whole = loaded(where / trained)
     try:
         whole.add(rows, np.arange(start, stop, dtype=np.int64))
     except ValueError as e:
         raise ValueError(f"base[{start}:{stop}] cannot be encoded: {e}") from None
-    for number, name in enumerate(names):
-        part = _loaded(where / trained)
-        _deal(whole, part, number, len(names))
-        part.save(where / name)
+    _deal([whole.export()], where, trained, names)
 
 
 def _join(folder: str, trained: str, parts: Sequence[str], name: str) -> None:
     """Write a shard of its parts, and remove these."""
     where = Path(folder)
-    shard = _loaded(where / trained)
+    shard = loaded(where / trained)
     for part in parts:
-        merge(shard, _loaded(where / part))
+        merge(shard, loaded(where / part))
     shard.save(where / name)
 
 
@@ -173,8 +169,7 @@ def _make(folder: Path, index: StoreIndex, write: Callable[[Path, str], list[str
     names of its shards."""
     folder.mkdir(parents=True, exist_ok=True)
     with only_writer(folder):
-        if (folder / NAME).exists():
-            raise FileExistsError(f"{folder} holds a sharded index")
+        _require_none(folder)
         Manifest(0, "", (), "", 0, 0).remove_others(folder)
         trained, log = new_name("trained", ".annvq"), new_name("log", ".log")
         _emptied(index).save(folder / trained)
@@ -183,6 +178,11 @@ def _make(folder: Path, index: StoreIndex, write: Callable[[Path, str], list[str
         made = Manifest(0, trained, tuple(names), log, n, next_id)
         made.commit(folder)
         made.remove_others(folder)
+
+
+def _require_none(folder: Path) -> None:
+    if (folder / NAME).exists():
+        raise FileExistsError(f"{folder} holds a sharded index")
 
 
 def _emptied(index: StoreIndex) -> StoreIndex:
@@ -219,23 +219,17 @@ def _train(index: StoreIndex, vectors: Array, learn: Array | None, seed: int) ->
         index.fit(vectors[rows], seed=seed)
 
 
-def _shard_name(number: int) -> str:
-    return new_name(f"shard-{number:05d}", ".annvq")
-
-
-def _loaded(path: Path) -> StoreIndex:
-    index = Index.load(path)
-    assert isinstance(index, StoreIndex)
-    return index
-
-
-def _deal(source: StoreIndex, shard: StoreIndex, number: int, shards: int) -> None:
-    """Put into a shard what it has of an index's vectors."""
-    codes, norms, ids, sizes = source.export()
-    mine = of_shard(ids, number, shards)
-    if mine.any():
-        lists = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)[mine] if len(sizes) > 1 else None
-        shard.store(Encoded(codes[mine], None if norms is None else norms[mine], lists), ids[mine], known_new=True)
+def _deal(sources: Sequence[Exported], folder: Path, trained: str, names: Sequence[str]) -> None:
+    """Write files ``names`` of shards, each with what it has of the vectors of indexes."""
+    for number, name in enumerate(names):
+        shard = loaded(folder / trained)
+        for codes, norms, ids, sizes in sources:
+            mine = of_shard(ids, number, len(names))
+            if mine.any():
+                lists = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)[mine] if len(sizes) > 1 else None
+                kept = Encoded(codes[mine], None if norms is None else norms[mine], lists)
+                shard.store(kept, ids[mine], known_new=True)
+        shard.save(folder / name)
 
 
 def _next_id(index: StoreIndex) -> int:

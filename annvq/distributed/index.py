@@ -13,13 +13,13 @@ from annvq.distributed.building import split
 from annvq.distributed.calls import Replicas
 from annvq.distributed.folder import Folder
 from annvq.distributed.log import Write
-from annvq.distributed.manifest import new_name
+from annvq.distributed.manifest import shard_names
 from annvq.distributed.reading import Asking, Reader
+from annvq.distributed.shard import loaded
 from annvq.indexes.contract import Index
-from annvq.indexes.filters import Filter, most_allowed
+from annvq.indexes.filters import Filter
 from annvq.indexes.ids import check_ids, following_ids, require_new
-from annvq.indexes.stored import StoreIndex
-from annvq.indexes.within import Within, all_within, as_queries_came, check_radius
+from annvq.indexes.within import Within, as_queries_came, check_radius
 from annvq.threads import usable_cores
 from annvq.types import I64, Array, Self
 
@@ -78,8 +78,7 @@ class ShardedIndex:
         self.folder = Path(os.path.abspath(folder))
         with contextlib.ExitStack() as opening:
             self._files = opening.enter_context(contextlib.closing(Folder(self.folder)))
-            empty = Index.load(self.folder / self._files.manifest.trained)
-            assert isinstance(empty, StoreIndex)
+            empty = loaded(self.folder / self._files.manifest.trained)
             each = max(1, usable_cores() // self.shards) if threads is None else positive_int(threads, "threads")
             replicated = Replicas(str(self.folder), self.shards, count, each, options or {})
             opening.callback(replicated.close)
@@ -152,8 +151,9 @@ class ShardedIndex:
         """What the index is, as JSON holds it."""
         unlike = ("vectors", "ram_bits_per_vector", "largest_list", "empty_lists", "id_bytes")
         held = {name: fact for name, fact in self._empty.facts().items() if name not in unlike}
-        files = {"generation": self._files.manifest.generation, "log_bytes": self._files.state.position.offset}
-        return {**held, "vectors": len(self), "shards": self.shards, **files}
+        at = self._files.state.position
+        own = {"vectors": len(self), "shards": self.shards, "generation": at.generation, "log_bytes": at.offset}
+        return {**held, **own}
 
     # -- changes -------------------------------------------------------------------------------------------------
 
@@ -175,7 +175,7 @@ class ShardedIndex:
             encoded = self._empty.encoded(x, first=not len(self))
             with self._reader.writing:
                 if given is not None:
-                    require_new(given, self._reader.contains(given, self.timeout))
+                    require_new(given, self._reader.contains(given, Asking(self.timeout)))
                 new = following_ids(self._files.state.next_id, n) if given is None else given
                 self._write(Write("add", new, encoded, n))
         return self
@@ -190,7 +190,7 @@ class ShardedIndex:
         if len(given):
             encoded = self._empty.encoded(x, first=not len(self))
             with self._reader.writing:
-                there = self._reader.contains(given, self.timeout)
+                there = self._reader.contains(given, Asking(self.timeout))
                 self._write(Write("upsert", given, encoded, int((~there).sum())))
         return self
 
@@ -204,17 +204,17 @@ class ShardedIndex:
         """
         given = check_ids(ids, None)
         with self._reader.writing:
-            twice = len(np.unique(given)) < len(given)
-            missing = given[~self._reader.contains(given, self.timeout)] if len(given) and not twice else given[:0]
-            if twice or len(missing):
-                why = "each once" if twice else f"stored; these are not: {missing[:5].tolist()}"
-                raise ValueError(f"ids must be {why}")
+            if len(np.unique(given)) < len(given):
+                raise ValueError("ids must be each once")
+            missing = given[~self._reader.contains(given, Asking(self.timeout))]
+            if len(missing):
+                raise ValueError(f"ids must be stored; these are not: {missing[:5].tolist()}")
             if len(given):
                 self._write(Write("remove", given, None, -len(given)))
         return len(given)
 
     def _write(self, write: Write) -> None:
-        """Put a write on disk; call it while ``_writing`` is held."""
+        """Put a write on disk; call it while ``writing`` is held."""
         self._files.append(write)
         self._reader.replicas.tell(self._files.state.position)
 
@@ -231,7 +231,7 @@ class ShardedIndex:
             position = self._files.state.position
             if not position.offset:
                 return
-            names = [new_name(f"shard-{number:05d}", ".annvq") for number in range(self.shards)]
+            names = shard_names(self.shards)
             self._reader.replicas.ask("save", position, {i: (name,) for i, name in enumerate(names)}, seconds)
             self._files.fold(names)
             self._reader.replicas.tell(self._files.state.position)
@@ -286,14 +286,7 @@ class ShardedIndex:
         limit, q = check_radius(radius), self._empty.prepared(queries, "queries")
         asking = Asking(self.timeout if timeout is None else _seconds(timeout))
         allowed = self._reader.allowed(filter, asking)
-        probes = self._empty.lists_within if nprobe is None else nprobe
-        found = all_within(
-            lambda rows, k: self._empty.above_zero(self._reader.find(rows, k, allowed, probes, asking)),
-            q,
-            limit,
-            lambda: most_allowed(allowed, len(self)),
-        )
-        return as_queries_came(found, queries)
+        return as_queries_came(self._reader.within(q, limit, allowed, nprobe, asking), queries)
 
     def reconstruct(self, ids: Array) -> Any:
         """Decoded vectors (n, d) of stored ids (of the normalised vectors under cosine).
@@ -302,13 +295,7 @@ class ShardedIndex:
             ValueError: an id that is not stored.
             MissingShardError: a shard stays away.
         """
-        given = check_ids(ids, None)
-        masks = self._reader.by_shard(given)
-        answers = self._reader.ask("reconstruct", [(given[mask],) for mask in masks], Asking(self.timeout))
-        out = np.empty((len(given), self.dim), np.float32)
-        for number, (_, found) in answers.given.items():
-            out[masks[number]] = found
-        return like(out, ids)
+        return like(self._reader.reconstruct(check_ids(ids, None), Asking(self.timeout)), ids)
 
 
 def _seconds(timeout: float) -> float:

@@ -85,6 +85,11 @@ def new_name(what: str, suffix: str) -> str:
     return f"{what}-{uuid.uuid4().hex[:12]}{suffix}"
 
 
+def shard_names(shards: int) -> list[str]:
+    """New names for the files of all shards."""
+    return [new_name(f"shard-{number:05d}", ".annvq") for number in range(shards)]
+
+
 def of_shard(ids: I64, shard: int, shards: int) -> npt.NDArray[np.bool_]:
     """Which of ``ids`` (n,) lie in a shard, bool (n,)."""
     return ids % shards == shard

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from annvq.distributed.manifest import of_shard
 from annvq.indexes.filters import Allowed, Filter, most_allowed, resolve_filter
 from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.stored import StoreIndex
+from annvq.indexes.within import Within, all_within
 from annvq.kernels.store import PreparedAllowed
 from annvq.types import F32, I64
 
@@ -48,8 +49,8 @@ class Reader:
         self.shards = len(replicas.actors)
         self.writing = threading.RLock()
 
-    def ask(self, method: str, arguments: Sequence[tuple[Any, ...]], asking: Asking) -> Answers:
-        """Ask all shards, and again where a write came between their answers."""
+    def ask(self, method: str, arguments: Mapping[int, tuple[Any, ...]], asking: Asking) -> Answers:
+        """Ask the shards that ``arguments`` are for, and again where a write came between their answers."""
         for _ in range(_OPTIMISTIC):
             answers = self._asked_once(method, arguments, asking)
             if len({position for position, _ in answers.given.values()}) <= 1:
@@ -59,26 +60,30 @@ class Reader:
                 answers = self._asked_once(method, arguments, asking)
         return answers
 
-    def _asked_once(self, method: str, arguments: Sequence[tuple[Any, ...]], asking: Asking) -> Answers:
-        asked = {shard: given for shard, given in enumerate(arguments) if shard not in asking.missing}
+    def _asked_once(self, method: str, arguments: Mapping[int, tuple[Any, ...]], asking: Asking) -> Answers:
+        asked = {shard: given for shard, given in arguments.items() if shard not in asking.missing}
         answers = self.replicas.ask(method, self.folder.state.position, asked, asking.left, whole=asking.whole)
         asking.missing |= answers.missing
         return answers
 
-    def by_shard(self, ids: I64) -> list[npt.NDArray[np.bool_]]:
-        return [of_shard(ids, number, self.shards) for number in range(self.shards)]
-
-    def contains(self, ids: I64, timeout: float) -> npt.NDArray[np.bool_]:
-        """Which of ``ids`` (n,) are stored; for as long as :attr:`writing` is held."""
-        masks = self.by_shard(ids)
-        answers = self.ask("contains", [(ids[mask],) for mask in masks], Asking(timeout))
-        there = np.zeros(len(ids), np.bool_)
+    def _of_ids(self, method: str, ids: I64, out: npt.NDArray[Any], asking: Asking) -> npt.NDArray[Any]:
+        """What the shards of ``ids`` (n,) say of them, written into ``out`` (n, …); others are not asked."""
+        masks = {number: of_shard(ids, number, self.shards) for number in np.unique(ids % self.shards).tolist()}
+        answers = self.ask(method, {number: (ids[mask],) for number, mask in masks.items()}, asking)
         for number, (_, found) in answers.given.items():
-            there[masks[number]] = found
-        return there
+            out[masks[number]] = found
+        return out
+
+    def contains(self, ids: I64, asking: Asking) -> npt.NDArray[np.bool_]:
+        """Which of ``ids`` (n,) are stored; for as long as :attr:`writing` is held."""
+        return self._of_ids("contains", ids, np.zeros(len(ids), np.bool_), asking)
+
+    def reconstruct(self, ids: I64, asking: Asking) -> F32:
+        """Decoded vectors (n, d) of ids; ValueError where one is not stored."""
+        return self._of_ids("reconstruct", ids, np.empty((len(ids), self.empty.dim), np.float32), asking)
 
     def ids(self, asking: Asking) -> I64:
-        answers = self.ask("ids", [()] * self.shards, asking)
+        answers = self.ask("ids", dict.fromkeys(range(self.shards), ()), asking)
         return np.sort(np.concatenate([np.empty(0, np.int64), *(found for _, found in answers.given.values())]))
 
     def allowed(self, filter: Filter, asking: Asking) -> Allowed:
@@ -92,7 +97,7 @@ class Reader:
 
         def scan(rows: F32, probes: int | None) -> tuple[F32, I64]:
             arguments = (shared(rows), k, sent, probes)
-            answers = self.ask("find", [arguments] * self.shards, asking)
+            answers = self.ask("find", dict.fromkeys(range(self.shards), arguments), asking)
             return merged([found for _, found in answers.given.values()], len(rows), k)
 
         if not n:
@@ -102,6 +107,18 @@ class Reader:
                 raise ValueError(f"nprobe must be None where a {type(empty).__name__} is scanned, got {nprobe}")
             return scan(queries, None)
         return empty.in_lists(scan, queries, k, most_allowed(allowed, n), n, nprobe)
+
+    def within(
+        self, queries: F32, radius: np.floating[Any], allowed: Allowed, nprobe: int | None, asking: Asking
+    ) -> Within:
+        """What :meth:`StoreIndex.search_within` of one process finds."""
+        probes = self.empty.lists_within if nprobe is None else nprobe
+        return all_within(
+            lambda rows, k: self.empty.above_zero(self.find(rows, k, allowed, probes, asking)),
+            queries,
+            radius,
+            lambda: most_allowed(allowed, self.folder.state.n),
+        )
 
 
 def merged(parts: Sequence[tuple[F32, I64]], nq: int, k: int) -> tuple[F32, I64]:

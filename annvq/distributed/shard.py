@@ -19,6 +19,14 @@ from annvq.types import F32, I64
 _TRIES = 10  # a save may replace the files between reading their names and opening them
 
 
+def loaded(path: Path, *, mmap: bool = False) -> StoreIndex:
+    """The index in a file of the folder; FormatError where it is of no kind that can be sharded."""
+    index = Index.load(path, mmap=mmap)
+    if not isinstance(index, StoreIndex):
+        raise FormatError(f"{path} holds a {type(index).__name__}, and no sharded index is made of such")
+    return index
+
+
 class Position(NamedTuple):
     """Which writes are in: those of the log of a generation up to an offset, and all before that generation."""
 
@@ -98,13 +106,13 @@ class Shard:
         for left in reversed(range(_TRIES)):
             manifest = read_manifest(self._folder)
             try:
-                index = Index.load(self._folder / manifest.shards[self._number], mmap=True)
+                index = loaded(self._folder / manifest.shards[self._number], mmap=True)
                 log = open_log(self._folder / manifest.log)
                 break
             except FileNotFoundError:
                 if not left:
                     raise
-        if manifest.generation < wanted or not isinstance(index, StoreIndex):
+        if manifest.generation < wanted:
             raise FormatError(f"{self._folder} is not the index that its driver has opened")
         if self._log is not None:
             self._log.close()

@@ -145,6 +145,27 @@ class TestFolders:
             thread.join()
         assert wrong == []
 
+    def test_threads_save_to_one_folder(self, tmp_path):
+        held, errors = Collection(), []
+        held.put(["a"], [{}], X[:1])
+
+        def save(name):
+            try:
+                for i in range(15):
+                    held.put([f"{name} {i}"], [{}], X[i : i + 1])
+                    held.save(tmp_path)
+                    Collection.load(tmp_path)
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=save, args=(name,)) for name in "bc"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        assert state(Collection.load(tmp_path)) == state(held)
+
     def test_damage(self, held, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"holds no collection: there is no collection.json"):
             Collection.load(tmp_path / "absent")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import annvq
+from annvq.adapters import growing
 from annvq.adapters.growing import GrowingIndex, default_index
 from annvq.errors import FormatError
 
@@ -136,6 +137,17 @@ class TestLearning:
         for a, b in zip(index.search(Q, 9), before, strict=True):
             np.testing.assert_array_equal(a, b)
 
+    def test_it_learns_once_more_where_it_was_interrupted(self, monkeypatch):
+        index = GrowingIndex(small(), learn_at=300)
+        index.upsert(X[:299], IDS[:299])
+        monkeypatch.setattr(annvq.FlatIndex, "search", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            index.upsert(X[299:], IDS[299:])
+        monkeypatch.undo()
+        assert (len(index), index.learned) == (299, False)
+        index.upsert(X[299:], IDS[299:])
+        assert (len(index), index.learned) == (400, True)
+
     def test_searches_go_on_while_it_learns(self):
         index, stop, wrong = GrowingIndex(small(), learn_at=300), threading.Event(), []
         index.upsert(X[:250], IDS[:250])
@@ -212,6 +224,22 @@ def test_bad_arguments(arguments, error, message):
 def test_an_index_with_vectors_is_refused():
     with pytest.raises(ValueError, match="index must be empty, got one of 400 vectors"):
         GrowingIndex(small().fit(X).add(X))
+
+
+def test_first_vectors_of_two_threads_are_of_one_dimension(monkeypatch):
+    index = GrowingIndex()
+    real = growing.to_numpy
+
+    def overtaken(x, *about):
+        rows = real(x, *about)
+        monkeypatch.undo()
+        index.upsert(X[:3, :4], [1, 2, 3])  # as another thread would
+        return rows
+
+    monkeypatch.setattr(growing, "to_numpy", overtaken)
+    with pytest.raises(ValueError, match=r"must be float32 of shape \(n, 4\)"):
+        index.upsert(X[:3], [4, 5, 6])
+    assert (len(index), index.dim) == (3, 4)
 
 
 @pytest.mark.parametrize("learned", [False, True])

@@ -13,6 +13,7 @@ import annvq
 pytest.importorskip("ray", reason="ray is not installed")
 
 from annvq.distributed import ShardedIndex, build
+from annvq.errors import FormatError
 from annvq.indexes.building import add_in_chunks
 
 QUERIES = vectors(40, 3)
@@ -194,6 +195,22 @@ def test_a_build_trains_what_is_untrained(tmp_path):
     one = annvq.FlatIndex(annvq.ProductVQ(8, M=4, nbits=4)).fit(base, seed=3).add(base)
     with ShardedIndex.open(tmp_path / "many") as sharded:
         same(sharded.search(QUERIES, 20), one.search(QUERIES, 20))
+
+
+def test_a_build_where_an_index_is_learns_nothing(tmp_path):
+    ShardedIndex.create(tmp_path / "many", flat(), 2).close()
+    index = annvq.FlatIndex(annvq.ProductVQ(8, M=4, nbits=4))
+    with pytest.raises(FileExistsError, match="holds a sharded index"):
+        build(tmp_path / "many", index, vectors(900, 4), shards=2)
+    assert not index.quantizer.fitted
+
+
+def test_a_folder_whose_files_are_of_another_kind(tmp_path):
+    ShardedIndex.create(tmp_path / "many", flat(), 2).close()
+    other = annvq.RerankIndex(annvq.FlatIndex(annvq.ProductVQ(8, M=2, nbits=4)))
+    other.save(next((tmp_path / "many").glob("trained-*")))
+    with pytest.raises(FormatError, match="holds a RerankIndex"):
+        ShardedIndex.open(tmp_path / "many")
 
 
 def test_a_build_that_fails_leaves_no_index(tmp_path):
