@@ -95,7 +95,11 @@ class Coding:
 
     def decode(self, codes: Codes, lists: I32 | None) -> F32:
         """The vectors (n, d) that codes in these lists stand for."""
-        return self.quantizer.decode_rows(codes)
+        return self.decode_with_errors(codes, lists)[0]
+
+    def decode_with_errors(self, codes: Codes, lists: I32 | None) -> tuple[F32, F32 | None]:
+        """:meth:`decode`, and the squared errors (n,) that are expected of such codes, where that is known."""
+        return self.quantizer.decode_with_errors(codes)
 
     # -- lengths -------------------------------------------------------------------------------------------------
 

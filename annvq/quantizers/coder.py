@@ -265,6 +265,11 @@ class Coder(CodeShape, ABC):
     def decode_rows(self, codes: Codes) -> F32:
         """:meth:`decode` of checked codes (n, M)."""
 
+    def decode_with_errors(self, codes: Codes) -> tuple[F32, F32 | None]:
+        """:meth:`decode_rows`, and ‖x − x̂‖² (n,) as it is expected of vectors with such codes, or None where the
+        quantizer has learned nothing of that."""
+        return self.decode_rows(codes), None
+
     # -- files ---------------------------------------------------------------------------------------------------
 
     def to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:

@@ -39,6 +39,8 @@ class ConditionalCoder(Nested):
     inward: Any  # V (hidden, d)
     bias: Any  # b (hidden,)
     outward: Any  # U (d, hidden)
+    error_mean: Any  # of ‖x − x̂‖², zero before it is learned
+    error_weights: Any  # (hidden,): what a hidden unit adds to it
 
     def __init__(
         self,
@@ -56,6 +58,8 @@ class ConditionalCoder(Nested):
         self.view = self._sums(rounds=rounds, norm_free=norm_free)
         self.needs_norm = self.view.needs_norm
         self._declare("view_of", "int64", ())
+        self._declare("error_mean", "float32", ())
+        self._declare("error_weights", "float32", (self.hidden,))
         self._declare_network()
 
     def _sums(self, **options: Any) -> Any:
@@ -104,6 +108,13 @@ class ConditionalCoder(Nested):
     @made_once
     def _made_network(self) -> "Network":
         return Network(self.latent.books(), self._plain(), self.inward, self.bias, self.outward)
+
+    def decode_with_errors(self, codes: Codes) -> tuple[F32, F32 | None]:
+        mean = float(self._array("error_mean"))
+        if not mean or not self._on_cpu:
+            return self.decode_rows(codes), None
+        xhat, told = self._network().decode_and_read(codes, self._array("error_weights"))
+        return xhat + self._array("shift"), np.maximum(told + np.float32(mean), 0)
 
     def _plain(self) -> Codebooks:
         """Entries whose sums come near without the network."""
@@ -176,19 +187,29 @@ class Network:
         books = self.plain.centred.split()
         return [(book, RowProducts(book), squared_norms(book)) for book in books]
 
-    def correction(self, sums: F32) -> F32:
-        """U·relu(V·s + b) of sums (n, d)."""
+    def hidden_units(self, sums: F32) -> F32:
+        """relu(V·s + b) of sums (n, d), (n, hidden)."""
         hidden = self._inward(sums)
         hidden += self.bias
-        return self._outward(np.maximum(hidden, 0, out=hidden))
+        return np.maximum(hidden, 0, out=hidden)
+
+    def correction(self, sums: F32) -> F32:
+        """U·relu(V·s + b) of sums (n, d)."""
+        return self._outward(self.hidden_units(sums))
 
     def decode(self, codes: Codes) -> F32:
         """Vectors (n, d) of codes (n, M), less the shift."""
-        out = np.empty((len(codes), self.entries.dim), np.float32)
+        return self.decode_and_read(codes, np.zeros(len(self.bias), np.float32))[0]
+
+    def decode_and_read(self, codes: Codes, weights: F32) -> tuple[F32, F32]:
+        """Vectors (n, d) of codes (n, M), less the shift, and sums of their hidden units by ``weights``, (n,)."""
+        out, told = np.empty((len(codes), self.entries.dim), np.float32), np.empty(len(codes), np.float32)
         for start, stop in chunks(len(codes), len(self.bias), chunk_bytes=4 * _CHUNK_FLOATS):
             sums = self.entries.decode(codes[start:stop])
-            out[start:stop] = sums + self.correction(sums)
-        return out
+            hidden = self.hidden_units(sums)
+            out[start:stop] = sums + self._outward(hidden)
+            told[start:stop] = np.einsum("nh,h->n", hidden, weights)
+        return out, told
 
     def aim(self, x: F32, codes: Codes, latent: AdditiveCoder, seed: int) -> None:
         """Search for the sum that the network would make x (n, d) of, if its correction stayed what it is now; codes

@@ -95,8 +95,9 @@ def _absent_in_earlier_versions(
     expected: Shapes, tensors: Mapping[str, npt.NDArray[Any]]
 ) -> dict[str, npt.NDArray[Any]]:
     """Norm offsets of zero and codes that do not weigh the norm, which is what a norm byte meant in version 1; norms
-    about zero, which they were before version 3; bytes without a share of the error, before version 4."""
-    added = ("norm_offsets", "weighs_norm", "centred", "error_share")
+    about zero, which they were before version 3; bytes without a share of the error, before version 4; networks that
+    expect no error."""
+    added = ("norm_offsets", "weighs_norm", "centred", "error_share", "error_mean", "error_weights")
     new = [n for n in expected if n.split(".")[-1] in added and n not in tensors]
     return {name: np.zeros(expected[name][1], expected[name][0]) for name in new}
 

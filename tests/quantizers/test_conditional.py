@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import annvq
+from annvq.quantizers.files import from_stored
 from annvq.training import KMeans, LearnNetwork, Recipe
 from annvq.training.neighbours import between_neighbours
 
@@ -95,8 +96,46 @@ def test_norm_free_codes_store_no_norm(learned):
     assert index.bits_per_vector == 12
     queries = curved(30, 6)
     right = np.square(queries[:, None].astype(np.float64) - index.reconstruct(np.arange(500))).sum(2)
+    codes = index.index.export()[0]
+    right += q.decode_with_errors(codes)[1]
     found = index.search(queries, 1)[0][:, 0]
     assert (found <= right.min(1) * 1.3 + 1e-3).mean() > 0.9
+
+
+def test_expected_errors_are_what_the_formula_says_and_tell_something_of_unseen_vectors(learned):
+    x = curved(3000, 8)
+    codes = learned.encode(x)
+    values = {name: t.detach().double().numpy() for name, t in learned.state_dict().items()}
+    s = sum(book[codes[:, m]] for m, book in enumerate(np.split(values["latent.weight"], 3)))
+    hidden = np.maximum(s @ values["inward"].T + values["bias"], 0)
+    right = np.maximum(values["error_mean"] + hidden @ values["error_weights"], 0)
+    xhat, expected = learned.decode_with_errors(codes)
+    np.testing.assert_array_equal(xhat, learned.decode(codes))
+    np.testing.assert_allclose(expected, right, rtol=1e-4, atol=1e-4 * right.mean())
+    errors = np.square(x - xhat, dtype=np.float64).sum(1)
+    assert np.square(errors - expected).mean() < 0.95 * errors.var()
+    assert 0.7 < expected.mean() / errors.mean() < 1.3
+
+
+def test_expected_errors_keep_the_scale_of_the_vectors():
+    recipe = Recipe((KMeans(8), LearnNetwork(steps=50, rounds=0, added=0.0)))
+    small = annvq.ConditionalVQ(16, 2, 3, hidden=8).fit(curved(800, 0), recipe=recipe)
+    large = annvq.ConditionalVQ(16, 2, 3, hidden=8).fit(1024 * curved(800, 0), recipe=recipe)
+    errors = [
+        q.decode_with_errors(q.encode(scale * curved(200, 1)))[1].mean() for q, scale in ((small, 1), (large, 1024))
+    ]
+    assert 0.5 < errors[1] / errors[0] / 1024**2 < 2
+
+
+def test_files_from_before_errors_were_learned_have_none(learned):
+    config, tensors = learned.to_stored()
+    old = {name: a for name, a in tensors.items() if "error_" not in name or "share" in name}
+    assert len(old) == len(tensors) - 2
+    q = from_stored(config, old)
+    codes = learned.encode(curved(20, 9))
+    xhat, expected = q.decode_with_errors(codes)
+    assert expected is None
+    np.testing.assert_array_equal(xhat, learned.decode(codes))
 
 
 def test_training_it_as_a_layer_leaves_a_code_that_encodes(learned):

@@ -80,9 +80,9 @@ class ListCoding(Coding):
         lists = coarse.assign(rows)
         return lists, rows - coarse.centroids[lists] if self.residual else rows
 
-    def decode(self, codes: Codes, lists: I32 | None) -> F32:
-        x = super().decode(codes, lists)
-        return x + self.trained("reconstruct").centroids[lists] if self.residual else x
+    def decode_with_errors(self, codes: Codes, lists: I32 | None) -> tuple[F32, F32 | None]:
+        x, errors = super().decode_with_errors(codes, lists)
+        return x + self.trained("reconstruct").centroids[lists] if self.residual else x, errors
 
     # -- norms and tables ----------------------------------------------------------------------------------------
 

@@ -18,7 +18,9 @@ class Decoded(NothingKept):
 
     A scan adds up tables, so it scores conditional codes without their network, norms as a byte or the code itself
     tells them, and under cosine x̂ by its inner product. Here distances are those to x̂ itself; under cosine x̂ is taken
-    to length one, so that codes need not be chosen for their lengths, and are not.
+    to length one, so that codes need not be chosen for their lengths, and are not. Where the quantizer has learned how
+    much error to expect of a code, that is added to squared distances, which are those to be expected to x then, not
+    those to x̂: badly coded vectors are too near otherwise (:func:`annvq.norms.with_error`).
 
     Args:
         index: the one that is scanned.
@@ -48,7 +50,11 @@ class Decoded(NothingKept):
         listed, rows = np.unique(ids, return_inverse=True)
         stored, there = index.rows_where_stored(listed)
         lists = stored.lists if index.coding.centres is not None else None
-        vectors = index.coding.decode(np.ascontiguousarray(stored.codes), lists)
+        vectors, errors = index.coding.decode_with_errors(np.ascontiguousarray(stored.codes), lists)
+        if errors is not None and index.metric == "l2":
+            # A dimension more, in which queries are zero, adds to squared distance what it holds, squared.
+            vectors = np.column_stack([vectors, np.sqrt(errors)])
+            queries = np.column_stack([queries, np.zeros(len(queries), np.float32)])
         places = rows.reshape(ids.shape)
         numbers = np.where(there[places] < 0, -1, places)
         distances, best = _native.rerank_array(vectors, "float32", queries, numbers, k, index.metric, get_num_threads())

@@ -10,12 +10,15 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from annvq.arrays import check_vectors, to_numpy
+from annvq.kernels import squared_norms
 from annvq.quantizers.conditional import CANDIDATES, SWEEPS, ConditionalCoder, Network
 from annvq.quantizers.modules.additive import AdditiveVQ
 from annvq.quantizers.modules.contract import Kept, Quantizer
 from annvq.quantizers.modules.registry import register
 from annvq.training.estimators import Estimator
+from annvq.training.learn.errors import expected_error
 from annvq.training.learn.least_squares import least_squares_entries
+from annvq.training.learn.norms import bounded
 from annvq.training.maps import Inside
 from annvq.training.networks import LearnNetwork
 from annvq.training.recipe import Recipe
@@ -23,6 +26,7 @@ from annvq.types import F32, Array, Codes
 
 TERM_ROWS = 1 << 16  # vectors that are enough for entries without the network and their norms
 DECAY = 0.3  # of the network's weights, where they are learned
+READ = 2048  # hidden units that tell how much error to expect: their squares are what it takes to learn that
 SLOWER = 0.3  # of entries beside the network: they have been learned already
 
 
@@ -52,6 +56,8 @@ class ConditionalVQ(ConditionalCoder, Quantizer):
     latent: AdditiveVQ
     view: AdditiveVQ
     shift: Tensor
+    error_mean: Tensor
+    error_weights: Tensor
     inward: nn.Parameter
     bias: nn.Parameter
     outward: nn.Parameter
@@ -98,6 +104,11 @@ class ConditionalVQ(ConditionalCoder, Quantizer):
         self.inward.uniform_(-1, 1).mul_(self.dim**-0.5)
         self.bias.uniform_(-1, 1).mul_(self.dim**-0.5)
         self.outward.zero_()
+        self._forget_errors()
+
+    def _forget_errors(self) -> None:
+        self.error_mean.zero_()
+        self.error_weights.zero_()
 
     def mark_fitted(self) -> None:
         super().mark_fitted()
@@ -155,6 +166,8 @@ class ConditionalVQ(ConditionalCoder, Quantizer):
         self.latent.restore(np.zeros_like(mean), scale)
         self.inward.div_(scale)
         self.outward.mul_(scale)
+        self.error_mean.mul_(scale**2)
+        self.error_weights.mul_(scale**2)
         self.shift.copy_(torch.from_numpy(mean))
         if follows:
             self.view.restore(mean, scale)
@@ -169,7 +182,19 @@ class ConditionalVQ(ConditionalCoder, Quantizer):
             moved = sample - self._array("shift")
             self.refit_view(moved, self.improved(moved, self.latent.plain_codes(moved)))
             self.view.restore(self._array("shift"), 1.0)
-        self.view.fit_norms(sample, seed=seed, codes=self.encode_rows(sample))
+        codes = self.encode_rows(sample)
+        self.view.fit_norms(sample, seed=seed, codes=codes)
+        self._learn_errors(sample, codes)
+
+    def _learn_errors(self, x: F32, codes: Codes) -> None:
+        """Learn how much error to expect of codes, from those (n, M) of rows (n, d)."""
+        self._forget_errors()
+        network = self._network()
+        hidden = network.hidden_units(network.entries.decode(codes))[:, :READ]
+        mean, weights = expected_error(hidden, bounded(squared_norms(x - self.decode_rows(codes))))
+        self._put("error_mean", mean)
+        with torch.no_grad():
+            self.error_weights[: len(weights)] = torch.from_numpy(weights)
 
     # -- codes -----------------------------------------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ def fit_norm_byte(
             (``weighed``).
     """
     if code_error is not None:
-        values = with_error(values, _bounded(code_error), ERROR_SHARE)
+        values = with_error(values, bounded(code_error), ERROR_SHARE)
     none = np.zeros(sum(sizes), np.float32)
     start = none if start is None else np.asarray(start, np.float32)
     candidates = [none, start]
@@ -67,7 +67,7 @@ def fit_norm_byte(
     return replace(byte, weight=float(weighed), error_share=ERROR_SHARE)
 
 
-def _bounded(errors: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def bounded(errors: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Squared errors (n,), those of a few badly coded vectors made smaller."""
     return np.minimum(errors, MOST_ERROR * np.median(errors))
 
@@ -207,7 +207,7 @@ class NormFree:
         decoded = decode_additive(codes, self.entries, self.sizes)
         norms = np.einsum("ij,ij->i", decoded, decoded, dtype=np.float64).astype(np.float32)
         errors = np.square(self.x - decoded).sum(1, dtype=np.float64)
-        self.offsets = _main_effects(codes, with_error(norms, _bounded(errors), ERROR_SHARE), self.sizes, self.offsets)
+        self.offsets = _main_effects(codes, with_error(norms, bounded(errors), ERROR_SHARE), self.sizes, self.offsets)
 
 
 def learn_free_term(x: F32, plain: npt.NDArray[Any], entries: F32, sizes: Sequence[int]) -> NormTerm:
