@@ -26,6 +26,16 @@ def test_quantizers_do_without_faiss():
     assert done.stdout.strip() == "[]"
 
 
+def test_stores_do_without_pytorch_until_they_learn():
+    code = (
+        "import annvq, sys; store = annvq.adapters.collection.Collection(); store.put(['a'], [{}], [[1.0, 2.0]]); "
+        "store.search([1.0, 2.0], 1); "
+        "print([m for m in ('torch', 'faiss', 'h5py', 'matplotlib', 'sklearn', 'tqdm') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_forced_simd_level():
     code = "from annvq import kernels; print(kernels.simd_level())"
     done = subprocess.run(
