@@ -96,6 +96,7 @@ def test_refused_changes_change_nothing(make_index, small):
     keys = KINDS["str"]
     keyed = annvq.KeyedIndex(make_index(q, x)).add(x[:50], keys[:50])
     before = keyed.search(x[:3], 50)
+    assert repr(keyed) == f"KeyedIndex(50 vectors, dim={keyed.dim}, metric={keyed.metric!r})"
     bad = x[:2].copy()
     bad[1, 0] = np.nan
     cases = [
