@@ -6,8 +6,10 @@ The blocks of a guide are run one after another, as a reader would, in one names
 
 import re
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
@@ -26,6 +28,13 @@ def blocks(guide):
     return [(not left_out, code) for left_out, code in BLOCK.findall(GUIDES[guide].read_text(encoding="utf-8"))]
 
 
+def installed(name):
+    try:
+        return import_module(name)
+    except ImportError:
+        return None
+
+
 def some(d, n=600):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(n + 20, d)).astype(np.float32)
@@ -39,20 +48,22 @@ def real_collections():
 
 
 def hugging_face():
-    hf = pytest.importorskip("datasets")
-    if not hasattr(hf, "load_from_disk"):  # the checkout's own folder of that name
-        pytest.skip("datasets is not installed")
+    hf = installed("datasets")
+    if hf is None or not hasattr(hf, "load_from_disk"):  # the checkout has a folder of that name
+        return None
     x = some(96)
     hf.Dataset.from_dict({"text": [str(i) for i in range(600)], "embedding": x["base"]}).save_to_disk("passages")
     return {"queries": x["queries"]}
 
 
 def files():
+    pq, pa = installed("pyarrow.parquet"), installed("pyarrow")
+    if pa is None:
+        return None
     rng = np.random.default_rng(0)
     x = rng.normal(size=(3000, 8)).astype(np.float32)
     np.save("embeddings.npy", x)
     Path("shards").mkdir()
-    pq, pa = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
     table = pa.table({"text": list(x), "picture": list(x)})
     pq.write_table(table, "table.parquet")
     for number in range(2):
@@ -61,7 +72,6 @@ def files():
 
 
 def faiss_index():
-    faiss = pytest.importorskip("faiss")
     x = some(32)
     theirs = faiss.index_factory(32, "OPQ4,IVF8,PQ4x4")
     theirs.train(x["learn"])
@@ -163,8 +173,9 @@ def test_examples_run(guide, tmp_path, monkeypatch, quick_fits, capsys):
         quick_fits(Recipe((KMeans(iterations=2),)))
     names = {"__name__": guide}
     for number, (run, code) in enumerate(blocks(guide)):
-        if run:
-            names |= GIVEN.get((guide, number), dict)()
+        given = GIVEN.get((guide, number), dict)() if run else None
+        if given is not None:  # all that it needs is there
+            names |= given
             exec(compile(code, f"{guide}, block {number}", "exec"), names)
     CHECKS.get(guide, lambda names, said: None)(names, capsys.readouterr().out)
 
