@@ -132,7 +132,7 @@ def _shards(folder: Path) -> list[Path]:
             f"say which are meant, as {str(folder / '*') + suffixes[0]!r} does"
         )
     if not names:
-        within = sorted(p.name for p in folder.iterdir() if p.is_dir() and any(map(_shard, p.iterdir())))
+        within = sorted(p.name for p in folder.iterdir() if p.is_dir() and any(map(_shard, p.glob("*"))))
         hint = f"; there are some in its folders {', '.join(within)}: name one of these" if within else ""
         raise ValueError(f"{folder}: no file in it that ends in {', '.join(READERS)}{hint}")
     return names
