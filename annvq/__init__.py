@@ -12,7 +12,18 @@ from annvq._version import __version__
 from annvq.optional import on_first_use
 
 if TYPE_CHECKING:
+    from annvq import adapters as adapters
+    from annvq import benchmarks as benchmarks
+    from annvq import choosing as choosing
     from annvq import complexity, datasets, training
+    from annvq import distributed as distributed
+    from annvq import errors as errors
+    from annvq import indexes as indexes
+    from annvq import interop as interop
+    from annvq import kernels as kernels
+    from annvq import norms as norms
+    from annvq import quantizers as quantizers
+    from annvq import sklearn as sklearn
     from annvq.facts import show_config
     from annvq.indexes import FlatIndex, IVFIndex, KeyedIndex, PreparedFilter, RerankIndex, load_index
     from annvq.interop.faiss import from_faiss, to_faiss
@@ -61,7 +72,22 @@ _HOME = {
     "to_faiss": "interop.faiss",
     "from_codebooks": "quantizers",
 }
-_MODULES = ("complexity", "datasets", "training")
+_MODULES = (
+    "adapters",
+    "benchmarks",
+    "choosing",
+    "complexity",
+    "datasets",
+    "distributed",
+    "errors",
+    "indexes",
+    "interop",
+    "kernels",
+    "norms",
+    "quantizers",
+    "sklearn",
+    "training",
+)
 
 __all__ = [
     "AdditiveVQ",
@@ -100,4 +126,4 @@ __getattr__ = on_first_use(globals(), _HOME | {name: name for name in _MODULES})
 
 
 def __dir__() -> list[str]:
-    return sorted(set(globals()) | set(__all__))
+    return sorted({*globals(), *__all__, *_MODULES})

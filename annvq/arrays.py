@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from annvq.columns import column_rows, exports_arrow
+from annvq.columns import column_rows, exports_arrow, refuse_no_table
 from annvq.kernels import _native
 from annvq.types import F32, Array
 
@@ -125,6 +125,7 @@ def check_vectors(x: Array, dim: int | None, name: str = "x", *, rows: str = "n"
     """
     if not isinstance(x, np.ndarray) and not is_tensor(x) and exports_arrow(x):
         x = column_rows(x, name)
+    refuse_no_table(x, name)
     if type(x) is not np.ndarray and np.ma.is_masked(x):
         raise ValueError(f"{name} must have no masked values, got {int(x.mask.sum())}; drop their rows, or fill them")
     if not isinstance(x, np.ndarray) and not all(hasattr(x, a) for a in ("shape", "dtype", "__getitem__")):

@@ -28,6 +28,23 @@ def of_hugging_face(x: Any) -> bool:
     return type(x).__module__ == "datasets.arrow_dataset"
 
 
+def refuse_no_table(x: Any, name: str) -> None:
+    """Say what to do instead where ``x`` is of Hugging Face's ``datasets``, but no table.
+
+    Raises:
+        TypeError: a data set that has not been narrowed to one split, or one that is streamed.
+    """
+    module = type(x).__module__
+    if module == "datasets.dataset_dict":
+        splits = ", ".join(map(repr, x)) or "none"
+        raise TypeError(f"{name} must be one split of a data set, got {type(x).__name__} of {splits}: choose a split")
+    if module == "datasets.iterable_dataset":
+        raise TypeError(
+            f"{name} must be vectors or a table of them, got {type(x).__name__}, which is streamed: "
+            "annvq.indexes.building.add_in_chunks takes arrays of its batches"
+        )
+
+
 def column_rows(x: Any, name: str) -> "ColumnRows":
     """Vectors (n, d) in a column for which :func:`exports_arrow` holds; the memory is shared where it can be.
 
@@ -98,12 +115,12 @@ class ColumnRows(JoinedRows):
         name: str,
         begin: Callable[[int], Any] | None = None,
     ) -> None:
+        full = np.flatnonzero(counts)
+        if not len(full):  # said first: without rows there may be no type either
+            raise NoVectorsError(f"{name} must have at least one row, got none")
         dtype = number_type(column_type)
         if dtype is None:
             raise TypeError(f"{name} must be a column of vectors (lists of float32), got one of {column_type}")
-        full = np.flatnonzero(counts)
-        if not len(full):
-            raise NoVectorsError(f"{name} must have at least one row, got none")
         self._read, self._name, self._kept = read, name, (-1, np.empty((0, 0)))
         width = getattr(_storage(column_type), "list_size", -1)
         if width < 0:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from annvq.paths import check_path, home_hint
+
 
 def destination(path: str | os.PathLike[str]) -> Path:
     """The file that writing to ``path`` replaces: what a symbolic link leads to, or the path itself.
@@ -19,7 +21,7 @@ def destination(path: str | os.PathLike[str]) -> Path:
         FileNotFoundError: there is no folder for it.
         OSError: symbolic links that lead in a circle, and whatever the system says.
     """
-    name = os.fspath(path)
+    name = check_path(path, "path")
     target = Path(os.path.realpath(name))
     try:
         found = target.stat()
@@ -30,8 +32,7 @@ def destination(path: str | os.PathLike[str]) -> Path:
     if found is not None and not stat.S_ISREG(found.st_mode):
         raise ValueError(f"cannot write {name}: it is no regular file, and saving replaces what is there")
     if not target.parent.is_dir():
-        hint = " (~ is not expanded: os.path.expanduser does)" if name.startswith("~") else ""
-        raise FileNotFoundError(f"cannot write {name}: there is no folder {target.parent}{hint}")
+        raise FileNotFoundError(f"cannot write {name}: there is no folder {target.parent}{home_hint(name)}")
     return target
 
 

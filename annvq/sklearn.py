@@ -110,20 +110,29 @@ class QuantizedKNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, Transforme
         distances, ids = self.kneighbors(X, n_neighbors)
         return self._as_graph(distances, ids, mode)
 
-    def radius_neighbors_graph(self, X: Array, radius: float, mode: str = "connectivity") -> csr_matrix:
+    def radius_neighbors_graph(
+        self, X: Array = None, radius: float | None = None, mode: str = "connectivity"
+    ) -> csr_matrix:
         """The graph of the vectors of ``fit`` within a radius of each query, CSR of shape (n_queries, n_samples_fit).
 
         They are found as :meth:`kneighbors` finds them: codes name candidates, at least ``refine`` times as many as lie
         within, and the vectors, where they are kept, decide. Rows are in order of distance.
 
         Args:
-            X: queries (n_queries, n_features); vectors of ``fit`` are neighbours of themselves.
-            radius: a finite number, in the metric's distances.
+            X: queries (n_queries, n_features); vectors of ``fit`` are neighbours of themselves. None: the vectors of
+                ``fit``, none of which then counts as its own neighbour.
+            radius: a finite number, at least 0, in the metric's distances; it must be given.
             mode: ``"connectivity"`` (ones) or ``"distance"``.
+
+        Raises:
+            TypeError, ValueError: no such radius or mode; no ``X`` where ``refine=0``, as the vectors of ``fit`` are
+                not kept then.
         """
         check_is_fitted(self)
         self._check_mode(mode)
-        check_radius(radius)
+        if radius is None or check_radius(radius) < 0:
+            raise ValueError(f"radius must be a finite number, at least 0, got {radius}")
+        queries = self._kept() if X is None else self._validated(X)
         n = self.n_samples_fit_
 
         def find(rows: npt.NDArray[Any], k: int) -> tuple[F64, I64]:
@@ -131,7 +140,10 @@ class QuantizedKNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, Transforme
             none = ((0, 0), (0, k - ids.shape[1]))
             return np.pad(distances, none, constant_values=np.inf), np.pad(ids, none, constant_values=-1)
 
-        lims, distances, ids = all_within(find, self._validated(X), np.float64(radius), lambda: n)
+        lims, distances, ids = all_within(find, queries, np.float64(radius), lambda: n)
+        if X is None:
+            own = ids == np.repeat(np.arange(n), np.diff(lims))
+            distances, ids, lims = distances[~own], ids[~own], lims - np.append(0, np.cumsum(own))[lims]
         data = distances if mode == "distance" else np.ones(len(ids))
         return csr_matrix((data, ids, lims), shape=(len(lims) - 1, n))
 
@@ -195,13 +207,18 @@ class QuantizedKNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, Transforme
     def _distances(self, found: F64) -> F64:
         return np.sqrt(found) if self.metric == "euclidean" else found
 
-    def _others(self, k: int) -> tuple[F64, I64]:
-        """The neighbours of the vectors of ``fit`` among one another."""
+    def _kept(self) -> npt.NDArray[Any]:
+        """The vectors of ``fit``."""
         if self._vectors is None:
             raise ValueError("X must be given where refine=0, as the vectors of fit are not kept")
+        return self._vectors
+
+    def _others(self, k: int) -> tuple[F64, I64]:
+        """The neighbours of the vectors of ``fit`` among one another."""
+        vectors = self._kept()
         if k + 1 > self.n_samples_fit_:
             raise ValueError(f"Expected n_neighbors < n_samples_fit = {self.n_samples_fit_}, but n_neighbors = {k}")
-        distances, ids = self._search(self._vectors, k + 1)
+        distances, ids = self._search(vectors, k + 1)
         own = ids == np.arange(len(ids))[:, None]
         own[~own.any(axis=1), -1] = True  # a vector with that many duplicates: the last one goes
         keep = ~own

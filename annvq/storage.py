@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.errors import FormatError
+from annvq.paths import home_hint
 from annvq.replacing import replacing
 
 KEY = "annvq"
@@ -239,8 +240,7 @@ def _mapped_file(name: str) -> mmap.mmap:
     if os.path.isdir(name):
         raise IsADirectoryError(f"cannot read {name}: it is a folder")
     if not os.path.exists(name):
-        hint = " (~ is not expanded: os.path.expanduser does)" if name.startswith("~") else ""
-        raise FileNotFoundError(f"no such file: {name}{hint}")
+        raise FileNotFoundError(f"no such file: {name}{home_hint(name)}")
     if not os.path.isfile(name):
         raise FormatError(f"{name} is not an annvq file: it is no regular file")
     with open(name, "rb") as f:

@@ -117,6 +117,28 @@ def test_shards_and_columns(annvq, vectors, tmp_path):
     assert "got Shards; annvq.datasets.convert writes a file that can be mapped" in err
 
 
+def test_hdf5_of_vectors_alone(annvq, vectors, tmp_path):
+    """A file without queries is vectors to every command, and what it says of its metric holds."""
+    h5py = pytest.importorskip("h5py")
+    path, kind = tmp_path / "mine.hdf5", ("--bits", 16, "--nbits", 4)
+    with h5py.File(path, "w") as file:
+        file["train"] = np.load(vectors)
+        file.attrs["distance"] = "angular"
+    for data, out, more in ((path, "a", ()), (f"{path}:train", "b", ()), (vectors, "c", ("--metric", "cosine"))):
+        code, _, err = annvq("build", "product", data, tmp_path / out, *kind, *more)
+        assert code == 0, err
+        code, _, err = annvq("search", tmp_path / out, data, "-k", 3, "--out", tmp_path / f"{out}.npz")
+        assert code == 0, err
+        assert annvq("train", data, "--kind", "product", *kind, "--out", tmp_path / f"{out}.q")[0] == 0
+        assert annvq("convert", data, tmp_path / f"{out}.npy")[0] == 0
+        for suffix in ("", ".npz", ".q", ".npy"):
+            assert (tmp_path / f"{out}{suffix}").read_bytes() == (tmp_path / f"a{suffix}").read_bytes()
+    out = tmp_path / "c.toml"
+    code, _, err = annvq("choose", path, "--bits", 16, "--seconds", 1, "--queries", 20, "-o", out)
+    assert code == 0, err
+    assert 'metric = "cosine"' in out.read_text()
+
+
 def test_build_by_kind(annvq, vectors, tmp_path):
     out = tmp_path / "index.annvq"
     code, said, err = annvq("build", "product", vectors, "--bits", 16, "--nbits", 4, "--metric", "cosine", "--out", out)

@@ -102,6 +102,8 @@ def test_everything_that_takes_vectors_takes_them(form):
         ([[1.0, 2.0], [4.0, None]], pa.list_(pa.float32(), 2), "row 1 has a null among them"),
         ([[1.0, 2.0], [4.0, float("nan")]], pa.list_(pa.float32(), 2), "x must be finite in float32; row 1 has NaN"),
         ([], pa.list_(pa.float32()), "x must have at least one row, got none"),
+        ([], pa.list_(pa.float32(), 2), "x must have at least one row, got none"),
+        ([], pa.null(), "x must have at least one row, got none"),
     ],
 )
 @pytest.mark.parametrize("chunked", [False, True])
@@ -127,6 +129,28 @@ def test_rows_that_are_no_vectors(rows, kind, message, chunked):
 def test_columns_that_hold_no_vectors(given, message):
     with pytest.raises(TypeError, match=message):
         to_numpy(given, 2)
+
+
+@pytest.mark.parametrize("kind", [None, pa.list_(pa.float32()), pa.list_(pa.float32(), 2)])
+def test_a_table_without_rows(kind):
+    table = pa.table({"v": pa.array([], kind), "text": pa.array([], pa.string())})
+    for name in (None, "v"):
+        with pytest.raises(ValueError, match="table must have at least one row, got none"):
+            annvq.datasets.column(table, name)
+    with pytest.raises(ValueError, match="no column 'absent' in it; it has 'v', 'text'"):
+        annvq.datasets.column(table, "absent")
+
+
+@pytest.mark.parametrize("given", [column(X), pa.chunked_array([column(X)]), Exporter(pa.chunked_array([column(X)]))])
+def test_a_column_in_place_of_a_table(given):
+    with pytest.raises(TypeError, match="table must be a table, got "):
+        annvq.datasets.column(given)
+
+
+def test_a_data_set_of_a_column():
+    made = annvq.datasets.from_vectors(column(X), nq=10, k=5)
+    assert (made.n, made.nq, made.d) == (290, 10, 8)
+    assert {tuple(row) for row in np.concatenate([made.base, made.queries])} == {tuple(row) for row in X}
 
 
 def test_another_width():

@@ -1,7 +1,11 @@
 """Importing stays light, and names are where they are promised."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 
 def test_import_pulls_in_nothing_heavy():
@@ -17,6 +21,16 @@ def test_quantizers_do_without_faiss():
     code = (
         "import annvq, sys; annvq.ProductVQ, annvq.FlatIndex, annvq.datasets; "
         "print([m for m in ('faiss', 'h5py', 'matplotlib', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_stores_do_without_pytorch_until_they_learn():
+    code = (
+        "import annvq, sys; store = annvq.adapters.collection.Collection(); store.put(['a'], [{}], [[1.0, 2.0]]); "
+        "store.search([1.0, 2.0], 1); "
+        "print([m for m in ('torch', 'faiss', 'h5py', 'matplotlib', 'sklearn', 'tqdm') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -38,3 +52,35 @@ def test_every_public_name_resolves():
 
     for name in annvq.__all__:
         assert getattr(annvq, name) is not None
+
+
+# What README and guides call by its whole name.
+ROOT = Path(__file__).parents[1]
+GUIDES = "".join(
+    path.read_text(encoding="utf-8") for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+)
+NAMES = sorted(set(re.findall(r"(?<![\w/\"'.-])annvq\.((?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*)", GUIDES)))
+
+
+@pytest.fixture(scope="module")
+def unreached():
+    """Of :data:`NAMES`, those that a process does not get by importing annvq alone, with the errors."""
+    code = (
+        "import annvq, functools\n"
+        f"for name in {NAMES}:\n"
+        "    try: functools.reduce(getattr, name.split('.'), annvq)\n"
+        "    except Exception as error: print(f'{name} | {error}')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return dict(line.split(" | ", 1) for line in done.stdout.splitlines() if " | " in line)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_import_annvq_alone_reaches_what_guides_name(unreached, name):
+    message = unreached.get(name, "")
+    assert not message or "which is not installed: pip install" in message
+    assert not message or name.startswith(("adapters.", "distributed"))  # all else comes with annvq
+
+
+def test_guides_name_something():
+    assert {"choosing.choose", "indexes.building.add_in_chunks", "show_config"} <= set(NAMES)

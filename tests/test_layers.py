@@ -14,6 +14,7 @@ LAYERS = [
         "_version",
         "types",
         "errors",
+        "paths",
         "replacing",
         "forks",
         "threads",

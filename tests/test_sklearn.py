@@ -181,7 +181,30 @@ def test_graph_of_a_radius_is_that_of_exact_neighbours(blobs, metric):
             assert (b.shape, b.nnz) == (a.shape, a.nnz)
             np.testing.assert_allclose(a.toarray(), b.toarray(), atol=2e-3)
     assert all((np.diff(row) >= 0).all() for row in np.split(b.data, b.indptr[1:-1]))
-    assert ours.radius_neighbors_graph(x[500:], -1.0).nnz == 0
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine"])
+def test_graph_of_a_radius_among_the_vectors_of_fit(blobs, metric):
+    x = np.concatenate([blobs[0][:200], blobs[0][:3]])  # the last ones twice: neighbours of one another, not of itself
+    ours = QuantizedKNeighborsTransformer(metric=metric, **SMALL | {"refine": 203}).fit(x)
+    exact = NearestNeighbors(metric=metric).fit(x)
+    distances = np.sort(exact.kneighbors(x, 203)[0], axis=1)
+    for rank in (3, 100, 202):
+        radius = float(distances[:, rank].mean()) * 1.0001
+        for mode in ("connectivity", "distance"):
+            a = exact.radius_neighbors_graph(radius=radius, mode=mode)
+            b = ours.radius_neighbors_graph(radius=radius, mode=mode)
+            assert (b.shape, b.nnz) == (a.shape, a.nnz)
+            np.testing.assert_allclose(a.toarray(), b.toarray(), atol=2e-3)
+        assert b.diagonal().sum() == 0
+    assert ours.radius_neighbors_graph(None, 0.0)[0, 200] == 1
+
+
+@pytest.mark.parametrize("radius", [None, -1.0, -1e-300])
+def test_a_radius_must_be_given_and_not_be_negative(blobs, radius):
+    ours = QuantizedKNeighborsTransformer(**SMALL).fit(blobs[0][:50])
+    with pytest.raises(ValueError, match="radius must be a finite number, at least 0, got"):
+        ours.radius_neighbors_graph(blobs[0][:5], radius)
 
 
 def test_graph_of_a_radius_of_codes_alone(blobs):
@@ -195,3 +218,5 @@ def test_graph_of_a_radius_of_codes_alone(blobs):
     for radius, mode, error in ((np.nan, "distance", ValueError), ("1", "distance", TypeError), (1.0, "x", ValueError)):
         with pytest.raises(error, match=r"radius must be a finite number|mode must be"):
             ours.radius_neighbors_graph(x[:5], radius, mode)
+    with pytest.raises(ValueError, match="X must be given where refine=0"):
+        ours.radius_neighbors_graph(radius=1.0)

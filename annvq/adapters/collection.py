@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from annvq.adapters.growing import LEARN_AT, GrowingIndex
+from annvq.arrays import positive_int
 from annvq.errors import FormatError
 from annvq.forks import Lock
 from annvq.indexes.contract import Index
+from annvq.paths import check_path
 from annvq.replacing import replacing
 from annvq.storage import write_text
 from annvq.types import F32, Self
@@ -163,17 +165,17 @@ class Collection:
 
         Args:
             query: (d,).
-            k: documents at most.
+            k: documents at most, at least 1.
             where: which documents may be found, by key and document; asked of all that have a vector.
 
         Returns:
             nearest first; similarities are cosines, inner products, or under l2 squared distances less than zero.
 
         Raises:
-            TypeError, ValueError: no such vector.
+            TypeError, ValueError: no such vector, or ``k`` below 1.
         """
-        rows = _matrix([query])
-        if k < 1 or not len(self.vectors):
+        rows, k = _matrix([query]), positive_int(k, "k")
+        if not len(self.vectors):
             return []
         allowed = None
         if where is not None:
@@ -212,7 +214,7 @@ class Collection:
         Raises:
             OSError, ValueError: it cannot be written there.
         """
-        where = Path(folder)
+        where = Path(check_path(folder, "folder"))
         where.mkdir(parents=True, exist_ok=True)
         own = uuid.uuid4().hex[:12]  # a name no other save has, of this process or another
         files = {"documents": f"documents-{own}.jsonl", "vectors": f"vectors-{own}.annvq"}
@@ -249,7 +251,7 @@ class Collection:
             FileNotFoundError: no such folder.
             FormatError: not such a folder, or damaged.
         """
-        where = Path(folder)
+        where = Path(check_path(folder, "folder"))
         for _ in range(100):
             manifest = _read_manifest(where)
             try:

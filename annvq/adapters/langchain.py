@@ -10,6 +10,7 @@ import numpy as np
 
 from annvq.adapters.collection import Collection, Found
 from annvq.adapters.growing import LEARN_AT
+from annvq.arrays import positive_int
 from annvq.indexes.contract import Index
 from annvq.optional import needed_by
 from annvq.types import Self
@@ -182,7 +183,8 @@ class AnnvqVectorStore(VectorStore):
     ) -> list[Document]:
         """``k`` of the ``fetch_k`` nearest documents, near to the vector and far from one another (Carbonell and
         Goldstein, SIGIR 1998)."""
-        found = self._found(embedding, fetch_k, filter)
+        positive_int(k, "k")
+        found = self._found(embedding, positive_int(fetch_k, "fetch_k"), filter)
         if not found:
             return []
         vectors = self.collection.vectors_of([f.key for f in found])

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from annvq.adapters.collection import Collection, Document
 from annvq.adapters.growing import LEARN_AT
+from annvq.arrays import positive_int
 from annvq.indexes.contract import Index
 from annvq.optional import needed_by
 from annvq.types import Self
@@ -109,14 +110,15 @@ class AnnvqVectorStore(BasePydanticVectorStore):
         times −1.
 
         Raises:
-            ValueError: another mode, or no embedding.
+            ValueError: another mode, no embedding, or ``similarity_top_k`` below 1.
         """
         if query.query_embedding is None:
             raise ValueError("query must have a query_embedding, got None")
         if query.mode not in (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR):
             raise ValueError(f"query.mode must be DEFAULT or MMR, got {query.mode}")
         # An index over a store that holds the nodes asks with an empty list of ids, and means all.
-        judge, k = _judge(query.filters, query.node_ids or None, query.doc_ids or None), query.similarity_top_k
+        judge = _judge(query.filters, query.node_ids or None, query.doc_ids or None)
+        k = positive_int(query.similarity_top_k, "similarity_top_k")
         diverse = query.mode == VectorStoreQueryMode.MMR
         found = self._collection.search(query.query_embedding, _FETCHED * k if diverse else k, judge)
         similarities = [f.similarity for f in found]

@@ -7,6 +7,7 @@ import numpy as np
 
 from annvq._version import __version__
 from annvq.adapters.growing import LEARN_AT, GrowingIndex
+from annvq.arrays import positive_int
 from annvq.indexes.contract import Index
 from annvq.optional import needed_by
 from annvq.types import Array
@@ -53,8 +54,8 @@ class AnnvqANN(ANN):
                 self.backend.remove(np.array([number], np.int64))
 
     def search(self, queries: Array, limit: int) -> list[list[tuple[int, float]]]:
-        """The nearest of each query as (id, cosine)."""
-        distances, ids = self.backend.search(queries, max(1, min(limit, len(self.backend))))
+        """The ``limit`` nearest of each query as (id, cosine); ValueError where ``limit`` is below 1."""
+        distances, ids = self.backend.search(queries, max(1, min(positive_int(limit, "limit"), len(self.backend))))
         return [
             [(i, 1 - d) for i, d in zip(row, near, strict=True) if i >= 0]
             for row, near in zip(ids.tolist(), distances.tolist(), strict=True)

@@ -5,7 +5,8 @@
 :mod:`annvq.benchmarks.rivals`.
 """
 
+from annvq.benchmarks import statistics
 from annvq.benchmarks.run import run
 from annvq.benchmarks.suite import Suite, load_suite, suite_names
 
-__all__ = ["Suite", "load_suite", "run", "suite_names"]
+__all__ = ["Suite", "load_suite", "run", "statistics", "suite_names"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from annvq.paths import check_path
 from annvq.resources import share_dir
 
 # The same parser: in the standard library from 3.11 on.
@@ -46,7 +47,7 @@ def load_suite(name_or_path: str | os.PathLike[str], *, quick: bool = False) -> 
         ValueError: no suite of that name, not TOML, a wrong type, or no ``[quick]`` table where one is
         asked for.
     """
-    path = Path(name_or_path)
+    path = Path(check_path(name_or_path, "name_or_path"))
     if path.suffix != ".toml":
         path = _shipped(str(name_or_path))
     if not path.is_file():

@@ -11,7 +11,7 @@ import numpy as np
 from annvq.arrays import as_float32
 from annvq.benchmarks.plan import Part, Point
 from annvq.datasets import Dataset, exact_neighbors, from_vectors, load, load_vectors
-from annvq.datasets.files import plain
+from annvq.datasets.files import plain, stated_metric
 from annvq.types import F32, I64
 
 RESULTS = 100  # results asked of a search, and neighbours needed
@@ -39,7 +39,8 @@ def load_dataset(name_or_path: str) -> Dataset:
     """A data set by name or path; of a file of plain vectors, queries are held out of base."""
     if Path(name_or_path).suffix != ".toml" and plain(name_or_path):
         x = load_vectors(name_or_path)
-        return from_vectors(x, name=Path(name_or_path).stem, nq=max(1, min(1000, len(x) // 10)))
+        metric = stated_metric(name_or_path) or "l2"
+        return from_vectors(x, name=Path(name_or_path).stem, metric=metric, nq=max(1, min(1000, len(x) // 10)))
     return load(name_or_path)
 
 

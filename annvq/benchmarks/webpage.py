@@ -13,6 +13,7 @@ from annvq.benchmarks.report import measured, number, seeds_note
 from annvq.benchmarks.results import Row, read_rows
 from annvq.benchmarks.statistics import SAME, SAME_TEXT, Figure, figure_of, same_as_best, told_apart
 from annvq.pages import Chart, Column, Line, Page, Section, Value, write
+from annvq.paths import check_path
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,8 @@ def read_results(paths: Iterable[str | os.PathLike[str]]) -> list[Row]:
         ValueError: no such file or folder, a file that is none of results, or no rows at all.
     """
     files = []
-    for given in map(Path, paths):
+    for path in paths:
+        given = Path(check_path(path, "paths"))
         file = given / "results.jsonl" if given.is_dir() else given
         if not file.is_file():
             raise ValueError(f"no results in {given}: expected a folder with results.jsonl, or such a file")

@@ -97,13 +97,9 @@ def _is_recipe(recipe: str) -> bool:
 
 
 def _metric_of(data: str) -> str:
-    from annvq.datasets import hdf5
+    from annvq.datasets.files import stated_metric
 
-    if is_named(data):
-        return annvq.datasets.load(data).metric
-    if Path(data).suffix in hdf5.SUFFIXES:
-        return hdf5.read(data).metric or "l2"
-    return "l2"
+    return annvq.datasets.load(data).metric if is_named(data) else stated_metric(data) or "l2"
 
 
 def _empty_index(

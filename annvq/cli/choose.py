@@ -118,9 +118,9 @@ def choose(
 
 def _sample_source(data: str) -> tuple[Any, str]:
     """The vectors to sample from, and the metric that comes with them."""
-    from annvq.datasets.files import plain
+    from annvq.datasets.files import plain, stated_metric
 
     if plain(data):
-        return annvq.datasets.load_vectors(data), "l2"
+        return annvq.datasets.load_vectors(data), stated_metric(data) or "l2"
     held = annvq.datasets.load(data)
     return held.base, held.metric

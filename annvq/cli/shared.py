@@ -56,9 +56,9 @@ def is_named(data: str) -> bool:
 
 def vectors(data: str, part: str) -> Any:
     """The vectors at a path, or ``part`` of a named data set or of a file that holds one."""
-    from annvq.datasets.files import SETS
+    from annvq.datasets.files import plain
 
-    if is_named(data) or (part in ("learn", "queries") and Path(data).suffix in SETS):
+    if is_named(data) or (part in ("learn", "queries") and not plain(data)):
         return getattr(annvq.datasets.load(data), part)
     return annvq.datasets.load_vectors(data)
 

@@ -40,8 +40,6 @@ READERS: Mapping[str, Reader] = {
 
 _OPEN = 64  # memory maps of shards
 _ROLES = ("base", "query", "learn", "groundtruth")  # as files of a whole set are named
-SETS = hdf5.SUFFIXES
-"""Suffixes of files that may hold a whole data set: queries and neighbours beside the vectors."""
 
 
 def split_column(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
@@ -56,15 +54,27 @@ def split_column(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
 
 
 def plain(path: str | os.PathLike[str]) -> bool:
-    """Whether this is the path of vectors alone, and of no data set: a file by its suffix, a folder of shards, or a
-    pattern that matches files."""
+    """Whether this is the path of vectors alone, and of no data set: a file by its suffix and, where it is HDF5, by
+    what it holds; a folder of shards; or a pattern that matches files."""
     where, column = split_column(path)
     if column is not None or _pattern(where):
         return True
     if where.is_dir():
-        stems = [p.stem for p in where.iterdir() if p.suffix.lower() in (*READERS, *vecs.ID_SUFFIXES)]
-        return bool(stems) and not any(stem.rpartition("_")[2] in _ROLES for stem in stems)
-    return where.suffix.lower() in READERS.keys() - set(SETS)
+        roles = [_role(p) for p in where.iterdir() if p.suffix.lower() in (*READERS, *vecs.ID_SUFFIXES)]
+        return bool(roles) and not any(roles)
+    if where.suffix.lower() in hdf5.SUFFIXES:
+        with needed_by(f"reading {where.suffix} files"):
+            return hdf5.vectors_alone(where)
+    return where.suffix.lower() in READERS
+
+
+def stated_metric(path: str | os.PathLike[str]) -> str | None:
+    """The metric that a file of vectors or of a data set states; None where it says nothing, as most formats do."""
+    where = split_column(path)[0]
+    if where.suffix.lower() not in hdf5.SUFFIXES or not where.is_file():
+        return None
+    with needed_by(f"reading {where.suffix} files"):
+        return hdf5.stated_metric(where)
 
 
 def read_vectors(path: str | os.PathLike[str], column: str | None = None) -> Vectors:
@@ -91,6 +101,12 @@ def read_vectors(path: str | os.PathLike[str], column: str | None = None) -> Vec
         return as_vectors(read(where, column), str(where))
 
 
+def _role(path: Path) -> str | None:
+    """What a file is of a whole set, by its name: sift_base.fvecs; None where that says nothing."""
+    role = path.stem.rpartition("_")[2]
+    return role if role in _ROLES else None
+
+
 def _pattern(path: Path) -> bool:
     return glob.has_magic(str(path)) and not path.exists()
 
@@ -101,12 +117,14 @@ def _shard(path: Path) -> bool:
 
 
 def _shards(folder: Path) -> list[Path]:
-    """The files of vectors in a folder, which are all of one format.
+    """The files of vectors in a folder, which are all of one format; where it holds a data set, those of the base.
 
     Raises:
         ValueError: there are none, or of several formats.
     """
     names = sorted(p for p in folder.iterdir() if _shard(p))
+    if {"base", "query"} <= {_role(p) for p in names}:
+        names = [p for p in names if _role(p) == "base"]
     suffixes = sorted({p.suffix.lower() for p in names})
     if len(suffixes) > 1:
         raise ValueError(
@@ -114,7 +132,9 @@ def _shards(folder: Path) -> list[Path]:
             f"say which are meant, as {str(folder / '*') + suffixes[0]!r} does"
         )
     if not names:
-        raise ValueError(f"{folder}: no file in it that ends in {', '.join(READERS)}")
+        within = sorted(p.name for p in folder.iterdir() if p.is_dir() and any(map(_shard, p.glob("*"))))
+        hint = f"; there are some in its folders {', '.join(within)}: name one of these" if within else ""
+        raise ValueError(f"{folder}: no file in it that ends in {', '.join(READERS)}{hint}")
     return names
 
 

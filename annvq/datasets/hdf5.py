@@ -91,6 +91,27 @@ def read_vectors(path: str | Path, name: str | None = None) -> Vectors:
         return _vectors(path, file, tables[0])
 
 
+def vectors_alone(path: Path) -> bool:
+    """Whether a file holds something, but neither queries nor learn vectors, and so no data set. One that cannot be
+    read might."""
+    try:
+        with _open(path) as file:
+            return len(file) > 0 and not any(name in file for name in ("test", "learn"))
+    except (OSError, ValueError):
+        return False  # whoever reads it says what is wrong
+
+
+def stated_metric(path: Path) -> str | None:
+    """The metric that the file's attribute ``distance`` says; None where it has none.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not HDF5, or a distance annvq does not know.
+    """
+    with _open(path) as file:
+        return _metric(path, file)
+
+
 def _open(path: Path) -> Any:
     import h5py
 

@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from annvq.arrays import check_vectors
+from annvq.columns import exports_arrow, refuse_no_table
 from annvq.datasets import builtin, cards, download, files, loading, tables
 from annvq.datasets.dataset import Dataset, Vectors, as_vectors, check_metric, check_positive
 from annvq.optional import needed_by
+from annvq.paths import check_path
 
 _BUILTIN = "patches"
 _BUILTIN_ALIASES = {"builtin": _BUILTIN}
@@ -94,6 +97,7 @@ def load(
         FileNotFoundError: no such path.
         DownloadError: no address of the set could be reached.
     """
+    given = check_path(name_or_path, "name_or_path")
     if metric is not None:
         check_metric(metric)
     options: dict[str, Any] = {
@@ -105,7 +109,7 @@ def load(
     }
     if _is_path(name_or_path):
         return _load_path(Path(name_or_path), metric, options)
-    name = _resolve(str(name_or_path))
+    name = _resolve(given)
     if name == _BUILTIN:
         base, learn, queries = builtin.patches()
         about = {"licence": builtin.PATCHES_LICENCE}
@@ -123,7 +127,8 @@ def load_vectors(path: str | os.PathLike[str], column: str | None = None) -> Vec
     Args:
         path: a file: .npy, .npz, .fvecs, .bvecs, .fbin, .u8bin, .i8bin, .hdf5 or .h5, .safetensors, .parquet, .arrow or
             .feather; or shards: a folder of files of one of these formats, or a pattern such as ``"shards/*.parquet"``,
-            in the order of their names, without empty ones. ``"table.parquet:text"`` says the column, too.
+            in the order of their names, without empty ones; of a folder that holds a data set, ``sift_base.fvecs``
+            beside ``sift_query.fvecs``, the base. ``"table.parquet:text"`` says the column, too.
         column: which array, data set, tensor or column of the file, where it holds several. Left out: the only one of
             vectors; in an HDF5 file ``train``.
 
@@ -139,7 +144,7 @@ def load_vectors(path: str | os.PathLike[str], column: str | None = None) -> Vec
             first, when they are read; the row is named.
         TypeError: the named column holds no vectors.
     """
-    return files.read_vectors(path, column)
+    return files.read_vectors(check_path(path, "path"), column)
 
 
 @needed_by("annvq.datasets.column")
@@ -182,7 +187,8 @@ def from_vectors(
     Raises:
         ValueError: too few rows, a shape or element type that vectors cannot have.
     """
-    x = as_vectors(np.asanyarray(x), "x")
+    refuse_no_table(x, "x")
+    x = as_vectors(np.asanyarray(check_vectors(x, None) if exports_arrow(x) else x), "x")
     check_positive("nq", nq)
     if 2 * nq > len(x):
         raise ValueError(f"nq={nq} queries are more than half of the {len(x)} vectors")
@@ -218,6 +224,8 @@ def gaussian(
 
 def _resolve(name: str) -> str:
     aliases = _aliases()
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, got {type(name).__name__}")
     name = aliases.get(name, name)
     if name not in names():
         raise ValueError(cards.unknown(name, [*names(), *aliases]))

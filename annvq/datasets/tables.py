@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from annvq.columns import ColumnRows, hugging_face_rows, number_type, of_hugging_face
+from annvq.columns import ColumnRows, hugging_face_rows, number_type, of_hugging_face, refuse_no_table
 from annvq.datasets.archives import chosen
 from annvq.datasets.dataset import VECTOR_DTYPES
 from annvq.datasets.vecs import require_file
+from annvq.rows import NoVectorsError
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 ARROW_SUFFIXES = (".arrow", ".feather", ".ipc")
@@ -29,7 +30,7 @@ def read_parquet(path: Path, column: str | None) -> ColumnRows:
             schema, metadata = file.schema_arrow, file.metadata
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path}: not a readable Parquet file ({error})") from None
-    name = vector_column(path, schema, column)
+    name = vector_column(path, schema, column, metadata.num_rows)
     counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
 
     def read(number: int) -> Any:
@@ -75,20 +76,33 @@ def table_rows(table: Any, column: str | None, where: str) -> ColumnRows:
     """
     import pyarrow as pa
 
+    refuse_no_table(table, where)
     if of_hugging_face(table) and hasattr(table, "column_names"):
-        name = vector_column(where, table.features.arrow_schema, column)
+        name = vector_column(where, table.features.arrow_schema, column, len(table))
         return hugging_face_rows(table, name, f"{where}: column {name!r}")
     if not isinstance(table, pa.Table):
+        if of_hugging_face(table) or isinstance(table, pa.Array | pa.ChunkedArray):
+            raise TypeError(f"{where} must be a table, got a column: it goes wherever vectors go as it is")
         if not hasattr(table, "__arrow_c_stream__") and not hasattr(table, "__arrow_c_array__"):
             raise TypeError(f"{where} must be a table that exports Arrow, got {type(table).__name__}")
-        table = pa.table(table)
-    name = vector_column(where, table.schema, column)
+        try:
+            table = pa.table(table)
+        except pa.ArrowInvalid as error:  # a column's
+            raise TypeError(f"{where} must be a table, got {type(table).__name__} ({error})") from None
+    name = vector_column(where, table.schema, column, len(table))
     held = table[name]
     return ColumnRows([len(c) for c in held.chunks], held.chunk, held.type, f"{where}: column {name!r}")
 
 
-def vector_column(where: object, schema: Any, column: str | None) -> str:
-    """The name that ``column`` asks for, or of the only column of vectors; ValueError where that is not clear."""
+def vector_column(where: object, schema: Any, column: str | None, n: int) -> str:
+    """The name that ``column`` asks for, or of the only column of vectors of a table of ``n`` rows.
+
+    Raises:
+        NoVectorsError: there are no rows: types say little then.
+        ValueError: no such column, or several that could be meant.
+    """
+    if not n and (column is None or column in schema.names):
+        raise NoVectorsError(f"{where} must have at least one row, got none")
     known = (*VECTOR_DTYPES, "float64")
     vectors = [field.name for field in schema if number_type(field.type) in known]
     return chosen(where, column, vectors, schema.names, "column")

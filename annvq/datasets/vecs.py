@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.datasets.dataset import Vectors, as_vectors
+from annvq.paths import home_hint
 
 #: Suffix → element type, for vectors. Every row of a *vecs file starts with its dimension as an int32.
 _VECS: dict[str, np.dtype[Any]] = {".fvecs": np.dtype("<f4"), ".bvecs": np.dtype("u1")}
@@ -76,8 +77,7 @@ def require_file(path: Path) -> None:
         raise IsADirectoryError(f"{path} is a folder, expected a file of vectors")
     if path.exists():
         raise ValueError(f"{path} is no regular file")
-    hint = " (~ is not expanded: os.path.expanduser does)" if str(path).startswith("~") else ""
-    raise FileNotFoundError(f"no such file: {path}{hint}")
+    raise FileNotFoundError(f"no such file: {path}{home_hint(str(path))}")
 
 
 def _size(path: Path, at_least: int) -> int:

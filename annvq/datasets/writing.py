@@ -14,6 +14,7 @@ from tqdm import tqdm
 from annvq.arrays import BFLOAT16, as_bfloat16, as_float32, check_vectors, chunks, dtype_name, host_array, item_bytes
 from annvq.datasets import files, hdf5, tables
 from annvq.optional import needed_by
+from annvq.paths import check_path
 from annvq.replacing import destination, replacing
 from annvq.types import Array
 
@@ -50,11 +51,12 @@ def convert(
         ValueError: formats that are not known or do not take such numbers, vectors that ``dtype`` does not hold.
         FileNotFoundError, TypeError: as :func:`~annvq.datasets.load_vectors`.
     """
-    path, name = files.split_column(target)
+    path, name = files.split_column(check_path(target, "target"))
     write, only = _writer(path)
     if name is not None and path.suffix.lower() in _NAMELESS:
         raise ValueError(f"target must be a path alone, as {path.suffix} files hold one array without a name")
-    x = check_vectors(files.read_vectors(source, column) if isinstance(source, str | os.PathLike) else source, None)
+    given = files.read_vectors(source, column) if isinstance(source, str | os.PathLike) else source
+    x = check_vectors(given, None, "source")
     n, d = map(int, x.shape)
     held = dtype_name(x) if dtype_name(x) != "float64" else "float32"
     kind = dtype or (held if held in only else only[-1])

@@ -22,6 +22,7 @@ from annvq.indexes.flat import FlatIndex
 from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.stored import StoreIndex
 from annvq.kernels.store import Exported
+from annvq.paths import check_path
 from annvq.types import Array
 
 MAX_SHARDS = 1 << 12
@@ -35,6 +36,7 @@ def split(folder: str | os.PathLike[str], sources: Index | Sequence[Index], shar
         TypeError, ValueError: not such indexes, or shards beyond 4096; nothing was written then.
         FileExistsError: there is a sharded index in the folder.
     """
+    where = Path(check_path(folder, "folder"))
     given = [_supported(index) for index in ([sources] if isinstance(sources, Index) else sources)]
     if not given:
         raise ValueError("index must be an index or several, got an empty sequence")
@@ -51,7 +53,7 @@ def split(folder: str | os.PathLike[str], sources: Index | Sequence[Index], shar
         _deal([index.export() for index in given], where, trained, names)
         return names
 
-    _make(Path(folder), given[0], write, len(ids), max(_next_id(index) for index in given))
+    _make(where, given[0], write, len(ids), max(_next_id(index) for index in given))
 
 
 def build(
@@ -87,7 +89,7 @@ def build(
         FileExistsError: there is a sharded index in the folder.
     """
     _supported(index)
-    _require_none(Path(folder))  # before anything is learned
+    _require_none(Path(check_path(folder, "folder")))  # before anything is learned
     if len(index):
         raise ValueError(f"index must be empty, it holds {len(index)} vectors")
     count = positive_int(shards, "shards", high=MAX_SHARDS)

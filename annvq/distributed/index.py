@@ -20,6 +20,7 @@ from annvq.indexes.contract import Index
 from annvq.indexes.filters import Filter
 from annvq.indexes.ids import check_ids, following_ids, require_new
 from annvq.indexes.within import Within, as_queries_came, check_radius
+from annvq.paths import check_path
 from annvq.threads import usable_cores
 from annvq.types import I64, Array, Self
 
@@ -75,7 +76,7 @@ class ShardedIndex:
     ) -> None:
         count = positive_int(replicas, "replicas", high=64)
         self.timeout = _seconds(timeout)
-        self.folder = Path(os.path.abspath(folder))
+        self.folder = Path(os.path.abspath(check_path(folder, "folder")))
         with contextlib.ExitStack() as opening:
             self._files = opening.enter_context(contextlib.closing(Folder(self.folder)))
             empty = loaded(self.folder / self._files.manifest.trained)

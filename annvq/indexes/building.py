@@ -21,8 +21,9 @@ import numpy as np
 from tqdm import tqdm
 
 from annvq.arrays import check_vectors, chunks, rows_to_numpy, sample_crc
-from annvq.columns import exports_arrow
+from annvq.columns import exports_arrow, refuse_no_table
 from annvq.indexes.contract import Index
+from annvq.paths import check_path
 from annvq.replacing import destination
 from annvq.storage import write_text
 from annvq.types import F32, Array
@@ -55,6 +56,7 @@ def add_in_chunks(index: Index, vectors: Array | Iterable[Array], *, progress: b
 
 
 def _pieces(vectors: Any, dim: int) -> tuple[Iterator[Array], int | None]:
+    refuse_no_table(vectors, "vectors")
     if not hasattr(vectors, "shape") and not exports_arrow(vectors):
         return iter(vectors), None
     vectors = check_vectors(vectors, dim)
@@ -117,10 +119,10 @@ class Build:
         seed: int = 0,
         chunk_rows: int | None = None,
     ) -> None:
+        self.out = Path(check_path(out, "out"))
         base = check_vectors(base, empty.dim, "base")
         learn = check_vectors(learn, empty.dim, "learn")
         self.empty, self.base, self.learn, self.seed = empty, base, learn, seed
-        self.out = Path(out)
         destination(self.out)  # refused now and not when all is done
         self.folder = _work_folder(self.out)
         self.rows = chunk_rows or max(1, CHUNK_BYTES // (4 * empty.dim))

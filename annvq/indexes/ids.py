@@ -49,7 +49,8 @@ def require_new(ids: I64, there: npt.NDArray[np.bool_]) -> None:
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
     if there.any() or len(twice):
         repeated = sorted({*ids[there].tolist(), *twice.tolist()})
-        raise ValueError(f"ids must be new and differ from one another; repeated: {repeated[:5]}")
+        wanted = "be new and differ" if there.any() else "differ"
+        raise ValueError(f"ids must {wanted} from one another; repeated: {repeated[:5]}")
 
 
 def check_distinct(ids: npt.NDArray[np.int64]) -> None:

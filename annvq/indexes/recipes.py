@@ -30,6 +30,7 @@ from annvq.arrays import positive_int
 from annvq.indexes.contract import Index
 from annvq.indexes.rerank import RerankIndex
 from annvq.indexes.saved import registered
+from annvq.paths import check_path
 from annvq.quantizers import Quantizer, make
 from annvq.quantizers.tables import METRICS
 from annvq.resources import share_dir
@@ -71,7 +72,7 @@ def load_recipe(name_or_path: str | os.PathLike[str]) -> IndexRecipe:
     Raises:
         ValueError: no recipe of that name, not TOML, or unknown or wrong keys.
     """
-    path = Path(name_or_path)
+    path = Path(check_path(name_or_path, "name_or_path"))
     if path.suffix != ".toml":
         known = recipe_names()
         if str(name_or_path) not in known:

@@ -33,6 +33,10 @@ class Saved(ABC):
     def _file(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Header and tensors of the file."""
 
+    def __repr__(self) -> str:
+        index: Any = self
+        return f"{type(self).__name__}({len(index):,} vectors, dim={index.dim}, metric={index.metric!r})"
+
     def save(self, target: storage.Target) -> None:
         """Write the index to one file, atomically, or into a file object opened in binary mode.
 

@@ -41,7 +41,7 @@ def write(page: Page, path: str | os.PathLike[str]) -> int:
     if size > LIMIT_BYTES:
         lines = sum(len(section.lines) for section in page.sections)
         raise ValueError(f"{path} would have {size:,} bytes for {lines:,} lines; give fewer results")
-    with replacing(Path(path)) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return size
 

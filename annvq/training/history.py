@@ -7,6 +7,7 @@ from pathlib import Path
 
 from annvq import storage
 from annvq.errors import FormatError
+from annvq.paths import check_path
 from annvq.training.plots import plot_training
 
 
@@ -38,10 +39,11 @@ class History:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "History":
         """The inverse of :meth:`save`; FormatError where the file is something else."""
+        name = check_path(path, "path")
         try:
-            return cls.from_dict(json.loads(Path(path).read_text()))
+            return cls.from_dict(json.loads(Path(name).read_text()))
         except (ValueError, TypeError, KeyError) as e:
-            raise FormatError(f"{os.fspath(path)} is not a training history: {e}") from None
+            raise FormatError(f"{name} is not a training history: {e}") from None
 
     @classmethod
     def from_dict(cls, data: dict[str, object]) -> "History":
@@ -54,7 +56,7 @@ class History:
     def plot(self, path: str | os.PathLike[str]) -> None:
         """Loss, validation, usage per codebook and replaced entries over time, as one PNG or PDF."""
         plot_training(
-            path,
+            check_path(path, "path"),
             loss=self.loss,
             validation=self.validation,
             replaced=self.replaced,

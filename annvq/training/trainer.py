@@ -15,6 +15,7 @@ from torch.optim import Adam, Optimizer
 from tqdm import tqdm
 
 from annvq.arrays import positive_int, sample_crc, to_numpy
+from annvq.paths import check_path
 from annvq.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from annvq.training.data import TrainingData, mean_error
 from annvq.training.estimators import Estimator
@@ -82,6 +83,8 @@ class Trainer:
         for name in ("estimator", "replacement"):
             if (value := getattr(self, name)) is not None and not callable(value):
                 raise TypeError(f"{name} must be callable or None, got {value!r}")
+        if self.checkpoint is not None:
+            check_path(self.checkpoint, "checkpoint")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
 

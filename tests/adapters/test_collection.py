@@ -39,7 +39,7 @@ def test_put_found_and_forgotten(held):
     assert found[0].key == "key 7"
     assert all(f.document == DOCUMENTS[int(f.key.split()[1])] and f.document["n"] % 2 for f in found)
     assert [f.similarity for f in found] == sorted((f.similarity for f in found), reverse=True)
-    assert held.search(X[7], 5, lambda key, document: False) == held.search(X[7], 0) == []
+    assert held.search(X[7], 5, lambda key, document: False) == []
 
     held.put(["key 7", "new"], [{"n": 7.5}, {"n": 300}], [-X[7], X[7]])
     assert held.search(X[7], 1)[0].key == "new"
@@ -55,6 +55,13 @@ def test_put_found_and_forgotten(held):
     assert (len(held), held.search(X[7], 3)) == (0, [])
     held.put(["a"], [{}], X[:1])
     assert held.search(X[7], 3)[0].key == "a"
+
+
+@pytest.mark.parametrize(("k", "error"), [(0, ValueError), (-3, ValueError), (2.5, TypeError), (True, TypeError)])
+def test_how_many_must_be_at_least_one(held, k, error):
+    for collection in (held, Collection()):
+        with pytest.raises(error, match=rf"k must be (at least 1|an integer), got {k}"):
+            collection.search(X[7], k)
 
 
 def test_documents_are_copies():

@@ -87,6 +87,22 @@ def test_the_default_index(metric, dim, M):
     assert index.bits_per_vector == 8 * M + (8 if metric == "cosine" else 16) * dim
 
 
+@pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
+@pytest.mark.parametrize("kind", ["clusters", "Gaussian"])
+def test_the_default_index_finds_most_of_the_ten_nearest(metric, kind):
+    """Its lists and its shortlist together reach the share that the guide promises, .95, within what chance does."""
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(2300, 32)).astype(np.float32)
+    if kind == "clusters":
+        x += 3 * rng.normal(size=(20, 32)).astype(np.float32)[rng.integers(0, 20, 2300)]
+    index = GrowingIndex(metric=metric, learn_at=2000)
+    index.upsert(x[:2000], np.arange(2000))
+    assert index.learned
+    nearest = np.argsort(distances(metric, x[:2000], x[2000:]), axis=1)[:, :10]
+    found = index.search(x[2000:], 10)[1]
+    assert np.mean([len(np.intersect1d(a, b)) for a, b in zip(found, nearest, strict=True)]) >= 9.4
+
+
 class TestLearning:
     def test_it_learns_when_there_are_enough(self):
         index = GrowingIndex(small(), learn_at=300)
@@ -252,7 +268,7 @@ def test_bad_vectors(learned):
         (X[:3] * np.nan, [1, 2, 3], "row 0 has NaN"),
         (X[:3, :5], [1, 2, 3], r"must be float32 of shape \(n, 6\)"),
         (X[:3], [1, 2], r"ids must be int64 of shape \(3,\)"),
-        (X[:3], [1, 2, 2], "ids must be new and differ"),
+        (X[:3], [1, 2, 2], "ids must differ from one another"),
         (X[:3], [1, 2, -2], "ids must not be negative"),
     ):
         with pytest.raises(ValueError, match=message):

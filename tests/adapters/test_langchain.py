@@ -95,6 +95,16 @@ def test_relevance_and_diversity(store):
     assert store.as_retriever(search_type="mmr", search_kwargs={"k": 2}).invoke("a question")[0] == near[0]
 
 
+def test_how_many_must_be_at_least_one(store):
+    for search in (store.similarity_search, store.similarity_search_with_score, store.max_marginal_relevance_search):
+        with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+            search("a question", k=0)
+    with pytest.raises(ValueError, match="fetch_k must be at least 1, got -1"):
+        store.max_marginal_relevance_search("a question", fetch_k=-1)
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        store.as_retriever(search_kwargs={"k": 0}).invoke("a question")
+
+
 def test_saved_and_loaded(store, tmp_path):
     store.save(tmp_path / "saved")
     loaded = langchain.AnnvqVectorStore.load(tmp_path / "saved", EMBEDDING)

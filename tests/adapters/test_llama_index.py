@@ -87,6 +87,13 @@ def test_diverse_results(store):
         store.query(VectorStoreQuery())
 
 
+@pytest.mark.parametrize("mode", [VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR])
+@pytest.mark.parametrize("k", [0, -2])
+def test_how_many_must_be_at_least_one(store, mode, k):
+    with pytest.raises(ValueError, match=f"similarity_top_k must be at least 1, got {k}"):
+        store.query(VectorStoreQuery(query_embedding=X[3].tolist(), similarity_top_k=k, mode=mode))
+
+
 def test_changes(store):
     store.delete("book 1")
     assert len(store.client) == 300

@@ -51,6 +51,8 @@ def test_fewer_vectors_than_asked_for():
     ann = ANNFactory.create({"backend": BACKEND, "dimensions": 8})
     ann.index(X[:3])
     assert sorted(i for i, _ in ann.search(X[:1], 10)[0]) == [0, 1, 2]
+    with pytest.raises(ValueError, match="limit must be at least 1, got 0"):
+        ann.search(X[:1], 0)
     ann.delete([0, 1, 2])
     assert ann.search(X[:2], 10) == [[], []]
 

@@ -337,6 +337,8 @@ def test_bits(make_index, index_kind, kind, small):
     assert (facts["kind"], facts["vectors"], facts["metric"]) == (index_kind, len(x), "l2")
     assert facts["bits_per_vector"] == index.bits_per_vector > 0
     assert facts["ram_bits_per_vector"] == index.ram_bits_per_vector > 0
+    assert repr(index) == f"{type(index).__name__}(600 vectors, dim={q.dim}, metric='l2')"
+    assert repr(make_index(q, metric="ip")) == f"{type(index).__name__}(0 vectors, dim={q.dim}, metric='ip')"
     if not takes_norm(index_kind):
         return
     raw = 32 * q.dim if index_kind == "rerank" else 0

@@ -96,6 +96,7 @@ def test_refused_changes_change_nothing(make_index, small):
     keys = KINDS["str"]
     keyed = annvq.KeyedIndex(make_index(q, x)).add(x[:50], keys[:50])
     before = keyed.search(x[:3], 50)
+    assert repr(keyed) == f"KeyedIndex(50 vectors, dim={keyed.dim}, metric={keyed.metric!r})"
     bad = x[:2].copy()
     bad[1, 0] = np.nan
     cases = [
@@ -103,7 +104,11 @@ def test_refused_changes_change_nothing(make_index, small):
         (lambda: keyed.add(x[:2], keys[50:53]), ValueError, "keys must be 2 of str, bytes or uuid.UUID, got 3"),
         (lambda: keyed.add(x[:2], "ab"), TypeError, "keys must be 2 of"),
         (lambda: keyed.add(x[:2], [keys[60], keys[60]]), ValueError, r"repeated: \['ключ 60'\]"),
-        (lambda: keyed.add(x[:2], keys[49:51]), ValueError, r"repeated: \['ключ 49'\]"),
+        (
+            lambda: keyed.add(x[:2], keys[49:51]),
+            ValueError,
+            r"keys must be new and differ from one another; repeated: \['ключ 49'\]",
+        ),
         (lambda: keyed.add(x[:2], [1, 2]), TypeError, "keys must all be str, got int at place 0"),
         (lambda: keyed.add(x[:2, :5], keys[50:52]), ValueError, "x must be"),
         (lambda: keyed.remove([keys[3], keys[77]]), ValueError, r"not there: \['ключ 77'\]"),
@@ -123,7 +128,11 @@ def test_refused_changes_change_nothing(make_index, small):
     if hasattr(keyed.index, "upsert"):
         cases += [
             (lambda: keyed.upsert(bad, keys[49:51]), ValueError, "row 1"),
-            (lambda: keyed.upsert(x[:2], keys[49:50] * 2), ValueError, "keys must be new and differ"),
+            (
+                lambda: keyed.upsert(x[:2], keys[49:50] * 2),
+                ValueError,
+                r"keys must differ from one another; repeated: \['ключ 49'\]",
+            ),
         ]
     for use, error, message in cases:
         with pytest.raises(error, match=message):

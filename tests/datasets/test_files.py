@@ -238,6 +238,8 @@ class TestShards:
         (tmp_path / "empty").mkdir()
         with pytest.raises(ValueError, match=r"no file in it that ends in .fvecs"):
             load_vectors(tmp_path / "empty")
+        with pytest.raises(ValueError, match=r"no file in it .*; there are some in its folders shards: name one of th"):
+            load_vectors(tmp_path)
         with pytest.raises(FileNotFoundError, match=r"no file matches .*\*.npy"):
             load_vectors(f"{tmp_path}/empty/*.npy")
         with pytest.raises(FileNotFoundError, match=r"no such file: .*nowhere$"):

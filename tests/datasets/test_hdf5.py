@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from annvq import datasets
-from annvq.datasets import groundtruth
+from annvq.datasets import files, groundtruth
 
 
 def truth(x, metric, k=100):
@@ -141,6 +141,26 @@ def test_wrong_layouts_are_named(write_hdf5, vectors, change, message):
     with pytest.raises(ValueError, match=message) as caught:
         datasets.load(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["train", "mine"])
+@pytest.mark.parametrize("distance", [None, "angular"])
+def test_a_file_of_one_dataset_is_vectors_and_no_set(write_hdf5, vectors, name, distance):
+    path = write_hdf5(distance=distance, **{name: vectors["train"]})
+    assert files.plain(path)
+    assert files.stated_metric(path) == (None if distance is None else "cosine")
+    np.testing.assert_array_equal(datasets.load_vectors(path), vectors["train"])
+    with pytest.raises(
+        ValueError, match=r"vectors without queries; load_vectors\(\) reads it, from_vectors\(\) splits"
+    ):
+        datasets.load(path)
+
+
+def test_a_file_with_queries_or_learn_vectors_is_a_set(write_hdf5, vectors):
+    for more in ("test", "learn"):
+        assert not files.plain(write_hdf5(train=vectors["train"], **{more: vectors["test"]}))
+    with pytest.raises(ValueError, match=r"no dataset 'test' in it \(it has 'learn', 'train'\)"):
+        datasets.load(write_hdf5(train=vectors["train"], learn=vectors["test"]))
 
 
 def test_a_group_in_place_of_a_dataset(tmp_path, vectors):

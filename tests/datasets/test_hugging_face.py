@@ -71,6 +71,37 @@ def test_what_is_no_column(table, index):
         index.add(table["text"])
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_split_must_be_chosen(table, index, streamed, tmp_path):
+    held = hf.DatasetDict({"train": table, "test": table})
+    held.save_to_disk(tmp_path / "saved")
+    if streamed:
+        held = hf.IterableDatasetDict({name: part.to_iterable_dataset() for name, part in held.items()})
+    takers = (index.add, index.fit, annvq.datasets.column, annvq.datasets.from_vectors)
+    for take in (*takers, lambda x: add_in_chunks(index, x)):
+        with pytest.raises(
+            TypeError, match=r"must be one split of a data set, got \w+ of 'train', 'test': choose a spl"
+        ):
+            take(held)
+    with pytest.raises(ValueError, match="there are some in its folders test, train: name one of these"):
+        annvq.datasets.load_vectors(tmp_path / "saved")
+    assert len(annvq.datasets.load_vectors(tmp_path / "saved" / "train")) == 500
+
+
+def test_streams_come_in_batches(table, index):
+    stream = table.to_iterable_dataset()
+    for take in (index.add, annvq.datasets.column, lambda x: add_in_chunks(index, x)):
+        with pytest.raises(TypeError, match=r"got IterableDataset, which is streamed: .*add_in_chunks takes arrays of"):
+            take(stream)
+
+
+def test_no_rows(table, index):
+    empty = table.select([])
+    for take in (lambda: annvq.datasets.column(empty), lambda: index.add(empty["embedding"])):
+        with pytest.raises(ValueError, match="must have at least one row, got none"):
+            take()
+
+
 def test_their_search_by_our_index(table, index):
     """``add_faiss_index(custom_index=…)`` adds the vectors and asks for neighbours through FAISS."""
     table.add_faiss_index("embedding", custom_index=annvq.to_faiss(index))

@@ -149,6 +149,12 @@ class TestFolders:
         np.testing.assert_array_equal(got.neighbors, ids)
         np.testing.assert_array_equal(got.distances, distances)
 
+    def test_vectors_of_a_set_are_its_base(self, tmp_path, vectors):
+        folder = self.fill(tmp_path / "sift", vectors, learn=vectors["train"][:70])
+        np.testing.assert_array_equal(datasets.load_vectors(folder), vectors["train"])
+        (folder / "sift_query.fvecs").unlink()  # no set any more, whatever names say
+        assert len(datasets.load_vectors(folder)) == 370
+
     @pytest.mark.parametrize("suffix", ["npy", "npz", "parquet"])
     def test_other_formats(self, tmp_path, vectors, suffix):
         if suffix == "parquet":

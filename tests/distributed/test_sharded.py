@@ -118,10 +118,10 @@ def test_callers_mistakes_change_nothing(tmp_path):
         x = vectors(2, 9)
         for wrong, message in [
             (lambda: sharded.add(x, ids=[3, 1000]), r"ids must be new.*\[3\]"),
-            (lambda: sharded.add(x, ids=[1000, 1000]), "ids must be new"),
+            (lambda: sharded.add(x, ids=[1000, 1000]), "ids must differ"),
             (lambda: sharded.add(x, ids=[-1, 1000]), "negative"),
             (lambda: sharded.add(x[:, :5]), "x must be"),
-            (lambda: sharded.upsert(x, [7, 7]), "ids must be new"),
+            (lambda: sharded.upsert(x, [7, 7]), "ids must differ"),
             (lambda: sharded.remove([3, 5, 3]), "once"),
             (lambda: sharded.remove([3, 12345]), "12345"),
             (lambda: sharded.search(x * np.nan, 3), "queries"),

@@ -244,4 +244,5 @@ def _require_new(keys: list[Any], names: list[bytes], there: npt.NDArray[np.bool
     for name in names:
         times[name] = times.get(name, 0) + 1
     repeated = {n: key for key, n, old in zip(keys, names, there.tolist(), strict=True) if old or times[n] > 1}
-    raise ValueError(f"keys must be new and differ from one another; repeated: {list(repeated.values())[:5]}")
+    wanted = "be new and differ" if there.any() else "differ"
+    raise ValueError(f"keys must {wanted} from one another; repeated: {list(repeated.values())[:5]}")

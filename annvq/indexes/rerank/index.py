@@ -45,9 +45,11 @@ class RerankIndex(RefinedIndex):
             code is found for all of them, the first ones are scanned, the others added for the shortlist. ``"auto"``:
             a fitted quantizer codes what it was fitted on, vectors; an unfitted one the rest.
         shortlist: vectors that are ordered exactly, at least k; default: as many as ``recall_target`` takes.
-        recall_target: share of the k nearest by exact distance that shall be on the shortlist, for k of 10 and more.
-            Measured on vectors held out of ``fit``, when first needed for k up to 10, and for more, and again when the
-            index holds twice or half as many vectors; :meth:`tune` measures it on others.
+        recall_target: share of the k nearest by exact distance that shall be on the shortlist, for k of 10 and more;
+            over inverted lists of those that lie in the lists probed, so that the two targets multiply. Measured with
+            up to 200 of the vectors of ``fit`` (one that is stored too counts as its own nearest), when first needed
+            for k up to 10, and for more, and again when the index holds twice or half as many vectors; :meth:`tune`
+            measures it with others.
 
     Distances are those to the finer form, in one fixed order of summation (see
     :class:`~annvq.indexes.rerank.refinement.Refinement`).

@@ -12,6 +12,7 @@ from annvq.indexes.contract import Index
 from annvq.indexes.flat import FlatIndex
 from annvq.indexes.ids import check_ids
 from annvq.indexes.ivf import IVFIndex
+from annvq.indexes.rerank import RerankIndex
 from annvq.interop.faiss.common import load_faiss
 from annvq.interop.faiss.flat import flat_from_faiss, flat_to_faiss
 from annvq.interop.faiss.lists import lists_from_faiss, lists_to_faiss
@@ -98,6 +99,9 @@ def to_faiss(index: Index, *, fastscan: bool = False) -> Any:
     is stored as a float there (``ST_norm_float``): 24 bits more per vector and the same distances. Levels that came
     from FAISS stay a byte. What norm-free codes have in place of ‖x̂‖² becomes such a float too.
 
+    Of conditional codes FAISS gets what an index scans, sums of entries: the same distances, without the network that
+    decodes and encodes here.
+
     Args:
         index: a trained index, with vectors or without; it is not changed and shares no memory with the result.
         fastscan: make an ``IndexPQFastScan`` of product codes with nbits=4; its tables are rounded to 8 bits, so its
@@ -110,7 +114,8 @@ def to_faiss(index: Index, *, fastscan: bool = False) -> Any:
     if not isinstance(index, Index):
         raise TypeError(f"index must be an annvq Index, got {type(index).__name__}")
     if not isinstance(index, FlatIndex | IVFIndex):
-        raise ValueError(f"{type(index).__name__} does not convert to FAISS; FlatIndex and IVFIndex do")
+        hint = ": convert what it scans, index.index" if isinstance(index, RerankIndex) else ""
+        raise ValueError(f"{type(index).__name__} does not convert to FAISS; FlatIndex and IVFIndex do{hint}")
     index.require_fitted("to_faiss")
     if isinstance(index, IVFIndex):
         return _wrapped(*lists_to_faiss(index, fastscan), None)

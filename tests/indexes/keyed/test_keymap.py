@@ -34,7 +34,8 @@ class History(RuleBasedStateMachine):
     def assign(self, data):
         keys = self.chosen(data)
         if len(set(keys)) < len(keys) or set(keys) & set(self.held):
-            with pytest.raises(ValueError, match="keys must be new and differ"):
+            wanted = "be new and differ" if set(keys) & set(self.held) else "differ"
+            with pytest.raises(ValueError, match=f"keys must {wanted} from one another"):
                 self.map.assign(keys)
             return
         ids = self.map.assign(iter(keys))

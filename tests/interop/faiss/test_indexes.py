@@ -191,6 +191,22 @@ def test_to_faiss_and_back(name, metric, tmp_path):
         assert read.ntotal == 343
 
 
+@pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
+def test_conditional_codes_become_what_is_scanned(small, metric):
+    """The sums without the network: the same search, other vectors."""
+    q, x = small("conditional")
+    ours = annvq.FlatIndex(q, metric).add(x[:300])
+    theirs = annvq.to_faiss(ours)
+    assert_same_search(theirs, ours, x[400:407])
+    back = annvq.from_faiss(theirs)
+    assert isinstance(back.quantizer, annvq.AdditiveVQ)
+    assert_same_search(theirs, back, x[400:407])
+    view = q.scan_view().decode(ours.export()[0])
+    if metric == "l2":
+        np.testing.assert_allclose(theirs.reconstruct_n(0, 300), view, rtol=1e-5, atol=1e-5)
+    assert np.abs(ours.reconstruct(np.arange(300)) - view).max() > 0.1
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_random_codebooks(data):
@@ -381,7 +397,7 @@ def test_refusals():
         (lambda: annvq.from_faiss(_trained("IVF4,SQ8")), "no scalar"),
         (
             lambda: annvq.to_faiss(annvq.RerankIndex(annvq.FlatIndex(wide.quantizer), "float32")),
-            "FlatIndex and IVFIndex do",
+            "FlatIndex and IVFIndex do: convert what it scans, index.index",
         ),
         (lambda: annvq.from_faiss(sdc), "compares codes with codes"),
         (lambda: annvq.to_faiss(uneven), r"as many bits in every codebook.*\(3, 5\)"),

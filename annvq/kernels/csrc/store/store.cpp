@@ -58,7 +58,7 @@ int64_t CodeStore::append(const Rows& rows, Fresh fresh) {
     if (fresh == Fresh::known && !ids_.is_read()) fresh = Fresh::checked;  // nobody can know what is in a map
     if (fresh != Fresh::known) {
         const auto twice = repeated(rows.ids, rows.n);
-        if (!twice.empty()) refuse("ids must be new and differ from one another; repeated: " + listed(twice));
+        if (!twice.empty()) refuse("ids must differ from one another; repeated: " + listed(twice));
     }
     if (fresh == Fresh::checked) {
         const auto there = ids_.present(*current_, rows.ids, rows.n);
