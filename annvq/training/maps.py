@@ -1,7 +1,9 @@
 """Recipe parts for quantizers behind a learned map of vectors."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -9,7 +11,8 @@ from torch import nn
 
 from annvq.arrays import positive_int
 from annvq.training.data import TrainingData
-from annvq.training.learn.rotation import RotationRun, dealt, principal_axes, starts
+from annvq.training.learn.axes import principal_axes
+from annvq.training.learn.rotation import RotationRun, dealt, starts
 from annvq.training.model import MappedModel
 from annvq.training.recipe import Part
 
@@ -24,7 +27,13 @@ LEAST_VARIANCE = 1e-4  # of the largest: less is taken for so much
 class Inside:
     """A recipe part done on the quantizer behind a transform, on transformed data."""
 
+    over_processes: ClassVar[bool] = True
+
     part: Part
+
+    def inner(self, quantizer: MappedModel) -> Sequence[Part]:
+        """The part that this one does."""
+        return [self.part]
 
     def __call__(self, quantizer: MappedModel, data: TrainingData) -> None:
         self.part(*data.inside(quantizer))

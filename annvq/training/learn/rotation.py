@@ -14,6 +14,7 @@ from tqdm import trange
 
 from annvq.codebooks import Codebooks, row_products
 from annvq.training.estimators import Estimator
+from annvq.training.learn.axes import principal_axes
 from annvq.training.learn.kmeans import Seeds, product_kmeans
 from annvq.training.learn.least_squares import indicator
 from annvq.types import F32, F64, Codes
@@ -38,12 +39,6 @@ def starts(x: F32, widths: Sequence[int]) -> list[F32]:
     variance, axes = principal_axes(x)
     order = dealt(variance, widths)
     return [np.eye(x.shape[1], dtype=np.float32), np.ascontiguousarray(axes[:, order].T, dtype=np.float32)]
-
-
-def principal_axes(x: F32) -> tuple[F64, F64]:
-    """Variances (d,), ascending, and axes (d, d), one a column, of rows (n, d)."""
-    d = x.shape[1]
-    return np.linalg.eigh(np.cov(x, rowvar=False, bias=True).reshape(d, d).astype(np.float64))
 
 
 def dealt(variance: F64, widths: Sequence[int]) -> list[int]:
