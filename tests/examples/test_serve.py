@@ -73,13 +73,14 @@ def test_answers_are_those_of_the_index(served):
     )
 
 
-def test_queries_that_arrive_together_are_one_batch(served):
+def test_queries_that_arrive_together_are_one_batch(tmp_path):
+    index_of(X).save(tmp_path / "index.annvq")
     ids = {k: index_of(X).search(Q, k)[1] for k in (3, 7)}
-    with ThreadPoolExecutor(20) as clients:
-        found = list(clients.map(lambda i: (i, served.search(Q[i : i + 1], (3, 7)[i % 2])), range(len(Q))))
+    with Served(tmp_path / "index.annvq", window=0.2) as up, ThreadPoolExecutor(20) as clients:
+        found = list(clients.map(lambda i: (i, up.search(Q[i : i + 1], (3, 7)[i % 2])), range(len(Q))))
+        facts = up.ask("GET", "/health")[1]
     for i, (status, told) in found:
         assert (status, told["ids"]) == (200, [ids[(3, 7)[i % 2]][i].tolist()])
-    facts = served.ask("GET", "/health")[1]
     assert facts["requests"] == len(Q)
     assert facts["batches"] < len(Q)
 
@@ -203,3 +204,19 @@ def test_load_test(monkeypatch):
         assert counted["asked"] > 0
         assert counted["wrong"] == 0
         assert counted["reloads"] == 1
+
+
+def test_a_sharded_index_is_served_too(tmp_path):
+    ray = pytest.importorskip("ray", reason="ray is not installed")
+    from annvq.distributed import ShardedIndex
+
+    ray.init(num_cpus=2, object_store_memory=80 << 20, include_dashboard=False, log_to_driver=False)
+    try:
+        ShardedIndex.create(tmp_path / "sharded", index_of(X), 2).close()
+        ids = index_of(X).search(Q, 10)[1].tolist()
+        with Served(tmp_path / "sharded") as up:
+            assert up.search(Q)[1]["ids"] == ids
+            assert up.ask("POST", "/reload") == (200, {"vectors": 500})
+            assert up.search(Q)[1]["ids"] == ids
+    finally:
+        ray.shutdown()

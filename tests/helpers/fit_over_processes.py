@@ -1,7 +1,8 @@
 """Fits quantizers together with other processes of this program: ``fit_over_processes.py OUT KIND…``.
 
 Each quantizer goes to OUT/KIND.annvq, if the first process has it. ``DIES=RANK`` in the environment has that process
-killed after the first part of each recipe, ``KEEP=1`` keeps what is learned in OUT/KIND.learning.
+killed after the first part of each recipe (stopped, with ``HANGS=1``), ``KEEP=1`` keeps what is learned in
+OUT/KIND.learning, ``TIMEOUT`` is how long one waits for another.
 """
 
 import os
@@ -39,20 +40,20 @@ def untrained(kind):
 
 @dataclass(frozen=True)
 class Dying:
-    """A part at whose beginning a process of the run is killed."""
+    """A part at whose beginning a process of the run is killed, or hangs."""
 
     part: object
     over_processes: ClassVar[bool] = True
 
     def __call__(self, quantizer, data):
         if os.environ.get("DIES") == str(data.processes.rank):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL if "HANGS" not in os.environ else signal.SIGSTOP)
         self.part(quantizer, data)
 
 
 def fit_all(out, kinds):
     x = vectors()
-    with Processes.started(timeout=60) as processes:
+    with Processes.started(timeout=float(os.environ.get("TIMEOUT", "60"))) as processes:
         for kind in kinds:
             quantizer = untrained(kind)
             recipe = replace(quantizer.default_recipe(), max_rows=1400)
