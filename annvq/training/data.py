@@ -43,8 +43,16 @@ class TrainingData:
 
     def near(self, least: int) -> "TrainingData":
         """These without training rows that are far out, where ``least`` rows are left then."""
-        near = ~far_out(self.train)
-        return self if near.all() or near.sum() < least else replace(self, train=self.train[near])
+        near = ~far_out(self.train, self.processes)
+        if near.all() or near.sum() < least:
+            return self
+        first, _ = self.processes.span(len(self.train))
+        return replace(self, train=self.train[near[first : first + len(self.train)]])
+
+    @property
+    def rows(self) -> int:
+        """How many training rows there are in all."""
+        return self.processes.span(len(self.train))[1]
 
     def inside(self, quantizer: CodebookModel) -> "tuple[CodebookModel, TrainingData]":
         """What holds the codebooks of ``quantizer``, and these data as it sees them."""

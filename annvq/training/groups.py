@@ -9,7 +9,7 @@ import numpy as np
 
 from annvq.training.data import TrainingData
 from annvq.training.model import GroupedModel
-from annvq.training.recipe import Part
+from annvq.training.recipe import Inner, Part
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,9 @@ class EachGroup:
 
     parts: Sequence[Part] | None = None
 
-    def inner(self, quantizer: GroupedModel) -> Sequence[Part]:
+    def inner(self, quantizer: GroupedModel) -> Inner:
         """The parts that this one does."""
-        models = quantizer.group_models()
-        return [part for model in models for part in self._parts_of(model)]
+        return [(part, model) for model in quantizer.group_models() for part in self._parts_of(model)]
 
     def _parts_of(self, model: Any) -> Sequence[Part]:
         parts: Sequence[Part] = model.default_recipe().parts if self.parts is None else self.parts

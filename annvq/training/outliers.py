@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.arrays import chunks
+from annvq.training.learn.shares import ALONE, Alone
 from annvq.types import F32, F64
 
 CENTRE_ROWS = 4096  # rows that are enough to say where most lie
@@ -13,10 +14,11 @@ FAR_OUT = 1e3
 are kept; unless they are more than one in a hundred, and so what the data are."""
 
 
-def far_out(rows: F32) -> npt.NDArray[np.bool_]:
-    """Which rows (n, d), in random order, are more than a thousand times as far out as most: (n,). A few such would be
-    all that a mean, a scale or a mean error tells of."""
-    return far_beyond(how_far(rows, np.median(rows[:CENTRE_ROWS], axis=0)))
+def far_out(rows: F32, processes: Alone = ALONE) -> npt.NDArray[np.bool_]:
+    """Which rows (n, d), in random order, are more than a thousand times as far out as most: (n,), of the rows of all
+    processes. A few such would be all that a mean, a scale or a mean error tells of."""
+    centre = np.median(processes.head(rows, CENTRE_ROWS), axis=0)
+    return far_beyond(processes.joined(how_far(rows, centre)))
 
 
 def how_far(rows: F32, centre: F32) -> F64:

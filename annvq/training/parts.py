@@ -17,7 +17,7 @@ from annvq.training.learn.kmeans import QUICK_ROWS, cluster, product_kmeans, qui
 from annvq.training.learn.least_squares import least_squares_entries, revive_unused
 from annvq.training.learn.norms import NormFree
 from annvq.training.model import CodebookModel, SumModel
-from annvq.training.recipe import Part
+from annvq.training.recipe import Inner, Part
 from annvq.types import F32, Codes
 
 
@@ -163,9 +163,9 @@ class ByGrading:
     graded: Sequence[Part]
     limit: float
 
-    def inner(self, quantizer: SumModel) -> Sequence[Part]:
+    def inner(self, quantizer: SumModel) -> Inner:
         """The parts that this one may do."""
-        return [*self.flat, *self.graded]
+        return [(part, quantizer) for part in (*self.flat, *self.graded)]
 
     def __call__(self, quantizer: SumModel, data: TrainingData) -> None:
         sample, sizes = data.processes.head(data.train, QUICK_ROWS), quantizer.sizes[:TELLING]
@@ -238,9 +238,9 @@ class BestOf:
     margin: float = 0.1
     lead: float = 0.0
 
-    def inner(self, quantizer: SumModel) -> Sequence[Part]:
+    def inner(self, quantizer: SumModel) -> Inner:
         """The parts that this one may do."""
-        return [*self.starts, *([] if self.finish is None else [self.finish])]
+        return [(part, quantizer) for part in (*self.starts, self.finish) if part is not None]
 
     def __call__(self, quantizer: SumModel, data: TrainingData) -> None:
         tried: list[tuple[float, F32]] = []

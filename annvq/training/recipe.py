@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 
@@ -28,10 +28,14 @@ class Part(Protocol):
     """One step of a recipe: changes the codebooks in place.
 
     A part that can do so where several processes hold a share of the rows each has ``over_processes = True``; one that
-    does other parts gives them by ``inner(quantizer)``.
+    does other parts says by ``inner(quantizer)`` which, and on what quantizers.
     """
 
     def __call__(self, quantizer: Any, data: TrainingData) -> None: ...
+
+
+Inner: TypeAlias = Sequence[tuple[Part, Any]]
+"""Parts, and the quantizer that each is done on."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Recipe:
             ValueError: a part cannot be done over several processes; the checkpoint is of another run.
         """
         if processes.shared:
-            require_over_processes(self.parts, quantizer)
+            require_over_processes([(part, quantizer) for part in self.parts])
         data = (partial(prepare_shares, processes=processes) if processes.shared else prepare)(
             x,
             quantizer.dim,
@@ -100,13 +104,13 @@ class Recipe:
         quantizer.train(was_training)
 
 
-def require_over_processes(parts: Sequence[Part], quantizer: Any) -> None:
+def require_over_processes(parts: Inner) -> None:
     """Raise ValueError, naming quantizer and part, unless several processes can do all of ``parts`` together."""
-    for part in parts:
+    for part, quantizer in parts:
         if not getattr(part, "over_processes", False):
             raise ValueError(
                 f"quantizer must be one that several processes can learn, and {type(quantizer).__name__} is learned by "
                 f"{type(part).__name__}, which one process does by itself"
             )
         if hasattr(part, "inner"):
-            require_over_processes(part.inner(quantizer), quantizer)
+            require_over_processes(part.inner(quantizer))

@@ -17,7 +17,16 @@ from annvq.training.learn.alternating import Alternation, train_additive
 from annvq.training.learn.least_squares import least_squares_entries, revive_unused
 
 PROGRAM = fit_over_processes.__file__
-KINDS = ("product", "unequal", "residual", "rotated-residual", "additive", "product-additive")
+KINDS = (
+    "product",
+    "unequal",
+    "residual",
+    "rotated-residual",
+    "additive",
+    "product-additive",
+    "rotated-product",
+    "principal-additive",
+)
 PATIENCE = 120  # seconds for what takes a few, on a busy machine
 
 
@@ -164,8 +173,7 @@ def test_alternation_is_as_good_as_that_of_one_process(processes):
 @pytest.mark.parametrize(
     ("quantizer", "part"),
     [
-        (annvq.RotatedProductVQ(12, M=3, nbits=4), "LearnRotation"),
-        (annvq.PrincipalProductVQ(12, M=3, nbits=4), "PrincipalAxes"),
+        (annvq.Transformed(annvq.LinearMap(12), annvq.ProductVQ(12, M=3, nbits=4)), "LearnLinearMap"),
         (annvq.ConditionalVQ(12, M=3, nbits=4), "LearnNetwork"),
         (annvq.ResidualVQ(12, M=3, nbits=4, norm_free=True), "LearnNormFree"),
     ],

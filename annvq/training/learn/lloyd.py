@@ -10,7 +10,6 @@ from annvq.training.learn.shares import Alone
 from annvq.types import F32, I64
 
 NUDGE = 1 / 1024  # by which the two halves of a cluster that is split differ, as in FAISS
-AXES_ROWS = 1 << 14  # rows that are enough for principal axes
 STEPS = 10  # numbers of components, as in FAISS
 
 
@@ -29,8 +28,7 @@ def shared_cluster_progressively(x: F32, count: int, iterations: int, seed: int,
     first, total = processes.span(len(x))
     if total <= d:  # too few for principal components
         return shared_cluster(x, count, iterations, seed, processes)
-    sample = processes.head(x, AXES_ROWS)
-    axes = processes.led(lambda: principal_axes(sample)[1][:, ::-1].T, (d, d), np.float64).astype(np.float32)
+    axes = np.ascontiguousarray(principal_axes(x, processes)[1][:, ::-1].T, dtype=np.float32)
     turned = row_products(x, axes)
     stages = [int(d ** (step / STEPS) + 1e-9) for step in range(1, STEPS + 1)]
     centroids = processes.picked(turned, rng.choice(total, count, replace=False), first)

@@ -22,6 +22,9 @@ class Alone:
     shared = False
     """Whether results must be those of any number of processes; else they are those of earlier versions."""
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
     def share(self, count: int) -> slice:
         """Which of ``count`` rows are this process' share."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
