@@ -15,6 +15,7 @@ from torch import Tensor
 
 from annvq import storage
 from annvq.arrays import dtype_name, sample_crc
+from annvq.replacing import destination
 from annvq.training.learn.shares import Alone
 from annvq.training.model import Model
 from annvq.types import Array
@@ -39,6 +40,7 @@ class Progress:
         self, path: str | os.PathLike[str], quantizer: Model, x: Array, seed: int, recipe: Any, processes: Alone
     ) -> None:
         self.path, self.quantizer, self.processes = Path(path), quantizer, processes
+        destination(self.path)  # refused now and not after the first part
         self.run = {
             "quantizer": {"kind": type(quantizer).__name__, **quantizer.config},
             "recipe": described(recipe),

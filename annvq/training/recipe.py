@@ -12,7 +12,7 @@ import torch
 from annvq.arrays import positive_int
 from annvq.threads import one_torch_thread
 from annvq.training.data import TrainingData, prepare
-from annvq.training.learn.shares import ALONE, Alone
+from annvq.training.learn.shares import ALONE, Alone, check_processes
 from annvq.training.model import Model
 from annvq.training.progress import Progress, follow_first
 from annvq.training.sharing import prepare_shares
@@ -71,7 +71,7 @@ class Recipe:
         Raises:
             ValueError: a part cannot be done over several processes; the checkpoint is of another run.
         """
-        if processes.shared:
+        if check_processes(processes).shared:
             require_over_processes([(part, quantizer) for part in self.parts])
         data = (partial(prepare_shares, processes=processes) if processes.shared else prepare)(
             x,

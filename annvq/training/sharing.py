@@ -8,6 +8,8 @@ from annvq.training.learn.shares import Alone
 from annvq.training.outliers import CENTRE_ROWS, far_beyond, how_far
 from annvq.types import F32, F64, I64, Array
 
+MANY = 64  # times as many vectors as are learned from
+
 
 def prepare_shares(
     x: Array,
@@ -21,9 +23,12 @@ def prepare_shares(
     processes: Alone,
 ) -> TrainingData:
     """What :func:`~annvq.training.data.prepare` does, with the same arguments: the same rows are drawn in the same
-    order, and each process reads its share of them."""
+    order (but of very many, others), and each process reads its share of them."""
     n = int(x.shape[0])
-    order = np.random.default_rng(seed).permutation(n)[:max_rows]
+    rng = np.random.default_rng(seed)
+    # Few of very many are drawn without a list of all.
+    few = MANY * max_rows < n
+    order = rng.choice(n, max_rows, replace=False) if few else rng.permutation(n)[:max_rows]
     order, near = _far_ones_last(x, dim, order, processes)
     held = min(MOST_VALIDATED, int(len(order) * validation))
     split = held if len(order) - held >= least else 0  # as few rows as that are learned from and validated on

@@ -20,7 +20,7 @@ from annvq.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoi
 from annvq.training.data import TrainingData, mean_error
 from annvq.training.estimators import Estimator
 from annvq.training.history import History
-from annvq.training.learn.shares import ALONE, Alone
+from annvq.training.learn.shares import ALONE, Alone, check_processes
 from annvq.training.model import CodebookModel, Model
 from annvq.training.progress import follow_first
 from annvq.training.replacement import Replacement
@@ -117,7 +117,7 @@ class Trainer:
         if self.replacement is not None and not hasattr(quantizer, "weight"):
             raise TypeError(f"replacement needs a quantizer with codebooks, got {type(quantizer).__name__}")
         positive_int(seed, "seed", low=0, high=2**63 - 1)
-        if processes.shared and self.checkpoint is not None:
+        if check_processes(processes).shared and self.checkpoint is not None:
             raise ValueError("checkpoint must be None over several processes; give fit one")
         valid = None if validation is None else to_numpy(validation, quantizer.dim, "validation", rows="nv")
         if valid is not None and not processes.span(len(valid))[1]:

@@ -13,8 +13,10 @@ import pytest
 
 import annvq
 from annvq.training import KMeans, Processes, Recipe, Trainer, TrainerPart
+from annvq.training.data import prepare
 from annvq.training.learn.alternating import Alternation, train_additive
 from annvq.training.learn.least_squares import least_squares_entries, revive_unused
+from annvq.training.sharing import prepare_shares
 
 PROGRAM = fit_over_processes.__file__
 KINDS = (
@@ -186,9 +188,6 @@ def test_what_several_processes_cannot_learn_is_refused_by_name(quantizer, part,
 
 
 def test_far_out_rows_have_no_say_in_where_data_are_centred(processes):
-    from annvq.training.data import prepare
-    from annvq.training.sharing import prepare_shares
-
     x = fit_over_processes.vectors()
     settings = {"least": 16, "max_rows": 1200, "validation": 0.1, "seed": 5, "progress": False}
     found, usual = prepare_shares(x, 12, **settings, processes=processes), prepare(x, 12, **settings)
@@ -197,6 +196,24 @@ def test_far_out_rows_have_no_say_in_where_data_are_centred(processes):
     for mine, its in ((found.train, usual.train), (found.validation, usual.validation)):
         assert mine.shape == its.shape
         np.testing.assert_allclose(mine, its, rtol=1e-5, atol=1e-5)
+
+
+def test_a_sample_of_very_many_is_drawn_without_a_list_of_all(processes):
+    """Rows are read by their numbers: a billion of them here, which are nowhere."""
+
+    class Endless:
+        shape, dtype = (10**9, 2), np.dtype(np.float32)
+
+        def __getitem__(self, rows):
+            return np.stack([rows % 1009, rows % 1013], axis=1).astype(np.float32)
+
+    found = prepare_shares(
+        Endless(), 2, least=4, max_rows=3000, validation=0.1, seed=0, progress=False, processes=processes
+    )
+    assert found.train.shape == (2700, 2)
+    rows = np.concatenate([found.train, found.validation]) * found.scale + found.mean
+    np.testing.assert_allclose(rows, np.rint(rows), atol=1e-3)  # rows of Endless
+    np.testing.assert_allclose(rows.mean(0), [504, 506], rtol=0.05)
 
 
 def test_few_rows_are_learned_from_and_validated_on(processes):
@@ -211,6 +228,8 @@ def test_arguments(processes):
         Processes.started(timeout=0),
     ):
         pass
+    with pytest.raises(TypeError, match=r"processes must be annvq\.training\.Processes, got int"):
+        annvq.ProductVQ(12, M=3, nbits=4).fit(fit_over_processes.vectors(), processes=2)
     trainer = Trainer(steps=3, checkpoint="state")
     with pytest.raises(ValueError, match="checkpoint must be None over several processes"):
         trainer.run(annvq.ProductVQ(12, M=3, nbits=4), fit_over_processes.vectors(), processes=processes)

@@ -65,6 +65,13 @@ def test_a_checkpoint_of_another_fit_is_refused(differs, what, tmp_path):
         annvq.ProductVQ(8, M=2, nbits=3).fit(**usual)
 
 
+def test_a_place_that_cannot_be_written_to_is_refused_first(tmp_path):
+    unused = recipe()
+    with pytest.raises(FileNotFoundError):
+        annvq.ProductVQ(8, M=2, nbits=4).fit(X, recipe=unused, checkpoint=tmp_path / "nowhere" / "kept")
+    assert not unused.parts[0].done
+
+
 def test_a_file_of_another_kind_is_refused(tmp_path):
     path = tmp_path / "kept"
     path.write_bytes(b"something else, long enough to be a header")

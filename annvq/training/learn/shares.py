@@ -61,3 +61,10 @@ class Alone:
 
 
 ALONE = Alone()
+
+
+def check_processes(processes: Any) -> Alone:
+    """``processes`` if they are some, else TypeError."""
+    if not isinstance(processes, Alone):
+        raise TypeError(f"processes must be annvq.training.Processes, got {type(processes).__name__}")
+    return processes
