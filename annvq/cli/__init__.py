@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 it failed, 2 wrong usage, 130 interrupted.
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
@@ -52,12 +53,12 @@ for command in (
     cli.add_command(command)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit."""
+def main(arguments: Sequence[str] | None = None, *, command: click.Command = cli, name: str = "annvq") -> NoReturn:
+    """Run the command line, or another command of this name, and exit."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or os.environ.get("ANNVQ_DEBUG", "") not in ("", "0")
     try:
-        sys.exit(cli.main(args=given, prog_name="annvq", standalone_mode=False))
+        sys.exit(command.main(args=given, prog_name=name, standalone_mode=False))
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
@@ -73,5 +74,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if debug:
             raise
         text = " ".join(str(error).split()) or type(error).__name__
-        click.echo(f"annvq: error: {text}", err=True)
+        click.echo(f"{name}: error: {text}", err=True)
         sys.exit(1)

@@ -1,48 +1,63 @@
 """``annvq train``, ``annvq search``."""
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 import annvq
 from annvq.cli.shared import FILE, METRIC, THREADS, make_quantizer, require_writable, use_threads, vectors
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_LEARNING = (
+    click.argument("data"),
+    click.option("--out", type=FILE, required=True, help="File of the quantizer."),
+    click.option(
+        "--kind", default="additive", show_default=True, help="product, rotated-product, residual, additive, …"
+    ),
+    click.option("--bits", type=click.IntRange(min=1), default=64, show_default=True, help="Bits per vector in all."),
+    click.option("--nbits", type=click.IntRange(1, 16), default=8, show_default=True, help="At most, per codebook."),
+    click.option("--beam", type=click.IntRange(min=1), help="Beam width of residual and additive codes."),
+    click.option("--dims", type=click.IntRange(min=1), help="Only the first DIMS dimensions of each vector."),
+    METRIC,
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+    THREADS,
+)
+
+
+def learning(command: Command) -> Command:
+    """Give a command the argument and options of what it learns, and from what."""
+    for option in reversed(_LEARNING):
+        command = option(command)
+    return command
+
 
 @click.command()
-@click.argument("data")
-@click.option("--out", type=FILE, required=True, help="File of the quantizer.")
-@click.option("--kind", default="additive", show_default=True, help="product, rotated-product, residual, additive, …")
-@click.option("--bits", type=click.IntRange(min=1), default=64, show_default=True, help="Bits per vector in all.")
-@click.option("--nbits", type=click.IntRange(1, 16), default=8, show_default=True, help="At most, per codebook.")
-@click.option("--beam", type=click.IntRange(min=1), help="Beam width of residual and additive codes.")
-@click.option("--dims", type=click.IntRange(min=1), help="Only the first DIMS dimensions of each vector.")
-@METRIC
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@THREADS
-def train(
-    data: str,
-    out: Path,
-    kind: str,
-    bits: int,
-    nbits: int,
-    beam: int | None,
-    dims: int | None,
-    metric: str | None,
-    seed: int,
-    threads: int | None,
-) -> None:
+@learning
+def train(out: Path, seed: int, threads: int | None, **what: Any) -> None:
     """Learn a quantizer from DATA (the learn vectors of a data set, or a file of vectors).
 
-    Under l2, residual and additive codes pay one byte of BITS for the norm that an index stores.
+    Under l2, residual and additive codes pay one byte of BITS for the norm that an index stores. `torchrun -m
+    annvq.train` does the same over several processes.
     """
+    require_writable(out)  # training may take long
+    use_threads(threads)
+    quantizer, x = learner(**what)
+    quantizer.fit(x, seed=seed, progress=True)
+    save_learned(quantizer, out, x)
+
+
+def learner(
+    data: str, kind: str, bits: int, nbits: int, beam: int | None, dims: int | None, metric: str | None
+) -> tuple[Any, Any]:
+    """The quantizer that options say, untrained, and the vectors to learn from as it sees them."""
     from annvq.arrays import normalized
     from annvq.indexes.learning import ComparedRows
     from annvq.quantizers.modules.registry import pays_norm
 
-    require_writable(out)  # training may take long
-    use_threads(threads)
     x = vectors(data, "learn")
     if dims is not None and dims > x.shape[1]:
         raise click.UsageError(f"--dims must be at most {x.shape[1]}, the vectors' dimension, got {dims}")
@@ -55,9 +70,13 @@ def train(
             return normalized(rows[:, :seen], name, start) if metric == "cosine" else rows[:, :seen]
 
         x = ComparedRows(x, seen, compared)
-    quantizer.fit(x, seed=seed, progress=True)
+    return quantizer, x
+
+
+def save_learned(quantizer: Any, out: Path, x: Any) -> None:
+    """Write a quantizer that was learned from vectors x, and say so."""
     quantizer.save(out)
-    click.echo(f"wrote {out}: {kind}, {quantizer.bits} bits a code, learned from {len(x):,} vectors")
+    click.echo(f"wrote {out}: {quantizer.kind}, {quantizer.bits} bits a code, learned from {len(x):,} vectors")
 
 
 @click.command()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from annvq.training.maps import LearnLinearMap, LearnRotation, PrincipalAxes
     from annvq.training.networks import LearnNetwork
     from annvq.training.parts import Alternate, BestOf, ByGrading, KMeans, LearnNormFree, Refit, SubspaceKMeans
+    from annvq.training.processes import LostProcessError, Processes
     from annvq.training.recipe import Recipe
     from annvq.training.replacement import Replacement
     from annvq.training.trainer import Trainer, TrainerPart
@@ -37,6 +38,8 @@ _HOME = {
     "LearnNormFree": "parts",
     "Refit": "parts",
     "SubspaceKMeans": "parts",
+    "LostProcessError": "processes",
+    "Processes": "processes",
     "Recipe": "recipe",
     "Replacement": "replacement",
     "Trainer": "trainer",
@@ -57,7 +60,9 @@ __all__ = [
     "LearnNetwork",
     "LearnNormFree",
     "LearnRotation",
+    "LostProcessError",
     "PrincipalAxes",
+    "Processes",
     "Recipe",
     "Refit",
     "Replacement",

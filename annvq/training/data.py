@@ -6,12 +6,15 @@ import numpy as np
 
 from annvq.arrays import chunks, to_numpy
 from annvq.kernels import squared_norms
+from annvq.training.learn.shares import ALONE, Alone
 from annvq.training.model import CodebookModel, Model
 from annvq.training.outliers import far_out
 from annvq.types import F32, I64, Array
 
 MAX_SQUARED_NORM = 1e37
 """Of learn vectors: sums of several such are still float32."""
+
+MOST_VALIDATED = 10_000  # rows held out
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class TrainingData:
     scale: float
     base_seed: int
     progress: bool = False
+    processes: Alone = ALONE  # those that hold the rows, each a share
 
     def seed(self, *path: int) -> int:
         """A seed of its own for each purpose."""
@@ -35,12 +39,20 @@ class TrainingData:
 
     def validation_error(self, quantizer: Model) -> float:
         """Mean ‖x − x̂‖² over the validation rows."""
-        return mean_error(quantizer, self.validation)
+        return mean_error(quantizer, self.validation, self.processes)
 
     def near(self, least: int) -> "TrainingData":
         """These without training rows that are far out, where ``least`` rows are left then."""
-        near = ~far_out(self.train)
-        return self if near.all() or near.sum() < least else replace(self, train=self.train[near])
+        near = ~far_out(self.train, self.processes)
+        if near.all() or near.sum() < least:
+            return self
+        first, _ = self.processes.span(len(self.train))
+        return replace(self, train=self.train[near[first : first + len(self.train)]])
+
+    @property
+    def rows(self) -> int:
+        """How many training rows there are in all."""
+        return self.processes.span(len(self.train))[1]
 
     def inside(self, quantizer: CodebookModel) -> "tuple[CodebookModel, TrainingData]":
         """What holds the codebooks of ``quantizer``, and these data as it sees them."""
@@ -54,14 +66,17 @@ class TrainingData:
         quantizer.restore(self.mean, self.scale)
 
 
-def mean_error(quantizer: Model, x: F32) -> float:
-    """Mean ‖x − x̂‖² over the rows of ``x``."""
-    total = 0.0
+def mean_error(quantizer: Model, x: F32, processes: Alone = ALONE) -> float:
+    """Mean ‖x − x̂‖² over the rows of ``x``, of which each process may hold a share."""
+    total, errors = 0.0, [np.empty(0)]
     for start, stop in chunks(len(x), quantizer.dim):
         part = x[start:stop]
-        xhat = quantizer.decode_rows(quantizer.encode_rows(part))
-        total += float(np.square(part - xhat, dtype=np.float64).sum())
-    return total / len(x)
+        squares = np.square(part - quantizer.decode_rows(quantizer.encode_rows(part)), dtype=np.float64)
+        if processes.shared:
+            errors.append(squares.sum(axis=1))
+        else:
+            total += float(squares.sum())
+    return float(processes.joined(np.concatenate(errors)).mean()) if processes.shared else total / len(x)
 
 
 def require_short(rows: F32, numbers: I64) -> None:
@@ -70,6 +85,12 @@ def require_short(rows: F32, numbers: I64) -> None:
     if not norms.max(initial=0) < MAX_SQUARED_NORM:
         row = numbers[np.argmax(norms)]
         raise ValueError(f"x must have squared norms below {MAX_SQUARED_NORM:g}, or distances overflow; row {row}")
+
+
+def power_of_two(spread: float) -> float:
+    """What data of this root-mean-square coordinate are divided by. A power of two scales without rounding: the same
+    data in other units gives the same codes."""
+    return 2.0 ** round(np.log2(spread)) if spread > 0 else 1.0
 
 
 def prepare(
@@ -90,7 +111,7 @@ def prepare(
     rows = to_numpy(x if len(order) == n else x[np.sort(order)], dim)
     rows = rows[np.argsort(np.argsort(order))] if len(order) < n else rows[order]
     require_short(rows, order)
-    held = min(10_000, int(len(rows) * validation))
+    held = min(MOST_VALIDATED, int(len(rows) * validation))
     far = far_out(rows)
     if far.any():  # last, where they are learned from but are no part of the validation rows
         rows = np.concatenate([rows[~far], rows[far]])
@@ -98,8 +119,7 @@ def prepare(
     mean = rows[:near].mean(axis=0, dtype=np.float64)
     rows = rows - mean.astype(np.float32)
     spread = float(np.sqrt(np.mean(np.square(rows[:near], dtype=np.float64))))
-    # A power of two scales without rounding: the same data in other units gives the same codes.
-    scale = 2.0 ** round(np.log2(spread)) if spread > 0 else 1.0
+    scale = power_of_two(spread)
     rows /= np.float32(scale)
     split = held if len(rows) - held >= least and held else 0
     train, valid = (rows[split:], rows[:split]) if split else (rows, rows)

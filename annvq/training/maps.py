@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -9,9 +10,10 @@ from torch import nn
 
 from annvq.arrays import positive_int
 from annvq.training.data import TrainingData
-from annvq.training.learn.rotation import RotationRun, dealt, principal_axes, starts
+from annvq.training.learn.axes import principal_axes
+from annvq.training.learn.rotation import RotationRun, dealt, starts
 from annvq.training.model import MappedModel
-from annvq.training.recipe import Part
+from annvq.training.recipe import Inner, Part
 
 #: A start whose error is higher than the best one's by more than this factor does not race.
 _CHANCE = 1.2
@@ -24,7 +26,14 @@ LEAST_VARIANCE = 1e-4  # of the largest: less is taken for so much
 class Inside:
     """A recipe part done on the quantizer behind a transform, on transformed data."""
 
+    over_processes: ClassVar[bool] = True
+
     part: Part
+
+    def inner(self, quantizer: MappedModel) -> Inner:
+        """The part that this one does."""
+        none = np.empty((0, quantizer.dim), np.float32)
+        return [(self.part, quantizer.in_own_coordinates(none)[0])]
 
     def __call__(self, quantizer: MappedModel, data: TrainingData) -> None:
         self.part(*data.inside(quantizer))
@@ -49,6 +58,8 @@ class LearnRotation:
         alternations: rounds of alternation that warm each start up.
         polish: rounds of k-means at the end, the rotation at rest.
     """
+
+    over_processes: ClassVar[bool] = True
 
     steps: int = 1500
     race: int = 150
@@ -78,8 +89,9 @@ class LearnRotation:
                 start,
                 seed=data.seed,
                 progress=data.progress,
+                processes=data.processes,
             )
-            for start in starts(data.train, inner.widths)
+            for start in starts(data.train, inner.widths, data.processes)
         ]
         leader = min(run.lowest for run in runs)
         runs = [run for run in runs if run.lowest <= _CHANCE * leader]
@@ -87,7 +99,7 @@ class LearnRotation:
             for run in runs:
                 run.descend(self.race, "race")
         best = min(runs, key=lambda run: run.lowest)
-        passes = max(100, _MOST_PASSES * len(data.train) // self.batch_size)
+        passes = max(100, _MOST_PASSES * data.rows // self.batch_size)
         best.descend(min(self.steps, passes), "rotate")
         best.settle(self.polish)
         quantizer.transform.set_matrix(best.best[0])
@@ -159,11 +171,13 @@ class PrincipalAxes:
             inner product. 0 keeps the map a rotation.
     """
 
+    over_processes: ClassVar[bool] = True
+
     emphasis: float = 0.0
 
     def __call__(self, quantizer: MappedModel, data: TrainingData) -> None:
         rows = data.near(max(quantizer.sizes)).train
-        variance, axes = principal_axes(rows)
+        variance, axes = principal_axes(rows, data.processes)
         # Axes along which hardly anything varies are not to be blown up on the way back.
         floor = max(float(variance[-1]) * LEAST_VARIANCE, 1e-30)
         stretch = np.maximum(variance, floor) ** (self.emphasis / 2)

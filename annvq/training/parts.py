@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 from tqdm import trange
@@ -12,11 +13,11 @@ from tqdm import trange
 from annvq.arrays import positive_int
 from annvq.training.data import TrainingData
 from annvq.training.learn.alternating import Alternation, train_additive
-from annvq.training.learn.kmeans import cluster, product_kmeans, quick_energies, residual_kmeans
+from annvq.training.learn.kmeans import QUICK_ROWS, cluster, product_kmeans, quick_energies, residual_kmeans
 from annvq.training.learn.least_squares import least_squares_entries, revive_unused
 from annvq.training.learn.norms import NormFree
 from annvq.training.model import CodebookModel, SumModel
-from annvq.training.recipe import Part
+from annvq.training.recipe import Inner, Part
 from annvq.types import F32, Codes
 
 
@@ -35,6 +36,8 @@ class KMeans:
         progressive: residual and additive codebooks are learned on ever more principal components, as FAISS does: less
             error where directions are about equal, less recall where they are not.
     """
+
+    over_processes: ClassVar[bool] = True
 
     iterations: int = 25
     kept: int | None = None
@@ -59,10 +62,17 @@ class KMeans:
                     kept=self.kept,
                     progressive=self.progressive,
                     seed=data.seed if g == 0 else partial(data.seed, 1 << 22, g),
+                    processes=data.processes,
                 )
         else:
             books = product_kmeans(
-                data.train, sizes, quantizer.starts, quantizer.widths, iterations=self.iterations, seed=data.seed
+                data.train,
+                sizes,
+                quantizer.starts,
+                quantizer.widths,
+                iterations=self.iterations,
+                seed=data.seed,
+                processes=data.processes,
             )
         quantizer.set_codebooks(books)
         outer.mark_fitted()
@@ -76,6 +86,8 @@ class SubspaceKMeans:
     data without structure, where beam search and local search find little to hold on to.
     """
 
+    over_processes: ClassVar[bool] = True
+
     iterations: int = 25
 
     def __call__(self, quantizer: SumModel, data: TrainingData) -> None:
@@ -84,8 +96,9 @@ class SubspaceKMeans:
         books = np.split(entries, quantizer.offsets[1:-1])
         for m, (start, stop) in enumerate(itertools.pairwise(bounds)):
             if start < stop:  # more codebooks than dimensions leave some at zero
-                part = data.train[:, start:stop]
-                books[m][:, start:stop] = cluster(part, quantizer.sizes[m], self.iterations, data.seed(m))
+                part = np.ascontiguousarray(data.train[:, start:stop])
+                found = cluster(part, quantizer.sizes[m], self.iterations, data.seed(m), data.processes)
+                books[m][:, start:stop] = found
         quantizer.set_codebooks(books)
 
 
@@ -102,6 +115,8 @@ class Refit:
         rounds: times to encode and solve; ends early when a round brings nothing.
     """
 
+    over_processes: ClassVar[bool] = True
+
     rounds: int = 5
 
     def __call__(self, quantizer: SumModel, data: TrainingData) -> None:
@@ -109,8 +124,10 @@ class Refit:
         best, lowest = quantizer.codebooks_copy(), data.validation_error(quantizer)
         for _ in trange(self.rounds, desc="refit", disable=not data.progress, leave=False):
             codes = quantizer.encode_rows(data.train)
-            entries = least_squares_entries(data.train, codes, quantizer.codebooks_copy(), quantizer.sizes)
-            entries, _ = revive_unused(data.train, codes, entries, quantizer.sizes, rng)
+            entries = least_squares_entries(
+                data.train, codes, quantizer.codebooks_copy(), quantizer.sizes, processes=data.processes
+            )
+            entries, _ = revive_unused(data.train, codes, entries, quantizer.sizes, rng, data.processes)
             _take(quantizer, entries)
             error = data.validation_error(quantizer)
             if error >= lowest:
@@ -140,12 +157,22 @@ class ByGrading:
         graded: parts where they are graded by more.
     """
 
+    over_processes: ClassVar[bool] = True
+
     flat: Sequence[Part]
     graded: Sequence[Part]
     limit: float
 
+    def inner(self, quantizer: SumModel) -> Inner:
+        """The parts that this one may do."""
+        return [(part, quantizer) for part in (*self.flat, *self.graded)]
+
     def __call__(self, quantizer: SumModel, data: TrainingData) -> None:
-        energies = quick_energies(data.train, quantizer.sizes[:TELLING], data.seed(1 << 21) % (1 << 30))
+        sample, sizes = data.processes.head(data.train, QUICK_ROWS), quantizer.sizes[:TELLING]
+        seed = data.seed(1 << 21) % (1 << 30)
+        energies = data.processes.led(
+            lambda: np.asarray(quick_energies(sample, sizes, seed)), (len(sizes),), np.float64
+        ).tolist()
         for part in self.flat if grading(energies) <= self.limit else self.graded:
             part(quantizer, data)
 
@@ -165,6 +192,8 @@ class Alternate:
             over the least.
     """
 
+    over_processes: ClassVar[bool] = True
+
     plan: Alternation = field(default_factory=Alternation)
     warm: bool = False
     graded: float = math.inf
@@ -177,7 +206,13 @@ class Alternate:
         seed = data.seed(1 << 18) % (1 << 31)
         codes = quantizer.encode_rows(data.train) if self.warm else None
         entries, _ = train_additive(
-            data.train, quantizer.sizes, self.plan, seed=seed, codes=codes, progress=data.progress
+            data.train,
+            quantizer.sizes,
+            self.plan,
+            seed=seed,
+            codes=codes,
+            progress=data.progress,
+            processes=data.processes,
         )
         _take(quantizer, entries)
         if data.validation_error(quantizer) > lowest:
@@ -196,10 +231,16 @@ class BestOf:
         lead: share by which others have to be better than the first start.
     """
 
+    over_processes: ClassVar[bool] = True
+
     starts: Sequence[Part]
     finish: Part | None = None
     margin: float = 0.1
     lead: float = 0.0
+
+    def inner(self, quantizer: SumModel) -> Inner:
+        """The parts that this one may do."""
+        return [(part, quantizer) for part in (*self.starts, self.finish) if part is not None]
 
     def __call__(self, quantizer: SumModel, data: TrainingData) -> None:
         tried: list[tuple[float, F32]] = []

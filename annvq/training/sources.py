@@ -9,7 +9,8 @@ from torch import Tensor
 
 from annvq.arrays import as_float32, check_vectors, dtype_name, require_finite, sample_crc
 from annvq.columns import exports_arrow
-from annvq.types import Array
+from annvq.training.learn.shares import Alone
+from annvq.types import F32, Array
 
 Source: TypeAlias = Array | Callable[[torch.Generator], Tensor] | Iterator[Any]
 """An array (n, d), a function of a generator that returns a batch, or an iterator of batches (b, d)."""
@@ -49,6 +50,28 @@ class ArrayBatches:
 
     def fingerprint(self) -> list[Any]:
         return ["array", *map(int, self.x.shape), dtype_name(self.x), sample_crc(self.x)]
+
+
+class SharedBatches:
+    """Rows drawn at random, with replacement, from those of several processes, each of which gets the whole batch.
+
+    Args:
+        x: (n, d), this process' share.
+    """
+
+    def __init__(self, x: F32, batch_size: int, processes: Alone) -> None:
+        self.x, self.batch_size, self.processes = x, batch_size, processes
+        self.first, self.total = processes.span(len(x))
+
+    def next_batch(self, generator: torch.Generator) -> Tensor:
+        rows = torch.randint(self.total, (self.batch_size,), generator=generator).numpy()
+        return torch.from_numpy(self.processes.picked(self.x, rows, self.first))
+
+    def skip(self, batches: int) -> None:
+        """Nothing to do: the generator's state says which rows come next."""
+
+    def fingerprint(self) -> list[Any]:
+        return ["shared", self.total, int(self.x.shape[1])]
 
 
 class FunctionBatches:

@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
@@ -20,9 +21,11 @@ from annvq.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoi
 from annvq.training.data import TrainingData, mean_error
 from annvq.training.estimators import Estimator
 from annvq.training.history import History
+from annvq.training.learn.shares import ALONE, Alone, check_processes
 from annvq.training.model import CodebookModel, Model
+from annvq.training.progress import follow_first
 from annvq.training.replacement import Replacement
-from annvq.training.sources import Batches, Source, batches
+from annvq.training.sources import Batches, SharedBatches, Source, batches
 from annvq.types import F32, Array
 
 log = logging.getLogger(__name__)
@@ -96,6 +99,7 @@ class Trainer:
         validation: Array | None = None,
         seed: int = 0,
         progress: bool = False,
+        processes: Alone = ALONE,
     ) -> History:
         """Train ``quantizer`` from the codebooks it has.
 
@@ -104,6 +108,9 @@ class Trainer:
                 iterator of batches. The last two may be unbounded streams.
             validation: (nv, d); the codebooks with the lowest error on them are kept.
             seed: same seed, same machine, same threads: same result.
+            processes: those that train together, each with its share of the source and of the validation vectors,
+                arrays both. A step's batch is drawn from all rows; each process finds the codes of its share of it, and
+                takes the first one's codebooks.
 
         Returns:
             The history; the quantizer is fitted and in the mode it was in.
@@ -113,10 +120,16 @@ class Trainer:
         if self.replacement is not None and not hasattr(quantizer, "weight"):
             raise TypeError(f"replacement needs a quantizer with codebooks, got {type(quantizer).__name__}")
         positive_int(seed, "seed", low=0, high=2**63 - 1)
+        if check_processes(processes).shared and self.checkpoint is not None:
+            raise ValueError("checkpoint must be None over several processes; give fit one")
         valid = None if validation is None else to_numpy(validation, quantizer.dim, "validation", rows="nv")
-        if valid is not None and not len(valid):
+        if valid is not None and not processes.span(len(valid))[1]:
             raise ValueError("validation must have at least one row, got none")
-        stream = batches(source, quantizer.dim, self.batch_size)
+        if processes.shared:
+            own = to_numpy(cast(Array, source), quantizer.dim, "source")
+            stream: Batches = SharedBatches(own, self.batch_size, processes)
+        else:
+            stream = batches(source, quantizer.dim, self.batch_size)
         device = self._device()
         home, was_training, own_estimator = quantizer.fitted.device, quantizer.training, quantizer.estimator
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -124,7 +137,7 @@ class Trainer:
             quantizer.to(device).train()
             quantizer.estimator = self.estimator or own_estimator
             try:
-                return _Run(self, quantizer, stream, valid, seed, progress).go()
+                return _Run(self, quantizer, stream, valid, seed, progress, processes).go()
             finally:
                 quantizer.estimator = own_estimator
                 quantizer.to(home).train(was_training)
@@ -142,11 +155,18 @@ class Trainer:
 class TrainerPart:
     """A trainer as a part of a recipe: trains on the recipe's data, early stopping on its validation rows."""
 
+    over_processes: ClassVar[bool] = True
+
     trainer: Trainer
 
     def __call__(self, quantizer: Model, data: TrainingData) -> None:
         self.trainer.run(
-            quantizer, data.train, validation=data.validation, seed=data.seed(1 << 16), progress=data.progress
+            quantizer,
+            data.train,
+            validation=data.validation,
+            seed=data.seed(1 << 16),
+            progress=data.progress,
+            processes=data.processes,
         )
 
 
@@ -161,8 +181,9 @@ class _Run:
         validation: F32 | None,
         seed: int,
         progress: bool,
+        processes: Alone,
     ) -> None:
-        self.trainer, self.quantizer, self.stream = trainer, quantizer, stream
+        self.trainer, self.quantizer, self.stream, self.processes = trainer, quantizer, stream, processes
         self.validation, self.seed, self.progress = validation, seed, progress
         self.generator = torch.Generator().manual_seed(seed)
         self.history = History()
@@ -207,7 +228,7 @@ class _Run:
         lr = self.trainer.learning_rate * self.scale * self.trainer.schedule(self.step / self.trainer.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        out = self.quantizer(x)
+        out = self.quantizer(x, self._codes_together(x))
         error = (out.xhat - x).square().sum(1).mean()
         self.optimizer.zero_grad()
         (error / self.scale).backward()
@@ -215,6 +236,15 @@ class _Run:
         self.step += 1
         self.history.loss.append(error.item())
         self._count(out.codes.long().cpu())
+        if self.processes.shared:
+            follow_first(self.parameters, self.processes)
+
+    def _codes_together(self, x: Tensor) -> Tensor | None:
+        """Codes (b, M) of a batch, each process having found those of its share; None: the quantizer finds them."""
+        if not self.processes.shared:
+            return None
+        own = self.quantizer.encode_rows(x[self.processes.share(len(x))].cpu().numpy())
+        return torch.from_numpy(self.processes.joined(own, len(x)).astype(np.int64)).to(x.device)
 
     def _count(self, codes: Tensor) -> None:
         flat = codes + torch.as_tensor(self.first[:-1])
@@ -240,7 +270,7 @@ class _Run:
     def _validate(self) -> None:
         assert self.validation is not None
         self.quantizer.mark_fitted()
-        error = mean_error(self.quantizer, self.validation)
+        error = mean_error(self.quantizer, self.validation, self.processes)
         self.history.validation.append((self.step, error))
         if error < self.best_error:
             self.best_error, self.stale, self.history.best_step = error, 0, self.step

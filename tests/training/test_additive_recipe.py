@@ -102,7 +102,7 @@ def test_data_are_judged_by_the_first_eight_codebooks():
 def test_residuals_of_as_many_codes_as_a_codebook_needs(n, kept, monkeypatch):
     beams = []
 
-    def residuals(x, books, sizes, beam, seed):
+    def residuals(x, books, sizes, beam, seed, processes):
         beams.append(beam)
         return x
 

@@ -1,5 +1,6 @@
 """The quantizer contract: a coder that is an ``nn.Module`` and learns."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from annvq.arrays import check_vectors, chunks, dtype_name, positive_int, requir
 from annvq.norms import Length, NormTerm
 from annvq.quantizers.coder import Coder, Shapes
 from annvq.training.estimators import NSVQ, Estimator
+from annvq.training.learn.shares import ALONE, Alone
 from annvq.training.recipe import Recipe
 from annvq.types import F32, Array, Codes, Self
 
@@ -84,7 +86,14 @@ class Quantizer(Coder, nn.Module):
         """How ``fit`` learns unless it is told otherwise."""
 
     def fit(  # type: ignore[override]
-        self, x: Array, *, seed: int = 0, recipe: Recipe | None = None, progress: bool = False
+        self,
+        x: Array,
+        *,
+        seed: int = 0,
+        recipe: Recipe | None = None,
+        progress: bool = False,
+        processes: Alone = ALONE,
+        checkpoint: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Learn the codebooks (and norm levels) from ``x``; a second fit forgets the first, one that fails changes
         nothing.
@@ -95,9 +104,15 @@ class Quantizer(Coder, nn.Module):
             seed: same seed, same machine, same threads: same result.
             recipe: how to learn; default: :meth:`default_recipe`.
             progress: show progress bars.
+            processes: :class:`~annvq.training.Processes` that all call this with the same arguments and learn together,
+                each from its share of the rows.
+            checkpoint: file to keep what is learned in after each part of the recipe, and to go on from where the same
+                fit was stopped; it remains when all is done.
 
         Raises:
-            TypeError, ValueError: x is not such an array, holds NaN or infinity, or has too few rows.
+            TypeError, ValueError: x is not such an array, holds NaN or infinity, or has too few rows; the checkpoint is
+                of another fit; several processes cannot learn this quantizer.
+            LostProcessError: another process has ended.
         """
         x = check_vectors(x, self.dim, "x")
         least = max(self.sizes)
@@ -109,7 +124,9 @@ class Quantizer(Coder, nn.Module):
         seed = positive_int(seed, "seed", low=0, high=2**63 - 1)
         before, was_training = {name: t.detach().clone() for name, t in self.state_dict().items()}, self.training
         try:
-            (self.default_recipe() if recipe is None else recipe).run(self, x, seed=seed, progress=progress)
+            (self.default_recipe() if recipe is None else recipe).run(
+                self, x, seed=seed, progress=progress, processes=processes, checkpoint=checkpoint
+            )
         except BaseException:  # half-way, codebooks are in the recipe's own units
             self.load_state_dict(before)
             self.train(was_training)
@@ -179,8 +196,9 @@ class Quantizer(Coder, nn.Module):
     def _decode(self, codes: Tensor) -> Tensor:
         """Vectors (n, d) of int64 codes (n, M), differentiable in the codebooks; no validation."""
 
-    def forward(self, x: Tensor) -> Quantized:  # type: ignore[override]
-        """Quantize as a layer: ``x`` is (..., d) float32; see the class for training and eval mode.
+    def forward(self, x: Tensor, codes: Tensor | None = None) -> Quantized:  # type: ignore[override]
+        """Quantize as a layer: ``x`` is (..., d) float32; see the class for training and eval mode. ``codes`` (n, M)
+        int64 of its n rows are found here unless they are given.
 
         Training-mode use counts as learning: afterwards the codebooks may encode.
         """
@@ -192,7 +210,7 @@ class Quantizer(Coder, nn.Module):
         elif not torch.compiler.is_compiling():
             self.require_fitted("forward in eval mode")
         rows = x.reshape(-1, self.dim)
-        codes = self._layer_codes(rows.detach().float())
+        codes = self._layer_codes(rows.detach().float()) if codes is None else codes
         xhat = self._decode(codes).to(x.dtype)
         if self.training:
             xhat = self.estimator(rows, xhat)

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from tqdm import trange
 
 from annvq.kernels.encode import AdditiveEncoder, code_dtype, decode_additive
 from annvq.training.learn.least_squares import least_squares_entries, revive_unused
+from annvq.training.learn.shares import ALONE, Alone
 from annvq.types import F32, Codes
 
 WATCHED = 10_000  # vectors from whose errors noise is set and history written
@@ -40,10 +42,14 @@ class AlternationHistory:
     revived: list[int] = field(default_factory=list)
 
 
-def mean_squared_error(x: F32, codes: Codes, entries: F32, sizes: Sequence[int]) -> float:
-    """Mean of ‖x − x̂‖² over the vectors."""
+def mean_squared_error(
+    x: F32, codes: Codes, entries: F32, sizes: Sequence[int], *, processes: Alone = ALONE, count: int | None = None
+) -> float:
+    """Mean of ‖x − x̂‖² over the vectors, or over the first ``count`` of all processes'."""
+    x, codes = x[:count], codes[:count]
     difference = x - decode_additive(codes, entries, sizes)
-    return float(np.einsum("ij,ij->i", difference, difference, dtype=np.float64).mean())
+    errors = np.einsum("ij,ij->i", difference, difference, dtype=np.float64)
+    return float((processes.joined(errors) if count is None else processes.head(errors, count)).mean())
 
 
 def train_additive(
@@ -54,6 +60,7 @@ def train_additive(
     seed: int = 0,
     codes: Codes | None = None,
     progress: bool = False,
+    processes: Alone = ALONE,
 ) -> tuple[F32, AlternationHistory]:
     """Learn additive codebooks from nothing but vectors.
 
@@ -72,6 +79,7 @@ def train_additive(
         seed: of codes, perturbations and searches.
         codes: (n, M) to start from instead of random ones.
         progress: show a progress bar.
+        processes: those that hold the vectors, each a share of x (and codes).
 
     Returns:
         Entries (sum(sizes), d) float32 and the history.
@@ -80,20 +88,24 @@ def train_additive(
     rng = np.random.default_rng(seed)
     history = AlternationHistory()
     if codes is None:
-        codes = np.stack([rng.integers(0, K, len(x)) for K in sizes], axis=1).astype(code_dtype(sizes))
+        first, total = processes.span(len(x))
+        own = slice(first, first + len(x))
+        codes = np.stack([rng.integers(0, K, total)[own] for K in sizes], axis=1).astype(code_dtype(sizes))
+    refit = partial(least_squares_entries, sizes=sizes, regularisation=plan.regularisation, processes=processes)
     entries = np.zeros((sum(sizes), x.shape[1]), dtype=np.float32)
     for t in _steps(plan.iterations, progress):
-        entries = least_squares_entries(x, codes, entries, sizes, regularisation=plan.regularisation)
-        entries, revived = revive_unused(x, codes, entries, sizes, rng)
+        entries = refit(x, codes, entries)
+        entries, revived = revive_unused(x, codes, entries, sizes, rng, processes)
         heat = plan.temperature * (1 - (t + 1) / plan.iterations) ** 0.5
         if heat > 0:
-            left = (x[:WATCHED] - decode_additive(codes[:WATCHED], entries, sizes)).std(0)
+            left = x[:WATCHED] - decode_additive(codes[:WATCHED], entries, sizes)
+            spread = processes.head(left, WATCHED).std(0)
             noise = rng.standard_normal(entries.shape, dtype=np.float32)
-            entries = entries + noise * (left * np.float32(heat / len(sizes) ** 0.5))
+            entries = entries + noise * (spread * np.float32(heat / len(sizes) ** 0.5))
         codes = AdditiveEncoder(entries, sizes).iterated_search(x, codes, iterations=plan.rounds, seed=seed + t)
-        history.mse.append(mean_squared_error(x[:WATCHED], codes[:WATCHED], entries, sizes))
+        history.mse.append(mean_squared_error(x, codes, entries, sizes, processes=processes, count=WATCHED))
         history.revived.append(revived)
-    return least_squares_entries(x, codes, entries, sizes, regularisation=plan.regularisation), history
+    return refit(x, codes, entries), history
 
 
 def _steps(count: int, progress: bool) -> Iterable[int]:

@@ -14,8 +14,11 @@ from tqdm import trange
 
 from annvq.codebooks import Codebooks, row_products
 from annvq.training.estimators import Estimator
+from annvq.training.learn.axes import principal_axes
 from annvq.training.learn.kmeans import Seeds, product_kmeans
-from annvq.training.learn.least_squares import indicator
+from annvq.training.learn.least_squares import entry_sums
+from annvq.training.learn.shares import ALONE, Alone
+from annvq.training.progress import follow_first
 from annvq.types import F32, F64, Codes
 
 
@@ -32,18 +35,12 @@ class RotationPlan(Protocol):
     def alternations(self) -> int: ...
 
 
-def starts(x: F32, widths: Sequence[int]) -> list[F32]:
+def starts(x: F32, widths: Sequence[int], processes: Alone = ALONE) -> list[F32]:
     """Rotations (d, d) to start from: the identity, and principal axes dealt out to sub-spaces of ``widths``
     dimensions so that their variances multiply to about the same (Ge et al., section 3.2)."""
-    variance, axes = principal_axes(x)
+    variance, axes = principal_axes(x, processes)
     order = dealt(variance, widths)
     return [np.eye(x.shape[1], dtype=np.float32), np.ascontiguousarray(axes[:, order].T, dtype=np.float32)]
-
-
-def principal_axes(x: F32) -> tuple[F64, F64]:
-    """Variances (d,), ascending, and axes (d, d), one a column, of rows (n, d)."""
-    d = x.shape[1]
-    return np.linalg.eigh(np.cov(x, rowvar=False, bias=True).reshape(d, d).astype(np.float64))
 
 
 def dealt(variance: F64, widths: Sequence[int]) -> list[int]:
@@ -78,6 +75,7 @@ class RotationRun:
         rotation: (d, d), the start.
         seed: see :data:`~annvq.training.learn.kmeans.Seeds`.
         progress: show progress bars.
+        processes: those that hold train and validation, each a share.
     """
 
     def __init__(
@@ -91,15 +89,17 @@ class RotationRun:
         *,
         seed: Seeds,
         progress: bool,
+        processes: Alone = ALONE,
     ) -> None:
-        self.plan, self.train, self.validation = plan, train, validation
+        self.plan, self.train, self.validation, self.processes = plan, train, validation, processes
+        self.first, self.rows = processes.span(len(train))
         self.estimator, self.progress = estimator, progress
         self.dim, self.widths, self.spread = books.dim, books.widths, books.spread
         self.sizes, self.starts, self.offsets = books.sizes, books.starts, books.offsets
         self.rng = np.random.default_rng(seed(1 << 19))
         self.rotation = rotation
         self.lowest, self.best = math.inf, (rotation, books.entries)
-        few = self._sample(min(len(train), 32 * max(self.sizes)))
+        few = self._sample(min(self.rows, 32 * max(self.sizes)))
         # Drawn by earlier versions, and still, so that the same seed gives the same rotation.
         torch.empty(books.entries.shape).normal_()
         turned = row_products(few, rotation)
@@ -107,11 +107,17 @@ class RotationRun:
         self.entries = np.concatenate([np.pad(b, ((0, 0), (0, books.width - b.shape[1]))) for b in start])
         for _ in range(plan.alternations):
             self._alternate(few)
+        self._follow_first()
         self._validate()
 
     def _sample(self, count: int) -> F32:
-        rows = self.rng.choice(len(self.train), count, replace=False)
-        return self.train[np.sort(rows)]
+        rows = self.rng.choice(self.rows, count, replace=False)
+        return self.processes.picked(self.train, np.sort(rows), self.first)
+
+    def _follow_first(self) -> None:
+        """Take what the first process has found."""
+        if self.processes.shared:
+            follow_first([torch.from_numpy(self.rotation), torch.from_numpy(self.entries)], self.processes)
 
     def _encoded(self, y: F32) -> tuple[np.ndarray, F32]:
         """Codes and decoded vectors of rotated rows."""
@@ -127,25 +133,27 @@ class RotationRun:
         self._lloyd(x @ self.rotation.T)
         self.rotation = nearest_rotation(self._encoded(x @ self.rotation.T)[1].T @ x)
 
-    def _lloyd(self, y: F32) -> None:
-        """One round of k-means on rotated rows; entries that none uses stay."""
-        codes, _ = self._encoded(y)
-        members = indicator(codes, self.sizes)
-        count = np.asarray(members.sum(axis=0)).ravel()
-        for a, b, s, width in zip(self.offsets, self.offsets[1:], self.starts, self.widths, strict=False):
-            used = count[a:b] > 0
-            total = members[:, a:b].T @ y[:, s : s + width]
-            self.entries[a:b, :width][used] = total[used] / count[a:b][used, None]
+    def _lloyd(self, y: F32, processes: Alone = ALONE) -> None:
+        """One round of k-means on rotated rows, of which each process may hold a share; entries that none uses stay."""
+        codes = self._codes(y)
+        places = zip(self.offsets, self.sizes, self.starts, self.widths, strict=False)
+        for m, (a, size, s, width) in enumerate(places):
+            count = processes.total(np.bincount(codes[:, m], minlength=size))
+            used = count > 0
+            part = processes.summable(y[:, s : s + width])
+            total = entry_sums(part, codes[:, m : m + 1], [size], processes)
+            self.entries[a : a + size, :width][used] = total[used] / count[used, None]
 
     def _validate(self) -> None:
         y = row_products(self.validation, self.rotation)
-        error = float(np.square(y - self._encoded(y)[1], dtype=np.float64).sum(1).mean())
+        errors = np.square(y - self._encoded(y)[1], dtype=np.float64).sum(1)
+        error = float(self.processes.joined(errors).mean())
         if error < self.lowest:
             self.lowest, self.best = error, (self.rotation.copy(), self.entries.copy())
 
     def descend(self, steps: int, what: str) -> None:
         """Stochastic optimisation of rotation and codebooks."""
-        plan, batch = self.plan, min(self.plan.batch_size, len(self.train))
+        plan, batch = self.plan, min(self.plan.batch_size, self.rows)
         entries = torch.from_numpy(self.entries).requires_grad_()
         books = torch.optim.Adam([entries], lr=plan.learning_rate, betas=(0.9, 0.99))
         turn = torch.zeros(self.dim, self.dim, requires_grad=True)
@@ -156,7 +164,7 @@ class RotationRun:
             factor = min(1.0, step / 50) * 0.5 * (1 + math.cos(math.pi * step / steps))
             books.param_groups[0]["lr"] = plan.learning_rate * factor
             turns.param_groups[0]["lr"] = plan.turn * factor
-            x = self.train[self.rng.integers(0, len(self.train), batch)]
+            x = self.processes.picked(self.train, self.rng.integers(0, self.rows, batch), self.first)
             entries.grad, turn.grad = self._gradients(torch.from_numpy(x), entries)
             books.step()
             turns.step()
@@ -165,6 +173,7 @@ class RotationRun:
                 rotation = torch.linalg.solve(identity - half, (identity + half) @ torch.from_numpy(self.rotation))
                 turn.zero_()
             self.rotation = rotation.numpy()
+            self._follow_first()
             if step % every == 0:
                 self.rotation = nearest_rotation(self.rotation)
                 self._validate()
@@ -174,7 +183,8 @@ class RotationRun:
         part)."""
         rotation = torch.from_numpy(self.rotation).requires_grad_()
         y = x @ rotation.T
-        codes = self._codes(y.detach().numpy()).astype(np.int64)
+        own = y.detach().numpy()[self.processes.share(len(x))]
+        codes = self.processes.joined(self._codes(own), len(x)).astype(np.int64)
         rows = torch.from_numpy(codes + np.asarray(self.offsets[:-1]))
         xhat = embedding(rows, entries).reshape(len(x), -1)
         xhat = xhat if self.spread is None else xhat[:, torch.from_numpy(self.spread)]
@@ -188,5 +198,5 @@ class RotationRun:
         self.rotation, self.entries = (a.copy() for a in self.best)
         y = row_products(self.train, self.rotation)
         for _ in range(rounds):
-            self._lloyd(y)
+            self._lloyd(y, self.processes)
         self._validate()
