@@ -1,0 +1,157 @@
+"""Recall among more vectors than were measured, predicted from fewer.
+
+A sample of m base vectors is also two samples of m/2, four of m/4, and so on. The true neighbours and the results of
+such a part are those of the whole that lie in it, in the same order; so one search, some hundreds of results deep,
+tells recall at m, m/2, m/4, …, each of them over all parts of that size.
+
+A true neighbour is found where its distance by codes lies below that of the k-th result. Near a query the number of
+vectors within a distance grows as a power of it, so along log n the neighbour's true distance and that of the k-th
+result move by constant steps, while the error that codes make of a distance stays as it is. Where that error is
+normally distributed, recall is Φ(a + b·log n): once it is put through Φ⁻¹, a line. It is drawn through the sizes by
+generalised least squares, as their figures are of the same queries, and read off at n. How far it may bend, and how
+steep it is where parts do not tell, is assumed from other data (:data:`_USUAL`); that makes the interval wider the
+farther n is from m.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from annvq.benchmarks.metrics import RECALLS
+from annvq.benchmarks.statistics import Figure
+from annvq.indexes import IVFIndex, RerankIndex
+from annvq.types import F32, F64, I64
+
+NAMES = ("recall@1", "recall@10", "10-recall@10")
+"""What is predicted; see :mod:`annvq.benchmarks.metrics`."""
+DEPTH = 1024
+"""Results, and true neighbours, that parts of a sample are made of."""
+_SIZES = 6  # m, m/2, …, m/32
+_LEAST = 400  # vectors of a part
+_DEEPER = 4  # times DEPTH are on the shortlists of indexes that re-rank
+_RESAMPLES = 400  # of the queries
+_OFF = 0.005  # standard deviation of a size's Φ⁻¹(recall) from the curve
+_USUAL = (
+    (-0.12, 0.1),
+    (0.0007, 0.001),
+)  # change of Φ⁻¹(recall) for a doubling, and half of that change's own: mean, sd
+_WIDTH = 1.96  # standard deviations to either side of 95 %
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What a sample's parts say of recall.
+
+    Attributes:
+        sizes: vectors of a part (s,), the whole sample first.
+        found: by the names of :data:`NAMES`, the share that each query found, averaged over the parts of a size, (s,
+            nq).
+    """
+
+    sizes: F64
+    found: Mapping[str, F64]
+
+
+def order_of(index: Any, queries: F32, depth: int) -> I64:
+    """Ids (nq, depth) in the order that ``index`` ranks by, all lists probed and shortlists long."""
+    scanned = index.index if isinstance(index, RerankIndex) else index
+    settings: dict[str, Any] = {"nprobe": scanned.nlist} if isinstance(scanned, IVFIndex) else {}
+    if isinstance(index, RerankIndex):
+        settings["shortlist"] = _DEEPER * depth
+    ids: I64 = index.search(queries, depth, **settings)[1]
+    return ids
+
+
+def curve_of(found: I64, neighbors: I64, distances: F32, n: int, seed: int = 0) -> Curve:
+    """Recall in parts of a sample.
+
+    Args:
+        found: (nq, depth) ids in the order that an index ranks by; −1 where there are none.
+        neighbors, distances: (nq, depth) the true neighbours and their exact distances, nearest first; what is as near
+            as a true neighbour counts as one.
+        n: vectors of the sample, whose ids are 0 … n−1.
+        seed: of the parts.
+    """
+    nq, depth = neighbors.shape
+    # A neighbour's place among all, those at one distance alike; what is not among the depth nearest comes after.
+    place = np.stack([np.searchsorted(row, row, side="left") for row in distances])
+    rank = np.full(found.shape, depth, np.int64)
+    known = np.full(n, depth, np.int64)
+    for q in range(nq):
+        known[neighbors[q]] = place[q]
+        rank[q] = np.where(found[q] >= 0, known[found[q]], depth)
+        known[neighbors[q]] = depth
+    shuffled = np.random.default_rng(seed).permutation(n)
+    sizes: list[float] = []
+    shares: dict[str, list[F64]] = {name: [] for name in NAMES}
+    for parts in (2**level for level in range(_SIZES)):
+        if parts > 1 and n // parts < _LEAST:
+            break
+        true = _first_of_parts(place, shuffled[neighbors] % parts, parts, depth)
+        listed = _first_of_parts(rank, np.where(found >= 0, shuffled[found] % parts, parts), parts, depth)
+        for name in NAMES:
+            wanted, among = RECALLS[name]
+            farthest = true[:, :, wanted - 1 : wanted]
+            hits = ((listed[:, :, :among] <= farthest) & (listed[:, :, :among] < depth)).sum(axis=2)
+            shares[name].append((np.minimum(hits, wanted) / wanted).mean(axis=1))
+        sizes.append(n / parts)
+    return Curve(np.array(sizes), {name: np.stack(values) for name, values in shares.items()})
+
+
+def _first_of_parts(ranks: I64, part: I64, parts: int, none: int) -> I64:
+    """The ranks of the first ten rows of each part, (nq, parts, 10), of rows (nq, depth) and their parts; ``none``
+    where a part has fewer."""
+    first = max(count for name in NAMES for count in RECALLS[name])
+    order = np.argsort(part, axis=1, kind="stable")
+    sizes = np.stack([np.count_nonzero(part == p, axis=1) for p in range(parts)], axis=1)
+    at = (np.cumsum(sizes, axis=1) - sizes)[:, :, None] + np.arange(first)
+    there = np.arange(first) < sizes[:, :, None]
+    rows = np.take_along_axis(order, np.where(there, at, 0).reshape(len(part), -1), axis=1)
+    return np.where(there, np.take_along_axis(ranks, rows, axis=1).reshape(at.shape), none)
+
+
+def predicted(curve: Curve, n: int, measured: Mapping[str, float | None]) -> dict[str, Figure]:
+    """Recall among ``n`` vectors, with the interval that holds it in 95 of 100 cases.
+
+    Args:
+        curve: of a sample, from :func:`curve_of`.
+        n: vectors.
+        measured: recall of the sample by the index's own search, by name. What that loses of the curve (lists that are
+            not probed, short shortlists) is lost in the same proportion among n.
+    """
+    out = {}
+    for name, found in curve.found.items():
+        value, deviation = _line(curve.sizes, found, n)
+        whole, own = float(found[0].mean()), measured.get(name)
+        kept = 1.0 if own is None or whole == 0 else min(own / whole, 1.0)
+        low, middle, high = (kept * float(ndtr(value + sign * _WIDTH * deviation)) for sign in (-1, 0, 1))
+        out[name] = Figure(middle, low, high)
+    return out
+
+
+def _line(sizes: F64, found: F64, n: int) -> tuple[float, float]:
+    """Φ⁻¹ of recall among ``n`` vectors, and its standard deviation, from shares ``found`` (s, nq) at sizes (s,)."""
+    nq = found.shape[1]
+    drawn = np.random.default_rng(0).multinomial(nq, np.full(nq, 1 / nq), size=_RESAMPLES) / nq
+    share = found.mean(axis=1)
+    noise = np.atleast_2d(np.cov(_probit(drawn @ found.T, nq), rowvar=False)) + _OFF**2 * np.eye(len(sizes))
+    # Where next to all queries found all, or none, draws of them do not tell how sure that is.
+    noise += np.diag((1 / (1 + 2 * nq * np.minimum(share, 1 - share))) ** 2)
+    doublings = np.log2(np.append(sizes, n) / sizes[0])
+    terms = np.stack([np.ones(len(doublings)), doublings, doublings**2], axis=1)
+    known, there = terms[:-1], terms[-1]
+    usual = np.array([0.0, *(mean for mean, _ in _USUAL)])
+    sure = np.diag([0.0, *(1 / deviation**2 for _, deviation in _USUAL)])
+    weighed = np.linalg.solve(noise, known)
+    spread = np.linalg.inv(known.T @ weighed + sure)
+    curve = spread @ (weighed.T @ _probit(share, nq) + sure @ usual)
+    return float(there @ curve), float(np.sqrt(there @ spread @ there))
+
+
+def _probit(share: F64, nq: int) -> F64:
+    """Φ⁻¹ of shares of ``nq`` queries, of which none is taken to be 0 or 1."""
+    z: F64 = ndtri((nq * share + 0.5) / (nq + 1))
+    return z
