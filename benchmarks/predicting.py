@@ -19,7 +19,7 @@ from annvq.benchmarks import environment, metrics
 from annvq.benchmarks.rivals.annvq import FlatCode, make
 from annvq.benchmarks.roles import Budget
 from annvq.benchmarks.vectors import load_dataset
-from annvq.choosing.predicting import DEPTH, curve_of, predicted
+from annvq.choosing.predicting import DEPTH, NAMES, curve_of, predicted
 from annvq.datasets import exact_neighbors
 from annvq.indexes import RerankIndex
 
@@ -45,7 +45,7 @@ def report(name: str, code: FlatCode, sizes: list[int], base: Any, queries: Any,
         neighbors, distances = exact_neighbors(base[:m], queries, DEPTH, metric=index.metric)
         found = index.search(queries, DEPTH, filter=np.arange(m), **more)[1]
         curve = curve_of(found, neighbors, distances, m)
-        for which, figure in predicted(curve, len(base), {}).items():
+        for which, figure in predicted(curve, len(base), dict.fromkeys(NAMES, 1.0)).items():
             own, seen = curve.found[which][0].mean(), hits[which].mean() / metrics.RECALLS[which][0]
             held = "within" if figure.low <= seen <= figure.high else "outside"
             print(

@@ -14,12 +14,14 @@ from annvq.benchmarks import environment
 from annvq.benchmarks.report import number
 from annvq.benchmarks.run import Observer
 from annvq.benchmarks.statistics import SAME, told_apart
+from annvq.choosing.ahead import Ahead
 from annvq.choosing.budget import bits_of
 from annvq.choosing.finals import Finals
 from annvq.choosing.forms import PLAIN
 from annvq.choosing.grid import Candidate, candidates
 from annvq.choosing.keeping import Kept
-from annvq.choosing.measuring import CRITERION, Measuring, split
+from annvq.choosing.measuring import CRITERION, Measuring
+from annvq.choosing.sampling import Further, split
 from annvq.threads import get_num_threads
 
 # Times closer than this ratio are one time: they are measured, and measuring them again gives others.
@@ -71,7 +73,7 @@ class Choice:
         if found is None:
             return ""
         listed = ", ".join(f"{name} {number(found[name], '.3f')}" for name in (CRITERION, "recall@1", "recall@10"))
-        return f"{at_n(self.for_n).capitalize()} (predicted): {listed}."
+        return f"{at_n(self.for_n).capitalize()} (predicted, from {self.recommended.predicted_from:,}): {listed}."
 
     def effort(self) -> str:
         """How many codes were measured on what, in a sentence or two."""
@@ -194,11 +196,12 @@ def choose(
             data, bits, seed, math.inf if exhaustive else seconds, observer or Observer(), start, kept
         )
         measuring.run(candidates(bits, data.base.shape[1], data.metric, len(data.learn)))
-        return _choice(measuring, Finals(measuring, for_n).run(), for_n, query_us)
+        finals = Finals(measuring, Ahead(measuring, for_n, Further(x, metric, sample, seed)))
+        return _choice(measuring, finals, for_n, query_us)
 
 
-def _choice(measuring: Measuring, codes: Sequence[Candidate], for_n: int, query_us: float | None) -> Choice:
-    bits, data = measuring.bits, measuring.data
+def _choice(measuring: Measuring, finals: Finals, for_n: int, query_us: float | None) -> Choice:
+    bits, data, codes = measuring.bits, measuring.data, finals.run()
     good = [c for c in codes if c.error is None and c.stage != "planned"]
     if not good:
         failed = next(c for c in codes if c.error is not None)
@@ -206,6 +209,9 @@ def _choice(measuring: Measuring, codes: Sequence[Candidate], for_n: int, query_
     last = [c for c in good if c.stage == "measured"] or good
     front = pareto(last)
     best, reason = recommend(front, query_us)
+    closer = finals.closer(best)
+    codes, front = ([closer if c is best else c for c in listed] for listed in (codes, front))
+    best = closer
     n, n_learn = measuring.rows
     beyond = measuring.beyond(best) if best is front[0] and best.form == PLAIN else None
     return Choice(

@@ -4,29 +4,23 @@ Forms reuse what was learned where they can: only lists, short codes that are sc
 residuals are learned anew.
 """
 
-import math
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from annvq.benchmarks.results import Row
 from annvq.benchmarks.rivals.annvq import FlatCode, bounded
-from annvq.benchmarks.statistics import Figure
-from annvq.benchmarks.vectors import Vectors
+from annvq.choosing.ahead import Ahead
 from annvq.choosing.forms import PLAIN, Second, forms_of, quantizer_keys, split_forms
 from annvq.choosing.grid import Candidate
-from annvq.choosing.measuring import CRITERION, Measuring, Stage, figures
-from annvq.choosing.predicting import DEPTH, NAMES, curve_of, order_of, predicted
-from annvq.datasets import exact_neighbors
+from annvq.choosing.measuring import CRITERION, Measuring, figures
 from annvq.indexes import FlatIndex, IVFIndex, RerankIndex, default_nlist
-from annvq.kernels import lookup_cost
 from annvq.quantizers import Quantizer, make
-from annvq.threads import get_num_threads
 from annvq.types import F32, I64
 
 _BEST = 2  # codes that have their forms measured
-_PREDICTING = 1.0  # seconds that a prediction is expected to take before one was made
+_LAST_SHARE = 0.06  # of the time is left to a closer prediction
 _FIXED = 2.0  # seconds that every form takes
 _LISTS = 1e-9  # seconds of learning lists, for each, for each dimension of each learn vector
 
@@ -103,13 +97,13 @@ class Finals:
 
     Args:
         work: that measured them.
-        n: vectors that recall is predicted among.
+        ahead: predicts what they will do.
     """
 
-    def __init__(self, work: Measuring, n: int) -> None:
-        self.work, self.n = work, n
-        self._truth: tuple[I64, F32] | None = None
-        self._took = _PREDICTING  # seconds of the last prediction
+    def __init__(self, work: Measuring, ahead: Ahead) -> None:
+        self.work, self.ahead = work, ahead
+        self._rows: dict[str, Row] = {}  # predictions, by label
+        self._made: dict[str, FormCode] = {}  # by label
 
     def run(self) -> list[Candidate]:
         """Every code of the grid as it was left, those of the last stage with predictions, and forms of the best of
@@ -129,53 +123,45 @@ class Finals:
             forms += self._splits(ranked[0])
         return [*work.result.values(), *forms]
 
-    # -- predictions ---------------------------------------------------------------------------------------------
+    def closer(self, c: Candidate) -> Candidate:
+        """A code of :meth:`run`, its prediction made from more vectors where there is time."""
+        what = {"closer": self.ahead.n, **self._what(c)}
+        row = self.work.kept.find(what)
+        if row is None and c.label in self._rows:
+            planned = [p for p, figures in self.work.result.items() if figures.label == c.label]
+            code = self._made.get(c.label) or next((self.work.codes.get(p) for p in planned), None)
+            row = None if code is None else self.ahead.closer(c, code, self._rows[c.label]["kept"])
+            if row is not None:
+                self.work.kept.keep(what, row)
+        return c if row is None else self.ahead.with_figures(c, row)
+
+    def _what(self, c: Candidate) -> dict[str, Any]:
+        assert self.work.last is not None  # something was measured
+        stage, data = self.work.last
+        return self.work.what(c, data, stage.effort)
 
     def _predict(self, c: Candidate, *, needed: bool) -> None:
         """Give the result of a code of the grid its prediction, where there is time or it is ``needed``."""
-        work = self.work
-        stage, data = self._last()
-        figures = work.result[c]
-        timed = replace(figures, search_us_at_n=self._query_us(figures))
-        what = {"predicted": self.n, **work.what(c, data, stage.effort)}
-        row = work.kept.find(what)
-        if row is None and (needed or self._time_for(self._took)):
+        figures = self.work.result[c]
+        what = {"predicted": self.ahead.n, **self._what(c)}
+        row = self.work.kept.find(what)
+        if row is None and (needed or self._time_for(self.ahead.took)):
             code = self._code(c)
             if code is not None:
-                row = self._prediction(code, {CRITERION: figures.recall, "recall@1": figures.recall_at_1})
-                work.kept.keep(what, row)
-        work.result[c] = replace(timed, predicted=_figures_of(row))
-
-    def _prediction(self, code: Any, measured: Mapping[str, Any]) -> dict[str, Any]:
-        """Recall among n vectors of what was measured, as a row holds it."""
-        begun = self.work.elapsed()
-        _, data = self._last()
-        depth = min(DEPTH, len(data.base))
-        if self._truth is None:
-            self._truth = exact_neighbors(data.base, data.queries, depth, metric=data.metric)
-        curve = curve_of(order_of(code.index, data.queries, depth), *self._truth, len(data.base), self.work.seed)
-        found = predicted(curve, self.n, {name: measured.get(name) for name in NAMES})
-        self._took = self.work.elapsed() - begun
-        return {"predicted": {name: [f.value, f.low, f.high] for name, f in found.items()}}
-
-    def _query_us(self, c: Candidate) -> float | None:
-        """About what a query takes among n vectors: look-ups of all codes at the speed of this machine, or lists that
-        grow in number and size as the root of n."""
-        m, cost = len(self._last()[1].base), lookup_cost()
-        if c.search_us is None or cost is None or self.n <= m:
-            return c.search_us if cost is not None else None
-        if c.form.lists:
-            return c.search_us * math.sqrt(self.n / m)
-        return c.search_us + (self.n - m) * len(c.nbits) * cost / 1e3 / get_num_threads()
+                row = self.ahead.row(code, {CRITERION: figures.recall, "recall@1": figures.recall_at_1})
+                self.work.kept.keep(what, row)
+        if row is not None:
+            self._rows[figures.label] = row
+        self.work.result[c] = self.ahead.with_figures(figures, row)
 
     # -- forms ---------------------------------------------------------------------------------------------------
 
     def _forms(self, c: Candidate) -> list[Candidate]:
         """Other forms of a code of the grid."""
         figures = self.work.result[c]
-        encoding = 1e-6 * (figures.encode_us or 0.0) * len(self._last()[1].base)
+        encoding = 1e-6 * (figures.encode_us or 0.0) * len(self.work.vectors.base)
         found = []
-        for nbits, form in forms_of(c.kind, c.nbits, c.norm, c.norm_free, c.metric, self.n):
+        for nbits, form in forms_of(c.kind, c.nbits, c.norm, c.norm_free, c.metric, self.ahead.n):
             made = replace(c, nbits=nbits, form=form)
             if form.residual:
                 found.append(self._form(made, None, self.work.expects(c)))
@@ -185,10 +171,10 @@ class Finals:
 
     def _splits(self, c: Candidate) -> list[Candidate]:
         """Forms that share out the bits between a scanned product code and what re-ranks."""
-        data = self._last()[1]
-        whole = bool((data.base == np.clip(np.rint(data.base), 0, 255)).all())
+        base = self.work.vectors.base
+        whole = bool((base == np.clip(np.rint(base), 0, 255)).all())
         found = []
-        for nbits, form in split_forms(self.work.bits, c.dim, c.metric, whole, self.n):
+        for nbits, form in split_forms(self.work.bits, c.dim, c.metric, whole, self.ahead.n):
             made = Candidate("product", nbits, None, c.metric, c.dim, form=form)
             needed = self.work.expects(replace(made, form=PLAIN))
             if isinstance(form.by, Second):
@@ -203,59 +189,49 @@ class Finals:
             of: the code of the grid that has learned what it needs; None: it learns itself.
             needed: seconds, lists and predictions aside.
         """
-        work = self.work
-        stage, data = self._last()
-        what = {"predicted": self.n, **work.what(made, data, stage.effort)}
-        lists = _LISTS * default_nlist(len(data.base)) * made.dim * len(data.learn) if made.form.lists else 0.0
-        code = None
+        work, data = self.work, self.work.vectors
+        what = {"predicted": self.ahead.n, **self._what(made)}
         if work.kept.find(what) is None:
-            if not self._time_for(needed + lists + _FIXED + self._took):
+            lists = _LISTS * default_nlist(len(data.base)) * made.dim * len(data.learn) if made.form.lists else 0.0
+            if not self._time_for(needed + lists + _FIXED + self.ahead.took):
                 return None
             source = None if of is None else self._code(of)
             if of is not None and source is None:
                 return None
-            code = FormCode(made, None if source is None else source.quantizer, len(data.base), work.seed, stage.effort)
-        learned = 0.0 if of is None else work.result[of].train_s or 0.0
+            learned = None if source is None else source.quantizer
+            self._made[made.label] = FormCode(made, learned, len(data.base), work.seed, what["effort"])
+        before = 0.0 if of is None else work.result[of].train_s or 0.0
 
-        def measure() -> dict[str, Any]:
-            assert code is not None  # else there is a row
+        def measure() -> Row:
+            code = self._made[made.label]
             row = work.measure(code, data)
             if row.get("stopped"):
                 return row
-            return {**row, "train_s": row["train_s"] + learned, **self._prediction(code, row)}
+            return {**row, "train_s": row["train_s"] + before, **self.ahead.row(code, row)}
 
         work.expect(1)
         row = work.row(made.label, what, measure)
         if row.get("stopped") or row["error"] is not None:
             return None
-        measured = replace(made, stage=stage.name, **figures(row))
-        return replace(measured, predicted=_figures_of(row), search_us_at_n=self._query_us(measured))
+        self._rows[made.label] = row
+        return self.ahead.with_figures(replace(made, stage="measured", **figures(row)), row)
 
     # -- what there is -------------------------------------------------------------------------------------------
 
-    def _last(self) -> tuple[Stage, Vectors]:
-        assert self.work.last is not None  # something was measured
-        return self.work.last
-
     def _time_for(self, seconds: float) -> bool:
-        return self.work.elapsed() + seconds <= self.work.seconds
+        return self.work.elapsed() + seconds <= (1 - _LAST_SHARE) * self.work.seconds
 
     def _code(self, c: Candidate) -> FlatCode | None:
         """A code of the grid with the base vectors of the last stage; learned anew where it was measured by an earlier
         run, if there is time."""
-        work = self.work
+        work, data = self.work, self.work.vectors
         if c not in work.codes:
-            stage, data = self._last()
             figures = work.result[c]
             if not self._time_for((figures.train_s or 0.0) + 1e-6 * (figures.encode_us or 0.0) * len(data.base)):
                 return None
-            code = work.new_code(c, stage.effort)
+            code = work.new_code(c, self._what(c)["effort"])
             code.fit(data.learn)
             code.add(data.base)
             work.codes[c] = code
         found: Any = work.codes[c]
         return found
-
-
-def _figures_of(row: Mapping[str, Any] | None) -> dict[str, Figure] | None:
-    return None if row is None else {name: Figure(*values) for name, values in row["predicted"].items()}

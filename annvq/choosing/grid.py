@@ -53,7 +53,7 @@ class Candidate:
     ``"planned"`` where time did not allow that: ``skipped`` says why. ``error`` says why a code could not be measured.
     Figures that do not exist are None. ``figure`` is the recall with its interval and what each query found. ``form``
     is how codes are searched. ``predicted`` is recall among as many vectors as were asked about, by name, each with its
-    interval, and ``search_us_at_n`` about what a query takes there.
+    interval, from ``predicted_from`` vectors, and ``search_us_at_n`` about what a query takes there.
     """
 
     kind: str
@@ -77,6 +77,7 @@ class Candidate:
     form: Form = PLAIN
     search_us_at_n: float | None = None
     predicted: Mapping[str, Figure] | None = field(default=None, compare=False, repr=False)
+    predicted_from: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it: of figures the value and the interval."""

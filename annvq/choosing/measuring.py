@@ -7,10 +7,6 @@ from functools import partial
 from time import perf_counter
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
-from annvq.arrays import as_float32, host_array
 from annvq.benchmarks.kinds.codes.points import Timing, measure
 from annvq.benchmarks.plan import Point
 from annvq.benchmarks.results import Row
@@ -18,15 +14,14 @@ from annvq.benchmarks.rivals import make_code
 from annvq.benchmarks.roles import Budget, Code
 from annvq.benchmarks.run import Observer, measure_point
 from annvq.benchmarks.statistics import figure_of_row
-from annvq.benchmarks.vectors import Vectors, prepare
+from annvq.benchmarks.vectors import Vectors
 from annvq.choosing.costs import Clock, Rows, estimate
 from annvq.choosing.grid import Candidate, candidates
 from annvq.choosing.keeping import Kept
+from annvq.choosing.sampling import prepared
 from annvq.choosing.stopping import OutOfTimeError, Stoppable
-from annvq.datasets import Dataset, exact_neighbors
 
 CRITERION = "10-recall@10"
-_LEARN_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -55,36 +50,6 @@ _WORTHWHILE = 1.5  # less than so many times the vectors says little more
 _FINALISTS = 3  # by recall; before them half of the codes go on, and then half of those
 _CHANCE = 0.8  # of the best recall: the best of a kind that has less has no chance of becoming the best
 _GRACE = 1.1  # times the time there is: a code that has not ended by then is stopped at its next step
-
-
-def split(x: Any, metric: str, sample: int, nq: int, seed: int) -> Vectors:
-    """Disjoint base, learn and queries from a seeded sample of ``x``."""
-    n = int(x.shape[0])
-    rows = np.random.default_rng(seed).choice(n, min(n, sample), replace=False)
-    # In file order a memory map is read once; which part a row falls in is drawn apart.
-    part = np.random.default_rng(seed + 1).permutation(len(rows))
-    rows.sort()
-    held = as_float32(host_array(x[rows]))
-    _check(held, rows, metric)
-    nq = max(1, min(nq, len(rows) // 10))
-    n_learn = int(_LEARN_SHARE * len(rows))
-    queries, learn, base = (held[p] for p in np.split(part, [nq, nq + n_learn]))
-    return _prepared(metric, base, learn, queries)
-
-
-def _check(held: npt.NDArray[Any], rows: npt.NDArray[Any], metric: str) -> None:
-    """ValueError naming the row of x, where a vector cannot be used."""
-    bad = ~np.isfinite(held).all(axis=1)
-    if bad.any():
-        raise ValueError(f"x must be finite in float32; row {rows[np.argmax(bad)]} has NaN or infinity")
-    if metric == "cosine" and not held.any(axis=1).all():
-        row = rows[np.argmin(held.any(axis=1))]
-        raise ValueError(f"x must not hold zero vectors under cosine; row {row} is zero")
-
-
-def _prepared(metric: str, base: Any, learn: Any, queries: Any) -> Vectors:
-    neighbors, distances = exact_neighbors(base, queries, min(100, len(base)), metric=metric)
-    return prepare(Dataset("sample", metric, base, learn, queries, neighbors, distances), {})
 
 
 class Measuring:
@@ -116,6 +81,11 @@ class Measuring:
         self.rows = (0, 0)
         self.last: tuple[Stage, Vectors] | None = None
         self.codes: dict[Candidate, Code] = {}
+
+    @property
+    def vectors(self) -> Vectors:
+        """What the last stage measured on."""
+        return self.data if self.last is None else self.last[1]
 
     def elapsed(self) -> float:
         return perf_counter() - self.start
@@ -237,7 +207,7 @@ class Measuring:
 
     def _part(self, learn: int, base: int) -> Vectors:
         data = self.data
-        return _prepared(data.metric, data.base[:base], data.learn[:learn], data.queries)
+        return prepared(data.metric, data.base[:base], data.learn[:learn], data.queries)
 
     def _rows(self, stage: Stage, data: Vectors) -> Rows:
         return Rows(len(data.learn), len(data.base), len(data.queries), stage.effort)

@@ -9,8 +9,8 @@ vectors within a distance grows as a power of it, so along log n the neighbour's
 result move by constant steps, while the error that codes make of a distance stays as it is. Where that error is
 normally distributed, recall is Φ(a + b·log n): once it is put through Φ⁻¹, a line. It is drawn through the sizes by
 generalised least squares, as their figures are of the same queries, and read off at n. How far it may bend, and how
-steep it is where parts do not tell, is assumed from other data (:data:`_USUAL`); that makes the interval wider the
-farther n is from m.
+steep it is where parts do not tell, is assumed as other data have shown it; that makes the interval wider the farther n
+is from m.
 """
 
 from collections.abc import Mapping
@@ -34,10 +34,10 @@ _LEAST = 400  # vectors of a part
 _DEEPER = 4  # times DEPTH are on the shortlists of indexes that re-rank
 _RESAMPLES = 400  # of the queries
 _OFF = 0.005  # standard deviation of a size's Φ⁻¹(recall) from the curve
-_USUAL = (
-    (-0.12, 0.1),
-    (0.0007, 0.001),
-)  # change of Φ⁻¹(recall) for a doubling, and half of that change's own: mean, sd
+_SLOPE = (-0.12, 0.1)  # change of Φ⁻¹(recall) for a doubling, where parts do not tell: mean, standard deviation
+# Half of what that change itself changes by for a doubling, likewise: of SIFT descriptors, text embeddings and Gaussian
+# vectors. Nearest neighbours bend more, as among more vectors more queries have one that lies closer than others.
+_USUAL = {"recall@1": (0.003, 0.003), "recall@10": (0.003, 0.003), "10-recall@10": (0.0007, 0.001)}
 _WIDTH = 1.96  # standard deviations to either side of 95 %
 
 
@@ -113,26 +113,33 @@ def _first_of_parts(ranks: I64, part: I64, parts: int, none: int) -> I64:
     return np.where(there, np.take_along_axis(ranks, rows, axis=1).reshape(at.shape), none)
 
 
-def predicted(curve: Curve, n: int, measured: Mapping[str, float | None]) -> dict[str, Figure]:
+def kept_shares(curve: Curve, measured: Mapping[str, float | None]) -> dict[str, float]:
+    """By name, what an index's own search of a sample finds of what the sample's curve says: lists that are not probed
+    and short shortlists lose some. ``measured`` is its recall; one where that is not known."""
+    shares = {}
+    for name, found in curve.found.items():
+        whole, own = float(found[0].mean()), measured.get(name)
+        shares[name] = 1.0 if own is None or whole == 0 else min(own / whole, 1.0)
+    return shares
+
+
+def predicted(curve: Curve, n: int, kept: Mapping[str, float]) -> dict[str, Figure]:
     """Recall among ``n`` vectors, with the interval that holds it in 95 of 100 cases.
 
     Args:
         curve: of a sample, from :func:`curve_of`.
         n: vectors.
-        measured: recall of the sample by the index's own search, by name. What that loses of the curve (lists that are
-            not probed, short shortlists) is lost in the same proportion among n.
+        kept: from :func:`kept_shares`; the same share is taken to be found among n.
     """
     out = {}
     for name, found in curve.found.items():
-        value, deviation = _line(curve.sizes, found, n)
-        whole, own = float(found[0].mean()), measured.get(name)
-        kept = 1.0 if own is None or whole == 0 else min(own / whole, 1.0)
-        low, middle, high = (kept * float(ndtr(value + sign * _WIDTH * deviation)) for sign in (-1, 0, 1))
+        value, deviation = _line(curve.sizes, found, n, _USUAL[name])
+        low, middle, high = (kept[name] * float(ndtr(value + sign * _WIDTH * deviation)) for sign in (-1, 0, 1))
         out[name] = Figure(middle, low, high)
     return out
 
 
-def _line(sizes: F64, found: F64, n: int) -> tuple[float, float]:
+def _line(sizes: F64, found: F64, n: int, bend: tuple[float, float]) -> tuple[float, float]:
     """Φ⁻¹ of recall among ``n`` vectors, and its standard deviation, from shares ``found`` (s, nq) at sizes (s,)."""
     nq = found.shape[1]
     drawn = np.random.default_rng(0).multinomial(nq, np.full(nq, 1 / nq), size=_RESAMPLES) / nq
@@ -143,8 +150,8 @@ def _line(sizes: F64, found: F64, n: int) -> tuple[float, float]:
     doublings = np.log2(np.append(sizes, n) / sizes[0])
     terms = np.stack([np.ones(len(doublings)), doublings, doublings**2], axis=1)
     known, there = terms[:-1], terms[-1]
-    usual = np.array([0.0, *(mean for mean, _ in _USUAL)])
-    sure = np.diag([0.0, *(1 / deviation**2 for _, deviation in _USUAL)])
+    usual = np.array([0.0, _SLOPE[0], bend[0]])
+    sure = np.diag([0.0, 1 / _SLOPE[1] ** 2, 1 / bend[1] ** 2])
     weighed = np.linalg.solve(noise, known)
     spread = np.linalg.inv(known.T @ weighed + sure)
     curve = spread @ (weighed.T @ _probit(share, nq) + sure @ usual)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from annvq.benchmarks.run import Observer
 from annvq.benchmarks.statistics import Figure
-from annvq.choosing import Candidate, Choice, choose, grid, measuring, recipe_text, webpage
+from annvq.choosing import Candidate, Choice, choose, grid, measuring, recipe_text, sampling, webpage
 from annvq.choosing.choice import next_better, pareto, recommend
 from annvq.choosing.forms import PLAIN
 from annvq.indexes.recipes import load_recipe, make_index
@@ -81,11 +81,11 @@ def test_no_code_fits():
 def test_parts_are_disjoint(tmp_path, monkeypatch):
     monkeypatch.setenv("ANNVQ_DATA", str(tmp_path))
     x = np.arange(6000, dtype=np.float32).reshape(3000, 2)
-    data = measuring.split(x, "l2", sample=2000, nq=100, seed=3)
+    data = sampling.split(x, "l2", sample=2000, nq=100, seed=3)
     parts = [set(map(tuple, part)) for part in (data.base, data.learn, data.queries)]
     assert sum(map(len, parts)) == len(set().union(*parts)) == 2000
     assert len(data.queries) == 100
-    again = measuring.split(x, "l2", sample=2000, nq=100, seed=3)
+    again = sampling.split(x, "l2", sample=2000, nq=100, seed=3)
     assert again.digest == data.digest
 
 

@@ -10,7 +10,7 @@ import pytest
 from annvq import IVFIndex, RerankIndex, load_index
 from annvq.benchmarks.run import Observer
 from annvq.benchmarks.statistics import Figure
-from annvq.choosing import Candidate, Choice, choose, forms, grid, measuring, recipe_text, webpage
+from annvq.choosing import Candidate, Choice, choose, forms, grid, measuring, recipe_text, sampling, webpage
 from annvq.choosing.choice import recommend
 from annvq.choosing.finals import FormCode
 from annvq.choosing.forms import PLAIN, Form, Second, forms_of, kept_type, split_forms
@@ -128,13 +128,49 @@ def test_the_best_are_tried_in_other_forms(small_grid, x, tmp_path):
         held["recommended"]["predicted"]["10-recall@10"]["value"] == choice.recommended.predicted["10-recall@10"].value
     )
     said = choice.prediction()
-    assert said.startswith("At n = 1,000,000 (predicted): 10-recall@10 ")
+    assert said.startswith("At n = 1,000,000 (predicted, from ")
     assert f"# {said}" in recipe_text(choice).splitlines()
     page = webpage.page(choice)
     assert page.sections[0].columns["predicted"].title == "10-recall@10 at n = 1,000,000 (predicted)"
     assert said in page.lead
     assert webpage.report(choice, tmp_path / "page.html") > 0
     assert choice.table().row_count == len(labels)
+
+
+def test_time_that_is_left_predicts_from_more_vectors(small_grid, x, tmp_path):
+    asked = {"bits": 24, "n": 10**6, "nq": 100, "threads": 1, "sample": 1500, "keep": tmp_path / "kept"}
+    choice = choose(x, **asked, seconds=600)
+    best = choice.recommended
+    assert best.predicted_from == 800 + 1500
+    assert best in choice.candidates
+    assert best in choice.front
+    others = [c for c in choice.candidates if c is not best]
+    assert {c.predicted_from for c in others} == {800}
+    assert "(predicted, from 2,300)" in choice.prediction()
+    again = choose(x, **asked, seconds=600)
+    assert again.recommended == best
+    assert again.recommended.predicted == best.predicted
+    hurried = choose(x, bits=24, n=10**6, nq=100, threads=1, sample=1500, seconds=1e-6)
+    assert hurried.recommended.predicted_from == hurried.n
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_further_vectors_are_not_those_of_the_sample(metric):
+    x = np.random.default_rng(0).integers(1, 100, (3000, 3)).astype(np.float32)
+    x[:, 0] = np.arange(1, 3001)
+    further = sampling.Further(x, metric, 2000, 3)
+    assert len(further) == 1000
+    data = sampling.split(x, metric, 2000, 100, 3)
+    sample = np.concatenate([data.base, data.learn, data.queries])
+    for count in (300, 1000):
+        more = further.take(count)
+        assert more.shape == (count, 3)
+        whole = np.unique(np.concatenate([sample, more]), axis=0)
+        assert len(whole) >= 0.99 * (len(sample) + count)
+    if metric == "l2":
+        assert set(whole[:, 0]) == set(x[:, 0])
+    x[:, 1:] = np.nan  # what cannot be used is left out, as nobody has asked for it
+    assert sampling.Further(x, metric, 2000, 3).take(1000).shape == (0, 3)
 
 
 def test_a_query_may_take_only_so_long():

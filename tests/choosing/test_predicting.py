@@ -5,9 +5,11 @@ import pytest
 
 from annvq import FlatIndex, IVFIndex, ProductVQ, RerankIndex
 from annvq.benchmarks.metrics import RECALLS, hits
-from annvq.choosing.predicting import NAMES, Curve, curve_of, order_of, predicted
+from annvq.choosing.predicting import NAMES, Curve, curve_of, kept_shares, order_of, predicted
 from annvq.datasets import exact_neighbors
 from annvq.training import KMeans, Recipe
+
+WHOLE = dict.fromkeys(NAMES, 1.0)
 
 
 def squared(a, b):
@@ -64,7 +66,7 @@ def test_more_vectors_find_what_was_predicted():
     code, m = coarse(base), 4000
     neighbors, distances = exact_neighbors(base[:m], queries, 1024)
     curve = curve_of(exact_neighbors(code[:m], queries, 1024)[0], neighbors, distances, m)
-    figures, far = predicted(curve, len(base), {}), predicted(curve, 100 * len(base), {})
+    figures, far = predicted(curve, len(base), WHOLE), predicted(curve, 100 * len(base), WHOLE)
     counts = hits(exact_neighbors(code, queries, 100)[0], base, queries, exact_neighbors(base, queries, 10)[0], "l2")
     for name in NAMES:
         measured = counts[name].mean() / RECALLS[name][0]
@@ -84,26 +86,29 @@ def curve(shares, sizes=(4000, 2000, 1000), nq=400):
 
 def test_what_the_search_itself_loses_is_lost_among_more():
     held = curve((0.5, 0.55, 0.6))
-    whole, half = predicted(held, 100_000, {}), predicted(held, 100_000, dict.fromkeys(NAMES, 0.25))
-    share = 0.25 / held.found["recall@1"][0].mean()
-    for name in NAMES:
-        for which in ("value", "low", "high"):
-            assert getattr(half[name], which) == pytest.approx(share * getattr(whole[name], which))
+    own = held.found["recall@1"][0].mean() / 2
+    shares = kept_shares(held, {"recall@1": own, "recall@10": 1.0})
+    assert shares == pytest.approx({"recall@1": 0.5, "recall@10": 1.0, "10-recall@10": 1.0})
+    whole, half = predicted(held, 100_000, WHOLE), predicted(held, 100_000, shares)
+    for which in ("value", "low", "high"):
+        assert getattr(half["recall@1"], which) == pytest.approx(getattr(whole["recall@1"], which) / 2)
+    assert half["recall@10"] == whole["recall@10"]
+    assert kept_shares(curve((0.0, 0.0, 0.0)), {"recall@1": 0.0})["recall@1"] == 1.0
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_all_and_nothing_have_intervals_too(share):
     for n in (1000, 4000, 10**9):
-        for f in predicted(curve((share,) * 3), n, {}).values():
+        for f in predicted(curve((share,) * 3), n, WHOLE).values():
             assert 0 <= f.low <= f.value <= f.high <= 1
             if n <= 4000:
                 assert f.value == pytest.approx(share, abs=0.01)
 
 
 def test_of_one_size_nothing_is_known_but_that_size():
-    figures = predicted(curve((0.5,), sizes=(500,)), 500, {})
+    figures = predicted(curve((0.5,), sizes=(500,)), 500, WHOLE)
     assert figures["recall@1"].value == pytest.approx(0.5, abs=0.1)
-    far = predicted(curve((0.5,), sizes=(500,)), 5_000_000, {})
+    far = predicted(curve((0.5,), sizes=(500,)), 5_000_000, WHOLE)
     assert far["recall@1"].high - far["recall@1"].low > 0.5
 
 
