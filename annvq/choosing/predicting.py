@@ -35,9 +35,12 @@ _DEEPER = 4  # times DEPTH are on the shortlists of indexes that re-rank
 _RESAMPLES = 400  # of the queries
 _OFF = 0.005  # standard deviation of a size's Φ⁻¹(recall) from the curve
 _SLOPE = (-0.12, 0.1)  # change of Φ⁻¹(recall) for a doubling, where parts do not tell: mean, standard deviation
-# Half of what that change itself changes by for a doubling, likewise: of SIFT descriptors, text embeddings and Gaussian
-# vectors. Nearest neighbours bend more, as among more vectors more queries have one that lies closer than others.
-_USUAL = {"recall@1": (0.003, 0.003), "recall@10": (0.003, 0.003), "10-recall@10": (0.0007, 0.001)}
+# By which share a doubling changes Φ⁻¹(recall) less than the one before, halved: mean and standard deviation, as SIFT
+# descriptors and text embeddings show them. Nearest neighbours bend more: among more vectors more queries have one that
+# lies closer than others. What bends by itself is beside that.
+_BEND = {"recall@1": (0.03, 0.03), "recall@10": (0.03, 0.03), "10-recall@10": (0.012, 0.01)}
+_ITSELF = 0.0003
+_STRAIGHT = (0.0, 1e-6)
 _WIDTH = 1.96  # standard deviations to either side of 95 %
 
 
@@ -133,29 +136,41 @@ def predicted(curve: Curve, n: int, kept: Mapping[str, float]) -> dict[str, Figu
     """
     out = {}
     for name, found in curve.found.items():
-        value, deviation = _line(curve.sizes, found, n, _USUAL[name])
+        value, deviation = _line(curve.sizes, found, n, _BEND[name])
         low, middle, high = (kept[name] * float(ndtr(value + sign * _WIDTH * deviation)) for sign in (-1, 0, 1))
         out[name] = Figure(middle, low, high)
     return out
 
 
 def _line(sizes: F64, found: F64, n: int, bend: tuple[float, float]) -> tuple[float, float]:
-    """Φ⁻¹ of recall among ``n`` vectors, and its standard deviation, from shares ``found`` (s, nq) at sizes (s,)."""
+    """Φ⁻¹ of recall among ``n`` vectors, and its standard deviation, from shares ``found`` (s, nq) at sizes (s,);
+    ``bend`` is one of :data:`_BEND`."""
     nq = found.shape[1]
     drawn = np.random.default_rng(0).multinomial(nq, np.full(nq, 1 / nq), size=_RESAMPLES) / nq
     share = found.mean(axis=1)
     noise = np.atleast_2d(np.cov(_probit(drawn @ found.T, nq), rowvar=False)) + _OFF**2 * np.eye(len(sizes))
     # Where next to all queries found all, or none, draws of them do not tell how sure that is.
     noise += np.diag((1 / (1 + 2 * nq * np.minimum(share, 1 - share))) ** 2)
-    doublings = np.log2(np.append(sizes, n) / sizes[0])
-    terms = np.stack([np.ones(len(doublings)), doublings, doublings**2], axis=1)
-    known, there = terms[:-1], terms[-1]
+    at, heights = np.log2(sizes / sizes[0]), _probit(share, nq)
+    slope = min(float(_fitted(at, heights, noise, _STRAIGHT)[0][1]), 0.0)
+    curve, spread = _fitted(at, heights, noise, (-bend[0] * slope, -bend[1] * slope + _ITSELF))
+    there = _terms(np.log2(n / sizes[:1]))[0]
+    return float(there @ curve), float(np.sqrt(there @ spread @ there))
+
+
+def _fitted(at: F64, heights: F64, noise: F64, bend: tuple[float, float]) -> tuple[F64, F64]:
+    """Height, slope and bend (3,) of a curve through ``heights`` (s,) with this covariance, and their own covariance;
+    slope and bend as far as they are known beforehand."""
+    terms = _terms(at)
     usual = np.array([0.0, _SLOPE[0], bend[0]])
     sure = np.diag([0.0, 1 / _SLOPE[1] ** 2, 1 / bend[1] ** 2])
-    weighed = np.linalg.solve(noise, known)
-    spread = np.linalg.inv(known.T @ weighed + sure)
-    curve = spread @ (weighed.T @ _probit(share, nq) + sure @ usual)
-    return float(there @ curve), float(np.sqrt(there @ spread @ there))
+    weighed = np.linalg.solve(noise, terms)
+    spread = np.linalg.inv(terms.T @ weighed + sure)
+    return spread @ (weighed.T @ heights + sure @ usual), spread
+
+
+def _terms(at: F64) -> F64:
+    return np.stack([np.ones(len(at)), at, at**2], axis=1)
 
 
 def _probit(share: F64, nq: int) -> F64:
