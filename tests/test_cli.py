@@ -353,6 +353,11 @@ def test_choose(annvq, vectors, monkeypatch):
     assert "Recommended: product 4x4" in out
     code, out, err = annvq("choose", vectors, "--bits", 16, "--threads", 1, "--json")
     assert json.loads(out)["recommended"]["nbits"] == [4, 4, 4, 4]
+    code, out, err = annvq("choose", vectors, "--bits", 16, "--threads", 1, "--n", "1e6", "--keep", "kept")
+    assert code == 0, err
+    assert "At n = 1,000,000 (predicted, from " in out
+    code, out, err = annvq("choose", vectors, "--bits", 16, "--threads", 1, "--n", "1e6", "--keep", "kept")
+    assert "rows were there already" in err
 
 
 def test_what_is_chosen_is_built(annvq, vectors, tmp_path, monkeypatch):
@@ -380,7 +385,7 @@ def test_budgets_of_choose_are_checked(annvq, vectors, tmp_path):
     for arguments, message in (
         (["--bits", 8, "--memory", "1GB"], "give one of bits, bytes_per_vector and memory; got bits, memory"),
         (["--memory", "1GB"], "memory and n, how many vectors it is for, go together"),
-        (["--bits", 8, "--n", "1e6"], "memory and n, how many vectors it is for, go together"),
+        (["--bits", 8, "--fresh"], "--fresh forgets what the folder of --keep holds; give --keep"),
         (["--memory", "much", "--n", "1e6"], "expected a size such as 8GB"),
         (["--memory", "1GB", "--n", "many"], "expected a number of vectors"),
         (["--memory", "1MB", "--n", "1e6"], "leaves no byte for a code"),

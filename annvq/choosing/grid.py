@@ -1,11 +1,12 @@
 """The codes that are measured: those of a grid that fit the budget, the dimension and the learn vectors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from annvq.benchmarks.statistics import Figure
 from annvq.bits import NORM_BITS, codebook_bits
+from annvq.choosing.forms import PLAIN, Form, Second, books, quantizer_keys
 from annvq.quantizers.modules.registry import pays_norm, quantizer_class
 from annvq.quantizers.product_additive import default_groups
 
@@ -50,7 +51,9 @@ class Candidate:
 
     ``stage`` is ``"measured"`` on as much of the sample as time allows, ``"screened"`` on a part of it, or
     ``"planned"`` where time did not allow that: ``skipped`` says why. ``error`` says why a code could not be measured.
-    Figures that do not exist are None. ``figure`` is the recall with its interval and what each query found.
+    Figures that do not exist are None. ``figure`` is the recall with its interval and what each query found. ``form``
+    is how codes are searched. ``predicted`` is recall among as many vectors as were asked about, by name, each with its
+    interval, from ``predicted_from`` vectors, and ``search_us_at_n`` about what a query takes there.
     """
 
     kind: str
@@ -71,13 +74,32 @@ class Candidate:
     norm_free: bool = False
     skipped: str | None = None
     figure: Figure | None = field(default=None, compare=False, repr=False)
+    form: Form = PLAIN
+    search_us_at_n: float | None = None
+    predicted: Mapping[str, Figure] | None = field(default=None, compare=False, repr=False)
+    predicted_from: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it: of the recall's figure the interval."""
-        held = asdict(replace(self, figure=None))
+        """As JSON holds it: of figures the value and the interval."""
+        held = asdict(replace(self, figure=None, predicted=None))
         del held["figure"]
         low, high = (None, None) if self.figure is None else (self.figure.low, self.figure.high)
+        if self.predicted is not None:
+            held["predicted"] = {
+                name: {"value": f.value, "low": f.low, "high": f.high} for name, f in self.predicted.items()
+            }
         return held | {"label": self.label, "recall_low": low, "recall_high": high}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What it is, as JSON holds it, whatever was measured of it."""
+        of = ("kind", "nbits", "norm", "norm_free", "metric", "dim", "form")
+        return {name: value for name, value in asdict(replace(self, figure=None, predicted=None)).items() if name in of}
+
+    @property
+    def query_us(self) -> float | None:
+        """What a query takes, among as many vectors as were asked about where that is known."""
+        return self.search_us if self.search_us_at_n is None else self.search_us_at_n
 
     @property
     def recall_figure(self) -> Figure:
@@ -87,25 +109,42 @@ class Candidate:
     @property
     def label(self) -> str:
         """Kind, codebooks and norm in one phrase."""
-        books = f"{len(self.nbits)}x{self.nbits[0]}" if len(set(self.nbits)) == 1 else "+".join(map(str, self.nbits))
         norm = f" + {self.norm} norm" if self.norm else ", norm-free" if self.norm_free else ""
-        return f"{self.kind} {books}{norm}{', decoded' if self.decoded else ''}"
+        decoded = ", decoded" if self.decoded else ""
+        return f"{self.kind} {books(self.nbits)}{norm}{decoded}{self.form.label}"
 
     @property
     def decoded(self) -> bool:
         """Whether a shortlist is re-ranked by what codes stand for: it finds more then, for no bits."""
-        return self.kind == "conditional" or (self.metric == "cosine" and self.kind in ("residual", "additive"))
+        gains = self.kind == "conditional" or (self.metric == "cosine" and self.kind in ("residual", "additive"))
+        return gains and self.form.by is None
 
     def code_line(self) -> str:
         """The Python that makes this index."""
-        nbits = self.nbits[0] if len(set(self.nbits)) == 1 else self.nbits
         norm = f', norm="{self.norm}"' if self.norm else ""
-        free = ", norm_free=True" if self.norm_free else ""
-        quantizer = (
-            f"annvq.{quantizer_class(self.kind).__name__}(dim={self.dim}, M={len(self.nbits)}, nbits={nbits}{free})"
-        )
-        flat = f'annvq.FlatIndex({quantizer}.fit(x), metric="{self.metric}"{norm})'
-        return f'annvq.RerankIndex({flat}, "decoded")' if self.decoded else flat
+        scanned = _python(self.kind, self.dim, self.nbits, self.norm_free)
+        if self.form.lists:
+            lists = f", nlist=annvq.indexes.default_nlist(len(x)), residual={self.form.residual}"
+            index = f'annvq.IVFIndex({scanned}{lists}, metric="{self.metric}"{norm})'
+        elif self.form.by is None:
+            index = f'annvq.FlatIndex({scanned}.fit(x), metric="{self.metric}"{norm})'
+        else:
+            index = f'annvq.FlatIndex({scanned}, metric="{self.metric}"{norm})'
+        if self.decoded:
+            index = f'annvq.RerankIndex({index}, "decoded")'
+        elif isinstance(self.form.by, Second):
+            second = _python(self.form.by.kind, self.dim, self.form.by.nbits, False)
+            index = f'annvq.RerankIndex({index}, {second}, refines="{self.form.by.refines}")'
+        elif self.form.by is not None:
+            index = f'annvq.RerankIndex({index}, "{self.form.by}")'
+        return index if self.form == PLAIN else f"{index}.fit(x)"
+
+
+def _python(kind: str, dim: int, nbits: tuple[int, ...], norm_free: bool) -> str:
+    keys = quantizer_keys(nbits)
+    each = keys["nbits"] if isinstance(keys["nbits"], int) else nbits
+    free = ", norm_free=True" if norm_free else ""
+    return f"annvq.{quantizer_class(kind).__name__}(dim={dim}, M={keys['M']}, nbits={each}{free})"
 
 
 def candidates(bits: int, dim: int, metric: str, n_learn: int) -> Sequence[Candidate]:

@@ -1,29 +1,27 @@
 """Measuring the codes of a grid, ever fewer on ever more vectors, within the time there is."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
-from annvq.arrays import as_float32, host_array
 from annvq.benchmarks.kinds.codes.points import Timing, measure
 from annvq.benchmarks.plan import Point
+from annvq.benchmarks.results import Row
 from annvq.benchmarks.rivals import make_code
-from annvq.benchmarks.roles import Budget
+from annvq.benchmarks.roles import Budget, Code
 from annvq.benchmarks.run import Observer, measure_point
 from annvq.benchmarks.statistics import figure_of_row
-from annvq.benchmarks.vectors import Vectors, prepare
+from annvq.benchmarks.vectors import Vectors
 from annvq.choosing.costs import Clock, Rows, estimate
 from annvq.choosing.grid import Candidate, candidates
+from annvq.choosing.keeping import Kept
+from annvq.choosing.sampling import prepared
 from annvq.choosing.stopping import OutOfTimeError, Stoppable
-from annvq.datasets import Dataset, exact_neighbors
 
 CRITERION = "10-recall@10"
-_LEARN_SHARE = 0.4
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,7 @@ class Stage:
 _SCREEN = Stage("screened", learn=4_000, base=4_000, effort=0.05)
 _MEASURE = Stage("measured", learn=1 << 62, base=1 << 62, effort=0.5)
 _SCREENING_SHARE = 0.6  # of the time
+_LATER_SHARE = 0.15  # of the time is left to what comes after: other forms of the best, predictions
 _FIRST_SHARE = 0.2  # of the time: where the cheapest code takes more, all are screened on fewer vectors
 _WORTHWHILE = 1.5  # less than so many times the vectors says little more
 _FINALISTS = 3  # by recall; before them half of the codes go on, and then half of those
@@ -53,47 +52,40 @@ _CHANCE = 0.8  # of the best recall: the best of a kind that has less has no cha
 _GRACE = 1.1  # times the time there is: a code that has not ended by then is stopped at its next step
 
 
-def split(x: Any, metric: str, sample: int, nq: int, seed: int) -> Vectors:
-    """Disjoint base, learn and queries from a seeded sample of ``x``."""
-    n = int(x.shape[0])
-    rows = np.random.default_rng(seed).choice(n, min(n, sample), replace=False)
-    # In file order a memory map is read once; which part a row falls in is drawn apart.
-    part = np.random.default_rng(seed + 1).permutation(len(rows))
-    rows.sort()
-    held = as_float32(host_array(x[rows]))
-    _check(held, rows, metric)
-    nq = max(1, min(nq, len(rows) // 10))
-    n_learn = int(_LEARN_SHARE * len(rows))
-    queries, learn, base = (held[p] for p in np.split(part, [nq, nq + n_learn]))
-    return _prepared(metric, base, learn, queries)
-
-
-def _check(held: npt.NDArray[Any], rows: npt.NDArray[Any], metric: str) -> None:
-    """ValueError naming the row of x, where a vector cannot be used."""
-    bad = ~np.isfinite(held).all(axis=1)
-    if bad.any():
-        raise ValueError(f"x must be finite in float32; row {rows[np.argmax(bad)]} has NaN or infinity")
-    if metric == "cosine" and not held.any(axis=1).all():
-        row = rows[np.argmin(held.any(axis=1))]
-        raise ValueError(f"x must not hold zero vectors under cosine; row {row} is zero")
-
-
-def _prepared(metric: str, base: Any, learn: Any, queries: Any) -> Vectors:
-    neighbors, distances = exact_neighbors(base, queries, min(100, len(base)), metric=metric)
-    return prepare(Dataset("sample", metric, base, learn, queries, neighbors, distances), {})
-
-
 class Measuring:
-    """Every code on a part of the sample, then ever fewer on ever more of it, within ``seconds`` from ``start``."""
+    """Every code on a part of the sample, then ever fewer on ever more of it, within ``seconds`` from ``start``; where
+    these are infinite, every code on all of it.
 
-    def __init__(self, data: Vectors, bits: int, seed: int, seconds: float, watch: Observer, start: float) -> None:
+    Attributes:
+        result: each code as its last stage left it, by what was planned.
+        rows, last: base and learn vectors of the last stage that measured anything; that stage and its vectors.
+        codes: what was measured in it.
+    """
+
+    def __init__(
+        self,
+        data: Vectors,
+        bits: int,
+        seed: int,
+        seconds: float,
+        watch: Observer,
+        start: float,
+        kept: Kept | None = None,
+    ) -> None:
         self.data, self.bits, self.seed, self.seconds, self.watch = data, bits, seed, seconds, watch
-        self.start = start
+        self.start, self.kept = start, kept or Kept()
+        self.until = (1 - _LATER_SHARE) * seconds
         self.points = 0  # begun or to be begun
         self.clock = Clock()
-        self.result: dict[Candidate, Candidate] = {}  # by what was planned
-        self.rows = (0, 0)  # base and learn vectors of the last stage that measured anything
-        self.last: tuple[Stage, Vectors] | None = None  # that stage, and those vectors
+        self.result: dict[Candidate, Candidate] = {}
+        self.rows = (0, 0)
+        self.last: tuple[Stage, Vectors] | None = None
+        self.codes: dict[Candidate, Code] = {}
+
+    @property
+    def vectors(self) -> Vectors:
+        """What the last stage measured on."""
+        return self.data if self.last is None else self.last[1]
 
     def elapsed(self) -> float:
         return perf_counter() - self.start
@@ -103,14 +95,15 @@ class Measuring:
         self.result = {c: c for c in planned}
         screen = self._screen(planned)
         # A small sample is measured at once: its parts would say nothing.
-        if 2 * screen.learn >= len(self.data.learn) or 2 * screen.base >= len(self.data.base):
-            self._stage(_MEASURE, self.data, planned, self.seconds)
+        small = 2 * screen.learn >= len(self.data.learn) or 2 * screen.base >= len(self.data.base)
+        if small or self.seconds == math.inf:
+            self._stage(_MEASURE, self.data, planned, self.until)
             return list(self.result.values())
         part = self._part(screen.learn, screen.base)
         self._stage(screen, part, planned, _SCREENING_SHARE * self.seconds)
         self._halve(part)
         if all(c.stage != "measured" for c in self.result.values()):  # then there is time for others on the part
-            self._stage(screen, part, [c for c in planned if self.result[c].stage == "planned"], self.seconds)
+            self._stage(screen, part, [c for c in planned if self.result[c].stage == "planned"], self.until)
         return list(self.result.values())
 
     def beyond(self, c: Candidate) -> Candidate | None:
@@ -120,24 +113,44 @@ class Measuring:
             return None
         stage, data = self.last
         bits = self.bits + sum(larger.nbits) - sum(c.nbits)
-        if self.elapsed() + self.clock.expects(larger, self._rows(stage, data)) > self.seconds:
+        if self.elapsed() + self.expects(larger) > self.seconds:
             return None
-        self._expect(1)
-        point = Point(
-            f"{larger.label} ({bits} bits)", {}, (), partial(self._measure, larger, data, stage, _GRACE, bits)
-        )
-        self.watch.started(point)
-        row = measure_point(point)
+        what = self.what(larger, data, stage.effort)
+        self.expect(1)
+        row = self.row(f"{larger.label} ({bits} bits)", what, partial(self._measure, larger, data, stage, _GRACE, bits))
         measured = not row.get("stopped") and row["error"] is None
-        self.watch.finished(point, row, measured=measured)
-        return replace(larger, stage=stage.name, **_figures(row)) if measured else None
+        return replace(larger, stage=stage.name, **figures(row)) if measured else None
+
+    def expects(self, c: Candidate) -> float:
+        """Seconds that measuring ``c`` as the last stage did would take."""
+        assert self.last is not None  # there was one
+        return self.clock.expects(c, self._rows(*self.last))
+
+    def what(self, c: Candidate, data: Vectors, effort: float) -> dict[str, Any]:
+        """What a measurement of ``c`` is known by."""
+        return {"data": data.digest, **c.identity, "effort": effort, "seed": self.seed}
+
+    def row(self, label: str, what: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> Row:
+        """What ``measure`` gives, now or before, as a row with ``took``, the seconds it took; one that was stopped
+        counts no more."""
+        point, before = Point(label, {}, (), measure), self.kept.find(what)
+        self.watch.started(point)
+        if before is not None:
+            self.watch.finished(point, before, measured=False)
+            return before
+        begun = self.elapsed()
+        row = {**measure_point(point), "took": self.elapsed() - begun}
+        if not row.get("stopped"):
+            self.kept.keep(what, row)
+        self.watch.finished(point, row, measured=True)
+        return row
 
     def _halve(self, part: Vectors) -> None:
         """Measure the best of those screened on ``part`` on more of the sample, fewer and fewer on more and more."""
         left, reached = self._finalists(), 1.0
         whole = len(self.data.learn) / len(part.learn)
         while len(left) > 1:
-            time = self.seconds - self.elapsed()
+            time = self.until - self.elapsed()
             more = self._growth(left, part, whole, time)
             last = more >= whole or len(left) <= _FINALISTS
             if not last:
@@ -164,10 +177,10 @@ class Measuring:
     def _again(self, finalists: Sequence[Candidate], part: Vectors, more: float) -> bool:
         """Measure the finalists on ``more`` times as much. They are compared with one another, so if one of them could
         not be measured in time, what was found before stands for all. Returns whether all were."""
-        before, rows = dict(self.result), self.rows
+        before = dict(self.result), self.rows, self.last, self.codes
         data = self._part(round(more * len(part.learn)), round(more * len(part.base)))
-        if self._stage(_MEASURE, data, finalists, self.seconds) < len(finalists):
-            self.result, self.rows = before, rows
+        if self._stage(_MEASURE, data, finalists, self.until) < len(finalists):
+            self.result, self.rows, self.last, self.codes = before
             return False
         for c, figures in self.result.items():
             if c not in finalists and figures.stage == "measured":
@@ -194,12 +207,13 @@ class Measuring:
 
     def _part(self, learn: int, base: int) -> Vectors:
         data = self.data
-        return _prepared(data.metric, data.base[:base], data.learn[:learn], data.queries)
+        return prepared(data.metric, data.base[:base], data.learn[:learn], data.queries)
 
     def _rows(self, stage: Stage, data: Vectors) -> Rows:
         return Rows(len(data.learn), len(data.base), len(data.queries), stage.effort)
 
-    def _expect(self, more: int) -> None:
+    def expect(self, more: int) -> None:
+        """So many more points, or fewer, than expected."""
         self.points += more
         self.watch.planned(self.points)
 
@@ -223,45 +237,51 @@ class Measuring:
         others, then the rest likewise. Returns how many were measured."""
         rows = self._rows(stage, data)
         of_kind = {c.kind: c for c in reversed(planned)}
-        self._expect(len(planned))
+        if self.last is None or self.last[1] is not data:
+            self.codes = {}
+        self.expect(len(planned))
         count = 0
         for c in sorted(planned, key=lambda c: (of_kind[c.kind] is not c, estimate(c, rows))):
-            needed = self.clock.expects(c, rows)
+            needed, what = self.clock.expects(c, rows), self.what(c, data, stage.effort)
             first = all(r.recall is None for r in self.result.values())
-            if self.elapsed() + needed > until and not first:
+            if self.elapsed() + needed > until and not first and self.kept.find(what) is None:
                 self._skip(c, f"it would take about {needed:.0f} s")
                 continue
-            point = Point(
-                f"{c.label} ({stage.name})", {}, (), partial(self._measure, c, data, stage, None if first else _GRACE)
-            )
-            self.watch.started(point)
-            begun = self.elapsed()
-            row = measure_point(point)
-            took = self.elapsed() - begun
+            grace = None if first else _GRACE
+            row = self.row(f"{c.label} ({stage.name})", what, partial(self._measure, c, data, stage, grace))
             if row.get("stopped"):
-                self._skip(c, f"stopped after {took:.0f} s")
-                self.watch.finished(point, row, measured=False)
+                self._skip(c, f"stopped after {row['took']:.0f} s", begun=True)
                 continue
             count += 1
             if row["error"] is None:
-                self.clock.tell(c, rows, took)
-            self.result[c] = replace(c, stage=stage.name, **_figures(row))
+                self.clock.tell(c, rows, row["took"])
+            self.result[c] = replace(c, stage=stage.name, **figures(row))
             self.rows, self.last = (len(data.base), len(data.learn)), (stage, data)
-            self.watch.finished(point, row, measured=True)
         return count
 
-    def _skip(self, c: Candidate, why: str) -> None:
+    def _skip(self, c: Candidate, why: str, *, begun: bool = False) -> None:
         """There is no time for it: what was measured of it before stays."""
-        self._expect(-1)
+        self.expect(0 if begun else -1)
         if self.result[c].stage == "planned":
             self.result[c] = replace(c, skipped=why)
 
     def _measure(
         self, c: Candidate, data: Vectors, stage: Stage, grace: float | None, bits: int | None = None
     ) -> dict[str, Any]:
-        options = {"nbits": max(c.nbits), "norm": c.norm if c.norm else "auto", "effort": stage.effort}
+        code = self.new_code(c, stage.effort, bits)
+        row = self.measure(code, data, grace)
+        if bits is None and not row.get("stopped"):
+            self.codes[c] = code
+        return row
+
+    def new_code(self, c: Candidate, effort: float, bits: int | None = None) -> Code:
+        """``c``, untrained, scanned flat."""
+        options = {"nbits": max(c.nbits), "norm": c.norm if c.norm else "auto", "effort": effort}
         options |= ({"norm_free": True} if c.norm_free else {}) | ({"decoded": True} if c.decoded else {})
-        code = make_code(f"annvq.{c.kind}", Budget(c.dim, bits or self.bits, c.metric), options, self.seed)
+        return make_code(f"annvq.{c.kind}", Budget(c.dim, bits or self.bits, c.metric), options, self.seed)
+
+    def measure(self, code: Code, data: Vectors, grace: float | None = _GRACE) -> dict[str, Any]:
+        """The columns of a row; of a code that does not end within ``grace`` times the time there is, ``stopped``."""
         try:
             return measure(code if grace is None else Stoppable(code, self._left(grace)), data, Timing(5, 3, 1.0))
         except OutOfTimeError:
@@ -289,7 +309,8 @@ def _larger(c: Candidate, bits: int, n_learn: int) -> Candidate | None:
     return None
 
 
-def _figures(row: dict[str, Any]) -> dict[str, Any]:
+def figures(row: dict[str, Any]) -> dict[str, Any]:
+    """A row's figures, as candidates have them."""
     kept = {k: row.get(k) for k in ("bits_per_vector", "mse", "train_s", "encode_us", "search_us", "wmops", "error")}
     found = {"recall": row.get(CRITERION), "recall_at_1": row.get("recall@1"), "figure": figure_of_row(row, CRITERION)}
     return kept | found

@@ -2,36 +2,46 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from annvq.benchmarks.environment import facts
 from annvq.benchmarks.report import number
 from annvq.benchmarks.statistics import SAME, Figure, told_apart
 from annvq.benchmarks.webpage import environment_shown
-from annvq.choosing.choice import Choice
+from annvq.choosing.choice import Choice, at_n
 from annvq.choosing.grid import Candidate
 from annvq.choosing.measuring import CRITERION
 from annvq.pages import Chart, Column, Line, Page, Section, Value, write
 
+_PREDICTED = "predicted"
 _COLUMNS: dict[str, tuple[Column, Callable[[Candidate], float | None], str]] = {
     CRITERION: (Column(CRITERION, "share of neighbours", "higher", recall=True), lambda c: c.recall, ".3f"),
+    _PREDICTED: (  # its title says n
+        Column(f"{CRITERION} predicted", "", "higher"),
+        lambda c: c.predicted[CRITERION].value if c.predicted else None,
+        ".3f",
+    ),
     "recall@1": (Column("recall@1", "share of queries", "higher", recall=True), lambda c: c.recall_at_1, ".3f"),
     "mse": (Column("MSE", "mean of ‖x − x̂‖²", "lower"), lambda c: c.mse, ".4g"),
     "bits_per_vector": (Column("bits", "bits per vector, code and norm", "lower"), lambda c: c.bits_per_vector, ".0f"),
     "train_s": (Column("train s", "seconds of short training", "lower"), lambda c: c.train_s, ".1f"),
     "encode_us": (Column("encode µs", "µs per vector", "lower"), lambda c: c.encode_us, ".2f"),
     "search_us": (Column("search µs", "µs per query, in a batch", "lower"), lambda c: c.search_us, ".0f"),
+    "query_us": (Column("query µs at n", "about, µs per query", "lower"), lambda c: c.search_us_at_n, ".0f"),
     "wmops": (Column("WMOPS", "counted cost of encoding a vector", "lower"), lambda c: c.wmops, ".3g"),
 }
 _CHARTS = (
     Chart("{y} against encoding time", "encode_us", "µs per vector", log_x=True, joined=False),
     Chart("{y} against search time", "search_us", "µs per query", log_x=True, joined=False),
+    Chart("{y} against search time at n", "query_us", "µs per query, about", log_x=True, joined=False),
     Chart("{y} against the counted cost of encoding", "wmops", "WMOPS per vector", log_x=True, joined=False),
     Chart("{y} against training time", "train_s", "seconds", log_x=True, joined=False),
 )
 _TEXT = (
     f"±: half of the 95 % interval, with queries as the sample. {SAME}: these queries do not tell it from the highest. "
-    "Codes of the last stage are compared with each other; others were measured on fewer vectors. "
+    "Codes of the last stage are compared with each other; others were measured on fewer vectors. Predicted recall, "
+    "with its 95 % interval, is for as many vectors as the column says; the time of a query there is an estimate. "
 )
 
 
@@ -52,18 +62,25 @@ def page(choice: Choice, command: str = "annvq choose") -> Page:
     more = [] if choice.beyond is None else [choice.beyond]
     lines = [_line(c, choice, command) for c in [*choice.candidates, *more]]
     lines.sort(key=lambda line: -(line.values[CRITERION].number or 0) if CRITERION in line.values else 1)
+    there = at_n(choice.for_n)
+    columns = {name: column for name, (column, _, _) in _COLUMNS.items()}
+    columns[_PREDICTED] = replace(
+        columns[_PREDICTED], title=f"{CRITERION} {there} (predicted)", help="from samples of several sizes"
+    )
+    columns["query_us"] = replace(columns["query_us"], title=f"query µs {there}")
     section = Section(
         f"{choice.bits} bits per vector: {choice.n:,} vectors, {choice.nq:,} held-out queries",
         text,
         {
             "stage": Column("stage", "how closely it was measured", text=True),
-            **{n: c for n, (c, _, _) in _COLUMNS.items()},
+            **columns,
         },
         lines,
         _CHARTS,
     )
     environment = environment_shown(facts(choice.threads)) | {"command": command}
-    lead = f"Recommended: {best.label}\n{choice.reason}\n{choice.next_better}"
+    said = (f"Recommended: {best.label}", choice.reason, choice.prediction(), choice.next_better)
+    lead = "\n".join(text for text in said if text)
     notes = [f"In Python: {best.code_line()}"]
     return Page("annvq choose", [section], lead, [environment], notes, [c.to_dict() for c in choice.candidates])
 
@@ -81,6 +98,8 @@ def _line(c: Candidate, choice: Choice, command: str) -> Line:
         if value is None:
             continue
         figure = c.recall_figure if name == CRITERION else Figure(value)
+        if name == _PREDICTED and c.predicted:
+            figure = c.predicted[CRITERION]
         same = name == CRITERION and compared and c is not top and not told_apart(c.recall_figure, top.recall_figure)
         best = name == CRITERION and c is top
         values[name] = Value(value, number(figure, shown), figure.low, figure.high, SAME if same else "", best)

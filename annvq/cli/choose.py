@@ -18,7 +18,13 @@ from annvq.replacing import replacing
 @click.option("--bits", type=click.IntRange(min=1), help="Bits per vector in all [default: 64].")
 @click.option("--bytes-per-vector", type=click.IntRange(min=1), help="Instead of --bits: bytes per vector in all.")
 @click.option("--memory", metavar="SIZE", help="Instead of --bits: memory (8GB) for --n vectors, their ids included.")
-@click.option("--n", "count", metavar="COUNT", help="Vectors that --memory is for (100e6).")
+@click.option(
+    "--n",
+    "count",
+    metavar="COUNT",
+    help="Vectors that the index will hold (100e6): --memory is for these, and recall is predicted among them "
+    "[default: those of DATA].",
+)
 @METRIC
 @click.option(
     "--seconds",
@@ -27,6 +33,18 @@ from annvq.replacing import replacing
     show_default=True,
     help="Time to spend: codes that would not end within it are not measured.",
 )
+@click.option(
+    "--query-us",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Microseconds that a query may take among --n vectors, about.",
+)
+@click.option("--exhaustive", is_flag=True, help="Every code on the whole sample, whatever time it takes.")
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder that what is measured is kept in: the same command goes on from there.",
+)
+@click.option("--fresh", is_flag=True, help="Forget what the folder of --keep holds.")
 @click.option("--sample", type=click.IntRange(min=1), default=50_000, show_default=True, help="Vectors measured on.")
 @click.option(
     "--queries", "nq", type=click.IntRange(min=1), default=500, show_default=True, help="Held out as queries."
@@ -48,6 +66,10 @@ def choose(
     count: str | None,
     metric: str | None,
     seconds: float,
+    query_us: float | None,
+    exhaustive: bool,
+    keep: Path | None,
+    fresh: bool,
     sample: int,
     nq: int,
     seed: int,
@@ -67,7 +89,8 @@ def choose(
 
     Codes are screened on a part of the sample with very short training, the cheapest first, the best again on
     as much of it as time allows; the table says which rows are estimates, and which codes there was no time
-    for. More --sample and --seconds measure more closely.
+    for. Then the best are tried in lists and re-ranked, and recall among --n vectors is predicted. More
+    --sample and --seconds measure more closely.
     """
     from annvq import choosing  # with PyTorch
     from annvq.choosing import budget, webpage
@@ -79,11 +102,13 @@ def choose(
         "bits": bits,
         "bytes_per_vector": bytes_per_vector,
         "memory": None if memory is None else budget.parse_bytes(memory),
-        "n": None if count is None else budget.parse_count(count),
     }
+    n = None if count is None else budget.parse_count(count)
     if all(value is None for value in forms.values()):
         forms["bits"] = 64
-    bits = budget.bits_of(**forms)
+    bits = budget.bits_of(**forms, n=None if memory is None else n)
+    if fresh and keep is None:
+        raise click.UsageError("--fresh forgets what the folder of --keep holds; give --keep")
     if out is not None:
         require_writable(out)
     x, its_metric = _sample_source(data)
@@ -91,6 +116,7 @@ def choose(
         choice = choosing.choose(
             x,
             bits=bits,
+            n=n,
             metric=metric or its_metric,
             seconds=seconds,
             sample=sample,
@@ -98,6 +124,10 @@ def choose(
             seed=seed,
             threads=threads,
             observer=observer,
+            query_us=query_us,
+            exhaustive=exhaustive,
+            keep=keep,
+            fresh=fresh,
         )
     if out is not None:
         command = command_line("out", "as_json")
@@ -110,7 +140,8 @@ def choose(
     console = wide_console()
     console.print(choice.table())
     console.print(choice.effort(), highlight=False)
-    console.print(f"\n[bold]Recommended: {choice.recommended.label}[/bold]\n{choice.reason}\n{choice.next_better}")
+    said = (choice.reason, choice.prediction(), choice.next_better)
+    console.print("\n".join([f"\n[bold]Recommended: {choice.recommended.label}[/bold]", *filter(None, said)]))
     console.print(f"\n{choice.recommended.code_line()}", highlight=False)
     if out is not None:
         click.echo(f"wrote {out} and {out.with_suffix('.html')}; next: annvq build {out} {data} index.annvq")
