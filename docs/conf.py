@@ -4,6 +4,7 @@ Sphinx, since the docstrings are written for it (roles, Google's sections), and 
 is read in the repository too. Furo is light and dark, and made for phones.
 """
 
+import base64
 import json
 import runpy
 import shutil
@@ -13,6 +14,7 @@ from annvq import __version__
 
 HERE = Path(__file__).parent
 GENERATED = HERE / "_generated"
+NOTEBOOK = "from_vectors_to_an_index"
 (GENERATED / "pages").mkdir(parents=True, exist_ok=True)  # Sphinx looks for it before it is filled
 
 project = "annvq"
@@ -68,7 +70,25 @@ def _results(app):
         draw(json.loads(file.read_text(encoding="utf-8")), GENERATED / f"{file.stem}.svg")
 
 
+def _notebook(app):
+    """The notebook as a page, with the outputs that are kept in it."""
+    cells = json.loads((HERE.parent / "examples" / f"{NOTEBOOK}.ipynb").read_text(encoding="utf-8"))["cells"]
+    parts = []
+    for i, cell in enumerate(cells):
+        text = "".join(cell["source"])
+        parts.append(f"```python\n{text}\n```" if cell["cell_type"] == "code" else text.replace("](../docs/", "]("))
+        for output in cell.get("outputs", ()):
+            if said := "".join(output.get("text", ())).rstrip():
+                parts.append(f"```text\n{said}\n```")
+            if picture := output.get("data", {}).get("image/png"):
+                name = f"notebook-{i}.png"
+                (GENERATED / name).write_bytes(base64.b64decode(picture))
+                parts.append(f"![What cell {i} draws](_generated/{name})")
+    (GENERATED / "notebook.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
 def setup(app):
     app.connect("source-read", lambda app, docname, source: _in_the_site(source))
     app.connect("include-read", lambda app, relative_path, parent, source: _in_the_site(source))
     app.connect("builder-inited", _results)
+    app.connect("builder-inited", _notebook)

@@ -35,9 +35,10 @@ LEARNING = ("nsvq", "fit")
 DEPTH = 1000
 """Results of a search: recall is known at up to so many."""
 _BATCH = 1024
+_RATES = list(range(12, 41, 4))  # bits per vector of the paper's figures
 _NUMBERS = ("M", "beam", "steps", "n_learn", "n_test")
 _DEFAULTS: dict[str, Any] = {
-    "datasets": [], "limits": {}, "sets": [], "bits": list(range(12, 41, 4)), "learning": ["nsvq"], "rate": 0.1,
+    "datasets": [], "limits": {}, "sets": [], "bits": _RATES, "learning": ["nsvq"], "rate": 0.1,
     "M": 4, "beam": 16, "steps": 2000, "n_learn": 60_000, "n_test": 10_000,
     "recall": {"M": 8, "nbits": 8, "beam": 64, "steps": 2000},
 }  # fmt: skip
@@ -65,12 +66,7 @@ def plan(suite: Suite, dataset: str | None) -> Plan:
         for bits in settings["bits"]
         for seed, how, kind in ways
     ]
-    counts = [
-        _count(figure, bits, kind, settings["M"])
-        for figure in COUNTED
-        for bits in settings["bits"]
-        for kind in toy.KINDS
-    ]
+    counts = [_count(figure, bits, kind) for figure in COUNTED for bits in _RATES for kind in toy.KINDS]
     return Plan([*parts, Part("samples", len(toys), lambda: toys), Part("counts", len(counts), lambda: counts)])
 
 
@@ -184,8 +180,8 @@ COUNTED: dict[str, tuple[int, Callable[[int], int]]] = {"4c": (64, lambda K: 16)
 """Of each figure the dimension, and the additive codes' beam at K entries a codebook."""
 
 
-def _count(figure: str, bits: int, kind: str, M: int) -> Point:
-    d, beam_at = COUNTED[figure]
+def _count(figure: str, bits: int, kind: str) -> Point:
+    M, (d, beam_at) = 4, COUNTED[figure]
     nbits = bits // M
     beam = beam_at(2**nbits) if kind == "additive" else None
     identity = {

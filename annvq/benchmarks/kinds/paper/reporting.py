@@ -111,15 +111,17 @@ def _count_table(rows: Sequence[Row], known: Published) -> _Text:
     lines = []
     for (figure, bits), group in _groups(rows, "figure", "bits").items():
         ours = {row["method"]: row["wmops_published"] for row in group}
-        off = [_off(ours[m], known.wmops[figure][m].mean[bits]) for m in ours if figure in known.wmops]
+        off = [difference for row in group if (difference := _difference(row, known)) is not None]
         values = [format(ours[m], ".4g") if m in ours else "–" for m in METHODS]
         lines.append([figure, str(bits), *values, f"{max(off):.0e}" if off else "–"])
     title = "Figures 4c and 6b: counted cost of encoding a vector, WMOPS, by the published convention"
     return _Text(title, ["figure", "bits", *METHODS, "largest difference"], lines)
 
 
-def _off(ours: float, theirs: float) -> float:
-    return abs(ours - theirs) / theirs
+def _difference(row: Row, known: Published) -> float | None:
+    """Of a count from the published one, relative to that; None where there is none."""
+    theirs = known.wmops.get(row["figure"], {}).get(row["method"], Curve({})).mean.get(row["bits"])
+    return None if theirs is None else abs(row["wmops_published"] - theirs) / theirs
 
 
 def _texts(rows: Sequence[Row], known: Published) -> list[_Text]:
@@ -165,14 +167,10 @@ def verdicts(rows: Sequence[Row], known: Published) -> list[str]:
         pairs = contradicted(figures, METHODS, better="higher")
         told = "not in the published order: " + ", ".join(pairs) if pairs else "in the published order, AVQ > RVQ > PVQ"
         out.append(f"{dataset}: recall@1 is {told}.")
-    compared_counts = [
-        _off(row["wmops_published"], known.wmops[row["figure"]][row["method"]].mean[row["bits"]])
-        for row in held.counts
-        if row["bits"] in known.wmops.get(row["figure"], {}).get(row["method"], Curve({})).mean
-    ]
-    if compared_counts:
-        same = sum(off < _AS_PUBLISHED for off in compared_counts)
-        out.append(f"Counts: {same} of {len(compared_counts)} are the published ones to nine digits.")
+    off = [difference for row in held.counts if (difference := _difference(row, known)) is not None]
+    if off:
+        same = sum(difference < _AS_PUBLISHED for difference in off)
+        out.append(f"Counts: {same} of {len(off)} are the published ones to nine digits.")
     return out
 
 
@@ -265,13 +263,8 @@ def _recall_panel(axis: Any, rows: Sequence[Row], theirs: Mapping[str, Curve]) -
         known = {T: value for T, value in theirs[name].mean.items() if T <= 1000}
         axis.plot(list(known), list(known.values()), color="0.6", ls=":", label=f"{name}, published")
     axis.set(xlabel="T", ylabel="recall@T", xscale="log")
-    axis.set_title(
-        f"{rows[0]['dataset']}, {rows[0]['bits']} bits (published: SIFT1M)"
-        if theirs
-        else f"{rows[0]['dataset']}, {rows[0]['bits']} bits",
-        loc="left",
-        fontsize=9,
-    )
+    whose = " (published: SIFT1M)" if theirs else ""
+    axis.set_title(f"{rows[0]['dataset']}, {rows[0]['bits']} bits{whose}", loc="left", fontsize=9)
 
 
 def _count_panel(axis: Any, rows: Sequence[Row], theirs: Mapping[str, Curve]) -> None:
