@@ -189,6 +189,7 @@ def test_config(annvq):
         (["bench", "--threads", "0"], 2, "--threads"),
         (["bench", "quickstar"], 1, "Did you mean 'quickstart'?"),
         (["bench", "toy", "--dataset", "patches"], 1, "makes its own data"),
+        (["bench", "toy", "--published", "."], 1, "unknown key 'published'"),
         (["datasets", "info", "sift2m"], 1, "sift2m"),
         (["complexity", "--nbits", "40"], 2, "--nbits must be between 1 and 16"),
         (["complexity", "--convention", "paper"], 2, "--convention"),

@@ -101,6 +101,20 @@ def hits(
     return out
 
 
+def first_ranks(
+    ids: npt.NDArray[Any],
+    base: npt.NDArray[Any],
+    queries: npt.NDArray[Any],
+    neighbors: npt.NDArray[Any],
+    metric: str,
+) -> npt.NDArray[np.int64]:
+    """Where among the results ``ids`` (nq, k) of each query the first stands that is no farther than its true nearest
+    neighbour: (nq,), counted from 0; k where there is none. 1-recall@R is the share that is below R."""
+    both = exact_distances(base, queries, np.hstack([ids, neighbors[:, :1]]), metric)
+    right = both[:, :-1] <= both[:, -1:]
+    return np.where(right.any(axis=1), right.argmax(axis=1), ids.shape[1])
+
+
 def recalls(counts: dict[str, npt.NDArray[np.int64]]) -> dict[str, float | None]:
     """All of :data:`RECALLS` from what :func:`hits` found; None where it left a name out."""
     return {name: float(counts[name].mean() / true) if name in counts else None for name, (true, _) in RECALLS.items()}

@@ -74,6 +74,18 @@ _KINDS: tuple[tuple[str, str, str, tuple[Chart, ...]], ...] = (
     ("What learns codebooks", SAME_TEXT, "dead", ()),
     ("Codes at equal bits", f"Every stored bit is counted. {SAME_TEXT}", "search_us", _COMMON),
     (
+        "Recall of the paper's codes",
+        f"Codes of 64 bits as in the paper, whose norms are kept beside them and not counted there. {SAME_TEXT}",
+        "recall_curve",
+        _COMMON[:3],
+    ),
+    (
+        "Counted cost of encoding",
+        "Operations counted, weighted and in millions: nothing is timed.",
+        "wmops_published",
+        (Chart("Counted cost against bits per vector", "bits_per_vector", "bits per vector", y="wmops", log_y=True),),
+    ),
+    (
         "Learning distributions",
         f"Error against bits. {SAME_TEXT}",
         "data",

@@ -1,5 +1,6 @@
 """``annvq bench``."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -30,6 +31,11 @@ from annvq.cli.shared import FILE, command_line
 @click.option(
     "--point", "only", multiple=True, help="Measure nothing but this row, as reports name it; may be repeated."
 )
+@click.option(
+    "--published",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Suite paper: your copy of the published figures, to draw over.",
+)
 @click.option("--list", "listing", is_flag=True, help="List the suites and stop.")
 def bench(
     suite: str,
@@ -39,6 +45,7 @@ def bench(
     resume: bool,
     quick: bool,
     only: tuple[str, ...],
+    published: Path | None,
     listing: bool,
 ) -> None:
     """Measure SUITE (a name or a .toml file) and write a report.
@@ -50,6 +57,7 @@ def bench(
     annvq bench --dataset vectors.npy     the same on your vectors (queries are held out)
     annvq bench --dataset sift1m          the same on a named set
     annvq bench toy --quick               the toy experiment of the NSVQ paper, short form
+    annvq bench paper --quick             all figures of that paper, ours beside the published ones
 
     OUT gets results.jsonl (a line per row, as it is measured), report.html, report.png and report.md.
     """
@@ -63,6 +71,8 @@ def bench(
             click.echo(f"{name:<{max(map(len, names)) + 2}}{load_suite(name).title}")
         return
     chosen = load_suite(suite, quick=quick)
+    if published is not None:
+        chosen = replace(chosen, settings={**chosen.settings, "published": str(published)})
     folder = out or Path("annvq-bench") / (chosen.name + ("-quick" if quick else ""))
     console = wide_console()
     with Bar(console) as observer:
@@ -73,7 +83,7 @@ def bench(
             threads=threads,
             fresh=not resume,
             only=only,
-            command=command_line("out", "resume", "only"),
+            command=command_line("out", "resume", "only", "published"),
             observer=observer,
         )
     for table in kind(chosen.kind).tables(rows):

@@ -1,13 +1,17 @@
 """The examples run, in a short form, and do what they say."""
 
+import gzip
 import runpy
 import sqlite3
+import wave
 from contextlib import closing
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import torch
+from scipy.linalg import solve_toeplitz
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -98,3 +102,95 @@ def test_codes_in_duckdb(monkeypatch, tmp_path):
     shares = run("codes_in_duckdb.py", monkeypatch, "--base=600", "--codebooks=2", f"--out={path}")
     assert shares == {"all": 1.0, "one shelf": 1.0}
     assert path.stat().st_size > 0
+
+
+def test_image_compression(monkeypatch, tmp_path):
+    plot = tmp_path / "images.png"
+    short = ("--nbits", "2", "4", "--steps=4", "--width=4", "--beam=2", f"--plot={plot}")
+    rows = run("image_compression.py", monkeypatch, *short)
+    assert [(row["bits"], row["code"]) for row in rows] == [(b, c) for b in (8, 16) for c in ("AVQ", "RVQ", "PVQ")]
+    for few, many in zip(rows[:3], rows[3:], strict=True):
+        assert few["wmops"] < many["wmops"]
+        assert all(5 < row["psnr"] < 30 and 0 < row["ssim"] < 1 for row in (few, many))
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("kind", ["product", "residual", "additive"])
+def test_images_are_learned_through_a_code(kind):
+    names = runpy.run_path(str(EXAMPLES / "image_compression.py"))
+    torch.manual_seed(0)
+    images = torch.rand(128, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)  # fields of 8x8 equal pixels
+    coded = names["with_quantizer"](names["Compressor"](1, 4), kind, 4, images, beam=2)
+    parts = (coded.encoder, coded.quantizer, coded.decoder)
+    before = [next(part.parameters()).detach().clone() for part in parts]
+    start = names["quality"](coded, images)[0]
+    names["train"](coded, images, 40, 5e-3)
+    assert names["quality"](coded, images)[0] > start + 3  # dB
+    # The gradient reaches all three.
+    for part, old in zip(parts, before, strict=True):
+        assert not torch.equal(next(part.parameters()), old)
+
+
+def test_images_in_a_file(monkeypatch, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (700, 28, 28), np.uint8)
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(np.array([2051, 700, 28, 28], ">i4").tobytes() + images.tobytes()))
+    names = runpy.run_path(str(EXAMPLES / "image_compression.py"))
+    train, test = names["idx_images"](path, 150)
+    assert (train.shape, test.shape) == ((150, 1, 32, 32), (500, 1, 32, 32))
+    assert np.allclose(255 * test[:, 0, 2:-2, 2:-2].numpy(), images[150:650])
+    assert names["ssim"](test, test) == pytest.approx(1, abs=1e-5)
+    assert names["psnr"](test, test + 0.1) == pytest.approx(20, abs=1e-3)
+    assert names["ssim"](test, test.flip(0)) < 0.2  # (the border is alike)
+
+
+def test_speech_coding(monkeypatch, tmp_path):
+    plot = tmp_path / "speech.svg"
+    rows = run("speech_coding.py", monkeypatch, "--synthetic=12", "--nbits", "2", "5", f"--plot={plot}")
+    assert [(row["bits"], row["code"]) for row in rows] == [(b, c) for b in (8, 20) for c in ("AVQ", "RVQ", "PVQ")]
+    for few, many in zip(rows[:3], rows[3:], strict=True):
+        assert 0 < many["lsd"] < few["lsd"] < 6
+        assert many["beyond"] <= few["beyond"]
+    assert "<svg" in plot.read_text()
+
+
+def test_speech_of_recordings(monkeypatch, tmp_path):
+    signal = np.random.default_rng(0).normal(size=(5, 12_000)).cumsum(1)
+    for i, row in enumerate(signal):
+        with wave.open(str(tmp_path / f"{i}.wav"), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes((30 * row).astype("<i2").tobytes())
+    rows = run("speech_coding.py", monkeypatch, str(tmp_path), "--nbits", "3")
+    assert len(rows) == 3
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(SystemExit, match="no WAV files"):
+        run("speech_coding.py", monkeypatch, str(empty))
+
+
+def test_line_frequencies_are_those_of_the_predictors():
+    names = runpy.run_path(str(EXAMPLES / "speech_coding.py"))
+    signal = np.random.default_rng(0).normal(size=8000).cumsum() + np.sin(np.arange(8000) / 3) * 50
+    a = names["predictors"](signal, 8000)
+    # Levinson and Durbin's recursion solves the normal equations of the windowed frame.
+    frame = signal[160 * 5 : 160 * 5 + 240] * np.hamming(240)
+    r = np.array([frame[: 240 - k] @ frame[k:] for k in range(11)]) * np.exp(
+        -0.5 * (0.015 * np.pi * np.arange(11)) ** 2
+    )
+    r[0] *= 1.0001
+    assert np.allclose(a[5, 1:], solve_toeplitz(r[:-1], -r[1:]))
+    frequencies = names["line_frequencies"](a)
+    for row, f in zip(a[:20], frequencies, strict=False):
+        angles = []
+        for sign in (1, -1):
+            roots = np.roots(np.pad(row, (0, 1)) + sign * np.pad(row[::-1], (1, 0)))
+            angles += [angle for angle in np.angle(roots) if 1e-4 < angle < np.pi - 1e-4]
+        assert np.allclose(np.sort(angles), f, atol=1e-6)
+    again = names["predictors_of"](frequencies, gap=1e-9)
+    assert np.allclose(again, a)
+    assert names["distortion"](a, again).max() < 1e-6
+    # What is decoded out of order gives a stable predictor all the same.
+    for row in names["predictors_of"](np.random.default_rng(1).uniform(-1, 4, (50, 10))):
+        assert np.abs(np.roots(row)).max() < 1
+    db = names["distortion"](a[:1], a[:1] * 10.0)
+    assert np.allclose(db, 20)

@@ -11,7 +11,7 @@ can do.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from annvq.benchmarks.report import environment_line, heading
 from annvq.benchmarks.results import Row
 from annvq.benchmarks.rivals.annvq import bounded
 from annvq.benchmarks.suite import Suite, check_settings
-from annvq.quantizers import make
+from annvq.quantizers import Quantizer, make
 
 KINDS = {"product": "PVQ", "residual": "RVQ", "additive": "AVQ"}
 DATA = ("uncorrelated", "uniform", "correlated")
@@ -104,7 +104,12 @@ def _measure(kind: str, facts: dict[str, Any]) -> dict[str, Any]:
         for which, size in enumerate(("n_learn", "n_test"))
     )
     recipe = replace(bounded(quantizer, steps=facts["steps"]), validation=_VALIDATION)
-    _, train_s = timed(lambda: quantizer.fit(learn, seed=facts["seed"], recipe=recipe))
+    return measured(quantizer, lambda: quantizer.fit(learn, seed=facts["seed"], recipe=recipe), test)
+
+
+def measured(quantizer: Quantizer, learn: Callable[[], object], test: npt.NDArray[np.float32]) -> dict[str, Any]:
+    """The columns of a row: what ``quantizer`` costs, and its error on ``test`` (n, d) after ``learn()``."""
+    _, train_s = timed(learn)
     codes, seconds = timed(lambda: quantizer.encode(test))
     errors = ((test.astype(np.float64) - quantizer.decode(codes)) ** 2).sum(1)
     return {
@@ -119,14 +124,18 @@ def _measure(kind: str, facts: dict[str, Any]) -> dict[str, Any]:
 def _checked(suite: Suite) -> dict[str, Any]:
     check_settings(suite, {"sets": list, "bits": list, "description": str, **dict.fromkeys(_NUMBERS, int)})
     settings = {**_DEFAULTS, **suite.settings}
-    where = f"suite {suite.name!r}"
+    check_samples(f"suite {suite.name!r}", settings)
+    return settings
+
+
+def check_samples(where: str, settings: Mapping[str, Any]) -> None:
+    """ValueError unless ``sets`` are distributions and ``bits`` can be shared among ``M`` codebooks."""
     for entry in settings.get("sets") or [{}]:
         if set(entry) != {"data", "d"} or entry["data"] not in DATA or not isinstance(entry["d"], int):
             raise ValueError(f"{where}: sets hold data ({' or '.join(DATA)}) and d, got {entry!r}")
     for bits in settings.get("bits") or [0]:
         if not isinstance(bits, int) or bits < 1 or bits % settings["M"]:
             raise ValueError(f"{where}: bits must be multiples of M={settings['M']}, got {bits!r}")
-    return settings
 
 
 def orders(rows: list[Row]) -> dict[tuple[str, int], tuple[str, ...]]:
