@@ -36,7 +36,7 @@ def takers():
     }
 
 
-@pytest.mark.parametrize("taker", takers())
+@pytest.mark.parametrize("taker", list(takers()))
 @pytest.mark.parametrize("path", [5, 2.5, None, b"x.npy", ["x.npy"], X])
 def test_what_is_no_path(taker, path):
     take, name = takers()[taker]
