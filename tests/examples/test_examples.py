@@ -13,6 +13,8 @@ import pytest
 import torch
 from scipy.linalg import solve_toeplitz
 
+from annvq.training import History
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -194,3 +196,14 @@ def test_line_frequencies_are_those_of_the_predictors():
         assert np.abs(np.roots(row)).max() < 1
     db = names["distortion"](a[:1], a[:1] * 10.0)
     assert np.allclose(db, 20)
+
+
+def test_training_log(monkeypatch, tmp_path):
+    log, plot = tmp_path / "log.json", tmp_path / "log.png"
+    short = ("residual", "--steps=60", "--nbits=4", f"--history={log}", f"--plot={plot}")
+    history = run("training_log.py", monkeypatch, *short)
+    assert len(history.loss) == 60
+    assert history.validation[-1][1] < 0.5 * history.validation[0][1]
+    assert [step for step, _ in history.replaced] == [25]
+    assert History.load(log) == history
+    assert plot.read_bytes().startswith(b"\x89PNG")
