@@ -71,8 +71,8 @@ def _error_table(rows: Sequence[Row], known: Published) -> _Text:
         ratios = [_ratio(line, theirs, m, line["bits"]) for m in METHODS[1:]]
         lines.append([line["dataset"], str(line["bits"]), *values, line["order"], order, *ratios])
     columns = ["data", "bits", *METHODS, "order", "published order", "RVQ / AVQ", "PVQ / AVQ"]
-    title = "Figures 2 and 3: mean squared error, codebooks learned by NSVQ (in brackets: the published ratio)"
-    return _Text(title, columns, lines)
+    about = f"{statistics.SAME}: cannot be told apart" + ("; in brackets the published ratio" if known.errors else "")
+    return _Text(f"Figures 2 and 3: mean squared error, codebooks learned by NSVQ ({about})", columns, lines)
 
 
 def _ratio(ours: Mapping[str, float], theirs: Mapping[str, Curve], method: str, bits: int) -> str:
