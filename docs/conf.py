@@ -53,7 +53,7 @@ def _results(app):
     from annvq.training import History
 
     shutil.rmtree(GENERATED, ignore_errors=True)
-    (GENERATED / "pages").mkdir(parents=True)
+    (GENERATED / "pages" / "rows").mkdir(parents=True)
     for file in sorted((HERE / "results").glob("*.jsonl")):
         suite, rows = load_suite(file.stem), webpage.read_results([file])
         reporting = {"codes": codes, "paper": paper}[suite.kind]
@@ -63,7 +63,7 @@ def _results(app):
         reporting.picture(rows, GENERATED / f"{file.stem}.svg", suite.title)
         if reporting is codes:
             codes.picture(rows, GENERATED / f"{file.stem}-bits.svg", "", ("bits_per_vector",))
-        webpage.report(rows, GENERATED / "pages" / f"{file.stem}.html", suite.title)
+        webpage.report(rows, GENERATED / "pages" / "rows" / f"{file.stem}.html", suite.title)
     History.load(HERE / "results" / "training.json").plot(GENERATED / "training.svg")
     for file in sorted((HERE / "results" / "examples").glob("*.json")):  # written by `python examples/… --json`
         draw = runpy.run_path(str(HERE.parent / "examples" / f"{file.stem}.py"))["draw"]

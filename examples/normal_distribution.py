@@ -20,8 +20,7 @@ def main() -> dict[str, float]:
     parser.add_argument("--codebooks", type=int, default=4)
     parser.add_argument("--bits", type=int, default=24, help="bits per vector, shared by the codebooks")
     parser.add_argument("--steps", type=int, default=600)
-    parser.add_argument("--plot", metavar="FILE", help="training of the additive quantizer, as PNG, SVG or PDF")
-    parser.add_argument("--history", metavar="FILE", help="the same as JSON")
+    parser.add_argument("--plot", metavar="FILE", help="training of the additive quantizer, as PNG or PDF")
     args = parser.parse_args()
 
     def samples(generator: torch.Generator) -> torch.Tensor:
@@ -38,8 +37,6 @@ def main() -> dict[str, float]:
         print(f"{name:<10}{errors[name]:.4f}   (last training batch {history.loss[-1] / args.dim:.4f})")
     if args.plot:
         history.plot(args.plot)
-    if args.history:
-        history.save(args.history)
     return errors
 
 

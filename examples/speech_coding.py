@@ -2,6 +2,7 @@
 
     apt-get install asterisk-core-sounds-en-wav     # Debian: 25 minutes of one speaker's telephone prompts
     python examples/speech_coding.py /usr/share/asterisk/sounds/en_US_f_Allison --plot speech.png
+    python examples/speech_coding.py FOLDER --pesq 20                           # and how it sounds: pip install pesq
     python examples/speech_coding.py                # no folder: espeak-ng speaks; without it, a synthetic signal
 
 After figure 1 of Vali and Bäckström (ICASSP 2023). Every 20 ms a frame's envelope is a linear predictor (of order 10 at
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from scipy.signal import lfilter, lfiltic
 
 import annvq
 from annvq.benchmarks import plot
@@ -70,20 +72,21 @@ def synthetic(seconds: float, seed: int = 0) -> Iterator[tuple[np.ndarray, int]]
         yield signal, rate
 
 
-def predictors(signal: np.ndarray, rate: int) -> np.ndarray:
-    """Linear predictors A(z) = 1 + a_1/z + … of the frames that are not silent, (n, p + 1).
+def predictors(signal: np.ndarray, rate: int, *, silent: bool = False) -> np.ndarray:
+    """Linear predictors A(z) = 1 + a_1/z + … of frames, (n, p + 1); of silent ones too where ``silent`` says so.
 
     Autocorrelation of 30 ms under a Hamming window every 20 ms, smoothed by a lag window of 60 Hz, then
     Levinson and Durbin's recursion for all frames at once.
     """
-    order, length, step = 10 if rate <= 8000 else 16, 3 * rate // 100, rate // 50
+    order, length, step = 10 if rate <= 8000 else 16, 3 * rate // 100, rate // 50  # frames overlap by 10 ms
     if len(signal) < length:
         return np.empty((0, order + 1))
     frames = np.lib.stride_tricks.sliding_window_view(signal, length)[::step] * np.hamming(length)
     r = np.stack([(frames[:, : length - k] * frames[:, k:]).sum(1) for k in range(order + 1)], axis=1)
-    r = r[r[:, 0] > 1e-4 * r[:, 0].max()]
+    if not silent:
+        r = r[r[:, 0] > 1e-4 * r[:, 0].max()]
     r = r * np.exp(-0.5 * (2 * np.pi * 60 / rate * np.arange(order + 1)) ** 2)
-    r[:, 0] *= 1.0001
+    r[:, 0] = 1.0001 * r[:, 0] + 1e-9  # (of nothing but zeros, too, there is a predictor)
     a, error = np.zeros_like(r), r[:, 0].copy()
     a[:, 0] = 1.0
     for i in range(1, order + 1):
@@ -136,30 +139,64 @@ def distortion(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.sqrt(((decibels[0] - decibels[1]) ** 2).mean(1))
 
 
+def through(signal: np.ndarray, a: np.ndarray, b: np.ndarray, start: int, step: int) -> np.ndarray:
+    """The signal with envelopes ``b`` in place of its own ``a`` (n, p + 1), from ``start`` on: what ``a`` does not
+    predict of each ``step`` samples is put through 1/B."""
+    p = a.shape[1] - 1
+    out = np.concatenate([signal[:start], np.zeros(step * len(a))])
+    for i, (own, other) in enumerate(zip(a, b, strict=True)):
+        at = start + i * step
+        rest = np.convolve(signal[at - p : at + step], own, "valid")
+        before = lfiltic([1.0], other, out[at - p : at][::-1])
+        out[at : at + step] = lfilter([1.0], other, rest, zi=before)[0]
+    return out[start:]
+
+
+def heard(signals: list[tuple[np.ndarray, int]], coder) -> float:
+    """Mean PESQ (ITU-T P.862) of signals whose envelopes were coded; those without speech are left out."""
+    from pesq import PesqError, pesq
+
+    scores = []
+    for signal, rate in signals:
+        a = predictors(signal, rate, silent=True)
+        decoded = coder.decode(coder.encode(line_frequencies(a).astype(np.float32)))
+        start, step = rate // 200, rate // 50  # the middle of each frame
+        back = through(signal, a, predictors_of(decoded.astype(float)), start, step)
+        pair = (np.clip(x, -32768, 32767).astype(np.int16) for x in (signal[start : start + len(back)], back))
+        scores.append(pesq(rate, *pair, "nb" if rate <= 8000 else "wb", on_error=PesqError.RETURN_VALUES))
+    return float(np.mean([score for score in scores if score > 0]))
+
+
 def draw(done: dict, path: str | Path) -> None:
-    """Distortion against bits and against counted cost, and frames that are far off, of what ``--json`` writes."""
-    figure, axes = plot.figure(1, 3)
-    panels = (("bits", "lsd", "bits a frame"), ("wmops", "lsd", "WMOPS a frame"), ("bits", "beyond", "bits a frame"))
-    for axis, (x, y, label) in zip(axes[0], panels, strict=True):
+    """Distortion against bits and against counted cost, frames that are far off, and PESQ where it was measured, of
+    what ``--json`` writes."""
+    panels = [("bits", "lsd", "bits a frame"), ("wmops", "lsd", "WMOPS a frame"), ("bits", "beyond", "bits a frame")]
+    panels += [("bits", "pesq", "bits a frame")] if "pesq" in done["rows"][0] else []
+    titles = {"lsd": "distortion, dB", "beyond": "share of frames beyond 2 dB", "pesq": "PESQ"}
+    lines = 1 + len(panels) // 4
+    figure, axes = plot.figure(lines, len(panels) // lines)
+    for axis, (x, y, label) in zip(axes.flat, panels, strict=True):
         for at, code in enumerate(CODES.values()):
             points = [(r[x], r[y]) for r in done["rows"] if r["code"] == code]
             axis.plot(*zip(*points, strict=True), label=code, color=plot.COLOURS[at], marker=plot.MARKERS[at])
-        axis.axhline(1.0 if y == "lsd" else 0.02, color="0.6", ls="--", label="transparent, below")
-        axis.set(xlabel=label, ylabel="distortion, dB" if y == "lsd" else "share of frames beyond 2 dB")
+        if y != "pesq":
+            axis.axhline(1.0 if y == "lsd" else 0.02, color="0.6", ls="--", label="transparent, below")
+        axis.set(xlabel=label, ylabel=titles[y])
         axis.grid(alpha=0.3)
-    axes[0][1].set_xscale("log")
+    axes.flat[1].set_xscale("log")
     axes[0][0].legend(frameon=False)
     figure.suptitle(done["what"], fontsize=9)
     figure.savefig(path)
 
 
 def main() -> list[dict]:
-    """Learn and code; returns a row per code and rate: code, bits, lsd, beyond, wmops."""
+    """Learn and code; returns a row per code and rate: code, bits, lsd, beyond, wmops, and pesq if asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", help="of 16-bit mono WAV files")
     parser.add_argument("--synthetic", type=float, metavar="SECONDS", help="a synthetic signal in place of speech")
     parser.add_argument("--nbits", type=int, nargs="+", default=list(range(3, 11)), help="bits of each codebook")
     parser.add_argument("--frames", type=int, default=60_000, help="at most so many")
+    parser.add_argument("--pesq", type=int, default=0, metavar="N", help="of so many recordings of the test")
     parser.add_argument("--plot", metavar="FILE", help="as PNG, SVG or PDF")
     parser.add_argument("--json", type=Path, metavar="FILE", help="what is drawn")
     args = parser.parse_args()
@@ -170,12 +207,14 @@ def main() -> list[dict]:
         what, signals = "synthetic speech of espeak-ng", spoken()
     else:
         what, signals = "synthetic signal, no speech", synthetic(args.synthetic or 60.0)
+    signals = list(signals)
     each = [predictors(signal, rate) for signal, rate in signals]
     if not each:
         raise SystemExit(f"no WAV files in {args.folder}")
     # Whole recordings are for learning or for the test, so that no frame has a neighbour on the other side.
     order = np.random.default_rng(0).permutation(len(each))
-    parts = [np.concatenate([each[i] for i in some]) for some in (order[len(each) // 5 :], order[: len(each) // 5])]
+    kept = order[: len(each) // 5]
+    parts = [np.concatenate([each[i] for i in some]) for some in (order[len(each) // 5 :], kept)]
     learn, test = (part[: args.frames * share // 5] for part, share in zip(parts, (4, 1), strict=True))
     x, asked = (line_frequencies(a).astype(np.float32) for a in (learn, test))
     what = f"{what}: {len(each)} recordings, {len(x):,} frames to learn from, {len(asked):,} to test"
@@ -188,8 +227,13 @@ def main() -> list[dict]:
             decoded = quantizer.decode(quantizer.encode(asked)).astype(float)
             off = distortion(test, predictors_of(decoded))
             row = {"code": code, "bits": 4 * nbits, "lsd": float(off.mean()), "beyond": float((off > 2).mean())}
-            results.append({**row, "wmops": quantizer.costs().wmops()})
-            print(f"{4 * nbits:>3} bits  {code}  {off.mean():.2f} dB, {(off > 2).mean():.1%} beyond 2 dB", flush=True)
+            row["wmops"] = quantizer.costs().wmops()
+            text = f"{4 * nbits:>3} bits  {code}  {off.mean():.2f} dB, {(off > 2).mean():.1%} beyond 2 dB"
+            if args.pesq:
+                row["pesq"] = heard([signals[i] for i in kept[: args.pesq]], quantizer)
+                text += f", PESQ {row['pesq']:.2f}"
+            results.append(row)
+            print(text, flush=True)
     done = {"what": what, "rows": results}
     if args.json:
         args.json.write_text(json.dumps(done, indent=1) + "\n")

@@ -37,7 +37,7 @@ def test_results_have_their_table_picture_and_page(site):
     text = (site / "results.html").read_text(encoding="utf-8")
     assert "annvq RVQ" in text
     assert (site / "_images" / "quickstart.svg").is_file()
-    assert "data-line=" in (site / "quickstart.html").read_text(encoding="utf-8")
+    assert "data-line=" in (site / "rows" / "quickstart.html").read_text(encoding="utf-8")
 
 
 def test_docstrings_are_on_the_site(site):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -107,6 +108,7 @@ def test_a_run_beside_the_published_figures(suite, copy, vectors, tmp_path):
     ratio = errors["uncorrelated-8", "RVQ"] / errors["uncorrelated-8", "AVQ"]
     assert f"{ratio:.3f} (1.500)" in text
     assert "| AVQ, published |" in text
+    assert re.search(r"mine: recall@1 is \w+ [>≈] \w+ [>≈] \w+, which contradicts", text)
     assert "| 8 | " in text
     assert (tmp_path / "out" / "report.png").read_bytes().startswith(b"\x89PNG")
     page = (tmp_path / "out" / "report.html").read_text()

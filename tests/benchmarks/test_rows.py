@@ -34,7 +34,7 @@ class Seen(Observer):
         self.measured += measured
 
 
-@pytest.mark.parametrize("kind", ["ablation", "codes", "index", "scan", "toy"])
+@pytest.mark.parametrize("kind", ["ablation", "codes", "index", "paper", "scan", "toy"])
 def test_rows_of_the_first_version_are_not_measured_again(tmp_path, vectors, monkeypatch, kind):
     stored = [json.loads(line) for line in (ROWS / f"{kind}.jsonl").read_text().splitlines()]
     # With the versions of then; they are part of what a row is known by.

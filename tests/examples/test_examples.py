@@ -3,15 +3,20 @@
 import gzip
 import runpy
 import sqlite3
+import sys
 import wave
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 import torch
 from scipy.linalg import solve_toeplitz
+
+from annvq import make
+from annvq.training import History
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -168,6 +173,37 @@ def test_speech_of_recordings(monkeypatch, tmp_path):
         run("speech_coding.py", monkeypatch, str(empty))
 
 
+def test_speech_with_coded_envelopes(monkeypatch):
+    names = runpy.run_path(str(EXAMPLES / "speech_coding.py"))
+    signal = np.concatenate([np.zeros(800), np.random.default_rng(0).normal(size=4000).cumsum(), np.zeros(800)])
+    a = names["predictors"](signal, 8000, silent=True)
+    assert len(a) == (5600 - 240) // 160 + 1
+    assert np.isfinite(a).all()
+    assert len(names["predictors"](signal, 8000)) < len(a)
+    same = names["through"](signal, a, a, 40, 160)
+    assert np.allclose(same, signal[40 : 40 + len(same)], atol=1e-6)
+    flat = np.zeros_like(a)
+    flat[:, 0] = 1.0
+    error = names["through"](signal, a, flat, 40, 160)  # what is not predicted, a fraction of the signal
+    assert np.square(error).sum() < 0.2 * np.square(same).sum()
+
+    # PESQ is asked about the signal and what comes back of it; recordings without speech are left out.
+    asked = []
+
+    def pesq(rate, original, coded, mode, on_error):
+        asked.append((rate, mode, original, coded))
+        return [3.0, -1.0][len(asked) - 1]
+
+    errors = SimpleNamespace(RETURN_VALUES=1)
+    monkeypatch.setitem(sys.modules, "pesq", SimpleNamespace(pesq=pesq, PesqError=errors))
+    x = names["line_frequencies"](a).astype(np.float32)
+    coder = make("residual", dim=10, M=4, nbits=3).fit(x)
+    assert names["heard"]([(100 * signal, 8000)] * 2, coder) == 3.0
+    rate, mode, original, coded = asked[0]
+    assert (rate, mode, original.dtype, coded.shape) == (8000, "nb", np.int16, original.shape)
+    assert 0 < np.abs(original.astype(float) - coded).mean() < np.abs(original.astype(float)).mean()
+
+
 def test_line_frequencies_are_those_of_the_predictors():
     names = runpy.run_path(str(EXAMPLES / "speech_coding.py"))
     signal = np.random.default_rng(0).normal(size=8000).cumsum() + np.sin(np.arange(8000) / 3) * 50
@@ -194,3 +230,14 @@ def test_line_frequencies_are_those_of_the_predictors():
         assert np.abs(np.roots(row)).max() < 1
     db = names["distortion"](a[:1], a[:1] * 10.0)
     assert np.allclose(db, 20)
+
+
+def test_training_log(monkeypatch, tmp_path):
+    log, plot = tmp_path / "log.json", tmp_path / "log.png"
+    short = ("residual", "--steps=60", "--nbits=4", f"--history={log}", f"--plot={plot}")
+    history = run("training_log.py", monkeypatch, *short)
+    assert len(history.loss) == 60
+    assert history.validation[-1][1] < 0.5 * history.validation[0][1]
+    assert [step for step, _ in history.replaced] == [25]
+    assert History.load(log) == history
+    assert plot.read_bytes().startswith(b"\x89PNG")

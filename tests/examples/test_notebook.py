@@ -19,6 +19,7 @@ def cells():
 def test_notebook(cells, tmp_path, monkeypatch, capsys):
     plt = pytest.importorskip("matplotlib.pyplot")
     monkeypatch.setenv("ANNVQ_DATA", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     long = "n, seconds = 50_000, 40"
     assert sum(long in cell for cell in cells) == 1
     names = {}

@@ -160,15 +160,15 @@ def compared(rows: list[Row]) -> list[dict[str, Any]]:
         figures = {name: figure for name, figure in found.items() if figure is not None}
         published = _PUBLISHED.get((data, int(dim)), {}).get(bits)
         values = {name: figure.value for name, figure in figures.items()}
-        lines.append({"dataset": dataset, "bits": bits, **values, "order": _chain(figures), "published": published})
+        lines.append({"dataset": dataset, "bits": bits, **values, "order": chain(figures), "published": published})
     return lines
 
 
-def _chain(figures: Mapping[str, statistics.Figure]) -> str:
-    """The order of the codes in one text, with a sign between neighbours that cannot be told apart."""
+def chain(figures: Mapping[str, statistics.Figure], sign: str = "<") -> str:
+    """The order of the codes, best first, in one text, with ≈ between neighbours that cannot be told apart."""
     text = next(iter(figures))
     for (_, a), (name, b) in itertools.pairwise(figures.items()):
-        text += f" {'<' if statistics.told_apart(a, b) else statistics.SAME} {name}"
+        text += f" {sign if statistics.told_apart(a, b) else statistics.SAME} {name}"
     return text
 
 
