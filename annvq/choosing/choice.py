@@ -35,7 +35,7 @@ class Choice:
 
     Attributes:
         n, n_learn, nq: base, learn and query vectors of the last stage.
-        candidates: every code, with the figures of the last stage it was in.
+        candidates: every code of the grid, with the figures of the last stage it was in, and other forms of the best.
         front: those of the last stage that none other beats; highest recall first.
         recommended: one of the front; ``reason`` says why.
         seconds: what it took.
