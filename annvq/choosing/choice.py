@@ -278,7 +278,7 @@ def _shown(c: Candidate) -> str:
 
 
 def _query_time(c: Candidate) -> str:
-    at_n = "" if c.search_us_at_n in (None, c.search_us) else f" (about {c.search_us_at_n:,.0f} µs among all)"
+    at_n = "" if c.search_us_at_n in (None, c.search_us) else f" (about {c.search_us_at_n:,.0f} µs at n)"
     return f"{c.search_us:.0f} µs a query{at_n}"
 
 
