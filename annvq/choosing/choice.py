@@ -256,7 +256,8 @@ def recommend(front: Sequence[Candidate], query_us: float | None = None) -> tupl
         front = quick
     best = front[0]
     top = best.recall or 0.0
-    close = [c for c in front if (c.recall or 0) >= top - _SAME_RECALL]
+    # Very short training is unfair to dear codes, so where codes were but screened a cheaper one is not preferred.
+    close = [c for c in front if (c.recall or 0) >= top - _SAME_RECALL and (c is best or c.stage != "screened")]
     close = [c for c in close if not told_apart(c.recall_figure, best.recall_figure)]
     chosen = min(close, key=lambda c: (c.encode_us or 0) * (c.query_us or 0))
     figures = _shown(chosen)
