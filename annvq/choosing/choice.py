@@ -35,7 +35,7 @@ class Choice:
 
     Attributes:
         n, n_learn, nq: base, learn and query vectors of the last stage.
-        candidates: every code, with the figures of the last stage it was in.
+        candidates: every code of the grid, with the figures of the last stage it was in, and other forms of the best.
         front: those of the last stage that none other beats; highest recall first.
         recommended: one of the front; ``reason`` says why.
         seconds: what it took.
@@ -256,7 +256,8 @@ def recommend(front: Sequence[Candidate], query_us: float | None = None) -> tupl
         front = quick
     best = front[0]
     top = best.recall or 0.0
-    close = [c for c in front if (c.recall or 0) >= top - _SAME_RECALL]
+    # Very short training is unfair to dear codes, so where codes were but screened a cheaper one is not preferred.
+    close = [c for c in front if (c.recall or 0) >= top - _SAME_RECALL and (c is best or c.stage != "screened")]
     close = [c for c in close if not told_apart(c.recall_figure, best.recall_figure)]
     chosen = min(close, key=lambda c: (c.encode_us or 0) * (c.query_us or 0))
     figures = _shown(chosen)
@@ -278,7 +279,7 @@ def _shown(c: Candidate) -> str:
 
 
 def _query_time(c: Candidate) -> str:
-    at_n = "" if c.search_us_at_n in (None, c.search_us) else f" (about {c.search_us_at_n:,.0f} µs among all)"
+    at_n = "" if c.search_us_at_n in (None, c.search_us) else f" (about {c.search_us_at_n:,.0f} µs at n)"
     return f"{c.search_us:.0f} µs a query{at_n}"
 
 

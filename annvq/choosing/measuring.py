@@ -49,6 +49,7 @@ _FIRST_SHARE = 0.2  # of the time: where the cheapest code takes more, all are s
 _WORTHWHILE = 1.5  # less than so many times the vectors says little more
 _FINALISTS = 3  # by recall; before them half of the codes go on, and then half of those
 _CHANCE = 0.8  # of the best recall: the best of a kind that has less has no chance of becoming the best
+_LEARN_EACH = 4  # learn vectors for each entry of the largest codebook, at least, where codes are screened
 _GRACE = 1.1  # times the time there is: a code that has not ended by then is stopped at its next step
 
 
@@ -94,12 +95,15 @@ class Measuring:
         """Every candidate as its last stage left it, in the grid's order."""
         self.result = {c: c for c in planned}
         screen = self._screen(planned)
-        # A small sample is measured at once: its parts would say nothing.
-        small = 2 * screen.learn >= len(self.data.learn) or 2 * screen.base >= len(self.data.base)
-        if small or self.seconds == math.inf:
+        # A small sample is measured at once, where there is time: its parts say little.
+        learn, base = min(screen.learn, len(self.data.learn) // 2), min(screen.base, len(self.data.base) // 2)
+        small = learn < screen.learn or base < screen.base
+        needed = sum(self.clock.expects(c, self._rows(_MEASURE, self.data)) for c in planned)
+        at_once = needed <= self.until or learn < _LEARN_EACH * _entries(planned)
+        if (small and at_once) or self.seconds == math.inf:
             self._stage(_MEASURE, self.data, planned, self.until)
             return list(self.result.values())
-        part = self._part(screen.learn, screen.base)
+        part = self._part(learn, base)
         self._stage(screen, part, planned, _SCREENING_SHARE * self.seconds)
         self._halve(part)
         if all(c.stage != "measured" for c in self.result.values()):  # then there is time for others on the part
@@ -219,12 +223,12 @@ class Measuring:
 
     def _screen(self, planned: Sequence[Candidate]) -> Stage:
         share = min(1.0, 128 / self.data.base.shape[1])
-        entries = 2 ** max(max(c.nbits) for c in planned)
+        entries = _entries(planned)
         learn, base = int(_SCREEN.learn * share), int(_SCREEN.base * share)
         stage = replace(_SCREEN, learn=max(learn, 8 * entries), base=max(base, min(1000, _SCREEN.base)))
         # One code is measured whatever it takes, so that must not be long.
-        while self._least(stage, planned) > _FIRST_SHARE * self.seconds and stage.learn > 4 * entries:
-            stage = replace(stage, learn=max(stage.learn // 2, 4 * entries), base=max(stage.base // 2, 1))
+        while self._least(stage, planned) > _FIRST_SHARE * self.seconds and stage.learn > _LEARN_EACH * entries:
+            stage = replace(stage, learn=max(stage.learn // 2, _LEARN_EACH * entries), base=max(stage.base // 2, 1))
         return stage
 
     def _least(self, stage: Stage, planned: Sequence[Candidate]) -> float:
@@ -289,6 +293,11 @@ class Measuring:
 
     def _left(self, grace: float) -> Callable[[], float]:
         return lambda: grace * self.seconds - self.elapsed()
+
+
+def _entries(planned: Sequence[Candidate]) -> int:
+    """Entries of the largest codebook."""
+    return max(2 ** max(c.nbits) for c in planned)
 
 
 def _larger(c: Candidate, bits: int, n_learn: int) -> Candidate | None:

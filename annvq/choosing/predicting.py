@@ -155,7 +155,10 @@ def _line(sizes: F64, found: F64, n: int, bend: tuple[float, float]) -> tuple[fl
     slope = min(float(_fitted(at, heights, noise, _STRAIGHT)[0][1]), 0.0)
     curve, spread = _fitted(at, heights, noise, (-bend[0] * slope, -bend[1] * slope + _ITSELF))
     there = _terms(np.log2(n / sizes[:1]))[0]
-    return float(there @ curve), float(np.sqrt(there @ spread @ there))
+    value = float(there @ curve)
+    if n > sizes[0]:  # recall does not rise, whatever a few queries seem to say
+        value = min(value, float(curve[0]))
+    return value, float(np.sqrt(there @ spread @ there))
 
 
 def _fitted(at: F64, heights: F64, noise: F64, bend: tuple[float, float]) -> tuple[F64, F64]:

@@ -58,6 +58,9 @@ def test_recommendation():
     assert recommend(exact)[0] is exact[0]
     wide = [replace(c, figure=Figure(c.recall, c.recall - 0.3, c.recall + 0.3)) for c in (best, close, cheap)]
     assert recommend(wide)[0] is wide[1]
+    # Screening says too little of dear codes for that.
+    screened = [replace(c, stage="screened") for c in wide]
+    assert recommend(screened)[0] is screened[0]
     chosen, reason = recommend([best, cheap])
     assert chosen is best
     assert reason.startswith("Highest recall of the codes measured")

@@ -123,6 +123,8 @@ def test_the_best_are_tried_in_other_forms(small_grid, x, tmp_path):
             assert 0 <= f.low <= f.value <= f.high <= 1
             assert f.value < shown + 0.02
         assert c.search_us_at_n > c.search_us
+    more = {c.label: c.search_us_at_n - c.search_us for c in choice.candidates}
+    assert more["product 6x4, in lists"] < more["product 6x4"] / 3
     held = json.loads(json.dumps(choice.to_dict()))
     assert (
         held["recommended"]["predicted"]["10-recall@10"]["value"] == choice.recommended.predicted["10-recall@10"].value

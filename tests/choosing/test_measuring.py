@@ -23,11 +23,11 @@ class Time:
         monkeypatch.setattr(measuring, "perf_counter", lambda: self.now)
 
 
-def simulated(monkeypatch, dim, metric, bits, seconds, true_seconds):
+def simulated(monkeypatch, dim, metric, bits, seconds, true_seconds, learn=20_000):
     """Measuring where a code takes ``true_seconds(candidate, rows)`` and more codebooks have more recall."""
     time = Time(monkeypatch)
     many = np.broadcast_to(np.float32(1), (30_000, dim))
-    data = Vectors("made", metric, many, many[:20_000], many[:500], np.zeros((500, 10), np.int64), "learn", "")
+    data = Vectors("made", metric, many, many[:learn], many[:500], np.zeros((500, 10), np.int64), "learn", "")
     work = Measuring(data, bits, 0, seconds, Observer(), 0.0)
     log = []
 
@@ -98,6 +98,15 @@ def test_time_that_no_second_stage_has_use_for_goes_to_codes_left_out(monkeypatc
     assert {c.stage for c in found} == {"screened", "planned"}
     assert len(log) > 3
     assert 36 < took <= 60
+
+
+@pytest.mark.parametrize("seconds", [60.0, 6000.0])
+def test_a_small_sample_is_screened_too_where_time_is_short(monkeypatch, seconds):
+    found, log, took = simulated(monkeypatch, 128, "l2", 64, seconds, estimate, learn=6000)
+    first = log[0][1]
+    assert first.learn == (3000 if seconds == 60.0 else 6000)
+    assert took <= 1.25 * seconds
+    assert sum(c.stage != "planned" for c in found) >= (8 if seconds == 60.0 else len(found))
 
 
 def test_no_time_but_for_one(monkeypatch):

@@ -96,6 +96,13 @@ def test_what_the_search_itself_loses_is_lost_among_more():
     assert kept_shares(curve((0.0, 0.0, 0.0)), {"recall@1": 0.0})["recall@1"] == 1.0
 
 
+def test_recall_is_not_said_to_rise():
+    for f in predicted(curve((0.7, 0.65, 0.6)), 10**6, WHOLE).values():
+        assert f.value < 0.72
+        assert f.low < 0.6
+        assert f.high > 0.75
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_all_and_nothing_have_intervals_too(share):
     for n in (1000, 4000, 10**9):
