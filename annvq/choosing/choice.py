@@ -139,6 +139,7 @@ def choose(
     threads: int | None = None,
     observer: Observer | None = None,
     query_us: float | None = None,
+    recall: float | None = None,
     exhaustive: bool = False,
     keep: str | os.PathLike[str] | None = None,
     fresh: bool = False,
@@ -168,6 +169,8 @@ def choose(
         threads: default all that annvq uses.
         observer: told of progress.
         query_us: microseconds that a query may take among ``n`` vectors, about; default: any.
+        recall: 10-recall@10 among ``n`` vectors that is enough, in (0, 1]: of the codes that are expected to reach it
+            the quickest to search is recommended. Default: as much as can be had.
         exhaustive: every code of the grid on the whole sample, however long it takes; ``seconds`` is not looked at.
         keep: folder that what was measured is kept in, one row of ``results.jsonl`` each. The same choice goes on from
             there where it was stopped, or is given more seconds.
@@ -186,6 +189,8 @@ def choose(
     for name, value in (("seconds", seconds), ("query_us", query_us)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
             raise ValueError(f"{name} must be a positive number, got {value!r}")
+    if recall is not None and (isinstance(recall, bool) or not isinstance(recall, int | float) or not 0 < recall <= 1):
+        raise ValueError(f"recall must be a number in (0, 1], got {recall!r}")
     if int(x.shape[0]) < 1000:
         raise ValueError(f"x must have at least 1000 vectors to choose on, got {int(x.shape[0])}")
     start = perf_counter()
@@ -197,10 +202,10 @@ def choose(
         )
         measuring.run(candidates(bits, data.base.shape[1], data.metric, len(data.learn)))
         finals = Finals(measuring, Ahead(measuring, for_n, Further(x, metric, sample, seed)))
-        return _choice(measuring, finals, for_n, query_us)
+        return _choice(measuring, finals, for_n, query_us, recall)
 
 
-def _choice(measuring: Measuring, finals: Finals, for_n: int, query_us: float | None) -> Choice:
+def _choice(measuring: Measuring, finals: Finals, for_n: int, query_us: float | None, recall: float | None) -> Choice:
     bits, data, codes = measuring.bits, measuring.data, finals.run()
     good = [c for c in codes if c.error is None and c.stage != "planned"]
     if not good:
@@ -208,10 +213,10 @@ def _choice(measuring: Measuring, finals: Finals, for_n: int, query_us: float | 
         raise ValueError(f"bits={bits}: no code could be measured; the first: {failed.error}")
     last = [c for c in good if c.stage == "measured"] or good
     front = pareto(last)
-    best, reason = recommend(front, query_us)
+    best, reason = recommend(front, query_us, recall)
     closer = finals.closer(best)
     codes, front = ([closer if c is best else c for c in listed] for listed in (codes, front))
-    best = closer
+    best, reason = recommend(front, query_us, recall)  # a closer prediction may say that it is not enough
     n, n_learn = measuring.rows
     beyond = measuring.beyond(best) if best is front[0] and best.form == PLAIN else None
     return Choice(
@@ -241,12 +246,15 @@ def pareto(candidates: Sequence[Candidate]) -> list[Candidate]:
     return sorted(front, key=lambda c: (-(c.recall or 0), c.query_us or 0))
 
 
-def recommend(front: Sequence[Candidate], query_us: float | None = None) -> tuple[Candidate, str]:
+def recommend(
+    front: Sequence[Candidate], query_us: float | None = None, recall: float | None = None
+) -> tuple[Candidate, str]:
     """The code with the highest recall, or a cheaper one that the queries cannot tell from it.
 
     Codes are compared query by query. Of those that are within :data:`_SAME_RECALL` of the highest recall and that the
     queries do not tell from it (95 %), the one with the least product of encoding and search time is taken. Only those
-    whose queries take no longer than ``query_us`` are looked at; where there are none, the quickest.
+    whose queries take no longer than ``query_us`` are looked at; where there are none, the quickest. Where some are
+    expected to reach ``recall``, the one of these is taken whose queries take the least time.
     """
     if query_us is not None:
         quick = [c for c in front if (c.query_us or 0.0) <= query_us]
@@ -254,6 +262,12 @@ def recommend(front: Sequence[Candidate], query_us: float | None = None) -> tupl
             chosen = min(front, key=lambda c: c.query_us or 0.0)
             return chosen, f"The quickest: none takes {query_us:g} µs a query or less. {_shown(chosen)}."
         front = quick
+    enough = [] if recall is None else [c for c in front if (_expected(c) or 0.0) >= recall]
+    if enough:
+        chosen = min(enough, key=lambda c: c.query_us or 0.0)
+        found = f"{_expected(chosen):.3f} of the ten nearest are expected, where {recall:g} is enough"
+        return chosen, f"The quickest to search of those that find enough ({found}): {_shown(chosen)}."
+    short = "" if recall is None else f"None is expected to find {recall:g} of the ten nearest: it takes more bits. "
     best = front[0]
     top = best.recall or 0.0
     # Very short training is unfair to dear codes, so where codes were but screened a cheaper one is not preferred.
@@ -263,15 +277,20 @@ def recommend(front: Sequence[Candidate], query_us: float | None = None) -> tupl
     figures = _shown(chosen)
     if chosen is best:
         others = [c for c in front if c is not best]
-        reason = f"Highest recall of the codes measured: {figures}."
+        reason = f"{short}Highest recall of the codes measured: {figures}."
         if others:
             second = others[0]
             reason += f" Next on the front: {second.label}, {second.recall:.3f} at {second.encode_us:.1f} µs to encode."
         return chosen, reason
     return chosen, (
-        f"{figures}. {best.label} found {top:.3f}, which these queries cannot tell from it, "
+        f"{short}{figures}. {best.label} found {top:.3f}, which these queries cannot tell from it, "
         f"but costs {best.encode_us:.1f} µs to encode and {_query_time(best)}."
     )
+
+
+def _expected(c: Candidate) -> float | None:
+    """10-recall@10 as predicted, or on the sample where it was not."""
+    return c.predicted[CRITERION].value if c.predicted else c.recall
 
 
 def _shown(c: Candidate) -> str:

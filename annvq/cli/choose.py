@@ -38,6 +38,11 @@ from annvq.replacing import replacing
     type=click.FloatRange(min=0, min_open=True),
     help="Microseconds that a query may take among --n vectors, about.",
 )
+@click.option(
+    "--recall",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="10-recall@10 among --n vectors that is enough: the quickest code that is expected to reach it.",
+)
 @click.option("--exhaustive", is_flag=True, help="Every code on the whole sample, whatever time it takes.")
 @click.option(
     "--keep",
@@ -67,6 +72,7 @@ def choose(
     metric: str | None,
     seconds: float,
     query_us: float | None,
+    recall: float | None,
     exhaustive: bool,
     keep: Path | None,
     fresh: bool,
@@ -125,6 +131,7 @@ def choose(
             threads=threads,
             observer=observer,
             query_us=query_us,
+            recall=recall,
             exhaustive=exhaustive,
             keep=keep,
             fresh=fresh,

@@ -66,6 +66,21 @@ def test_recommendation():
     assert reason.startswith("Highest recall of the codes measured")
 
 
+def test_the_quickest_of_those_that_find_enough_is_recommended():
+    best, middle, cheap = candidate(0.9, 50, 300), candidate(0.7, 5, 100), candidate(0.4, 1, 20)
+    chosen, reason = recommend([best, middle, cheap], recall=0.65)
+    assert chosen is middle
+    assert "0.700 of the ten nearest are expected, where 0.65 is enough" in reason
+    # What is predicted among as many vectors as there will be counts, where it is known.
+    fewer = replace(middle, predicted={"10-recall@10": Figure(0.6, 0.55, 0.65)})
+    assert recommend([best, fewer, cheap], recall=0.65)[0] is best
+    chosen, reason = recommend([best, middle, cheap], recall=0.95)
+    assert chosen is best
+    assert reason.startswith("None is expected to find 0.95 of the ten nearest: it takes more bits. Highest recall")
+    # Time is looked at first.
+    assert recommend([best, middle, cheap], query_us=50, recall=0.65)[0] is cheap
+
+
 @pytest.mark.parametrize("metric", ["l2", "ip"])
 def test_candidates_take_the_budget(metric):
     for bits in (16, 48, 64, 100):

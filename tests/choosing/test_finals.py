@@ -245,6 +245,8 @@ def test_what_was_chosen_in_lists_is_built(small_grid, x, tmp_path):
         ({"n": 0}, "n must be"),
         ({"query_us": 0}, "query_us must be a positive number, got 0"),
         ({"query_us": True}, "query_us must be a positive number, got True"),
+        ({"recall": 1.1}, r"recall must be a number in \(0, 1\], got 1.1"),
+        ({"recall": True}, r"recall must be a number in \(0, 1\], got True"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message, x):
