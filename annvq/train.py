@@ -47,7 +47,8 @@ def train(out: Path, seed: int, threads: int | None, checkpoint: Path | None, ti
         quantizer.fit(x, seed=seed, progress=first, processes=processes, checkpoint=checkpoint)
         if first:
             save_learned(quantizer, out, x)
-            click.echo(f"{processes.size} processes of {get_num_threads()} threads, {perf_counter() - began:.1f} s")
+            took = perf_counter() - began
+            click.echo(f"processes: {processes.size}, threads of each: {get_num_threads()}; {took:.1f} s")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def test_it_writes_what_it_says_and_goes_on_from_its_checkpoint(run, vectors, tm
     code, out, _ = run(*learn, "--out", tmp_path / "q.annvq", "--checkpoint", tmp_path / "kept")
     assert code == 0
     assert f"wrote {tmp_path / 'q.annvq'}: product, 8 bits a code, learned from 600 vectors" in out
-    assert "1 processes of 1 threads" in out
+    assert "processes: 1, threads of each: 1;" in out
     assert annvq.load_quantizer(tmp_path / "q.annvq").config == {"dim": 8, "M": 2, "nbits": 4}
     assert run(*learn, "--out", tmp_path / "again.annvq", "--checkpoint", tmp_path / "kept")[0] == 0
     assert (tmp_path / "again.annvq").read_bytes() == (tmp_path / "q.annvq").read_bytes()
