@@ -124,6 +124,27 @@ def test_long_scans_that_settle_on_a_filter(level, near, norm, k):
     _same(store.search(luts, bias, k, norm_levels=levels), expected)
 
 
+@pytest.mark.parametrize("norm", [None, "levels", "floats"])
+@pytest.mark.parametrize("nearer", [0, 20_000])
+@pytest.mark.parametrize("k", [1, 100])
+def test_thousands_about_as_near_as_the_nearest(level, nearer, norm, k):
+    # Lowest sums are then no longer scored first; from row `nearer` on they would be worth it again.
+    rng = np.random.default_rng(5)
+    n, M = 30_000, 8
+    codes = rng.integers(0, 256, (n, M), dtype=np.uint8)
+    codes[rng.random(n) < 0.3] = 7  # at distances that norms alone tell apart, or all alike
+    codes[nearer::50] = rng.integers(0, 6, (len(codes[nearer::50]), M))
+    luts = rng.uniform(2, 9, (3, M, 256)).astype(np.float32)
+    luts[:, :, :6] = rng.uniform(0, 2, (3, M, 6))
+    luts[:, :, 7] = 2
+    levels = np.linspace(0, 0.5, 256, dtype=np.float32) if norm == "levels" else None
+    stored = rng.integers(0, 256, n, dtype=np.uint8) if norm == "levels" else None
+    stored = rng.uniform(0, 0.5, n).astype(np.float32) if norm == "floats" else stored
+    bias, ids = np.zeros(3, np.float32), np.arange(n)
+    expected = reference.scan(codes, luts, bias, k, norms=levels[stored] if norm == "levels" else stored, ids=ids)
+    _same(_store(codes, 256, stored).search(luts, bias, k, norm_levels=levels), expected)
+
+
 @pytest.mark.parametrize("spread", ["even", "graded", "one"])
 @pytest.mark.parametrize("norm", [None, "levels", "floats"])
 @pytest.mark.parametrize(("M", "nbits"), [(21, 8), (48, 8), (192, 8), (300, 8), (45, 4), (192, 4)])

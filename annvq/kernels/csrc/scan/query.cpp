@@ -18,7 +18,9 @@ constexpr int kFewRows = 8;                            // scoring so few costs l
 constexpr int64_t kLiveRun = 8;  // superblocks filtered at once where some rows are not live
 
 constexpr int64_t kGrowth = 8;
-constexpr int kPortion = 64;  // rows scored at a time until there is a threshold
+constexpr int kPortion = 64;    // rows scored at a time until there is a threshold
+constexpr int kSparedPays = 3;  // lowest sums are worth scoring first where that spares one row in three,
+constexpr int64_t kLowestAgain = 4;  // else they are tried again after so many times the rows seen
 
 }  // namespace
 
@@ -133,30 +135,38 @@ void Query::offer_live(int64_t block) {
 }
 
 // Scores ascending rows, numbered from a superblock's first, and keeps what may matter. bounded: they come
-// with their sums. Of many, those with the lowest sums are scored first, as the limit that they bring spares
-// most of the others.
+// with their sums.
 void Query::offer(int64_t block, FilteredRows* found, bool bounded) {
     keep_allowed(block * kSuperblock, found);
     if (!found->count) return;
     const Hit before = best_.limit();
-    if (bounded && found->count >= 2 * k_ + kFewRows) {
-        uint16_t lowest[kRoom];
-        add(block, lowest, take_lowest(found, lowest));
-        best_.cut();
-        const double now = gap();
-        const int limit = now < 0 ? -1 : tables_.sum_of(now);
-        int kept = 0;
-        for (int i = 0; i < found->count; i++) {
-            found->rows[kept] = found->rows[i];
-            kept += found->sums[i] <= limit;
-        }
-        found->count = kept;
-    }
+    if (bounded && found->count >= 2 * k_ + kFewRows && seen_ >= lowest_again_) add_lowest(block, found);
     const int count = found->count;
     add(block, found->rows, count);
     // It pays to have a first threshold early.
     if (count >= k_ || (!(before.first < kInf) && tables_.any())) best_.cut();
     if (best_.limit() < before) tighten();
+}
+
+// Of many rows, those with the lowest sums are scored first, as the limit that they bring may spare most of
+// the others. It seldom does where thousands are about as near as the nearest, so then it waits.
+void Query::add_lowest(int64_t block, FilteredRows* found) {
+    const int count = found->count;
+    uint16_t lowest[kRoom];
+    add(block, lowest, take_lowest(found, lowest));
+    best_.cut();
+    const double now = gap();
+    const int limit = now < 0 ? -1 : tables_.sum_of(now);
+    const int left = found->count;
+    if (limit < threshold_) {
+        int kept = 0;
+        for (int i = 0; i < left; i++) {
+            found->rows[kept] = found->rows[i];
+            kept += found->sums[i] <= limit;
+        }
+        found->count = kept;
+    }
+    if (kSparedPays * (left - found->count) < count) lowest_again_ = kLowestAgain * seen_;
 }
 
 // Takes rows with the k lowest sums, and those with as low ones, out of those found. Returns how many.

@@ -51,6 +51,7 @@ class Query {
     void offer_live(int64_t block);
     void keep_allowed(int64_t base, FilteredRows* found) const;
     void offer(int64_t block, FilteredRows* found, bool bounded);
+    void add_lowest(int64_t block, FilteredRows* found);
     void add(int64_t block, const uint16_t* rows, int count);
     int take_lowest(FilteredRows* found, uint16_t* lowest);
     template <bool nibbles, bool labels>
@@ -88,6 +89,7 @@ class Query {
     int64_t let_through_ = 0;   // and how many of them were scored
     int64_t quantized_at_ = 0;  // filtered_ when the tables were made
     int64_t next_check_;        // rows seen by then
+    int64_t lowest_again_ = 0;  // rows seen until lowest sums are scored first again
 };
 
 // Several queries (with a bias each) over superblocks [first, last) of a segment in one pass.
