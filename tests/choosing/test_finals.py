@@ -16,6 +16,7 @@ from annvq.choosing.finals import FormCode
 from annvq.choosing.forms import PLAIN, Form, Second, forms_of, kept_type, split_forms
 from annvq.datasets import exact_neighbors
 from annvq.indexes.recipes import load_recipe, make_index
+from annvq.kernels import lookup_cost
 from annvq.training.parts import KMeans
 from annvq.training.recipe import Recipe
 
@@ -122,9 +123,12 @@ def test_the_best_are_tried_in_other_forms(small_grid, x, tmp_path):
             f = c.predicted[name]
             assert 0 <= f.low <= f.value <= f.high <= 1
             assert f.value < shown + 0.02
-        assert c.search_us_at_n > c.search_us
-    more = {c.label: c.search_us_at_n - c.search_us for c in choice.candidates}
-    assert more["product 6x4, in lists"] < more["product 6x4"] / 3
+    if lookup_cost() is None:  # the generic level, whose look-ups are not timed
+        assert all(c.search_us_at_n is None for c in choice.candidates)
+    else:
+        more = {c.label: c.search_us_at_n - c.search_us for c in choice.candidates}
+        assert min(more.values()) > 0
+        assert more["product 6x4, in lists"] < more["product 6x4"] / 3
     held = json.loads(json.dumps(choice.to_dict()))
     assert (
         held["recommended"]["predicted"]["10-recall@10"]["value"] == choice.recommended.predicted["10-recall@10"].value
