@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,14 @@ class Vectors:
     neighbors: I64
     learn_source: str
     digest: str
+
+    def facts(self) -> dict[str, Any]:
+        """What rows say of them."""
+        return {
+            "dataset": self.name, "dataset_digest": self.digest, "metric": self.metric, "n": len(self.base),
+            "d": self.base.shape[1], "nq": len(self.queries), "n_learn": len(self.learn),
+            "learn_source": self.learn_source,
+        }  # fmt: skip
 
 
 def load_dataset(name_or_path: str) -> Dataset:

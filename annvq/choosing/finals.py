@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from annvq.benchmarks.results import Row
-from annvq.benchmarks.rivals.annvq import FlatCode, bounded
+from annvq.benchmarks.rivals.annvq import FlatCode, IndexCode, bounded
 from annvq.choosing.ahead import Ahead
 from annvq.choosing.forms import PLAIN, Second, forms_of, quantizer_keys, split_forms
 from annvq.choosing.grid import Candidate
 from annvq.choosing.measuring import CRITERION, Measuring, figures
 from annvq.indexes import FlatIndex, IVFIndex, RerankIndex, default_nlist
 from annvq.quantizers import Quantizer, make
-from annvq.types import F32, I64
+from annvq.types import F32
 
 _BEST = 2  # codes that have their forms measured
 _LAST_SHARE = 0.06  # of the time is left to a closer prediction
@@ -25,7 +25,7 @@ _FIXED = 2.0  # seconds that every form takes
 _LISTS = 1e-9  # seconds of learning lists, for each, for each dimension of each learn vector
 
 
-class FormCode:
+class FormCode(IndexCode):
     """A code in one of its forms, as benchmarks measure it.
 
     Args:
@@ -46,7 +46,7 @@ class FormCode:
             self.scanned = IVFIndex(self.quantizer, default_nlist(n), c.metric, norm, residual=c.form.residual)
         else:
             self.scanned = FlatIndex(self.quantizer, c.metric, norm)
-        self.index: FlatIndex | IVFIndex | RerankIndex = self.scanned
+        self.index = self.scanned
         self.config = c.identity
 
     def _new(self, kind: str, nbits: tuple[int, ...]) -> Quantizer:
@@ -73,20 +73,6 @@ class FormCode:
         q = make(second.kind, dim=self.c.dim, **quantizer_keys(second.nbits))
         rest = learn - self.quantizer.decode(self.quantizer.encode(learn))
         return q.fit(rest, seed=self.seed, recipe=bounded(q, effort=self.effort))
-
-    def add(self, x: F32) -> None:
-        self.index.add(x)
-
-    def decode(self, start: int, stop: int) -> F32:
-        rows: F32 = self.index.reconstruct(np.arange(start, stop))
-        return rows
-
-    def search(self, queries: F32, k: int) -> I64:
-        ids: I64 = self.index.search(queries, k)[1]
-        return ids
-
-    def bits_per_vector(self) -> float:
-        return self.index.bits_per_vector
 
     def wmops(self) -> float | None:
         return (self.whole or self.quantizer).costs().wmops()

@@ -99,28 +99,10 @@ def _shortened(part: Any, effort: float) -> Any:
     return part
 
 
-class FlatCode:
-    """A quantizer of annvq, searched by FlatIndex, and, where ``decoded`` says so, re-ranked by what the codes stand
-    for; ``bounds`` are those of :func:`bounded`."""
+class IndexCode:
+    """A code in an index of annvq, which a subclass makes."""
 
-    def __init__(
-        self, quantizer: Quantizer, metric: str, norm: Any, seed: int, bounds: dict[str, Any], decoded: bool
-    ) -> None:
-        self.quantizer = quantizer
-        self.bounds = bounds
-        flat = FlatIndex(quantizer, metric=metric, norm=norm)
-        self.index: FlatIndex | RerankIndex = RerankIndex(flat, "decoded") if decoded else flat
-        self.seed = seed
-        self.config: dict[str, Any] = {
-            "quantizer": quantizer.kind,
-            **quantizer.config,
-            "norm": self.index.norm,
-            **({"decoded": True} if decoded else {}),
-            "recipe": ", ".join(["default", *(f"{n} {what}" for what, n in bounds.items() if n is not None)]),
-        }
-
-    def fit(self, learn: F32) -> None:
-        self.index.fit(learn, seed=self.seed, recipe=bounded(self.quantizer, **self.bounds))
+    index: FlatIndex | IVFIndex | RerankIndex
 
     def add(self, x: F32) -> None:
         self.index.add(x)
@@ -135,6 +117,30 @@ class FlatCode:
 
     def bits_per_vector(self) -> float:
         return self.index.bits_per_vector
+
+
+class FlatCode(IndexCode):
+    """A quantizer of annvq, searched by FlatIndex, and, where ``decoded`` says so, re-ranked by what the codes stand
+    for; ``bounds`` are those of :func:`bounded`."""
+
+    def __init__(
+        self, quantizer: Quantizer, metric: str, norm: Any, seed: int, bounds: dict[str, Any], decoded: bool
+    ) -> None:
+        self.quantizer = quantizer
+        self.bounds = bounds
+        flat = FlatIndex(quantizer, metric=metric, norm=norm)
+        self.index = RerankIndex(flat, "decoded") if decoded else flat
+        self.seed = seed
+        self.config: dict[str, Any] = {
+            "quantizer": quantizer.kind,
+            **quantizer.config,
+            "norm": self.index.norm,
+            **({"decoded": True} if decoded else {}),
+            "recipe": ", ".join(["default", *(f"{n} {what}" for what, n in bounds.items() if n is not None)]),
+        }
+
+    def fit(self, learn: F32) -> None:
+        self.index.fit(learn, seed=self.seed, recipe=bounded(self.quantizer, **self.bounds))
 
     def wmops(self) -> float | None:
         q, counts = self.quantizer, self.quantizer.costs()

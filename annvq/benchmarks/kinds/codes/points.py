@@ -92,14 +92,7 @@ def _grid(settings: dict[str, Any], seeds: tuple[int, ...], d: int) -> list[tupl
 def _point(data: Vectors, entry: dict[str, Any], bits: int, seed: int, timing: Timing) -> Point:
     options = entry.get("options", {})
     identity = {
-        "dataset": data.name,
-        "dataset_digest": data.digest,
-        "metric": data.metric,
-        "n": len(data.base),
-        "d": data.base.shape[1],
-        "nq": len(data.queries),
-        "n_learn": len(data.learn),
-        "learn_source": data.learn_source,
+        **data.facts(),
         "method": entry.get("label", entry["use"]),
         "use": entry["use"],
         "options": options,

@@ -56,9 +56,7 @@ def _point(
     effort: dict[str, Any],
 ) -> Point:
     facts = {
-        "dataset": data.name, "dataset_digest": data.digest, "metric": data.metric, "n": len(data.base),
-        "d": data.base.shape[1], "nq": len(data.queries), "n_learn": len(data.learn),
-        "learn_source": data.learn_source, "method": entry["label"], "use": entry["use"], "spec": entry["spec"],
+        **data.facts(), "method": entry["label"], "use": entry["use"], "spec": entry["spec"],
         "settings": settings, "queries": queries, "threads": threads, "seed": session.seed, "effort": effort,
         "group": entry["group"],
     }  # fmt: skip

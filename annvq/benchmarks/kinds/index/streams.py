@@ -27,8 +27,7 @@ def point(session: Session, data: Vectors, entry: dict[str, Any], threads: int, 
     """One index; ``effort`` says how many vectors it holds and is trained on, where there are so many."""
     n, n_learn = min(effort["n"], len(data.base)), min(effort["learn"], len(data.learn))
     facts = {
-        "dataset": data.name, "dataset_digest": data.digest, "metric": data.metric, "n": n, "d": data.base.shape[1],
-        "nq": len(data.queries), "n_learn": n_learn, "learn_source": data.learn_source, "method": entry["label"],
+        **data.facts(), "n": n, "n_learn": n_learn, "method": entry["label"],
         "use": entry["use"], "spec": entry["spec"], "threads": threads, "seed": session.seed, "group": entry["group"],
         "stream": {key: effort[key] for key in ("repeats", "budget_s")},
     }  # fmt: skip

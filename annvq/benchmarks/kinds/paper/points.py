@@ -130,14 +130,7 @@ def _endless(data: str, dim: int, seed: int) -> Iterator[Tensor]:
 def _recall_point(data: Vectors, kind: str, how: str, seed: int, settings: dict[str, Any]) -> Point:
     numbers = settings["recall"]
     identity = {
-        "dataset": data.name,
-        "dataset_digest": data.digest,
-        "metric": data.metric,
-        "n": len(data.base),
-        "d": data.base.shape[1],
-        "nq": len(data.queries),
-        "n_learn": len(data.learn),
-        "learn_source": data.learn_source,
+        **data.facts(),
         "method": method_name(kind, how),
         "learning": how,
         "bits": numbers["M"] * numbers["nbits"],
