@@ -22,10 +22,10 @@ Seeds = Callable[..., int]
 def cluster(x: F32, count: int, iterations: int, seed: int, processes: Alone = ALONE) -> F32:
     """``count`` centroids (count, d) of ``x`` (n, d), of which each of several processes may hold a share; n ≥ count in
     all."""
-    import faiss
-
     if processes.shared:
         return shared_cluster(x, count, iterations, seed, processes)
+    import faiss
+
     rows = np.ascontiguousarray(x)
     kmeans = faiss.Kmeans(
         x.shape[1], count, niter=iterations, seed=seed % (1 << 31), max_points_per_centroid=1 << 30,
@@ -36,12 +36,12 @@ def cluster(x: F32, count: int, iterations: int, seed: int, processes: Alone = A
 
 
 def cluster_progressively(x: F32, count: int, iterations: int, seed: int, processes: Alone = ALONE) -> F32:
-    """The same: k-means on ever more of the principal components, each
-    time from the centroids before. In many dimensions it ends nearer to the best centroids than k-means from rows."""
-    import faiss
-
+    """The same: k-means on ever more of the principal components, each time from the centroids before. In many
+    dimensions it ends nearer to the best centroids than k-means from rows."""
     if processes.shared:
         return shared_cluster_progressively(x, count, iterations, seed, processes)
+    import faiss
+
     if len(x) <= x.shape[1]:  # too few for principal components
         return cluster(x, count, iterations, seed)
     rows = np.ascontiguousarray(x)
