@@ -233,14 +233,24 @@ void Query::score(int64_t block, const uint16_t* rows, int count, float* out) co
             own[j] = codes + row / kSuperblock * stride + row % kSuperblock;
         }
         float sum[at_once] = {};
-        for (int m = 0; m < M; m++) {
-            const float* table = t_.luts + m * t_.K;
-            const uint8_t* meaning = labels ? layout_.meaning(m) : nullptr;
-            for (int j = 0; j < at_once; j++) {
-                int code =
-                    nibbles ? own[j][m / 2 * kSuperblock] >> (m % 2 * 4) & 15 : own[j][m * kSuperblock];
-                if (labels) code = meaning[code];
-                sum[j] = m ? sum[j] + table[code] : table[code];
+        if constexpr (nibbles) {
+            const float* table = t_.luts;
+            for (int c = 0; c < M / 2; c++, table += 2 * t_.K)
+                for (int j = 0; j < at_once; j++) {
+                    const int both = own[j][c * kSuperblock];
+                    sum[j] = (sum[j] + table[both & 15]) + table[t_.K + (both >> 4)];
+                }
+            if (M % 2)
+                for (int j = 0; j < at_once; j++) sum[j] += table[own[j][M / 2 * kSuperblock] & 15];
+        } else {
+            for (int m = 0; m < M; m++) {
+                const float* table = t_.luts + m * t_.K;
+                const uint8_t* meaning = labels ? layout_.meaning(m) : nullptr;
+                for (int j = 0; j < at_once; j++) {
+                    int code = own[j][m * kSuperblock];
+                    if (labels) code = meaning[code];
+                    sum[j] = m ? sum[j] + table[code] : table[code];
+                }
             }
         }
         for (int j = 0; j < at_once && i + j < count; j++) {
