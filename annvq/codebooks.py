@@ -117,6 +117,10 @@ class Codebooks:
             entries[first:last, start : start + self.width] = self.entries[first:last]
         return Codebooks(entries, self.sizes, (0,) * len(self.sizes), self.dim)
 
+    def mapped(self, by: Callable[[F32], F32]) -> "Codebooks":
+        """Codebooks over all d dimensions whose entries (ΣK, d) a linear map has changed."""
+        return self.whole._with(by(self.whole.entries))
+
     def about(self, origin: bool) -> "Codebooks":
         """Codebooks whose sums are vectors less :attr:`centre`, or, not about the origin, the vectors themselves."""
         return self.centred if origin else self

@@ -8,7 +8,7 @@ parameters and buffers of an ``nn.Module``, and which learns.
 import itertools
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, ClassVar, NoReturn
 
@@ -336,6 +336,11 @@ class CodebookCoder(Coder):
     @made_once
     def _books(self) -> Codebooks:
         return Codebooks(np.ascontiguousarray(self.weight), self.sizes, self.starts, self.dim)
+
+    def books_where_short(self) -> tuple[Codebooks, Callable[[F32], F32] | None]:
+        """The codebooks, and a rotation of rows (n, d) into their coordinates; None where these are the vectors'
+        own."""
+        return self.books(), None
 
     def _now(self) -> Any:
         """Codebooks as they are now, for an operation that looks at them more than once: what has ``centre``,

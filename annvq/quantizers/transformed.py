@@ -1,7 +1,7 @@
 """Codes behind a learned change of coordinates, as product codes behind a rotation (Ge, He, Ke and Sun, "Optimized
 Product Quantization", TPAMI 2014)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -146,6 +146,12 @@ class TransformedCoder(Nested, TableCoder):
 
     def books(self) -> Codebooks:
         return self._parts().books
+
+    def books_where_short(self) -> tuple[Codebooks, Callable[[F32], F32] | None]:
+        parts = self._parts()
+        if not parts.orthogonal or parts.shift is not None:
+            return parts.books, None
+        return parts.inner, parts.mapped
 
     def _now(self) -> "Parts":
         return self._parts()

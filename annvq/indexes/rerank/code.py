@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from annvq.codebooks import Codebooks
 from annvq.indexes.coding import Encoded
 from annvq.indexes.contract import quantizer_fingerprint
 from annvq.indexes.rerank.refinement import Found, KeptRows
 from annvq.indexes.stored import StoreIndex
 from annvq.kernels import _native
+from annvq.kernels.encode import code_dtype
 from annvq.quantizers.coder import Coder
 from annvq.quantizers.files import from_stored
 from annvq.quantizers.tables import TableCoder
@@ -28,6 +30,8 @@ _PREFIX = "refine.quantizer."
 class FinerCode(KeptRows):
     """A second code.
 
+    Under cosine x̂ is taken to length one, since it is the shorter the worse x is coded.
+
     Args:
         quantizer: of the second code; for ``"stages"`` of both codes together.
         refines: what it is of: ``"vectors"``, ``"rest"`` (what the scanned code leaves over) or ``"stages"`` (the
@@ -37,13 +41,15 @@ class FinerCode(KeptRows):
 
     kind = "code"
     whole = False
+    at_length_one = True
+    """Whether x̂ is taken to length one under cosine; of files before that was done it is not."""
 
     def __init__(self, quantizer: TableCoder, refines: Refines, scanned: int) -> None:
         self.quantizer, self.refines = quantizer, refines
         self.first = scanned if refines == "stages" else 0
         self.bits = sum(quantizer.bits_per_codebook[self.first :])
         self.M = quantizer.M - self.first
-        self._books: tuple[Any, Any] | None = None
+        self._books: _Books | None = None
         super().__init__(self.M * quantizer.code_dtype.itemsize)
 
     @classmethod
@@ -94,23 +100,24 @@ class FinerCode(KeptRows):
     # -- distances -----------------------------------------------------------------------------------------------
 
     def rank(self, index: StoreIndex, queries: F32, ids: I64, k: int) -> Found:
-        metric = "unit" if index.metric == "cosine" else index.metric
-        scanned, fine = self._prepared(index)
+        metric = "unit" if index.metric == "cosine" and not self.at_length_one else index.metric
+        books = self._prepared(index)
         codes, lists, centres = np.empty((0, 1), np.uint8), np.empty(0, np.int32), np.empty((0, 1), np.float32)
-        if scanned is not None:
+        if books.scanned is not None:
             stored, ids = index.rows_where_stored(ids)
             codes = np.ascontiguousarray(stored.codes).view(np.uint8).reshape(ids.size, -1)
             if (relative_to := index.coding.centres) is not None:
-                lists, centres = stored.lists, relative_to
+                lists, centres = stored.lists, books.turned(relative_to)
         return _native.rerank_codes(
-            self.store, fine, queries, ids, k, metric, scanned, codes, centres, lists, get_num_threads()
-        )
+            self.store, books.fine, books.turned(queries), ids, k, metric, books.scanned, codes, centres, lists,
+            get_num_threads(),
+        )  # fmt: skip
 
-    def _prepared(self, index: StoreIndex) -> tuple[Any, Any]:
-        """Codebooks as the native code wants them: those of the scanned code where it counts, and the second code's."""
+    def _prepared(self, index: StoreIndex) -> "_Books":
+        """Codebooks as the native code wants them."""
         if self._books is None:
-            scanned = None if self.refines == "vectors" else _sum_books(index.coder, 0)
-            self._books = scanned, _sum_books(self.quantizer, self.first)
+            scanned = None if self.refines == "vectors" else index.coder
+            self._books = _Books(self.quantizer, self.first, scanned)
         return self._books
 
     def reconstruct(self, index: StoreIndex, ids: I64) -> F32:
@@ -128,12 +135,13 @@ class FinerCode(KeptRows):
         return {"refined_by": what, "refine_bits_per_vector": self.bits}
 
     def fingerprint(self) -> tuple[Any, ...]:
-        return *super().fingerprint(), self.refines, quantizer_fingerprint(self.quantizer)
+        return *super().fingerprint(), self.refines, self.at_length_one, quantizer_fingerprint(self.quantizer)
 
     def to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         config, tensors = self.quantizer.to_stored()
         named = {_PREFIX + name: tensor for name, tensor in tensors.items()}
-        return {"refines": self.refines, "quantizer": config}, named | self.rows_to_stored()
+        config = {"refines": self.refines, "quantizer": config, "at_length_one": self.at_length_one}
+        return config, named | self.rows_to_stored()
 
     @classmethod
     def from_stored(
@@ -145,6 +153,7 @@ class FinerCode(KeptRows):
         own = {name.removeprefix(_PREFIX): tensors.pop(name) for name in list(tensors) if name.startswith(_PREFIX)}
         quantizer = _summing(from_stored(config["quantizer"], own))
         code = _class_for(refines)(quantizer, refines, index.coder.M)
+        code.at_length_one = bool(config.get("at_length_one", False))
         code.restore_rows(tensors, len(index))
         return code
 
@@ -176,12 +185,34 @@ def _class_for(refines: str) -> type[FinerCode]:
     return FurtherStages if refines == "stages" else FinerCode
 
 
-def _sum_books(quantizer: Coder, first: int) -> Any:
-    """Codebooks from number ``first`` on, as the native code adds up their entries."""
-    view = quantizer.scan_view()
-    entries = np.ascontiguousarray(view.codebooks_copy()[view.offsets[first] :])
-    sizes, starts = (np.asarray(a[first:], np.int32) for a in (view.sizes, view.starts))
-    return _native.SumBooks(entries, sizes, starts, view.dim, view.code_dtype == np.uint16)
+class _Books:
+    """The codebooks of both codes, as the native code adds up their entries.
+
+    Behind a rotation the entries of product codes have few dimensions, and in the vectors' own coordinates all. So all
+    is compared there: distances and inner products are the same.
+
+    Args:
+        quantizer: of the second code, from codebook number ``first`` on.
+        scanned: the coder of the scanned code, where that counts.
+    """
+
+    def __init__(self, quantizer: TableCoder, first: int, scanned: Coder | None) -> None:
+        books, self._rotation = quantizer.scan_view().books_where_short()
+        self.fine = _sum_books(books, first)
+        self.scanned = None
+        if scanned is not None:
+            own = scanned.scan_view().books()
+            self.scanned = _sum_books(own if self._rotation is None else own.mapped(self._rotation))
+
+    def turned(self, rows: F32) -> F32:
+        """Rows (n, d) in the coordinates of the codebooks."""
+        return rows if self._rotation is None else self._rotation(rows)
+
+
+def _sum_books(books: Codebooks, first: int = 0) -> Any:
+    sizes, starts = (np.asarray(a[first:], np.int32) for a in (books.sizes, books.starts))
+    entries = np.ascontiguousarray(books.entries[books.offsets[first] :])
+    return _native.SumBooks(entries, sizes, starts, books.dim, code_dtype(books.sizes) == np.uint16)
 
 
 def _summing(quantizer: Coder) -> TableCoder:

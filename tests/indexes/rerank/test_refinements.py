@@ -12,6 +12,7 @@ from exact_distances import distances_to, ordered
 import annvq
 from annvq import FlatIndex, IVFIndex, RerankIndex
 from annvq.errors import FormatError
+from annvq.quantizers import LinearMap, Rotation
 from annvq.training import KMeans, Recipe
 
 QUICK = Recipe((KMeans(4),))
@@ -232,12 +233,69 @@ def test_finer_codes(refines, metric, lists):
     found = index.search(queries, 9, **settings)
     for row in range(5):
         xhat = approximation[candidates[row] // 2]
-        scores = distances_to(q[row : row + 1], xhat, "unit" if metric == "cosine" else metric)
+        scores = distances_to(q[row : row + 1], xhat, metric)
         for a, b in zip(found, ordered(scores, candidates[row], 9), strict=True):
             np.testing.assert_array_equal(a[row], b[0])
     index.save("i")
     for a, b in zip(annvq.load_index("i").search(queries, 9, **settings), found, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
+@pytest.mark.parametrize("refines", ["vectors", "rest"])
+@pytest.mark.parametrize("kind", ["rotated-product", "principal-product", "principal-additive", "linear", "shifted"])
+def test_finer_codes_behind_a_map(kind, refines, metric, tmp_path):
+    x = vectors(700)
+    if kind in ("linear", "shifted"):
+        inner = annvq.ResidualVQ(20, 4, 4) if kind == "linear" else annvq.ProductVQ(20, 4, 4)
+        fine = annvq.Transformed(LinearMap(20) if kind == "linear" else Rotation(20, shift=True), inner)
+    else:
+        fine = annvq.make(kind, dim=20, M=4, nbits=4)
+    scanned = IVFIndex(annvq.make("product", dim=20, M=3, nbits=4), 6, metric, residual=True)
+    index = RerankIndex(scanned, fine, refines=refines, shortlist=80).fit(x, recipe=None if kind[0] == "p" else QUICK)
+    if kind == "shifted":
+        with torch.no_grad():
+            fine.transform.shift += 0.25
+    index.add(x, np.arange(700) * 2)
+    assert index.refine_bits_per_vector == 16
+    approximation = index.reconstruct(np.arange(700) * 2).astype(np.float64)
+    queries = x[:5] + np.float32(0.5)
+    candidates = scanned.search(queries, 80, nprobe=6)[1]
+    q = index.prepared(queries, "queries").astype(np.float64)
+    distances, ids = index.search(queries, 9, nprobe=6)
+    if metric == "cosine":
+        approximation /= np.linalg.norm(approximation, axis=1, keepdims=True)
+    for row in range(5):
+        xhat = approximation[candidates[row] // 2]
+        products = xhat @ q[row]
+        scores = {"l2": ((xhat - q[row]) ** 2).sum(1), "ip": -products, "cosine": 1 - products}[metric]
+        np.testing.assert_allclose(np.abs(distances[row]), np.abs(np.sort(scores)[:9]), rtol=1e-4, atol=1e-5)
+        of = dict(zip(candidates[row], scores, strict=True))
+        np.testing.assert_allclose([of[i] for i in ids[row]], np.sort(scores)[:9], rtol=1e-4, atol=1e-5)
+    index.save(tmp_path / "i")
+    for a, b in zip(annvq.load_index(tmp_path / "i").search(queries, 9, nprobe=6), (distances, ids), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dim", [16, 20])
+def test_finer_codes_of_no_length_are_found_under_cosine(dim):
+    x = vectors(400, dim)
+    scanned, fine = (annvq.make("product", dim=dim, M=2, nbits=8) for _ in range(2))
+    books = np.random.default_rng(0).normal(size=(2, 256, dim // 2)).astype(np.float32)
+    books *= 0.45
+    books[:, :200] = 0  # x̂ that is zero, of some
+    for q in (scanned, fine):
+        q.set_codebooks(list(books))
+    index = RerankIndex(FlatIndex(scanned, "cosine"), fine, refines="vectors", shortlist=400).add(x)
+    approximation = index.reconstruct(np.arange(400))
+    lengths = np.linalg.norm(approximation, axis=1)
+    assert (lengths == 0).any()
+    assert (lengths > 0).any()
+    distances, ids = index.search(x[:5], 400)
+    q = index.prepared(x[:5], "queries")
+    expected = 1 - (q @ approximation.T) / np.maximum(lengths, 1e-9)
+    np.testing.assert_array_equal(np.sort(ids, 1), np.tile(np.arange(400), (5, 1)))
+    np.testing.assert_allclose(distances, np.take_along_axis(expected, ids, 1), atol=1e-5)
 
 
 def test_stages_are_found_together():

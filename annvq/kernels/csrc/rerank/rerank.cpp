@@ -310,38 +310,36 @@ void rerank_codes(const RerankArguments& a, const RowStore& rows, const SumBooks
     const RerankKernels& kernels = rerank_kernels();
     auto lock = rows.reading();
     const auto find = [&](int64_t id) { return rows.find(id); };
-    if (!coarse.lists && books.product_of(a.dim) && (!coarse.books || coarse.books->product_of(a.dim))) {
-        const SumBooks* scanned = coarse.books;
-        rerank(
-            a, rows.row_bytes(), find,
-            [&](const float* q, int64_t candidate, const uint8_t* row) {
-                ProductPart parts[2] = {{books.entries.data(), books.width, row}, {}};
-                if (scanned) {
-                    const auto* codes = static_cast<const uint8_t*>(coarse.codes) + candidate * scanned->M;
-                    parts[1] = std::exchange(parts[0], {scanned->entries.data(), scanned->width, codes});
-                }
-                return kernels.product(q, parts, scanned ? 2 : 1, a.dim, a.metric);
-            },
-            distances, found);
+    const auto of_sum = [&](const float* q, int64_t candidate, const uint8_t* row) {
+        thread_local std::vector<float> vector, fine;
+        vector.assign(a.dim, 0.f);
+        fine.assign(a.dim, 0.f);
+        if (coarse.books) add_entries(kernels, *coarse.books, coarse.codes, candidate, a.dim, vector.data());
+        if (coarse.lists)
+            kernels.add(vector.data(), coarse.centroids + coarse.lists[candidate] * a.dim, a.dim);
+        add_entries(kernels, books, row, 0, a.dim, fine.data());
+        if (coarse.books || coarse.lists)
+            kernels.add(vector.data(), fine.data(), a.dim);
+        else
+            vector.swap(fine);
+        const auto* sum = reinterpret_cast<const uint8_t*>(vector.data());
+        return distance_to(kernels, q, sum, a.dim, RowType::f32, a.metric);
+    };
+    if (coarse.lists || !books.product_of(a.dim) || (coarse.books && !coarse.books->product_of(a.dim))) {
+        rerank(a, rows.row_bytes(), find, of_sum, distances, found);
         return;
     }
+    const SumBooks* scanned = coarse.books;
     rerank(
         a, rows.row_bytes(), find,
         [&](const float* q, int64_t candidate, const uint8_t* row) {
-            thread_local std::vector<float> vector, fine;
-            vector.assign(a.dim, 0.f);
-            fine.assign(a.dim, 0.f);
-            if (coarse.books)
-                add_entries(kernels, *coarse.books, coarse.codes, candidate, a.dim, vector.data());
-            if (coarse.lists)
-                kernels.add(vector.data(), coarse.centroids + coarse.lists[candidate] * a.dim, a.dim);
-            add_entries(kernels, books, row, 0, a.dim, fine.data());
-            if (coarse.books || coarse.lists)
-                kernels.add(vector.data(), fine.data(), a.dim);
-            else
-                vector.swap(fine);
-            const auto* sum = reinterpret_cast<const uint8_t*>(vector.data());
-            return distance_to(kernels, q, sum, a.dim, RowType::f32, a.metric);
+            ProductPart parts[2] = {{books.entries.data(), books.width, row}, {}};
+            if (scanned) {
+                const auto* codes = static_cast<const uint8_t*>(coarse.codes) + candidate * scanned->M;
+                parts[1] = std::exchange(parts[0], {scanned->entries.data(), scanned->width, codes});
+            }
+            const float value = kernels.product(q, parts, scanned ? 2 : 1, a.dim, a.metric);
+            return std::isfinite(value) ? value : of_sum(q, candidate, row);
         },
         distances, found);
 }
