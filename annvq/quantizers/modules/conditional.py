@@ -190,7 +190,7 @@ class ConditionalVQ(ConditionalCoder, Quantizer):
         """Learn how much error to expect of codes, from those (n, M) of rows (n, d)."""
         self._forget_errors()
         network = self._network()
-        hidden = network.hidden_units(network.entries.decode(codes))[:, :READ]
+        hidden = network.coder.hidden_units(codes)[:, :READ]
         mean, weights = expected_error(hidden, bounded(squared_norms(x - self.decode_rows(codes))))
         self._put("error_mean", mean)
         with torch.no_grad():
@@ -232,7 +232,7 @@ class ConditionalVQ(ConditionalCoder, Quantizer):
         return self._swept(rows - self.shift, self.latent._traced_codes(rows - self.shift))
 
     def _swept(self, x: Tensor, codes: Tensor) -> Tensor:
-        """Codes (n, M) chosen anew, codebook by codebook, as :meth:`Network.sweep` does, among entries of the sum."""
+        """Codes (n, M) chosen anew as :meth:`NetworkCoder.sweep` does, among entries of the sum."""
         errors = (x - self.decoded(codes)).square().sum(1)
         for _ in range(SWEEPS):
             for m, book in enumerate(self.latent.codebooks):
