@@ -51,8 +51,12 @@ class ConditionalCoder(Nested):
         hidden: int | None = None,
         rounds: int = 64,
         norm_free: bool = False,
+        recode: bool = True,
     ) -> None:
         super().__init__(dim, M, nbits)
+        if not isinstance(recode, bool):
+            raise TypeError(f"recode must be True or False, got {recode!r}")
+        self.recode = recode
         self.hidden = positive_int(4 * self.dim if hidden is None else hidden, "hidden", high=1 << 16)
         self.latent = self._sums(rounds=rounds)
         self.view = self._sums(rounds=rounds, norm_free=norm_free)
@@ -84,22 +88,33 @@ class ConditionalCoder(Nested):
 
     @property
     def config(self) -> dict[str, Any]:
-        own = {"norm_free": True} if self.norm_free else {}
+        own = {name: value for name, value, usual in self._options() if value != usual}
         return {**super().config, "hidden": self.hidden, "rounds": self.view.rounds, **own}
 
+    def _options(self) -> list[tuple[str, bool, bool]]:
+        """Names, values and usual values of what files name only where it is not as usual."""
+        return [("norm_free", self.norm_free, False), ("recode", self.recode, True)]
+
     def costs(self) -> OperationCounts:
+        start: OperationCounts = self.view.costs()
+        if not self.recode:
+            return start
         tried = [min(CANDIDATES, size) for size in self.sizes]
         search = network_search(dim=self.dim, hidden=self.hidden, sizes=self.sizes, tried=tried, sweeps=SWEEPS)
         aims: OperationCounts = (
             self.latent.costs() + linear_map(self.dim, self.hidden) + linear_map(self.hidden, self.dim)
         )
-        start: OperationCounts = self.view.costs()
         return start + AIMS * aims + search
 
     def scan_view(self) -> Any:
         return self.view
 
     # -- codes -----------------------------------------------------------------------------------------------------
+
+    def require_encodes(self, what: str) -> None:
+        super().require_encodes(what)
+        if not self.recode:
+            self.view.require_encodes(what)
 
     def _network(self) -> "Network":
         """Entries and network as they are now."""
@@ -125,6 +140,9 @@ class ConditionalCoder(Nested):
         return self._network().coder.decode(codes) + self._array("shift")
 
     def _encode_rows(self, x: F32, term: NormTerm | None, centres: F32 | None) -> Codes:
+        if not self.recode:
+            codes: Codes = self.view._encode_rows(x, term, centres)
+            return codes
         if not self._on_cpu:
             return self._encode_in_torch(x)
         start, moved = self._start(x), x - self._array("shift")
@@ -137,6 +155,8 @@ class ConditionalCoder(Nested):
 
     def improved(self, x: F32, codes: Codes) -> Codes:
         """Codes (n, M) of rows (n, d) less :attr:`shift`, at least as near as those given."""
+        if not self.recode:
+            return codes
         network, found = self._network(), codes.copy()
         for start, stop in chunks(len(x), self.dim):
             for seed in range(1, AIMS + 1):  # (0 is that of the start)
@@ -145,6 +165,9 @@ class ConditionalCoder(Nested):
 
     def _codes_of_length(self, x: F32, length: Length, centres: F32 | None) -> Codes:
         """The codes themselves: the network makes of a sum what it will, so lengths are left as they come."""
+        if not self.recode:
+            codes: Codes = self.view._codes_of_length(x, length, centres)
+            return codes
         return self._encode_rows(x, None, centres)
 
 
