@@ -51,7 +51,7 @@ _SEARCHING = {
     "additive": 1.3e-7,
     "product-additive": 1.3e-7,
     "principal-additive": 1.3e-7,
-    "conditional": 3e-7,
+    "conditional": 2e-7,
 }
 _LEARNING = {"residual": 3e-9, "additive": 6e-9, "product-additive": 6e-9, "conditional": 6e-9}
 _KMEANS = 5e-10
@@ -66,7 +66,7 @@ def _training(c: Candidate, rows: Rows, compared: float, together: int, groups: 
         return 2.0 + 3e-9 * rows.learn * compared * (1 + effort) + refits
     if c.kind in _LEARNING:
         refits = groups * (4e-11 * together**3 + 1e-12 * together**2 * c.dim) * (2 + 40 * effort)
-        network = (4e-5 * 5000 * effort * c.dim + 6e-7 * together * rows.learn) if c.kind == "conditional" else 0.0
+        network = (4e-5 * 5000 * effort * c.dim + 3e-7 * together * rows.learn) if c.kind == "conditional" else 0.0
         return 1.5 + _LEARNING[c.kind] * iterating + refits + network
     if c.kind == "rotated-product":
         return (5 + 16 * effort) * c.dim / 128 + _KMEANS * iterating

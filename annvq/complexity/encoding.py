@@ -152,16 +152,16 @@ def network_search(
 ) -> OperationCounts:
     """Operations that choose a conditional code anew (:class:`~annvq.ConditionalVQ`).
 
-    Each sweep ranks the entries of every codebook by their distance without the network, and puts the ``tried`` nearest
-    of each through it. What the entries add to its hidden units belongs to the batch, not to the vector.
+    The present code is decoded; then each sweep ranks the entries of every codebook by their distance without the
+    network, and puts the ``tried`` nearest of each through it. What the entries add to its hidden units is known.
     """
     total = OperationCounts()
+    start = OperationCounts(additions=len(sizes) * (hidden + dim), branches=hidden) + linear_map(hidden, dim)
     for K, count in zip(sizes, tried, strict=True):
-        pass_through = linear_map(hidden, dim) + mse(1, dim) + OperationCounts(additions=hidden + dim, branches=hidden)
-        total += (
-            distance(K, dim) + partial_sort(K, count) + linear_map(dim, hidden) + count * pass_through + argmin(count)
-        )
-    return sweeps * total
+        pass_through = linear_map(hidden, dim) + mse(1, dim)
+        pass_through += OperationCounts(additions=2 * (hidden + dim), branches=hidden)
+        total += distance(K, dim) + partial_sort(K, count) + count * pass_through + argmin(count)
+    return start + sweeps * total
 
 
 def linear_map(dim_in: int, dim_out: int) -> OperationCounts:

@@ -37,7 +37,7 @@ def code_dtype(sizes: Sequence[int] | NDArray[np.int32]) -> np.dtype[Any]:
     return np.dtype(np.uint8 if max(int(s) for s in sizes) <= 256 else np.uint16)
 
 
-def _rows(x: Any, name: str) -> F32:
+def rows_of(x: Any, name: str) -> F32:
     """``x`` as the native code takes it. Values are not looked at: who calls has checked them, and NaN among them gives
     codes of no meaning, but codes."""
     x = np.ascontiguousarray(x, dtype=np.float32)
@@ -47,14 +47,14 @@ def _rows(x: Any, name: str) -> F32:
 
 
 def _entries(x: Any) -> F32:
-    entries = _rows(x, "entries")
+    entries = rows_of(x, "entries")
     # A sum is finite only if every term is; the check costs one pass and no memory.
     if entries.size and not np.isfinite(entries.sum(dtype=np.float64)):
         raise ValueError("entries must be finite, got NaN or infinity")
     return entries
 
 
-def _sizes(sizes: Any) -> NDArray[np.int32]:
+def int_sizes(sizes: Any) -> NDArray[np.int32]:
     return np.ascontiguousarray(sizes, dtype=np.int32)
 
 
@@ -68,13 +68,13 @@ class ProductEncoder:
     """
 
     def __init__(self, entries: F32, sizes: Any, offsets: Any) -> None:
-        sizes = _sizes(sizes)
-        self._native = _native.ProductEncoder(_entries(entries), sizes, _sizes(offsets))
+        sizes = int_sizes(sizes)
+        self._native = _native.ProductEncoder(_entries(entries), sizes, int_sizes(offsets))
         self._dtype = code_dtype(sizes)
 
     def encode(self, x: F32) -> Codes:
         """The entry of each codebook nearest to its part of each vector; the lower index wins ties."""
-        return self._native.encode(_rows(x, "x"), get_num_threads()).astype(self._dtype, copy=False)
+        return self._native.encode(rows_of(x, "x"), get_num_threads()).astype(self._dtype, copy=False)
 
 
 class AdditiveEncoder:
@@ -87,7 +87,7 @@ class AdditiveEncoder:
     """
 
     def __init__(self, entries: F32, sizes: Any, gram_limit: int = GRAM_LIMIT_BYTES) -> None:
-        sizes = _sizes(sizes)
+        sizes = int_sizes(sizes)
         threads = get_num_threads()
         self._native = _native.AdditiveEncoder(_entries(entries), sizes, gram_limit, threads)
         self._dtype = code_dtype(sizes)
@@ -110,11 +110,11 @@ class AdditiveEncoder:
     def residual_beams(self, x: F32, beam: int) -> Codes:
         """All codes that :meth:`residual` ends with, ``(n, beam, M)``, best first; the best again where the codebooks
         have fewer than ``beam`` sums."""
-        codes = self._native.beam(_rows(x, "x"), beam, False, beam, get_num_threads())
+        codes = self._native.beam(rows_of(x, "x"), beam, False, beam, get_num_threads())
         return codes.astype(self._dtype, copy=False)
 
     def _beam(self, x: F32, beam: int, any_order: bool) -> Codes:
-        codes = self._native.beam(_rows(x, "x"), beam, any_order, 1, get_num_threads())
+        codes = self._native.beam(rows_of(x, "x"), beam, any_order, 1, get_num_threads())
         return codes[:, 0].astype(self._dtype, copy=False)
 
     def local_search(
@@ -139,7 +139,7 @@ class AdditiveEncoder:
             raise ValueError(f"rounds must not be negative, got {rounds}")
         schedule = open_schedule(self._M, min(open, self._M), rounds, seed)
         start = np.ascontiguousarray(codes, dtype=np.uint16)
-        found = self._native.local_search(_rows(x, "x"), start, schedule, width, get_num_threads())
+        found = self._native.local_search(rows_of(x, "x"), start, schedule, width, get_num_threads())
         return found.astype(self._dtype, copy=False)
 
     def norm_search(
@@ -215,9 +215,9 @@ class AdditiveEncoder:
     ) -> Codes:
         schedule = open_schedule(self._M, 2, rounds, seed)
         start = np.ascontiguousarray(codes, dtype=np.uint16)
-        about = None if centres is None else _rows(centres, "centres")
+        about = None if centres is None else rows_of(centres, "centres")
         found = self._native.norm_search(
-            _rows(x, "x"), start, schedule, offsets, levels, weight, error_share, about, rest, get_num_threads()
+            rows_of(x, "x"), start, schedule, offsets, levels, weight, error_share, about, rest, get_num_threads()
         )
         return found.astype(self._dtype, copy=False)
 
@@ -252,7 +252,7 @@ class AdditiveEncoder:
         start = np.ascontiguousarray(codes, dtype=np.uint16)
         heat = HEAT * min(1.0, iterations / HOT_ITERATIONS)
         found = self._native.iterated(
-            _rows(x, "x"), start, iterations, perturbed, sweeps, seed, heat, get_num_threads()
+            rows_of(x, "x"), start, iterations, perturbed, sweeps, seed, heat, get_num_threads()
         )
         return found.astype(self._dtype, copy=False)
 

@@ -11,19 +11,19 @@ from zlib import crc32
 import numpy as np
 
 from annvq.arrays import chunks, positive_int
-from annvq.codebooks import Codebooks, RowProducts
+from annvq.codebooks import Codebooks
 from annvq.complexity import OperationCounts, linear_map, network_search
 from annvq.forks import made_once
 from annvq.kernels import squared_norms
+from annvq.kernels.network import NetworkCoder
 from annvq.norms import Length, NormTerm
 from annvq.quantizers.additive import AdditiveCoder
 from annvq.quantizers.nested import Nested
-from annvq.types import F32, I64, Codes
+from annvq.types import F32, Codes
 
 SWEEPS = 1  # over the codebooks, each entry chosen anew by what the network makes of it
 CANDIDATES = 4  # entries of a codebook that a sweep tries, those nearest without the network
 AIMS = 1  # searches for the sum that the network makes the vector of, before the sweeps
-_CHUNK_FLOATS = 1 << 20  # of hidden units at a time
 
 
 class ConditionalCoder(Nested):
@@ -51,8 +51,12 @@ class ConditionalCoder(Nested):
         hidden: int | None = None,
         rounds: int = 64,
         norm_free: bool = False,
+        recode: bool = True,
     ) -> None:
         super().__init__(dim, M, nbits)
+        if not isinstance(recode, bool):
+            raise TypeError(f"recode must be True or False, got {recode!r}")
+        self.recode = recode
         self.hidden = positive_int(4 * self.dim if hidden is None else hidden, "hidden", high=1 << 16)
         self.latent = self._sums(rounds=rounds)
         self.view = self._sums(rounds=rounds, norm_free=norm_free)
@@ -84,22 +88,33 @@ class ConditionalCoder(Nested):
 
     @property
     def config(self) -> dict[str, Any]:
-        own = {"norm_free": True} if self.norm_free else {}
+        own = {name: value for name, value, usual in self._options() if value != usual}
         return {**super().config, "hidden": self.hidden, "rounds": self.view.rounds, **own}
 
+    def _options(self) -> list[tuple[str, bool, bool]]:
+        """Names, values and usual values of what files name only where it is not as usual."""
+        return [("norm_free", self.norm_free, False), ("recode", self.recode, True)]
+
     def costs(self) -> OperationCounts:
+        start: OperationCounts = self.view.costs()
+        if not self.recode:
+            return start
         tried = [min(CANDIDATES, size) for size in self.sizes]
         search = network_search(dim=self.dim, hidden=self.hidden, sizes=self.sizes, tried=tried, sweeps=SWEEPS)
         aims: OperationCounts = (
             self.latent.costs() + linear_map(self.dim, self.hidden) + linear_map(self.hidden, self.dim)
         )
-        start: OperationCounts = self.view.costs()
         return start + AIMS * aims + search
 
     def scan_view(self) -> Any:
         return self.view
 
     # -- codes -----------------------------------------------------------------------------------------------------
+
+    def require_encodes(self, what: str) -> None:
+        super().require_encodes(what)
+        if not self.recode:
+            self.view.require_encodes(what)
 
     def _network(self) -> "Network":
         """Entries and network as they are now."""
@@ -113,7 +128,7 @@ class ConditionalCoder(Nested):
         mean = float(self._array("error_mean"))
         if not mean or not self._on_cpu:
             return self.decode_rows(codes), None
-        xhat, told = self._network().decode_and_read(codes, self._array("error_weights"))
+        xhat, told = self._network().coder.decode_and_read(codes, self._array("error_weights"))
         return xhat + self._array("shift"), np.maximum(told + np.float32(mean), 0)
 
     def _plain(self) -> Codebooks:
@@ -122,9 +137,12 @@ class ConditionalCoder(Nested):
         return books
 
     def decode_rows(self, codes: Codes) -> F32:
-        return self._network().decode(codes) + self._array("shift")
+        return self._network().coder.decode(codes) + self._array("shift")
 
     def _encode_rows(self, x: F32, term: NormTerm | None, centres: F32 | None) -> Codes:
+        if not self.recode:
+            codes: Codes = self.view._encode_rows(x, term, centres)
+            return codes
         if not self._on_cpu:
             return self._encode_in_torch(x)
         start, moved = self._start(x), x - self._array("shift")
@@ -137,16 +155,19 @@ class ConditionalCoder(Nested):
 
     def improved(self, x: F32, codes: Codes) -> Codes:
         """Codes (n, M) of rows (n, d) less :attr:`shift`, at least as near as those given."""
+        if not self.recode:
+            return codes
         network, found = self._network(), codes.copy()
-        for start, stop in chunks(len(x), self.hidden * CANDIDATES, chunk_bytes=4 * _CHUNK_FLOATS):
-            part, own = x[start:stop], found[start:stop]
+        for start, stop in chunks(len(x), self.dim):
             for seed in range(1, AIMS + 1):  # (0 is that of the start)
-                network.aim(part, own, self.latent, seed)
-            network.sweep(part, own, SWEEPS)
-        return found
+                network.aim(x[start:stop], found[start:stop], self.latent, seed)
+        return network.coder.sweep(x, found, candidates=CANDIDATES, sweeps=SWEEPS)
 
     def _codes_of_length(self, x: F32, length: Length, centres: F32 | None) -> Codes:
         """The codes themselves: the network makes of a sum what it will, so lengths are left as they come."""
+        if not self.recode:
+            codes: Codes = self.view._codes_of_length(x, length, centres)
+            return codes
         return self._encode_rows(x, None, centres)
 
 
@@ -160,102 +181,37 @@ class Network:
     """
 
     def __init__(self, entries: Codebooks, plain: Codebooks, inward: F32, bias: F32, outward: F32) -> None:
-        self.entries, self.plain, self.bias = entries, plain, np.ascontiguousarray(bias, np.float32)
-        self._inward, self._outward = RowProducts(inward), RowProducts(outward)
+        self.entries, self.plain = entries, plain
+        self._weights = tuple(np.ascontiguousarray(part, np.float32) for part in (inward, bias, outward))
 
-    def hold(self, entries: Codebooks, plain: Codebooks, inward: F32, bias: F32, outward: F32) -> bool:
+    def hold(self, entries: Codebooks, plain: Codebooks, *weights: F32) -> bool:
         """Whether they are still what they were, bit for bit."""
-        same = entries is self.entries and plain is self.plain and np.array_equal(bias, self.bias)
-        return same and self._inward.holds(inward) and self._outward.holds(outward)
+        same = entries is self.entries and plain is self.plain
+        return same and all(map(_same_bits, weights, self._weights))
 
     @made_once
     def checksum(self) -> int:
         """The same for the same entries and network."""
         value = 0
-        for array in (self.entries.entries, self._inward.rows, self.bias, self._outward.rows):
+        for array in (self.entries.entries, *self._weights):
             value = crc32(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data, value)
         return value
 
     @made_once
-    def hidden_entries(self) -> F32:
-        """(ΣK, hidden): what each entry adds to the hidden units."""
-        return self._inward(self.entries.entries)
-
-    @made_once
-    def _books(self) -> list[tuple[F32, RowProducts, F32]]:
-        """Of each codebook: its plain entries about their mean, products with them, and their squared lengths."""
-        books = self.plain.centred.split()
-        return [(book, RowProducts(book), squared_norms(book)) for book in books]
-
-    def hidden_units(self, sums: F32) -> F32:
-        """relu(V·s + b) of sums (n, d), (n, hidden)."""
-        hidden = self._inward(sums)
-        hidden += self.bias
-        return np.maximum(hidden, 0, out=hidden)
-
-    def correction(self, sums: F32) -> F32:
-        """U·relu(V·s + b) of sums (n, d)."""
-        return self._outward(self.hidden_units(sums))
-
-    def decode(self, codes: Codes) -> F32:
-        """Vectors (n, d) of codes (n, M), less the shift."""
-        return self.decode_and_read(codes, np.zeros(len(self.bias), np.float32))[0]
-
-    def decode_and_read(self, codes: Codes, weights: F32) -> tuple[F32, F32]:
-        """Vectors (n, d) of codes (n, M), less the shift, and sums of their hidden units by ``weights``, (n,)."""
-        out, told = np.empty((len(codes), self.entries.dim), np.float32), np.empty(len(codes), np.float32)
-        for start, stop in chunks(len(codes), len(self.bias), chunk_bytes=4 * _CHUNK_FLOATS):
-            sums = self.entries.decode(codes[start:stop])
-            hidden = self.hidden_units(sums)
-            out[start:stop] = sums + self._outward(hidden)
-            told[start:stop] = np.einsum("nh,h->n", hidden, weights)
-        return out, told
+    def coder(self) -> NetworkCoder:
+        """What decodes and chooses codes."""
+        plain = self.plain.centred.entries
+        return NetworkCoder(self.entries.entries, plain, self.entries.sizes, *self._weights)
 
     def aim(self, x: F32, codes: Codes, latent: AdditiveCoder, seed: int) -> None:
         """Search for the sum that the network would make x (n, d) of, if its correction stayed what it is now; codes
         (n, M) that come nearer replace those given."""
-        correction = self.correction(self.entries.decode(codes))
+        xhat = self.coder.decode(codes)
+        correction = xhat - self.entries.decode(codes)
         found = latent.searched_from(self.entries, x - correction, codes, seed)
-        changed = np.flatnonzero((found != codes).any(axis=1))
-        errors = [squared_norms(x[changed] - self.decode(tried[changed])) for tried in (codes, found)]
-        nearer = changed[errors[1] < errors[0]]
+        nearer = squared_norms(x - self.coder.decode(found)) < squared_norms(x - xhat)
         codes[nearer] = found[nearer]
 
-    def sweep(self, x: F32, codes: Codes, sweeps: int) -> None:
-        """Choose each code anew among the entries that are nearest without the network, by what the network makes of
-        them; codes (n, M) that come nearer to x (n, d) replace those given."""
-        sums = self.entries.decode(codes)
-        rest = x - sums - self.correction(sums)
-        errors = squared_norms(rest)
-        left = np.arange(len(x))
-        for _ in range(sweeps):
-            before = codes[left].copy()
-            for m in range(codes.shape[1]):
-                self._choose(m, left, x, codes, rest, errors)
-            left = left[(codes[left] != before).any(axis=1)]
-            if not len(left):
-                return
 
-    def _choose(self, m: int, rows: I64, x: F32, codes: Codes, rest: F32, errors: F32) -> None:
-        """Choose codes of codebook ``m`` anew for some rows; ``rest`` is x − x̂ and ``errors`` its squared length."""
-        first, at = self.entries.offsets[m], np.arange(len(rows))
-        count = min(CANDIDATES, self.entries.sizes[m] - 1)
-        if not count:
-            return
-        (book, products, norms), now = self._books[m], codes[rows, m].astype(np.int64)
-        scores = norms - 2 * products(rest[rows] + book[now])
-        scores[at, now] = np.inf  # it is known what the present one gives
-        tried = np.sort(np.argpartition(scores, count - 1, axis=1)[:, :count], axis=1)
-        others = self.entries.decode(codes[rows]) - self.entries.entries[first + now]
-        sums = others[:, None] + self.entries.entries[first + tried]
-        hidden = (self._inward(others) + self.bias)[:, None] + self.hidden_entries[first + tried]
-        np.maximum(hidden, 0, out=hidden)
-        made = self._outward(hidden.reshape(len(rows) * count, -1)).reshape(sums.shape)
-        made += sums
-        np.subtract(x[rows][:, None], made, out=made)
-        found = squared_norms(made.reshape(-1, made.shape[2])).reshape(len(rows), count)
-        best = found.argmin(axis=1)
-        nearer = np.flatnonzero(found[at, best] < errors[rows])
-        changed, best = rows[nearer], best[nearer]
-        codes[changed, m] = tried[nearer, best]
-        errors[changed], rest[changed] = found[nearer, best], made[nearer, best]
+def _same_bits(a: F32, b: F32) -> bool:
+    return a.shape == b.shape and np.array_equal(a.view(np.uint32), b.view(np.uint32))

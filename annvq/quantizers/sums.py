@@ -143,10 +143,10 @@ class SumCoder(TableCoder):
             return super().fit_norms(x, seed=seed, codes=codes)
         self.require_fitted("fit_norms")
         sample, given = self._norm_sample(x, codes, NORM_FREE_ROWS, seed)
-        plain = self.plain_codes(sample) if given is None else given
+        plain, rounds = (self.plain_codes(sample), 3) if given is None else (given, 0)
         books, moved = self._about_origin(sample)
         terms = []
         for columns, dims, group in books.groups:
             part = np.ascontiguousarray(moved[:, dims])
-            terms.append(learn_free_term(part, plain[:, columns], group.entries, group.sizes))
+            terms.append(learn_free_term(part, plain[:, columns], group.entries, group.sizes, rounds))
         return self.take_norm_term(NormTerm.of_groups(terms))

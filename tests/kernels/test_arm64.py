@@ -17,7 +17,14 @@ COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 OPTIONS = {"neon": ["-DANNVQ_NEON"], "neondot": ["-march=armv8.2-a+dotprod"]}
 # What the kernels' tests need besides kernels.
 MORE = ["simd/levels", "coarse/bytes", "encode/books", "encode/encode", "encode/iterated", "encode/norm_search"]
-MORE += ["encode/pair_tables", "common/centre", "common/large_pages", "common/mutex", "common/parallel"]
+MORE += [
+    "encode/network",
+    "encode/pair_tables",
+    "common/centre",
+    "common/large_pages",
+    "common/mutex",
+    "common/parallel",
+]
 
 pytestmark = [
     pytest.mark.skipif(platform.machine() in ("aarch64", "arm64"), reason="the other tests run these levels here"),

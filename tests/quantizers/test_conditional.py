@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import annvq
+from annvq.errors import NotFittedError
 from annvq.quantizers.files import from_stored
 from annvq.training import KMeans, LearnNetwork, Recipe
 from annvq.training.neighbours import between_neighbours
@@ -149,6 +150,57 @@ def test_training_it_as_a_layer_leaves_a_code_that_encodes(learned):
     again = q.learn_terms(x) or q
     assert again._view_follows
     assert error(q, x.numpy()) < 2 * error(learned, x.numpy())
+
+
+def test_the_quick_recipe_beats_additive_codes_too():
+    x, unseen = curved(3000, 0), curved(1000, 2)
+    additive = annvq.AdditiveVQ(16, 3, 4, rounds=16).fit(x, seed=0)
+    q = annvq.ConditionalVQ(16, 3, 4, hidden=48, rounds=16)
+    q.fit(x, seed=0, recipe=q.quick_recipe())
+    assert error(q, unseen) < 0.95 * error(additive, unseen)
+
+
+@pytest.mark.parametrize("norm_free", [False, True])
+def test_behind_an_additive_code_the_codes_stay_and_are_decoded_better(norm_free):
+    x, unseen = curved(4000, 0) + 3, curved(1000, 2) + 3
+    additive = annvq.AdditiveVQ(16, 3, 4, rounds=16, norm_free=norm_free).fit(x, seed=0)
+    part = LearnNetwork(steps=400, rounds=1, round_steps=200, added=0.5)
+    q = annvq.ConditionalVQ.behind(additive, x, hidden=48, part=part)
+    codes = additive.encode(unseen)
+    np.testing.assert_array_equal(q.encode(unseen), codes)
+    np.testing.assert_array_equal(q.scan_view().decode(codes), additive.decode(codes))
+    np.testing.assert_array_equal(q.scan_view().norms(codes), additive.norms(codes))
+    assert error(q, unseen) < 0.95 * error(additive, unseen)
+    errors, expected = np.square(unseen - q.decode(codes)).sum(1), q.decode_with_errors(codes)[1]
+    assert np.square(errors - expected).mean() < errors.var()
+    again = annvq.load_quantizer(q.to_bytes())
+    assert again.config["recode"] is False
+    np.testing.assert_array_equal(again.encode(unseen), codes)
+    np.testing.assert_array_equal(again.decode(codes), q.decode(codes))
+
+
+def test_without_choosing_codes_anew_they_are_those_of_the_view():
+    recipe = Recipe((KMeans(8), LearnNetwork(steps=100, rounds=0, added=0.0)))
+    q = annvq.ConditionalVQ(16, 3, 4, hidden=48, recode=False).fit(curved(3000, 0), recipe=recipe)
+    x = curved(200, 1)
+    codes = q.encode(x)
+    np.testing.assert_array_equal(codes, q.scan_view().encode(x))
+    assert error(q, x) < np.square(x - q.scan_view().decode(codes)).sum(1).mean()
+    q.learn_terms(curved(3000, 0))
+    np.testing.assert_array_equal(q.encode(x), codes)
+
+
+def test_behind_refuses_what_it_cannot_keep():
+    x = curved(300, 0)
+    with pytest.raises(TypeError, match="additive"):
+        annvq.ConditionalVQ.behind(annvq.ResidualVQ(16, 3, 4), x)
+    with pytest.raises(NotFittedError):
+        annvq.ConditionalVQ.behind(annvq.AdditiveVQ(16, 3, 4), x)
+    wide = annvq.AdditiveVQ(16, 3, 4, beam=4).fit(x, recipe=Recipe((KMeans(4),)))
+    with pytest.raises(ValueError, match="beam=8, got 4"):
+        annvq.ConditionalVQ.behind(wide, x)
+    with pytest.raises(TypeError, match="recode"):
+        annvq.ConditionalVQ(8, 2, recode=1)
 
 
 def test_refusals():

@@ -210,8 +210,9 @@ class NormFree:
         self.offsets = _main_effects(codes, with_error(norms, bounded(errors), ERROR_SHARE), self.sizes, self.offsets)
 
 
-def learn_free_term(x: F32, plain: npt.NDArray[Any], entries: F32, sizes: Sequence[int]) -> NormTerm:
-    """The norm-free term of codebooks that stay as they are; the arguments are those of :class:`NormFree`."""
+def learn_free_term(x: F32, plain: npt.NDArray[Any], entries: F32, sizes: Sequence[int], rounds: int = 3) -> NormTerm:
+    """The norm-free term of codebooks that stay as they are; the arguments are those of :class:`NormFree`. Without
+    ``rounds`` it is that of the codes given, whatever they were chosen by."""
     learned = NormFree.of(x, plain, entries, sizes)
-    learned.settle(rounds=3)
+    learned.settle(rounds)
     return learned.term()

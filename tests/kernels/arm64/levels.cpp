@@ -18,6 +18,7 @@
 #include "encode/encode.h"
 #include "encode/iterated.h"
 #include "encode/kernels.h"
+#include "encode/network.h"
 #include "encode/norm_search.h"
 #include "encode/pair_tables.h"
 #include "rerank/kernels.h"
@@ -351,6 +352,19 @@ void encode() {
         encode_kernels().products_to_shorts(products.data(), norms.data(), 64, 3000.f, out.data());
         return out;
     });
+    compare("decoded by a network", [] {
+        const int32_t sizes[] = {3, 18};
+        const std::vector<float> entries = numbers(21 * 9), in = numbers(21 * 9), bias = numbers(21),
+                                 out = numbers(9 * 21), weights = numbers(21);
+        const Network network = make_network(entries.data(), entries.data(), sizes, 2, 9, in.data(),
+                                             bias.data(), out.data(), 21, 1);
+        std::vector<uint16_t> codes(2 * n);
+        for (int64_t i = 0; i < 2 * n; i++) codes[i] = static_cast<uint16_t>(below(sizes[i % 2]));
+        std::vector<float> found(31 * n);  // vectors, what is told, hidden units
+        network_decode(network, codes.data(), n, weights.data(), found.data(), &found[9 * n], 1);
+        network_hidden(network, codes.data(), n, &found[10 * n], 1);
+        return found;
+    });
     using Sizes = std::vector<int32_t>;
     using Codes = std::vector<uint16_t>;
     for (int64_t most : {5, 40, 256}) {
@@ -384,6 +398,13 @@ void encode() {
              [&](const float* entries, const Sizes& sizes, const float* x, Codes& codes) {
                  const EncoderBooks books = additive_books(entries, sizes.data(), 5, 9, int64_t{1} << 30, 1);
                  encode_iterated(books, pair_tables(books), x, n, {4, 2, 2, 7, .1f}, codes.data(), 1);
+             });
+        some("codes of a network", 3, most, 9,
+             [&](const float* entries, const Sizes& sizes, const float* x, Codes& codes) {
+                 const std::vector<float> in = numbers(21 * 9), bias = numbers(21), out = numbers(9 * 21);
+                 const Network network = make_network(entries, entries, sizes.data(), 3, 9, in.data(),
+                                                      bias.data(), out.data(), 21, 1);
+                 network_sweep(network, x, n, 4, 2, codes.data(), 1);
              });
     }
 }

@@ -6,6 +6,7 @@
 #include "common/mutex.h"
 #include "encode/encode.h"
 #include "encode/iterated.h"
+#include "encode/network.h"
 #include "encode/norm_search.h"
 
 namespace annvq {
@@ -22,6 +23,20 @@ void check_books(const In<float, 2>& entries, const Sizes& sizes) {
     }
     require(total == static_cast<int64_t>(entries.shape(0)), "entries must have sum(sizes) rows");
     require(entries.shape(1) >= 1, "entries must have at least one column");
+}
+
+void check_codes(const In<uint16_t, 2>& codes, const EncoderBooks& books) {
+    const int64_t n = codes.shape(0), M = books.M;
+    require(static_cast<int64_t>(codes.shape(1)) == M, "codes must have shape (n, M)");
+    for (int64_t i = 0; i < n * M; i++)
+        require(codes.data()[i] < books.sizes[i % M], "codes reach beyond the codebooks");
+}
+
+Out<uint16_t, 2> copied(const In<uint16_t, 2>& codes, const EncoderBooks& books, uint16_t** data) {
+    check_codes(codes, books);
+    auto out = new_array<uint16_t, 2>({codes.shape(0), codes.shape(1)}, data);
+    if (codes.size()) std::memcpy(*data, codes.data(), codes.size() * sizeof(uint16_t));
+    return out;
 }
 
 class ProductEncoder {
@@ -134,16 +149,10 @@ class AdditiveEncoder {
     bool has_gram() const { return !books_.gram.empty(); }
 
   private:
-    // A copy of the codes that a search starts from.
+    // The codes that a search starts from.
     Out<uint16_t, 2> started(const In<float, 2>& x, const In<uint16_t, 2>& start, uint16_t** codes) const {
-        const int64_t n = x.shape(0), M = books_.M;
-        require(start.shape(0) == x.shape(0) && static_cast<int64_t>(start.shape(1)) == M,
-                "codes must have shape (n, M)");
-        for (int64_t i = 0; i < n * M; i++)
-            require(start.data()[i] < books_.sizes[i % M], "codes reach beyond the codebooks");
-        auto out = new_array<uint16_t, 2>({x.shape(0), static_cast<size_t>(M)}, codes);
-        if (n) std::memcpy(*codes, start.data(), n * M * sizeof(uint16_t));
-        return out;
+        require(start.shape(0) == x.shape(0), "codes must have as many rows as x");
+        return copied(start, books_, codes);
     }
     void check_schedule(const In<int32_t, 2>& schedule) const {
         const int64_t rounds = schedule.shape(0), open = schedule.shape(1);
@@ -163,6 +172,64 @@ class AdditiveEncoder {
     PairTables tables_;
     Mutex making_tables_;
     bool tables_made_ = false;
+};
+
+class NetworkCoder {
+  public:
+    NetworkCoder(In<float, 2> entries, In<float, 2> plain, Sizes sizes, In<float, 2> inward,
+                 In<float, 1> bias, In<float, 2> outward, int threads) {
+        check_books(entries, sizes);
+        check_books(plain, sizes);
+        require(sizes.shape(0) <= kMaxAdditiveCodebooks, "additive codes have at most 1024 codebooks");
+        const size_t dim = entries.shape(1), hidden = bias.shape(0);
+        require(plain.shape(1) == dim, "plain must have the shape of entries");
+        require(hidden >= 1 && hidden <= 65536, "bias must have shape (hidden,), hidden in [1, 65536]");
+        require(inward.shape(0) == hidden && inward.shape(1) == dim, "inward must have shape (hidden, dim)");
+        require(outward.shape(0) == dim && outward.shape(1) == hidden,
+                "outward must have shape (dim, hidden)");
+        WithoutLock release;
+        network_ =
+            make_network(entries.data(), plain.data(), sizes.data(), static_cast<int32_t>(sizes.shape(0)),
+                         static_cast<int32_t>(dim), inward.data(), bias.data(), outward.data(),
+                         static_cast<int32_t>(hidden), threads);
+    }
+    nb::tuple decode(In<uint16_t, 2> codes, In<float, 1> weights, int threads) const {
+        check_codes(codes, network_.plain);
+        require(static_cast<int64_t>(weights.shape(0)) == network_.hidden,
+                "weights must have shape (hidden,)");
+        float *x, *told;
+        auto out = new_array<float, 2>({codes.shape(0), static_cast<size_t>(network_.dim)}, &x);
+        auto sums = new_array<float, 1>({codes.shape(0)}, &told);
+        {
+            WithoutLock release;
+            network_decode(network_, codes.data(), codes.shape(0), weights.data(), x, told, threads);
+        }
+        return nb::make_tuple(out, sums);
+    }
+    Out<float, 2> hidden(In<uint16_t, 2> codes, int threads) const {
+        check_codes(codes, network_.plain);
+        float* units;
+        auto out = new_array<float, 2>({codes.shape(0), static_cast<size_t>(network_.hidden)}, &units);
+        WithoutLock release;
+        network_hidden(network_, codes.data(), codes.shape(0), units, threads);
+        return out;
+    }
+    Out<uint16_t, 2> sweep(In<float, 2> x, In<uint16_t, 2> start, int32_t candidates, int32_t sweeps,
+                           int threads) const {
+        require(static_cast<int64_t>(x.shape(1)) == network_.dim, "x must have as many columns as entries");
+        require(start.shape(0) == x.shape(0), "codes must have as many rows as x");
+        require(candidates >= 1 && candidates <= kMostCandidates, "candidates must lie in [1, 64]");
+        require(sweeps >= 0, "sweeps must not be negative");
+        uint16_t* codes;
+        auto out = copied(start, network_.plain, &codes);
+        const int64_t n = x.shape(0);
+        WithoutLock release;
+        network_sweep(network_, x.data(), n, candidates, sweeps, codes, threads);
+        return out;
+    }
+
+  private:
+    Network network_;
 };
 
 }  // namespace
@@ -185,6 +252,14 @@ void bind_encode(nb::module_& m) {
              arg("offsets"), arg("levels"), arg("weight"), arg("error_share"), arg("centres").none(),
              arg("rest").none(), arg("threads"))
         .def_prop_ro("has_gram", &AdditiveEncoder::has_gram);
+    nb::class_<NetworkCoder>(m, "NetworkCoder")
+        .def(nb::init<In<float, 2>, In<float, 2>, Sizes, In<float, 2>, In<float, 1>, In<float, 2>, int>(),
+             arg("entries"), arg("plain"), arg("sizes"), arg("inward"), arg("bias"), arg("outward"),
+             arg("threads"))
+        .def("decode", &NetworkCoder::decode, arg("codes"), arg("weights"), arg("threads"))
+        .def("hidden", &NetworkCoder::hidden, arg("codes"), arg("threads"))
+        .def("sweep", &NetworkCoder::sweep, arg("x"), arg("codes"), arg("candidates"), arg("sweeps"),
+             arg("threads"));
 }
 
 }  // namespace annvq

@@ -5,6 +5,7 @@
 #include "encode/iterated_core.h"
 #include "encode/kernels.h"
 #include "encode/local_core.h"
+#include "encode/network_core.h"
 #include "encode/norm_core.h"
 #include "encode/products_core.h"
 
@@ -20,7 +21,11 @@ constexpr EncodeKernels kKernels{products,
                                  norm_search_scratch,
                                  norm_search_block,
                                  products_to_shorts,
-                                 iterated_block};
+                                 iterated_block,
+                                 network_scratch,
+                                 network_hidden,
+                                 network_decode,
+                                 network_sweep};
 
 }  // namespace
 }  // namespace annvq

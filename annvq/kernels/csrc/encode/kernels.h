@@ -8,6 +8,7 @@ namespace annvq {
 constexpr int kLanes = 16;
 constexpr int kMaxAdditiveCodebooks = 1024;
 constexpr int kMaxIteratedCodebooks = 64;  // of iterated search, whose scores have 16 bits
+constexpr int32_t kMostCandidates = 64;    // of a codebook that are put through a network
 constexpr int64_t kStripEntries = 256;     // entries of a codebook whose pairs lie together
 
 // A strip of up to four groups of sixteen entries, transposed: values[j][lane] for dimension j.
@@ -67,6 +68,15 @@ struct IteratedPlan {
     float heat;
 };
 
+// A network behind sums of entries (encode/network.h). Rows of `entries` have `width` columns, those of
+// `table` and `bias` `hidden`: multiples of sixteen, with zeros in the padding.
+struct NetworkView {
+    BooksView plain, outward;
+    const int32_t* sizes;
+    const float *entries, *table, *bias;
+    int32_t dim, width, hidden;
+};
+
 struct EncodeKernels {
     // out[r][e - panels[from].first] = <x_r, c_e> (or ||x_r - c_e||^2) over the panels [from, to).
     void (*products)(const BooksView&, int64_t from, int64_t to, const float* x, int64_t stride, int64_t rows,
@@ -90,6 +100,12 @@ struct EncodeKernels {
     // `energy` (vectors,): squared lengths of the shifted vectors, in units of scores.
     void (*iterated)(const BooksView&, const PairsView&, const int16_t* unary, const int32_t* energy,
                      int64_t vectors, const IteratedPlan&, uint16_t* codes, unsigned char* scratch);
+    int64_t (*network_scratch)(const NetworkView&, int64_t vectors, int32_t candidates);  // 0: of decoding
+    void (*network_hidden)(const NetworkView&, const uint16_t* codes, int64_t vectors, float* out);
+    void (*network_decode)(const NetworkView&, const uint16_t* codes, int64_t vectors, const float* weights,
+                           float* out, float* told, float* scratch);
+    void (*network_sweep)(const NetworkView&, const float* x, int64_t vectors, int32_t candidates,
+                          int32_t sweeps, uint16_t* codes, float* scratch);
 };
 const EncodeKernels& encode_kernels();  // of the SIMD level in use
 
