@@ -8,7 +8,7 @@ from annvq.quantizers.modules.maps import TRANSFORMS
 from annvq.quantizers.modules.product import ProductVQ
 from annvq.quantizers.modules.product_additive import ProductAdditiveVQ
 from annvq.quantizers.modules.registry import register
-from annvq.quantizers.modules.transformed import Transformed
+from annvq.quantizers.modules.transformed import AXES_KMEANS, Transformed, principal_recipe
 from annvq.quantizers.principal import (
     EMPHASIS,
     PrincipalAdditiveCoder,
@@ -19,13 +19,9 @@ from annvq.quantizers.principal import (
 from annvq.training.estimators import Estimator
 from annvq.training.groups import EachGroup
 from annvq.training.learn.alternating import Alternation
-from annvq.training.maps import Inside, PrincipalAxes
 from annvq.training.parts import Alternate, KMeans
 from annvq.training.recipe import Part, Recipe
 from annvq.types import Self
-
-MAX_ROWS = 1 << 16
-"""Learn vectors that are used, so that learning takes as long however many there are."""
 
 GENTLE = Alternation(iterations=6, rounds=4, temperature=0.3)
 """From residual codebooks: axes of a group differ much in variance, so that these are near the best already."""
@@ -42,7 +38,7 @@ class _Principal(Transformed):
         self.emphasis = checked
 
     def default_recipe(self) -> Recipe:
-        return Recipe((PrincipalAxes(self.emphasis), Inside(self.inner_part)), max_rows=MAX_ROWS)
+        return principal_recipe(self.inner_part, self.emphasis)
 
 
 @register("principal-product")
@@ -62,7 +58,7 @@ class PrincipalProductVQ(PrincipalProductCoder, _Principal):
         estimator: how gradients pass in training mode; default NSVQ.
     """
 
-    inner_part = KMeans(15)
+    inner_part = AXES_KMEANS
 
     def __init__(
         self,
