@@ -26,8 +26,8 @@ from annvq.training.recipe import Part, Recipe
 from annvq.types import F32, Array, Codes, Self
 
 MANY_DIMS, NARROW = 256, 8
-"""From so many dimensions on, where codebooks have at most so many of them each, no rotation that was learned had less
-error on held-out vectors than principal axes, which take seconds (docs/log/performance.md)."""
+"""From so many dimensions on, where codebooks have at most so many of them each, a rotation that was learned had hardly
+less error on held-out vectors than principal axes, which take seconds (docs/log/performance.md)."""
 PRINCIPAL_ROWS = 1 << 16
 """Learn vectors that are used behind principal axes, so that learning takes as long however many there are."""
 AXES_KMEANS = KMeans(15)
