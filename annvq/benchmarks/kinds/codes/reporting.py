@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -15,6 +16,7 @@ from annvq.benchmarks.suite import Suite
 
 _RECALL, _FINER = "recall@10", "10-recall@10"
 _NEARLY_ALL = 0.99
+_MOST_TICKS = 8
 _PANELS = ("bits_per_vector", "wmops", "encode_us")
 
 
@@ -155,6 +157,15 @@ def _point(rows: Sequence[Row], column: str, recall: str) -> tuple[float, float,
     return x.value, y.value, y.value - (y.value if y.low is None else y.low), (y.high or y.value) - y.value
 
 
+def _ticks(axis: Any, values: Sequence[float], budgets: Sequence[int]) -> None:
+    """One at each number of bits; where they are many, on a logarithmic axis, at the budgets alone."""
+    if len(values) > _MOST_TICKS:
+        axis.set_xscale("log")
+        axis.minorticks_off()
+        values = budgets
+    axis.set_xticks(values, labels=[f"{value:g}" for value in values])
+
+
 def picture(rows: Sequence[Row], path: Path, title: str, panels: Sequence[str] = _PANELS) -> None:
     """Recall against bits, counted and measured cost of encoding (``panels``); one row of them per data set."""
     good = [row for row in rows if _is_drawn(row)]
@@ -176,7 +187,7 @@ def picture(rows: Sequence[Row], path: Path, title: str, panels: Sequence[str] =
             if column != "bits_per_vector":
                 axis.set_xscale("log")
             else:
-                axis.set_xticks(sorted({row[column] for row in good}))
+                _ticks(axis, sorted({row[column] for row in good}), sorted({row["bits"] for row in good}))
             axis.grid(alpha=0.3)
         line[0].set_title(dataset, loc="left")
     if good:
