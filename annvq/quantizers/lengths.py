@@ -16,6 +16,7 @@ def codes_of_length(
     centres: F32 | None,
     encode: Callable[[F32, F32 | None], Codes],
     decode: Callable[[Codes], F32],
+    again: Callable[[F32, Codes], Codes] | None = None,
 ) -> Codes:
     """Codes of a chunk of rows whose x̂ has about this length.
 
@@ -28,13 +29,16 @@ def codes_of_length(
         centres: (n, d) that x and x̂ are about, or None.
         encode: codes (n, M) of rows (n, d) about centres (n, d) or None.
         decode: x̂ (n, d) of codes.
+        again: codes of rows (n, d) from those of the same rows at another length, in less time than ``encode`` takes;
+            None: there is no such way.
     """
     codes = encode(x, centres)
+    found = codes.copy()
     tried, least = length.measured(x, decode(codes), centres)
     factor, left = np.ones(len(x), np.float32), np.arange(len(x))
     for _ in range(LENGTH_TRIES):
         off = np.abs(tried - 1) > LENGTH_TOLERANCE
-        left, tried = left[off], tried[off]
+        left, tried, found = left[off], tried[off], found[off]
         if not len(left):
             break
         factor[left] /= np.maximum(tried, 0.1).astype(np.float32)
@@ -43,7 +47,7 @@ def codes_of_length(
             stretched *= factor[left, None]
         else:
             stretched = (stretched + about) * factor[left, None] - about
-        found = encode(stretched, about)
+        found = encode(stretched, about) if again is None else again(stretched, found)
         del stretched
         tried, costs = length.measured(x[left], decode(found), about)
         better = costs < least[left]

@@ -3,16 +3,24 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from annvq.arrays import positive_int
 from annvq.complexity import OperationCounts
+from annvq.norms import Length
 from annvq.quantizers.additive import AdditiveCoder
 from annvq.quantizers.codes import MAX_M
+from annvq.quantizers.lengths import codes_of_length
 from annvq.quantizers.sums import SumCoder
+from annvq.types import F32, Codes
 
 TOGETHER = 8
 """Codebooks of a group unless the caller says otherwise."""
 MANY = 64
 """More codebooks than this are not one group unless the caller says so: learning them would take long."""
+MANY_GROUPS = 8
+"""Of more groups than this codes of a length are searched for from those found before, in less time and with a little
+more error (docs/log/performance.md)."""
 
 
 class ProductAdditiveCoder(AdditiveCoder):
@@ -49,6 +57,22 @@ class ProductAdditiveCoder(AdditiveCoder):
         for config in self.group_configs():
             total += AdditiveCoder(**config).costs()
         return total
+
+    def _codes_of_length(self, x: F32, length: Length, centres: F32 | None) -> Codes:
+        books = self.books()
+        alone = len(books.groups) == self.M or not self.rounds  # nothing is searched for from other codes
+        if len(books.groups) <= MANY_GROUPS or alone or not self._on_cpu:
+            return super()._codes_of_length(x, length, centres)
+
+        def again(rows: F32, codes: Codes) -> Codes:
+            return books.search(
+                rows, lambda group, part, own: self.searched_from(group, part, np.ascontiguousarray(codes[:, own]))
+            )
+
+        def encode(rows: F32, about: F32 | None) -> Codes:
+            return self._encode_rows(rows, None, about)
+
+        return codes_of_length(x, length, centres, encode, self.decode_rows, again)
 
     def group_configs(self) -> list[dict[str, Any]]:
         """Of each group, the arguments of an additive coder of its dimensions and codebooks."""

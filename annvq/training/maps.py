@@ -14,12 +14,15 @@ from annvq.training.learn.axes import principal_axes
 from annvq.training.learn.rotation import RotationRun, dealt, starts
 from annvq.training.model import MappedModel
 from annvq.training.recipe import Inner, Part
+from annvq.types import Self
 
 #: A start whose error is higher than the best one's by more than this factor does not race.
 _CHANCE = 1.2
 #: Small data are gone through at most so often.
 _MOST_PASSES = 100
 LEAST_VARIANCE = 1e-4  # of the largest: less is taken for so much
+#: Up to so many dimensions a rotation is descended to by as many steps; each takes time as the cube of them.
+_WHOLE_DIMS = 512
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,14 @@ class LearnRotation:
     learning_rate: float = 1e-2
     alternations: int = 5
     polish: int = 10
+
+    @classmethod
+    def of_dim(cls, dim: int) -> Self:
+        """The usual one for d dimensions: of many, fewer steps and rounds, so that all of them take as long as those of
+        512."""
+        share = min(1.0, (_WHOLE_DIMS / dim) ** 3)
+        counts = ((name, getattr(cls, name)) for name in ("steps", "race", "alternations"))
+        return cls(**{name: max(1, round(share * count)) for name, count in counts})
 
     def __post_init__(self) -> None:
         for name in ("steps", "race", "batch_size"):

@@ -63,3 +63,11 @@ def test_what_is_refused():
     for bad, error in ((True, TypeError), ("0.5", TypeError), (1.5, ValueError), (float("nan"), ValueError)):
         with pytest.raises(error, match="emphasis must be"):
             annvq.PrincipalProductVQ(24, 6, emphasis=bad)
+
+
+def test_many_groups_are_searched_by_fewer_rounds():
+    rounds = [annvq.PrincipalAdditiveVQ(64, M, 4, groups=M // 2).quantizer.rounds for M in (8, 16, 18)]
+    assert rounds == [32, 32, 8]
+    asked = annvq.PrincipalAdditiveVQ(64, 18, 4, groups=9, rounds=40)
+    assert asked.quantizer.rounds == asked.config["rounds"] == 40
+    assert annvq.PrincipalAdditiveVQ(**asked.config).quantizer.rounds == 40

@@ -1,5 +1,7 @@
 """Learning a rotation with product codebooks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,30 @@ def test_starts_are_rotations():
     x[:, 0] = 1
     for rotation in starts(x, (2,) * 4):
         np.testing.assert_allclose(rotation @ rotation.T, np.eye(8), atol=1e-5)
+
+
+def test_many_dimensions_take_no_more_steps_than_there_is_time_for():
+    assert LearnRotation.of_dim(128) == LearnRotation.of_dim(512) == LearnRotation()
+    fewer = LearnRotation.of_dim(1024)
+    assert (fewer.steps, fewer.race, fewer.alternations) == (188, 19, 1)
+    assert replace(fewer, steps=1500, race=150, alternations=5) == LearnRotation()
+    assert LearnRotation.of_dim(1 << 14).steps == 1
+    assert annvq.RotatedProductVQ(1024, 16).default_recipe().parts == (fewer,)
+    linear = annvq.make("transformed", dim=1024, M=16).default_recipe().parts[0]
+    assert linear.rotation == fewer
+
+
+def test_of_many_narrow_subspaces_the_rotation_is_that_of_principal_axes():
+    """As good, in a fraction of the time; of few dimensions, or wide sub-spaces, it is learned."""
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=(256, 256)) * 0.97 ** np.arange(256)[:, None]
+    x = (rng.normal(size=(1500, 256)) @ mix).astype(np.float32)
+    rotated = annvq.RotatedProductVQ(256, 32, 4).fit(x)
+    axes = annvq.PrincipalProductVQ(256, 32, 4).fit(x)
+    np.testing.assert_array_equal(rotated.encode(x), axes.encode(x))
+    np.testing.assert_array_equal(rotated.transform.matrix().detach(), axes.transform.matrix().detach())
+    for q in (annvq.RotatedProductVQ(256, 16), annvq.RotatedProductVQ(128, 16)):
+        assert q.default_recipe().parts == (LearnRotation(),)
 
 
 def test_other_transforms_learn_their_codebooks():

@@ -28,8 +28,8 @@ from annvq.interop.faiss.common import (
     why_not,
 )
 from annvq.interop.faiss.quantizers import (
+    additive_form,
     additive_part,
-    additive_shape,
     equal_bits,
     product_dim,
     set_centroids,
@@ -115,9 +115,8 @@ def _additive_index(quantizer: TableQuantizer, index: Index, rows: Rows, fastsca
         search_type, norms = kinds.ST_norm_float, norm_values(index, rows.codes, rows.norms)
     else:
         search_type, norms = kinds.ST_LUT_nonorm, None
-    local, shape = additive_shape(quantizer)
-    cls = faiss.IndexLocalSearchQuantizer if local else faiss.IndexResidualQuantizer
-    made = cls(quantizer.dim, *shape, metric_of(index), search_type)
+    name, shape = additive_form(quantizer)
+    made = getattr(faiss, f"Index{name}")(quantizer.dim, *shape, metric_of(index), search_type)
     set_entries(additive_part(made), quantizer, levels)
     made.is_trained = True
     _fill(made, packed_additive(quantizer, rows.codes, norms))

@@ -34,8 +34,8 @@ from annvq.interop.faiss.common import (
     why_not,
 )
 from annvq.interop.faiss.quantizers import (
+    additive_form,
     additive_part,
-    additive_shape,
     check_transform,
     equal_bits,
     product_dim,
@@ -211,8 +211,8 @@ def _additive_lists(
         search_type, stored = kinds.ST_norm_cqint8, norms
     else:
         search_type, stored = kinds.ST_norm_float, norm_values(index, codes, norms)
-    local, shape = additive_shape(quantizer)
-    cls = faiss.IndexIVFLocalSearchQuantizer if local else faiss.IndexIVFResidualQuantizer
+    name, shape = additive_form(quantizer)
+    cls = getattr(faiss, f"IndexIVF{name}")
     made = cls(coarse, quantizer.dim, coarse.ntotal, *shape, metric_of(index), search_type)
     set_entries(additive_part(made), quantizer, levels)
     return made, packed_additive(quantizer, codes, stored)

@@ -29,9 +29,8 @@ def quantizer_from_faiss(source: Any) -> TableQuantizer:
     """A fitted quantizer with the codebooks of a trained FAISS one, over the same codes.
 
     ``ProductQuantizer`` becomes :class:`ProductVQ`, ``ResidualQuantizer`` :class:`ResidualVQ` with its beam,
-    ``LocalSearchQuantizer`` :class:`AdditiveVQ`; products of residual or local-search quantizers become
-    :class:`AdditiveVQ` too, with entries that are zero outside their own sub-space. Codes of new vectors may differ
-    from FAISS' where the search differs (product codes: only in ties).
+    ``LocalSearchQuantizer`` :class:`AdditiveVQ`, products of either :class:`ProductAdditiveVQ`, a group for each. Codes
+    of new vectors may differ from FAISS' where the search differs (product codes: only in ties).
 
     Raises:
         TypeError, ValueError: another kind of quantizer, or an untrained one.
@@ -49,27 +48,15 @@ def quantizer_from_faiss(source: Any) -> TableQuantizer:
     require_trained(source.is_trained, source)
     bits = [int(b) for b in faiss.vector_to_array(source.nbits)]
     if isinstance(source, faiss.ProductAdditiveQuantizer):
-        return from_codebooks(_padded(source, bits), "additive")
+        groups = int(source.nsplits)
+        made = ProductAdditiveVQ(source.d, len(bits), bits, groups=groups)
+        entries = faiss.vector_to_array(source.codebooks).reshape(-1, source.d // groups)
+        return made.set_codebooks(np.split(entries, made.offsets[1:-1])).eval()
     entries = faiss.vector_to_array(source.codebooks).reshape(-1, source.d)
     books = np.split(entries[: sum(1 << b for b in bits)], np.cumsum([1 << b for b in bits])[:-1])
     if isinstance(source, faiss.ResidualQuantizer):
         return from_codebooks(books, "residual", beam=max(1, int(source.max_beam_size)))
     return from_codebooks(books, "additive")
-
-
-def _padded(source: Any, bits: list[int]) -> list[F32]:
-    """Codebooks of a product of additive quantizers over all d dimensions."""
-    faiss = load_faiss()
-    flat, books, at = faiss.vector_to_array(source.codebooks), [], 0
-    splits = int(source.nsplits)
-    width = source.d // splits
-    for m, b in enumerate(bits):
-        start = m // (len(bits) // splits) * width
-        book = np.zeros((1 << b, source.d), np.float32)
-        book[:, start : start + width] = flat[at : at + book.shape[0] * width].reshape(-1, width)
-        at += book.shape[0] * width
-        books.append(book)
-    return books
 
 
 def additive_part(index: Any) -> Any:
@@ -158,7 +145,7 @@ def _chain_and_quantizer(index: Index) -> tuple[list[Any], TableQuantizer]:
         chain.append(faiss.NormalizationTransform(index.dims, 2.0))
     length = index.coding.length if isinstance(index, StoreIndex) else None
     if not isinstance(view, Transformed):
-        return chain, _of_length_one(_over_all(view), length)
+        return chain, _of_length_one(_in_faiss(view), length)
     transform = view.transform
     # A shift stands in the way where FAISS would not see it: in inner products, norms and residuals.
     unshifted = index.metric != "l2" or view.needs_norm or (isinstance(index, IVFIndex) and index.residual)
@@ -176,7 +163,7 @@ def _chain_and_quantizer(index: Index) -> tuple[list[Any], TableQuantizer]:
     linear.set_is_orthonormal()
     linear.is_trained = True
     chain.append(linear)
-    return chain, _of_length_one(_over_all(view.quantizer), length)
+    return chain, _of_length_one(_in_faiss(view.quantizer), length)
 
 
 def _flattened(view: TableQuantizer) -> AdditiveVQ:
@@ -185,9 +172,13 @@ def _flattened(view: TableQuantizer) -> AdditiveVQ:
     return AdditiveVQ(view.dim, view.M, list(view.bits_per_codebook)).set_codebooks(books).eval()
 
 
-def _over_all(view: TableQuantizer) -> TableQuantizer:
-    """``view``, or, of products of additive codes, the additive quantizer with their codebooks."""
-    return _flattened(view) if isinstance(view, ProductAdditiveVQ) else view
+def _in_faiss(view: TableQuantizer) -> TableQuantizer:
+    """``view``, or, of products of additive codes that FAISS has none like, the additive quantizer with their codebooks
+    over all dimensions."""
+    if not isinstance(view, ProductAdditiveVQ):
+        return view
+    alike = view.groups > 1 and view.dim % view.groups == 0 and isinstance(view.nbits, int)
+    return view if alike else _flattened(view)
 
 
 @torch.no_grad()
@@ -214,15 +205,18 @@ def set_centroids(pq: Any, quantizer: ProductVQ) -> None:
     pq.compute_sdc_table()
 
 
-def additive_shape(quantizer: TableQuantizer) -> tuple[bool, tuple[Any, ...]]:
-    """Whether it becomes a local-search quantizer (else a residual one), and its bits as the constructor takes them."""
+def additive_form(quantizer: TableQuantizer) -> tuple[str, tuple[Any, ...]]:
+    """The FAISS quantizer that it becomes, by name, and M and bits as the constructors of it and its indexes take
+    them."""
     nbits = quantizer.nbits
+    if isinstance(quantizer, ProductAdditiveVQ):
+        return "ProductLocalSearchQuantizer", (quantizer.groups, quantizer.M // quantizer.groups, nbits)
     if isinstance(quantizer, AdditiveVQ) and isinstance(nbits, int):
-        return True, (quantizer.M, nbits)
+        return "LocalSearchQuantizer", (quantizer.M, nbits)
     bits = load_faiss().UInt64Vector()
     for b in quantizer.bits_per_codebook:
         bits.push_back(b)
-    return False, (bits,)
+    return "ResidualQuantizer", (bits,)
 
 
 def set_entries(aq: Any, quantizer: TableQuantizer, levels: F32 | None) -> None:
@@ -234,6 +228,16 @@ def set_entries(aq: Any, quantizer: TableQuantizer, levels: F32 | None) -> None:
     if isinstance(aq, faiss.ResidualQuantizer):
         aq.max_beam_size = quantizer.beam if isinstance(quantizer, ResidualVQ | AdditiveVQ) else 1
         aq.compute_codebook_tables()
+    elif isinstance(quantizer, ProductAdditiveVQ):
+        for g, (_, _, books) in enumerate(quantizer.books().groups):
+            part = faiss.downcast_AdditiveQuantizer(aq.subquantizer(g))
+            faiss.copy_array_to_vector(books.entries.ravel(), part.codebooks)
+            _search_among(part, len(books.sizes))
     else:
-        aq.nperts = min(aq.nperts, quantizer.M)  # FAISS refuses to add where it perturbs more than M
+        _search_among(aq, quantizer.M)
     aq.is_trained = True
+
+
+def _search_among(lsq: Any, M: int) -> None:
+    lsq.nperts = min(lsq.nperts, M)  # FAISS refuses to add where it perturbs more than M
+    lsq.is_trained = True

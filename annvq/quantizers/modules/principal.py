@@ -8,7 +8,7 @@ from annvq.quantizers.modules.maps import TRANSFORMS
 from annvq.quantizers.modules.product import ProductVQ
 from annvq.quantizers.modules.product_additive import ProductAdditiveVQ
 from annvq.quantizers.modules.registry import register
-from annvq.quantizers.modules.transformed import Transformed
+from annvq.quantizers.modules.transformed import AXES_KMEANS, Transformed, principal_recipe
 from annvq.quantizers.principal import (
     EMPHASIS,
     PrincipalAdditiveCoder,
@@ -16,19 +16,20 @@ from annvq.quantizers.principal import (
     check_emphasis,
     map_of,
 )
+from annvq.quantizers.product_additive import MANY_GROUPS
 from annvq.training.estimators import Estimator
 from annvq.training.groups import EachGroup
 from annvq.training.learn.alternating import Alternation
-from annvq.training.maps import Inside, PrincipalAxes
 from annvq.training.parts import Alternate, KMeans
 from annvq.training.recipe import Part, Recipe
 from annvq.types import Self
 
-MAX_ROWS = 1 << 16
-"""Learn vectors that are used, so that learning takes as long however many there are."""
-
 GENTLE = Alternation(iterations=6, rounds=4, temperature=0.3)
 """From residual codebooks: axes of a group differ much in variance, so that these are near the best already."""
+
+ROUNDS, ROUNDS_OF_MANY = 32, 8
+"""Of local search, unless the caller says so: few where there are many groups, whose codes then take as long as those
+of half as many, with .3 % more error."""
 
 
 class _Principal(Transformed):
@@ -42,7 +43,7 @@ class _Principal(Transformed):
         self.emphasis = checked
 
     def default_recipe(self) -> Recipe:
-        return Recipe((PrincipalAxes(self.emphasis), Inside(self.inner_part)), max_rows=MAX_ROWS)
+        return principal_recipe(self.inner_part, self.emphasis)
 
 
 @register("principal-product")
@@ -62,7 +63,7 @@ class PrincipalProductVQ(PrincipalProductCoder, _Principal):
         estimator: how gradients pass in training mode; default NSVQ.
     """
 
-    inner_part = KMeans(15)
+    inner_part = AXES_KMEANS
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class PrincipalAdditiveVQ(PrincipalAdditiveCoder, _Principal):
         M: codebooks in all, divisible by ``groups``.
         nbits: bits per codebook, 1..16, or a sequence of M of them.
         groups: of dimensions and codebooks; default: see :class:`~annvq.ProductAdditiveVQ`.
-        beam, rounds: as for :class:`~annvq.AdditiveVQ`, within each group.
+        beam, rounds: as for :class:`~annvq.AdditiveVQ`, within each group; default rounds: 32, of more than 8 groups 8.
         emphasis: as for :class:`PrincipalProductVQ`.
         estimator: how gradients pass in training mode; default NSVQ.
     """
@@ -104,12 +105,14 @@ class PrincipalAdditiveVQ(PrincipalAdditiveCoder, _Principal):
         *,
         groups: int | None = None,
         beam: int = 8,
-        rounds: int = 32,
+        rounds: int | None = None,
         emphasis: float = EMPHASIS,
         estimator: Estimator | None = None,
         norm_free: bool = False,
     ) -> None:
-        inner = ProductAdditiveVQ(dim, M, nbits, groups=groups, beam=beam, rounds=rounds, norm_free=norm_free)
+        inner = ProductAdditiveVQ(dim, M, nbits, groups=groups, beam=beam, rounds=rounds or 0, norm_free=norm_free)
+        if rounds is None:
+            inner.rounds = ROUNDS if inner.groups <= MANY_GROUPS else ROUNDS_OF_MANY
         self._set_up(inner, emphasis, estimator)
 
     @classmethod

@@ -20,9 +20,22 @@ from annvq.quantizers.modules.registry import make, register
 from annvq.quantizers.sums import NORM_FREE_ROWS
 from annvq.quantizers.transformed import Parts, RotatedProductCoder, TransformedCoder
 from annvq.training.estimators import Estimator
-from annvq.training.maps import Inside, LearnLinearMap, LearnRotation
-from annvq.training.recipe import Recipe
+from annvq.training.maps import Inside, LearnLinearMap, LearnRotation, PrincipalAxes
+from annvq.training.parts import KMeans
+from annvq.training.recipe import Part, Recipe
 from annvq.types import F32, Array, Codes, Self
+
+MANY_DIMS, NARROW = 256, 8
+"""From so many dimensions on, where codebooks have at most so many of them each, a rotation that was learned had hardly
+less error on held-out vectors than principal axes, which take seconds (docs/log/performance.md)."""
+PRINCIPAL_ROWS = 1 << 16
+"""Learn vectors that are used behind principal axes, so that learning takes as long however many there are."""
+AXES_KMEANS = KMeans(15)
+
+
+def principal_recipe(inner: Part, emphasis: float = 0.0) -> Recipe:
+    """Principal axes, and behind them a part that learns the quantizer."""
+    return Recipe((PrincipalAxes(emphasis), Inside(inner)), max_rows=PRINCIPAL_ROWS)
 
 
 @register("transformed")
@@ -93,7 +106,11 @@ class Transformed(TransformedCoder, TableQuantizer):
     def default_recipe(self) -> Recipe:
         """Behind a map, product codebooks are learned together with it; others as if there were no map."""
         if isinstance(self.quantizer, ProductVQ):
-            return Recipe((LearnRotation() if isinstance(self.transform, Rotation) else LearnLinearMap(),))
+            rotated = isinstance(self.transform, Rotation)
+            if rotated and self.dim >= MANY_DIMS and max(self.quantizer.widths) <= NARROW:
+                return principal_recipe(AXES_KMEANS)
+            rotation = LearnRotation.of_dim(self.dim)
+            return Recipe((rotation if rotated else LearnLinearMap(rotation),))
         inner = self.quantizer.default_recipe()
         return replace(inner, parts=[Inside(part) for part in inner.parts])
 

@@ -163,6 +163,9 @@ def quantizers():
         "residual, uneven": annvq.ResidualVQ(D, 3, (2, 9, 4)),
         "additive": annvq.AdditiveVQ(D, 3, 4),
         "additive, uneven": annvq.AdditiveVQ(D, 3, (2, 5, 4)),
+        "groups": annvq.ProductAdditiveVQ(D, 4, 4, groups=2, beam=2),
+        "groups, uneven": annvq.ProductAdditiveVQ(D, 4, (2, 5, 4, 3), groups=2, beam=2),
+        "principal groups": annvq.PrincipalAdditiveVQ(D, 4, 4, groups=2, beam=2),
         "rotated": annvq.Transformed(annvq.Rotation.from_matrix(rotation), annvq.ProductVQ(D, 4, 4)),
         "rotated, shifted": annvq.Transformed(annvq.Rotation.from_matrix(rotation, mean), annvq.ProductVQ(D, 4, 4)),
         "rotated residual": annvq.Transformed(annvq.Rotation.from_matrix(rotation, mean), annvq.ResidualVQ(D, 3, 4)),
@@ -189,6 +192,30 @@ def test_to_faiss_and_back(name, metric, tmp_path):
         np.testing.assert_allclose(back.reconstruct(np.array([9])), ours.reconstruct(np.array([9])), atol=1e-4)
         read.add_with_ids(x[500:510], np.arange(5000, 5010))
         assert read.ntotal == 343
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])
+@pytest.mark.parametrize("lists", [False, True])
+def test_groups_become_products_of_local_search(metric, lists):
+    """Not codebooks over all dimensions, which take as many times the memory as there are groups."""
+    x = vectors()
+    q = annvq.PrincipalAdditiveVQ(D, 4, 4, groups=2, beam=2)
+    ours = annvq.IVFIndex(q, 6, metric, nprobe=6) if lists else annvq.FlatIndex(q, metric)
+    ours.fit(x, recipe=QUICK).add(x[:300])
+    theirs = annvq.to_faiss(ours)
+    part = faiss.downcast_index(theirs.index)
+    kind = faiss.IndexIVFProductLocalSearchQuantizer if lists else faiss.IndexProductLocalSearchQuantizer
+    assert isinstance(part, kind)
+    assert faiss.vector_to_array(part.plsq.codebooks).size == 4 * 16 * D // 2
+    assert_same_search(theirs, ours, x[400:407])
+    back = annvq.from_faiss(theirs)
+    assert isinstance(back.quantizer.quantizer, annvq.ProductAdditiveVQ)
+    assert_same_search(theirs, back, x[400:407])
+    theirs.add(x[300:400])
+    if not lists:
+        new = x[300:400] / np.linalg.norm(x[300:400], axis=1, keepdims=True) if metric == "cosine" else x[300:400]
+        missed = np.square(theirs.reconstruct_n(300, 100) - new).sum(1).mean()
+        assert missed < 0.5 * np.square(new).sum(1).mean()
 
 
 @pytest.mark.parametrize("metric", ["l2", "ip", "cosine"])

@@ -11,8 +11,8 @@ FAISS = {
     "pq": (lambda: faiss.ProductQuantizer(8, 4, 5), "product"),
     "rq": (lambda: faiss.ResidualQuantizer(8, 3, 5), "residual"),
     "lsq": (lambda: faiss.LocalSearchQuantizer(8, 3, 4), "additive"),
-    "prq": (lambda: faiss.ProductResidualQuantizer(8, 2, 2, 4), "additive"),
-    "plsq": (lambda: faiss.ProductLocalSearchQuantizer(8, 2, 2, 4), "additive"),
+    "prq": (lambda: faiss.ProductResidualQuantizer(8, 2, 2, 4), "product-additive"),
+    "plsq": (lambda: faiss.ProductLocalSearchQuantizer(8, 2, 2, 4), "product-additive"),
 }
 
 

@@ -1,7 +1,9 @@
 """Tables and pictures of codes."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -12,7 +14,9 @@ from annvq.benchmarks.results import Row
 from annvq.benchmarks.statistics import SAME_SHORT, SAME_TEXT, figure_of
 from annvq.benchmarks.suite import Suite
 
-_RECALL = "recall@10"
+_RECALL, _FINER = "recall@10", "10-recall@10"
+_NEARLY_ALL = 0.99
+_MOST_TICKS = 8
 _PANELS = ("bits_per_vector", "wmops", "encode_us")
 
 
@@ -121,34 +125,69 @@ def over_budgets(rows: Iterable[Row]) -> list[list[Row]]:
     return [list(group) for group in grouped(rows).values()]
 
 
-def _point(rows: Sequence[Row], column: str) -> tuple[float, float, float, float] | None:
+def _drawn_recall(rows: Sequence[Row]) -> str:
+    """The recall that pictures show: recall@10, or 10-recall@10 where a third of the rows find nearly all by the
+    first."""
+    reached = [row[_RECALL] >= _NEARLY_ALL for row in rows if row.get(_FINER) is not None]
+    return _FINER if reached and 3 * sum(reached) >= len(reached) else _RECALL
+
+
+def _is_drawn(row: Row) -> bool:
+    return row["error"] is None and row.get(_RECALL) is not None
+
+
+def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by the line that they are drawn in: a method each, or methods that differ in their bits a dimension alone,
+    as RaBitQ of one, two and four."""
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    stems = {method: re.sub(r", \d+ bits?$", "", method) for method in methods}
+    several = {stem for stem in stems.values() if list(stems.values()).count(stem) > 1}
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        stem = stems[row["method"]]
+        lines.setdefault(stem if stem in several else row["method"], []).append(row)
+    return lines
+
+
+def _point(rows: Sequence[Row], column: str, recall: str) -> tuple[float, float, float, float] | None:
     """Where a method stands in the picture at a budget, and how far its interval reaches down and up."""
-    x, y = figure_of(rows, column), figure_of(rows, _RECALL)
+    x, y = figure_of(rows, column), figure_of(rows, recall)
     if x is None or y is None:
         return None
     return x.value, y.value, y.value - (y.value if y.low is None else y.low), (y.high or y.value) - y.value
 
 
+def _ticks(axis: Any, values: Sequence[float], budgets: Sequence[int]) -> None:
+    """One at each number of bits; where they are many, on a logarithmic axis, at the budgets alone."""
+    if len(values) > _MOST_TICKS:
+        axis.set_xscale("log")
+        axis.minorticks_off()
+        values = budgets
+    axis.set_xticks(values, labels=[f"{value:g}" for value in values])
+
+
 def picture(rows: Sequence[Row], path: Path, title: str, panels: Sequence[str] = _PANELS) -> None:
     """Recall against bits, counted and measured cost of encoding (``panels``); one row of them per data set."""
-    good = [row for row in rows if row["error"] is None and row.get(_RECALL) is not None]
-    datasets = list(dict.fromkeys(row["dataset"] for row in good))
-    methods = list(dict.fromkeys(row["method"] for row in rows))
+    good = [row for row in rows if _is_drawn(row)]
+    datasets, recall = list(dict.fromkeys(row["dataset"] for row in good)), _drawn_recall(good)
+    lines = _lines(rows)
+    methods = list(lines)
     figure, axes = plot.figure(max(1, len(datasets)), len(panels))
     for line, dataset in zip(axes, datasets, strict=False):
         for axis, column in zip(line, panels, strict=True):
             for method in methods:
-                held = [row for row in good if row["dataset"] == dataset and row["method"] == method]
-                points = [p for p in (_point(rows, column) for rows in over_budgets(held)) if p is not None]
+                held = [row for row in lines[method] if row["dataset"] == dataset and _is_drawn(row)]
+                points = [p for p in (_point(rows, column, recall) for rows in over_budgets(held)) if p is not None]
                 if points:
                     x, y, down, up = zip(*sorted(points), strict=True)
                     axis.errorbar(x, y, (down, up), label=method, capsize=2, **plot.style(methods, method))
             axis.set_xlabel(COLUMNS[column].unit)
-            axis.set_ylabel(f"{_RECALL} (1-recall@10)" if column == panels[0] else "")
+            named = f"{_RECALL} (1-recall@10)" if recall == _RECALL else recall
+            axis.set_ylabel(named if column == panels[0] else "")
             if column != "bits_per_vector":
                 axis.set_xscale("log")
             else:
-                axis.set_xticks(sorted({row[column] for row in good}))
+                _ticks(axis, sorted({row[column] for row in good}), sorted({row["bits"] for row in good}))
             axis.grid(alpha=0.3)
         line[0].set_title(dataset, loc="left")
     if good:
