@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from annvq.choosing.grid import Candidate, groups_of
+from annvq.indexes.ivf.coarse import ROWS_PER_LIST
 from annvq.types import Self
 
 _FIXED = 0.3  # seconds that every code takes
@@ -35,14 +36,29 @@ def estimate(c: Candidate, rows: Rows) -> float:
     The terms follow from the algorithms, their factors from processor times at 128 and 384 dimensions and 64 and 384
     bits. They have to be right within a few times only: :class:`Clock` corrects them.
     """
+    entries, _, compared = _sizes(c)
+    encoding = 3e-10 * compared + _SEARCHING.get(c.kind, 0.0) * entries
+    searching = 4 * rows.queries * (2e-10 * entries * c.dim + 2e-10 * rows.base * len(c.nbits))
+    return _FIXED + training(c, rows) + encoding * rows.base + searching
+
+
+def training(c: Candidate, rows: Rows) -> float:
+    """Seconds of :func:`estimate` that learning ``c`` takes."""
+    entries, groups, compared = _sizes(c)
+    length = 2e-4 * entries if c.metric == "cosine" else 0.0  # that codes shall have: learned from some of them
+    return _training(c, rows, compared, entries // groups, groups) + length
+
+
+def lists_training(nlist: int, dim: int, learn: int) -> float:
+    """Seconds that learning so many lists from ``learn`` vectors takes."""
+    return _LISTS * nlist * dim * min(learn, ROWS_PER_LIST * nlist)
+
+
+def _sizes(c: Candidate) -> tuple[int, int, float]:
+    """Entries of all codebooks, groups of these, and numbers that a vector is compared with."""
     entries = sum(2**bits for bits in c.nbits)
     groups = groups_of(c.kind, c.dim, len(c.nbits))
-    compared = entries * c.dim / groups  # numbers that a vector is compared with
-    encoding = 3e-10 * compared + _SEARCHING.get(c.kind, 0.0) * entries
-    length = 2e-4 * entries if c.metric == "cosine" else 0.0  # that codes shall have: learned from some of them
-    searching = 4 * rows.queries * (2e-10 * entries * c.dim + 2e-10 * rows.base * len(c.nbits))
-    training = _training(c, rows, compared, entries // groups, groups)
-    return _FIXED + training + length + encoding * rows.base + searching
+    return entries, groups, entries * c.dim / groups
 
 
 # Seconds by kind: of searching codes by a beam or in rounds, per entry; of learning, per number compared.
@@ -55,6 +71,7 @@ _SEARCHING = {
 }
 _LEARNING = {"residual": 3e-9, "additive": 6e-9, "product-additive": 6e-9, "conditional": 6e-9}
 _KMEANS = 5e-10
+_LISTS = 1e-9  # seconds of learning lists, for each, for each dimension of each learn vector
 
 
 def _training(c: Candidate, rows: Rows, compared: float, together: int, groups: int) -> float:
