@@ -25,11 +25,11 @@ from annvq.choosing.grid import Candidate, candidates
 from annvq.choosing.keeping import Kept
 from annvq.choosing.measuring import Measuring
 from annvq.choosing.recommending import front_within, next_better, recommend, takes_too_long, too_long
-from annvq.choosing.sampling import Further, split
+from annvq.choosing.sampling import Further, split, warm_up
 from annvq.threads import get_num_threads
 
 _MOST_EACH = 10  # bits a dimension, of the largest codes
-LATE = "⧗"
+LATE = "×"
 """Marks codes that take longer to learn than was asked for."""
 
 
@@ -131,8 +131,15 @@ class Choice:
             text += " That is a part of the sample; more seconds measure the best on all of it."
         return text
 
+    def unmeasured(self) -> list[str]:
+        """Codes that the table does not have, with the reason: a line for those that there was no time for, and one for
+        each that failed."""
+        planned = [f"{c.label} ({c.skipped})" for c in self.candidates if c.stage == "planned" and c.error is None]
+        lines = [f"Not measured: {'; '.join(planned)}."] if planned else []
+        return lines + [f"Failed: {c.label}: {c.error}" for c in self.candidates if c.error is not None]
+
     def table(self) -> Any:
-        """A rich table of the candidates; those on the Pareto front are marked."""
+        """A rich table of the candidates that were measured; those on the Pareto front are marked."""
         table = Table(
             title=f"{self.bits} bits per vector; {self.n:,} vectors, {self.nq:,} held-out queries",
             title_justify="left",
@@ -147,8 +154,7 @@ class Choice:
         top = self.front[0].recall_figure
         for c in sorted(self.candidates, key=lambda c: (order.index(c.stage), -(c.recall or -1.0))):
             if c.error is not None or c.stage == "planned":
-                table.add_row("", c.label, f"[dim]{c.error or f'not measured: {c.skipped}'}[/dim]")
-                continue
+                continue  # see `unmeasured`
             mark = "★" if c is self.recommended else ("•" if c in self.front else "")
             late = takes_too_long(c, self.asked)
             shown = [(c.recall_at_1, ".3f")] if one else []
@@ -249,6 +255,7 @@ def choose(
         raise ValueError(f"x must have at least 1000 vectors to choose on, got {int(x.shape[0])}")
     start = perf_counter()
     with environment.pinned_threads(get_num_threads() if threads is None else positive_int(threads, "threads")):
+        warm_up()
         data = split(x, metric, sample, nq, seed)
         further = Further(x, metric, sample, seed)
         seconds = math.inf if exhaustive else seconds

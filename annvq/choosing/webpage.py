@@ -27,12 +27,12 @@ _COLUMNS: dict[str, _Shown] = {
     "query_us": (Column("query µs at n", "about, µs per query", "lower"), lambda c: c.search_us_at_n, ".0f"),
     "wmops": (Column("WMOPS", "counted cost of encoding a vector", "lower"), lambda c: c.wmops, ".3g"),
 }
+_SEARCH = Chart("{y} against search time", "search_us", "µs per query", log_x=True, joined=False)
+_SEARCH_AT_N = Chart("{y} against search time at n", "query_us", "µs per query, about", log_x=True, joined=False)
 _CHARTS = (
     Chart("{y} against encoding time", "encode_us", "µs per vector", log_x=True, joined=False),
-    Chart("{y} against search time", "search_us", "µs per query", log_x=True, joined=False),
-    Chart("{y} against search time at n", "query_us", "µs per query, about", log_x=True, joined=False),
     Chart("{y} against the counted cost of encoding", "wmops", "WMOPS per vector", log_x=True, joined=False),
-    Chart("{y} against training time", "train_s", "seconds", log_x=True, joined=False),
+    Chart("{y} against learning time at n", "learning_s", "seconds, about", log_x=True, joined=False),
 )
 _TEXT = (
     f"±: half of the 95 % interval, with queries as the sample. {SAME}: these queries do not tell it from the highest. "
@@ -91,19 +91,20 @@ def page(choice: Choice, command: str = "annvq choose") -> Page:
             **{name: column for name, (column, _, _) in shown.items()},
         },
         lines,
-        _CHARTS,
+        (_SEARCH if best.search_us_at_n is None else _SEARCH_AT_N, *_CHARTS),
     )
     environment = environment_shown(facts(choice.threads)) | {"command": command}
-    lead = "\n".join([f"Recommended: {best.label}", *choice.said()])
+    lead = "\n".join(choice.said())
     notes = [f"In Python: {best.code_line()}"]
-    return Page("annvq choose", [section], lead, [environment], notes, [c.to_dict() for c in choice.candidates])
+    rows = [c.to_dict() for c in choice.candidates]
+    headline = f"Recommended: {best.label}"
+    return Page("annvq choose", [section], lead, [environment], notes, rows, headline)
 
 
 def _line(c: Candidate, choice: Choice, columns: dict[str, _Shown], command: str) -> Line:
     if c.recall is None:
-        return Line(
-            c.label, "", {}, {}, command, error=f"failed: {c.error}" if c.error else f"not measured: {c.skipped}"
-        )
+        why = f"failed: {c.error}" if c.error else f"not measured: {c.skipped}"
+        return Line(c.label, "", {}, {}, command, error=why, failed=c.error is not None)
     last, top = choice.recommended.stage, choice.front[0]
     compared = c.stage == last and c.bits_per_vector == top.bits_per_vector
     values, criterion = {}, choice.asked.criterion

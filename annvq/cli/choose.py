@@ -168,7 +168,8 @@ def choose(
         return
     console = wide_console()
     console.print(choice.table())
-    console.print(choice.effort(), highlight=False)
+    for line in (choice.effort(), *choice.unmeasured()):
+        console.print(line, highlight=False, markup=False)
     console.print("\n".join([f"\n[bold]Recommended: {choice.recommended.label}[/bold]", *choice.said()]))
     console.print(f"\n{choice.recommended.code_line()}", highlight=False)
     if out is not None:

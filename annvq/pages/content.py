@@ -48,7 +48,7 @@ class Line:
         values: by column.
         facets: what the page's selectors choose by, name to value.
         command: reproduces the line; not shown where it is the same for all lines.
-        error: why there are no values, in words that the line shows.
+        error: why there are no values, in words that the line shows; ``failed``: something went wrong.
         where: which of the page's environments it was measured in, from 0.
     """
 
@@ -58,6 +58,7 @@ class Line:
     facets: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     error: str = ""
+    failed: bool = True
     where: int = 0
 
 
@@ -100,7 +101,8 @@ class Page:
 
     Attributes:
         title: of the page.
-        lead: a few sentences below it; each line is a paragraph.
+        headline: the one thing to know, below it.
+        lead: a few sentences below that; each line is a paragraph.
         environments: what was measured on, each a table of names and values.
         notes: sentences at the end.
         data: rows as they were measured, JSON values, for the downloads.
@@ -112,3 +114,4 @@ class Page:
     environments: Sequence[Mapping[str, str]] = ()
     notes: Sequence[str] = ()
     data: Sequence[Mapping[str, Any]] = ()
+    headline: str = ""

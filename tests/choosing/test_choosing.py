@@ -172,7 +172,10 @@ def test_time_is_kept(staged):
     assert (choice.n, choice.n_learn) == (75, 64)  # as few as may be, where there is no time
     assert "1 of 5 codes measured" in choice.effort()
     assert "There was no time for 4 more" in choice.effort()
-    assert choice.table().row_count == 5
+    assert choice.table().row_count == 1
+    (line,) = choice.unmeasured()
+    for c in choice.candidates:
+        assert (f"{c.label} ({c.skipped})" in line) == (c.stage == "planned")
 
 
 def test_what_more_would_take(staged):
@@ -228,7 +231,7 @@ def test_the_page_of_a_choice(staged, tmp_path):
     assert len(section.lines) == 5 + (choice.beyond is not None)
     (chosen,) = [line for line in section.lines if line.method.startswith("★ ")]
     assert chosen.values["10-recall@10"].number == choice.recommended.recall
-    assert choice.recommended.label in page.lead
+    assert choice.recommended.label in page.headline
     assert page.environments[0]["threads"] == "1"
     assert webpage.report(choice, tmp_path / "page.html") == (tmp_path / "page.html").stat().st_size
 
