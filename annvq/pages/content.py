@@ -48,8 +48,9 @@ class Line:
         values: by column.
         facets: what the page's selectors choose by, name to value.
         command: reproduces the line; not shown where it is the same for all lines.
-        error: why there are no values, in words that the line shows; ``failed``: something went wrong.
+        error: why there are no values, in words that the line shows.
         where: which of the page's environments it was measured in, from 0.
+        failed: whether what ``error`` says is that something went wrong.
     """
 
     method: str
@@ -58,8 +59,8 @@ class Line:
     facets: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     error: str = ""
-    failed: bool = True
     where: int = 0
+    failed: bool = True
 
 
 @dataclass(frozen=True)
