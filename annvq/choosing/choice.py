@@ -23,7 +23,7 @@ from annvq.choosing.finals import Finals
 from annvq.choosing.forms import PLAIN
 from annvq.choosing.grid import Candidate, candidates
 from annvq.choosing.keeping import Kept
-from annvq.choosing.measuring import Measuring
+from annvq.choosing.measuring import WOULD_TAKE, Measuring
 from annvq.choosing.recommending import front_within, next_better, recommend, takes_too_long, too_long
 from annvq.choosing.sampling import Further, split, warm_up
 from annvq.threads import get_num_threads
@@ -134,8 +134,9 @@ class Choice:
     def unmeasured(self) -> list[str]:
         """Codes that the table does not have, with the reason: a line for those that there was no time for, and one for
         each that failed."""
-        planned = [f"{c.label} ({c.skipped})" for c in self.candidates if c.stage == "planned" and c.error is None]
-        lines = [f"Not measured: {'; '.join(planned)}."] if planned else []
+        left = [c for c in self.candidates if c.stage == "planned" and c.error is None]
+        planned = [f"{c.label} ({(c.skipped or '').removeprefix(WOULD_TAKE)})" for c in left]
+        lines = [f"Not measured, with the time that each would take: {'; '.join(planned)}."] if planned else []
         return lines + [f"Failed: {c.label}: {c.error}" for c in self.candidates if c.error is not None]
 
     def table(self) -> Any:

@@ -62,8 +62,8 @@ def _sizes(c: Candidate) -> tuple[int, int, float]:
     return entries, groups, entries * c.dim / groups
 
 
-# Seconds by kind: of searching codes by a beam or in rounds, per entry; of learning, per number compared, and of refitting
-# entries, per cube of their number.
+# Seconds by kind: of searching codes by a beam or in rounds, per entry; of learning, per number compared, and of
+# refitting entries, per cube of their number.
 _SEARCHING = {
     "residual": 4e-8,
     "additive": 6e-8,

@@ -198,6 +198,7 @@ def _sensible(kind: str, dim: int, M: int) -> bool:
     if kind.startswith("principal") and dim < _MANY_DIMENSIONS and M < _MANY_CODEBOOKS:
         return False
     groups = groups_of(kind, dim, M)
-    if kind == "product-additive" and groups == 1:  # additive codes
+    # One group are additive codes; over many dimensions principal axes make groups better, and are learned sooner.
+    if kind == "product-additive" and (groups == 1 or dim >= _MANY_DIMENSIONS):
         return False
     return (M // groups) * (dim // groups) <= _TOGETHER

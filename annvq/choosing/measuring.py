@@ -25,6 +25,9 @@ from annvq.choosing.recommending import takes_too_long
 from annvq.choosing.sampling import prepared
 from annvq.choosing.stopping import OutOfTimeError, Stoppable
 
+WOULD_TAKE = "it would take "
+"""Begins what is said of a code that there was no time for."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -265,7 +268,7 @@ class Measuring:
             needed, what = self.clock.expects(c, rows), self.what(c, data, stage.effort)
             first = all(r.recall is None for r in self.result.values())
             if self.elapsed() + needed > until and not first and self.kept.find(what) is None:
-                self._skip(c, f"it would take about {needed:.0f} s")
+                self._skip(c, f"{WOULD_TAKE}about {needed:.0f} s")
                 continue
             grace = None if first else _GRACE
             row = self.row(f"{c.label} ({stage.name})", what, partial(self._measure, c, data, stage, grace))

@@ -57,7 +57,7 @@ def recommend(front: Sequence[Candidate], asked: Asked) -> tuple[Candidate, str]
     """
     chosen, reason = _recommended(front, asked)
     if takes_too_long(chosen, asked):
-        reason = f"The quickest to learn: none is learned in about {asked.train_s:g} s at n. {reason}"
+        reason = f"The quickest to learn: none is learned in about {asked.train_s:g} s at n. {_shown(chosen)}."
     return chosen, reason
 
 

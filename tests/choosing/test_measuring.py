@@ -117,7 +117,7 @@ def test_no_time_but_for_one(monkeypatch):
 
 def test_many_dimensions_have_codes_of_groups():
     kinds = {c.kind for c in grid.candidates(384, 384, "cosine", 20_000)}
-    assert kinds == {"product", "rotated-product", "principal-product", "principal-additive", "product-additive"}
+    assert kinds == {"product", "rotated-product", "principal-product", "principal-additive"}
     # 47 codebooks, beside a norm of a byte, can only be one group.
     l2 = grid.candidates(384, 384, "l2", 20_000)
     assert {c.norm for c in l2 if c.kind == "principal-additive"} == {None}
