@@ -199,6 +199,8 @@ def _sensible(kind: str, dim: int, M: int) -> bool:
         return False
     groups = groups_of(kind, dim, M)
     # One group are additive codes; over many dimensions principal axes make groups better, and are learned sooner.
-    if kind == "product-additive" and (groups == 1 or dim >= _MANY_DIMENSIONS):
+    if kind in ("product-additive", "principal-additive") and groups == 1:
+        return False
+    if kind == "product-additive" and dim >= _MANY_DIMENSIONS:
         return False
     return (M // groups) * (dim // groups) <= _TOGETHER

@@ -38,7 +38,7 @@ _SLOPE = (-0.12, 0.1)  # change of Φ⁻¹(recall) for a doubling, where parts d
 # By which share a doubling changes Φ⁻¹(recall) less than the one before, halved: mean and standard deviation, as SIFT
 # descriptors and text embeddings show them. Nearest neighbours bend more: among more vectors more queries have one that
 # lies closer than others. What bends by itself is beside that.
-_BEND_OF_ONE, _BEND = (0.03, 0.03), (0.012, 0.01)
+_BEND_OF_ONE, _BEND = (0.03, 0.03), (0.012, 0.01)  # the second of ten neighbours or more
 _ITSELF = 0.0003
 _STRAIGHT = (0.0, 1e-6)
 _WIDTH = 1.96  # standard deviations to either side of 95 %
@@ -146,10 +146,18 @@ def predicted(curve: Curve, n: int, kept: Mapping[str, float]) -> dict[str, Figu
     """
     out = {}
     for name, found in curve.found.items():
-        value, deviation = _line(curve.sizes, found, n, _BEND_OF_ONE if (meaning(name) or (1, 1))[0] == 1 else _BEND)
+        value, deviation = _line(curve.sizes, found, n, _bend(name))
         low, middle, high = (kept[name] * float(ndtr(value + sign * _WIDTH * deviation)) for sign in (-1, 0, 1))
         out[name] = Figure(middle, low, high)
     return out
+
+
+def _bend(name: str) -> tuple[float, float]:
+    """Mean and standard deviation for a recall by its name; of few neighbours less is known."""
+    what = meaning(name)
+    if what is None or what[0] == 1:
+        return _BEND_OF_ONE
+    return _BEND[0], _BEND[1] * max(1.0, K / what[0]) ** 0.5
 
 
 def _line(sizes: F64, found: F64, n: int, bend: tuple[float, float]) -> tuple[float, float]:
