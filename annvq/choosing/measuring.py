@@ -44,11 +44,13 @@ class Stage:
     effort: float
 
 
-# Both at d = 128; vectors of more dimensions are screened on fewer.
+# Both at d = 128. Of more dimensions fewer are coded, and more are learned from: sums of entries over all dimensions
+# need that, and learning hardly takes longer for it.
 # On fewer vectors small codebooks would win that do not on more; training less costs little of the order.
 _SCREEN = Stage("screened", learn=4_000, base=4_000, effort=0.05)
 _MEASURE = Stage("measured", learn=1 << 62, base=1 << 62, effort=0.5)
-_SCREENING_SHARE = 0.6  # of the time
+_MOST_LEARN = 2  # times as many learn vectors, of many dimensions
+_SCREENING_SHARE = 0.6  # of the time; the first code of each kind may have what is left for later rounds, too
 _LATER_SHARE = 0.15  # of the time is left to what comes after: other forms of the best, predictions
 _FIRST_SHARE = 0.2  # of the time: where the cheapest code takes more, all are screened on fewer vectors
 _WORTHWHILE = 1.5  # less than so many times the vectors says little more
@@ -242,7 +244,7 @@ class Measuring:
     def _screen(self, planned: Sequence[Candidate]) -> Stage:
         share = min(1.0, 128 / self.data.base.shape[1])
         entries = _entries(planned)
-        learn, base = int(_SCREEN.learn * share), int(_SCREEN.base * share)
+        learn, base = int(_SCREEN.learn * min(1 / share, _MOST_LEARN)), int(_SCREEN.base * share)
         stage = replace(_SCREEN, learn=max(learn, 8 * entries), base=max(base, min(1000, _SCREEN.base)))
         least = min(_BASE_EACH * self.asked.k, stage.base)
         # One code is measured whatever it takes, so that must not be long.
@@ -267,7 +269,9 @@ class Measuring:
         for c in sorted(planned, key=lambda c: (of_kind[c.kind] is not c, estimate(c, rows))):
             needed, what = self.clock.expects(c, rows), self.what(c, data, stage.effort)
             first = all(r.recall is None for r in self.result.values())
-            if self.elapsed() + needed > until and not first and self.kept.find(what) is None:
+            # A kind that was never looked at costs more than measuring the others once more would gain.
+            end = self.until if of_kind[c.kind] is c else until
+            if self.elapsed() + needed > end and not first and self.kept.find(what) is None:
                 self._skip(c, f"{WOULD_TAKE}about {needed:.0f} s")
                 continue
             grace = None if first else _GRACE
