@@ -7,7 +7,7 @@ from annvq.indexes.ivf.coarse import ROWS_PER_LIST
 from annvq.types import Self
 
 _FIXED = 0.3  # seconds that every code takes
-_UNSEEN = 1.5  # times the estimate is expected of kinds of which none was measured
+_UNSEEN = 1.2  # times the estimate is expected of kinds of which none was measured
 _DOUBT = 1.0  # seconds by the estimate that the estimate itself counts for beside what was measured
 
 
