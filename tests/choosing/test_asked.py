@@ -147,7 +147,7 @@ def test_learning_is_scaled_from_the_sample(kind):
     # No more than fit looks at.
     assert train_s_at(c, 7.0, rows, 10**6) == train_s_at(c, 7.0, rows, 10**8)
     ratio = training(c, Rows(20_000, 0, 0, 1.0)) / training(c, rows)
-    assert times[1] == pytest.approx(7 * ratio, rel=0.25)
+    assert 0.5 < times[1] / (7 * ratio) < 1.01  # less where it takes no time to speak of
 
 
 def test_learning_of_forms_counts_what_they_learn():
