@@ -1,12 +1,14 @@
 """How far `annvq choose` is from measuring every code of its grid on the whole sample: the table of docs/choose.md.
 
-    python benchmarks/choosing.py PATH --bits 64 --keep FOLDER [--share 0.1] [--sample 50000] [--threads 1]
+    python benchmarks/choosing.py PATH --bits 64 --keep FOLDER [--share 0.1 | --seconds 60] [--sample 50000]
 
 Every code is measured first, then `choose` is given a share of the time that took, on the same sample. The code that it
 recommends is looked up among those that were measured in full, so both are compared by the same figure. FOLDER keeps
-what was measured in full: the script goes on from there.
+what was measured in full: the script goes on from there. On a machine that others use, too, `--processor-time` counts
+seconds of processor time in place of the clock's; give one thread then.
 """
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,7 +17,8 @@ import click
 from annvq.benchmarks.results import read_rows
 from annvq.benchmarks.statistics import told_apart
 from annvq.benchmarks.vectors import load_dataset
-from annvq.choosing import Candidate, Choice, choose
+from annvq.choosing import Candidate, Choice, choose, measuring
+from annvq.choosing import choice as choice_module
 from annvq.choosing.forms import PLAIN
 
 
@@ -30,11 +33,18 @@ def plain(choice: Choice) -> Candidate:
 @click.argument("path")
 @click.option("--bits", default=64, show_default=True)
 @click.option("--share", default=0.1, show_default=True, help="Of the time of measuring all that choose is given.")
+@click.option("--seconds", type=float, help="In place of --share: that choose is given.")
+@click.option("--processor-time", is_flag=True, help="Count seconds of processor time.")
 @click.option("--sample", default=50_000, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of measurements.")
-def main(path: str, bits: int, share: float, sample: int, threads: int, seed: int, keep: Path) -> None:
+def main(
+    path: str, bits: int, share: float, seconds: float | None, processor_time: bool, sample: int, threads: int,
+    seed: int, keep: Path,
+) -> None:  # fmt: skip
+    if processor_time:
+        choice_module.perf_counter = measuring.perf_counter = time.perf_counter = time.process_time
     data = load_dataset(path)
     asked = {"bits": bits, "metric": data.metric, "sample": sample, "threads": threads, "seed": seed}
     whole = choose(data.base, exhaustive=True, keep=keep, **asked)
@@ -49,7 +59,7 @@ def main(path: str, bits: int, share: float, sample: int, threads: int, seed: in
     )
     best = measured[0]
     print(f"all of them, {took:.0f} s: {best.label}", flush=True)
-    short = choose(data.base, seconds=share * took, **asked)
+    short = choose(data.base, seconds=share * took if seconds is None else seconds, **asked)
     print(f"choose, {short.seconds:.0f} s: {short.recommended.label}\n{short.reason}\n{short.effort()}")
     pick = next(c for c in measured if c.identity == plain(short).identity)
     behind = 1 - pick.recall / best.recall

@@ -19,7 +19,7 @@ from annvq.benchmarks import environment, metrics
 from annvq.benchmarks.rivals.annvq import FlatCode, make
 from annvq.benchmarks.roles import Budget
 from annvq.benchmarks.vectors import load_dataset
-from annvq.choosing.predicting import DEPTH, NAMES, curve_of, predicted
+from annvq.choosing.predicting import curve_of, depth_of, names_of, predicted
 from annvq.datasets import exact_neighbors
 from annvq.indexes import RerankIndex
 
@@ -36,17 +36,19 @@ def split(path: str, n: int, nq: int, n_learn: int) -> tuple[Any, Any, Any, str]
     return x[rest[:n]], x[learn], x[queries], data.metric
 
 
-def report(name: str, code: FlatCode, sizes: list[int], base: Any, queries: Any, true: Any) -> None:
+def report(name: str, code: FlatCode, sizes: list[int], base: Any, queries: Any, true: Any, k: int) -> None:
     """One line for each size and recall: predicted, measured, and their difference."""
     index = code.index
-    hits = metrics.hits(code.search(queries, 100), base, queries, true, index.metric)
-    more = {"shortlist": 4 * DEPTH} if isinstance(index, RerankIndex) else {}
+    names, depth = names_of(k), depth_of(k)
+    hits = metrics.hits(code.search(queries, 100), base, queries, true, index.metric, names)
+    recalls = metrics.recalls(hits, names)
+    more = {"shortlist": 4 * depth} if isinstance(index, RerankIndex) else {}
     for m in sizes:
-        neighbors, distances = exact_neighbors(base[:m], queries, DEPTH, metric=index.metric)
-        found = index.search(queries, DEPTH, filter=np.arange(m), **more)[1]
-        curve = curve_of(found, neighbors, distances, m)
-        for which, figure in predicted(curve, len(base), dict.fromkeys(NAMES, 1.0)).items():
-            own, seen = curve.found[which][0].mean(), hits[which].mean() / metrics.RECALLS[which][0]
+        neighbors, distances = exact_neighbors(base[:m], queries, depth, metric=index.metric)
+        found = index.search(queries, depth, filter=np.arange(m), **more)[1]
+        curve = curve_of(found, neighbors, distances, m, k=k)
+        for which, figure in predicted(curve, len(base), dict.fromkeys(names, 1.0)).items():
+            own, seen = curve.found[which][0].mean(), recalls[which]
             held = "within" if figure.low <= seen <= figure.high else "outside"
             print(
                 f"{name} | {which} | {m:,}: {own:.3f} | predicted {figure.value:.3f} ± {figure.half:.3f} "
@@ -63,9 +65,10 @@ def report(name: str, code: FlatCode, sizes: list[int], base: Any, queries: Any,
 @click.option("--queries", "nq", default=500, show_default=True)
 @click.option("--learn", default=20_000, show_default=True)
 @click.option("--effort", default=0.5, show_default=True, help="Share of the usual iterations of training.")
+@click.option("--k", default=10, show_default=True, help="Of the recalls.")
 @click.option("--threads", default=1, show_default=True)
 def main(
-    path: str, codes: tuple[str, ...], sizes: str, n: int, nq: int, learn: int, effort: float, threads: int
+    path: str, codes: tuple[str, ...], sizes: str, n: int, nq: int, learn: int, effort: float, k: int, threads: int
 ) -> None:
     with environment.pinned_threads(threads):
         base, learned, queries, metric = split(path, n, nq, learn)
@@ -77,7 +80,7 @@ def main(
             code.fit(learned)
             for start in range(0, len(base), PART):
                 code.add(base[start : start + PART])
-            report(name, code, [int(size) for size in sizes.split(",")], base, queries, true)
+            report(name, code, [int(size) for size in sizes.split(",")], base, queries, true, k)
 
 
 if __name__ == "__main__":

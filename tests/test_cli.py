@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -359,6 +360,34 @@ def test_choose(annvq, vectors, monkeypatch):
     assert "At n = 1,000,000 (predicted, from " in out
     code, out, err = annvq("choose", vectors, "--bits", 16, "--threads", 1, "--n", "1e6", "--keep", "kept")
     assert "rows were there already" in err
+
+
+def test_rows_are_lines_where_there_is_no_terminal(annvq, vectors, monkeypatch, tmp_path):
+    monkeypatch.setattr("annvq.choosing.grid.GRID", (("product", 4, "auto"), ("product", 2, "auto")))
+    code, _, err = annvq("choose", vectors, "--bits", 16, "--threads", 1, "--seconds", 600)
+    assert code == 0, err
+    rows = [line for line in err.splitlines() if " of " in line]
+    first = re.fullmatch(r"1 of \d+  product \S+ \(\w+\)  recall@1 \S+  recall@10 \S+  10-recall@10 (\S+) .*", rows[0])
+    assert 0 < float(first[1]) <= 1
+    assert any("product 8x2" in row for row in rows)
+
+
+def test_choose_by_recall_k_and_time_to_learn(annvq, vectors, monkeypatch, tmp_path):
+    monkeypatch.setattr("annvq.choosing.grid.GRID", (("product", 4, "auto"),))
+    asked = ("choose", vectors, "--threads", 1, "--recall", 0.05, "--k", 3, "--train-s", 1e-6)
+    code, out, err = annvq(*asked, "-o", tmp_path / "c.toml")
+    assert code == 0, err
+    assert "1 bytes are the fewest of those tried that are enough for 3-recall@3 0.05" in out
+    assert "The quickest to learn: none is learned in about 1e-06 s at n." in out
+    assert "★×" in out
+    text = (tmp_path / "c.toml").read_text()
+    assert "--recall 0.05 --train-s 1e-06 --k 3" in text
+    assert "3-recall@3" in (tmp_path / "c.html").read_text()
+    held = json.loads(annvq(*asked, "--json")[1])
+    assert (held["bits"], held["asked"]["k"], held["asked"]["train_s"]) == (8, 3, 1e-6)
+    # A budget and a recall: the quickest of that budget.
+    held = json.loads(annvq(*asked, "--bits", 16, "--json")[1])
+    assert (held["bits"], held["tried"]) == (16, [])
 
 
 def test_what_is_chosen_is_built(annvq, vectors, tmp_path, monkeypatch):

@@ -5,14 +5,15 @@ float64, in the same way as those of the true neighbours:
 
 ``recall@R`` (1-recall@R)
     share of queries for which one of the first R results is no farther than the true nearest neighbour.
-``10-recall@10``
-    share of the first 10 results that are no farther than the true 10th neighbour, averaged over queries.
+``k-recall@k``
+    share of the first k results that are no farther than the true k-th neighbour, averaged over queries.
 
 A base vector as near as the true neighbour is thus a right answer whatever its id. Ids below zero (no
 result) never count, and an id that occurs twice counts once.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,23 @@ RECALLS: dict[str, tuple[int, int]] = {  # name: (true neighbours, results looke
     "recall@100": (1, 100),
     "10-recall@10": (10, 10),
 }
+_NAME = re.compile(r"(?:([1-9]\d*)-)?recall@([1-9]\d*)")
+
+
+def k_recall(k: int) -> str:
+    """The name of k-recall@k; of one neighbour that is recall@1."""
+    return "recall@1" if k == 1 else f"{k}-recall@{k}"
+
+
+def meaning(name: str) -> tuple[int, int] | None:
+    """How many true neighbours a measure of recall is of, and how many results it looks at, by its name: those of
+    :data:`RECALLS` and of any other numbers. None of other columns."""
+    found = _NAME.fullmatch(name)
+    return None if found is None else (int(found[1] or 1), int(found[2]))
+
+
+def _meanings(names: Iterable[str]) -> dict[str, tuple[int, int]]:
+    return {name: what for name in names if (what := meaning(name)) is not None}
 
 
 def exact_distances(
@@ -81,18 +99,20 @@ def hits(
     queries: npt.NDArray[Any],
     neighbors: npt.NDArray[Any],
     metric: str,
+    names: Iterable[str] = RECALLS,
 ) -> dict[str, npt.NDArray[np.int64]]:
-    """How many of the true neighbours each query found (nq,), by the names of :data:`RECALLS`.
+    """How many of the true neighbours each query found (nq,), by ``names``.
 
     Names for which ``ids`` (nq, k) has too few results or ``neighbors`` too few columns are left out.
     """
-    wanted = max((true for true, _ in RECALLS.values() if true <= neighbors.shape[1]), default=0)
+    asked = _meanings(names)
+    wanted = max((true for true, _ in asked.values() if true <= neighbors.shape[1]), default=0)
     k = ids.shape[1]
     both = exact_distances(base, queries, np.hstack([ids, neighbors[:, :wanted]]), metric)
     found, truth = both[:, :k].copy(), both[:, k:]
     found[_repeats(ids)] = np.inf
     out: dict[str, npt.NDArray[np.int64]] = {}
-    for name, (true, among) in RECALLS.items():
+    for name, (true, among) in asked.items():
         if true > wanted or among > k:
             continue
         # The farthest of the first neighbours: what a file lists need not be in float64's order.
@@ -115,9 +135,12 @@ def first_ranks(
     return np.where(right.any(axis=1), right.argmax(axis=1), ids.shape[1])
 
 
-def recalls(counts: dict[str, npt.NDArray[np.int64]]) -> dict[str, float | None]:
-    """All of :data:`RECALLS` from what :func:`hits` found; None where it left a name out."""
-    return {name: float(counts[name].mean() / true) if name in counts else None for name, (true, _) in RECALLS.items()}
+def recalls(counts: dict[str, npt.NDArray[np.int64]], names: Iterable[str] = RECALLS) -> dict[str, float | None]:
+    """All of ``names`` from what :func:`hits` found; None where it left a name out."""
+    return {
+        name: float(counts[name].mean() / true) if name in counts else None
+        for name, (true, _) in _meanings(names).items()
+    }
 
 
 def _repeats(ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

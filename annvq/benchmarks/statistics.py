@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annvq.benchmarks.metrics import RECALLS
+from annvq.benchmarks.metrics import meaning
 from annvq.benchmarks.results import Row
 from annvq.packing import pack, unpack
 
@@ -75,11 +75,11 @@ def hits_to_text(counts: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
     """Hits per query as rows hold them: base64 of as many bits a query as a count takes, and ``queries``, how many.
 
     Args:
-        counts: by the names of :data:`~annvq.benchmarks.metrics.RECALLS`, (nq,) how many neighbours each query found.
+        counts: by the names of recalls, (nq,) how many neighbours each query found.
     """
     out: dict[str, Any] = {"queries": max((len(c) for c in counts.values()), default=0)}
     for name, found in counts.items():
-        packed = pack(found[:, None].astype(np.uint16), [RECALLS[name][0].bit_length()])
+        packed = pack(found[:, None].astype(np.uint16), [_neighbours(name).bit_length()])
         out[name] = base64.b64encode(packed.tobytes()).decode()
     return out
 
@@ -89,9 +89,16 @@ def hits_of(row: Row, column: str) -> npt.NDArray[np.float64] | None:
     held = row.get("hits") or {}
     if column not in held:
         return None
-    true = RECALLS[column][0]
+    true = _neighbours(column)
     packed = np.frombuffer(base64.b64decode(held[column]), np.uint8)
     return unpack(packed, held["queries"], [true.bit_length()], np.uint16)[:, 0] / true
+
+
+def _neighbours(name: str) -> int:
+    """True neighbours that a measure of recall is of."""
+    what = meaning(name)
+    assert what is not None  # columns of hits are recalls
+    return what[0]
 
 
 def share_interval(value: float, n: int, samples: npt.NDArray[Any] | None = None, each: int = 1) -> tuple[float, float]:
@@ -150,10 +157,10 @@ def figure_of_row(row: Row, column: str) -> Figure | None:
     value = row.get(column)
     if value is None:
         return None
-    if column in RECALLS:
+    if meaning(column) is not None:
         hits = hits_of(row, column)
         nq = len(hits) if hits is not None else row.get("nq")
-        return Figure(value, *share_interval(value, nq, hits, RECALLS[column][0]), hits) if nq else Figure(value)
+        return Figure(value, *share_interval(value, nq, hits, _neighbours(column)), hits) if nq else Figure(value)
     for field in _REPEATS:
         interval = median_interval(row.get(field.format(column)) or ())
         if interval is not None:
@@ -176,7 +183,7 @@ def figure_of(rows: Sequence[Row], column: str) -> Figure | None:
     down = math.hypot(between, np.mean([f.value - f.low for f in figures if f.low is not None] or [0.0]))
     up = math.hypot(between, np.mean([f.high - f.value for f in figures if f.high is not None] or [0.0]))
     low, high = max(mean - down, 0.0), mean + up  # nothing that is measured is below zero
-    if column in RECALLS:
+    if meaning(column) is not None:
         high = min(high, 1.0)
     held = [f.samples for f in figures if f.samples is not None]
     same = len(held) == len(figures) and len({len(s) for s in held}) == 1

@@ -10,7 +10,7 @@ from annvq.benchmarks.statistics import Figure
 from annvq.bits import NORM_BITS
 from annvq.choosing.grid import Candidate
 from annvq.choosing.measuring import Measuring
-from annvq.choosing.predicting import DEPTH, Curve, curve_of, kept_shares, order_of, predicted
+from annvq.choosing.predicting import Curve, curve_of, depth_of, kept_shares, order_of, predicted
 from annvq.choosing.sampling import Further
 from annvq.datasets import exact_neighbors
 from annvq.indexes import default_nlist
@@ -27,19 +27,19 @@ _MOST_NUMBERS = 1 << 28  # of more vectors in memory
 
 
 class Ahead:
-    """Recall and the time of a query among ``n`` vectors, of codes that ``work`` measured.
+    """Recall and the time of a query among as many vectors as were asked about, of codes that ``work`` measured.
 
     Args:
         work: that measured them.
-        n: vectors.
         further: vectors that are not in the sample.
 
     Attributes:
         took: seconds that the next prediction is expected to take.
     """
 
-    def __init__(self, work: Measuring, n: int, further: Further) -> None:
-        self.work, self.n, self.further = work, n, further
+    def __init__(self, work: Measuring, further: Further) -> None:
+        self.work, self.n, self.further = work, work.asked.n, further
+        self.k, self.depth = work.asked.k, depth_of(work.asked.k)
         self.took = _FIRST
         self._truth: tuple[I64, F32] | None = None
         self._truth_took = 0.0
@@ -53,7 +53,7 @@ class Ahead:
         """
         data, begun = self.work.vectors, self.work.elapsed()
         if self._truth is None:
-            self._truth = exact_neighbors(data.base, data.queries, min(DEPTH, len(data.base)), metric=data.metric)
+            self._truth = exact_neighbors(data.base, data.queries, min(self.depth, len(data.base)), metric=data.metric)
             self._truth_took = self.work.elapsed() - begun
         begun = self.work.elapsed()
         curve = self._curve(code, self._truth, len(data.base))
@@ -63,7 +63,7 @@ class Ahead:
 
     def _curve(self, code: Any, truth: tuple[I64, F32], n: int) -> Curve:
         found = order_of(code.index, self.work.vectors.queries, truth[0].shape[1])
-        return curve_of(found, *truth, n, self.work.seed)
+        return curve_of(found, *truth, n, self.work.seed, self.k)
 
     def _read_off(self, curve: Curve, kept: Mapping[str, float]) -> dict[str, Any]:
         figures = predicted(curve, self.n, kept)
@@ -82,7 +82,7 @@ class Ahead:
         more = self.further.take(int(most))
         code.add(more)
         base = np.concatenate([data.base, more])
-        truth = exact_neighbors(base, data.queries, min(DEPTH, len(base)), metric=data.metric)
+        truth = exact_neighbors(base, data.queries, min(self.depth, len(base)), metric=data.metric)
         return self._read_off(self._curve(code, truth, len(base)), kept)
 
     def with_figures(self, c: Candidate, row: Mapping[str, Any] | None) -> Candidate:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 
 from annvq.choosing.grid import Candidate, groups_of
+from annvq.indexes.ivf.coarse import ROWS_PER_LIST
 from annvq.types import Self
 
 _FIXED = 0.3  # seconds that every code takes
-_UNSEEN = 1.5  # times the estimate is expected of kinds of which none was measured
+_UNSEEN = 1.2  # times the estimate is expected of kinds of which none was measured
 _DOUBT = 1.0  # seconds by the estimate that the estimate itself counts for beside what was measured
 
 
@@ -30,31 +31,50 @@ class Rows:
 
 
 def estimate(c: Candidate, rows: Rows) -> float:
-    """Seconds that measuring ``c`` takes, on two busy cores of a server.
+    """Seconds that measuring ``c`` takes, on one core of a server.
 
     The terms follow from the algorithms, their factors from processor times at 128 and 384 dimensions and 64 and 384
-    bits. They have to be right within a few times only: :class:`Clock` corrects them.
+    bits. They have to be right within a few times only: :class:`Clock` corrects them. How those of learning grow with
+    rows and effort counts beside that: :mod:`annvq.choosing.learning` goes by it.
     """
+    entries, _, compared = _sizes(c)
+    encoding = 3e-10 * compared + _SEARCHING.get(c.kind, 0.0) * entries
+    searching = 4 * rows.queries * (2e-10 * entries * c.dim + 2e-10 * rows.base * len(c.nbits))
+    return _FIXED + training(c, rows) + encoding * rows.base + searching
+
+
+def training(c: Candidate, rows: Rows) -> float:
+    """Seconds of :func:`estimate` that learning ``c`` takes."""
+    entries, groups, compared = _sizes(c)
+    length = 2e-4 * entries if c.metric == "cosine" else 0.0  # that codes shall have: learned from some of them
+    return _training(c, rows, compared, entries // groups, groups) + length
+
+
+def lists_training(nlist: int, dim: int, learn: int) -> float:
+    """Seconds that learning so many lists from ``learn`` vectors takes."""
+    return _LISTS * nlist * dim * min(learn, ROWS_PER_LIST * nlist)
+
+
+def _sizes(c: Candidate) -> tuple[int, int, float]:
+    """Entries of all codebooks, groups of these, and numbers that a vector is compared with."""
     entries = sum(2**bits for bits in c.nbits)
     groups = groups_of(c.kind, c.dim, len(c.nbits))
-    compared = entries * c.dim / groups  # numbers that a vector is compared with
-    encoding = 3e-10 * compared + _SEARCHING.get(c.kind, 0.0) * entries
-    length = 2e-4 * entries if c.metric == "cosine" else 0.0  # that codes shall have: learned from some of them
-    searching = 4 * rows.queries * (2e-10 * entries * c.dim + 2e-10 * rows.base * len(c.nbits))
-    training = _training(c, rows, compared, entries // groups, groups)
-    return _FIXED + training + length + encoding * rows.base + searching
+    return entries, groups, entries * c.dim / groups
 
 
-# Seconds by kind: of searching codes by a beam or in rounds, per entry; of learning, per number compared.
+# Seconds by kind: of searching codes by a beam or in rounds, per entry; of learning, per number compared, and of
+# refitting entries, per cube of their number.
 _SEARCHING = {
-    "residual": 8e-8,
-    "additive": 1.3e-7,
-    "product-additive": 1.3e-7,
-    "principal-additive": 1.3e-7,
-    "conditional": 2e-7,
+    "residual": 4e-8,
+    "additive": 6e-8,
+    "product-additive": 6e-8,
+    "principal-additive": 6e-8,
+    "conditional": 1e-7,
 }
-_LEARNING = {"residual": 3e-9, "additive": 6e-9, "product-additive": 6e-9, "conditional": 6e-9}
-_KMEANS = 5e-10
+_LEARNING = {"residual": 1.2e-10, "additive": 1.3e-10, "product-additive": 1.3e-10, "conditional": 1.3e-10}
+_REFITTING = {"residual": 8e-11}
+_KMEANS = 1e-10
+_LISTS = 1e-9  # seconds of learning lists, for each, for each dimension of each learn vector
 
 
 def _training(c: Candidate, rows: Rows, compared: float, together: int, groups: int) -> float:
@@ -65,14 +85,16 @@ def _training(c: Candidate, rows: Rows, compared: float, together: int, groups: 
         refits = groups * (0.3 + 4e-11 * together**3) * (1 + 6 * effort)
         return 2.0 + 3e-9 * rows.learn * compared * (1 + effort) + refits
     if c.kind in _LEARNING:
-        refits = groups * (4e-11 * together**3 + 1e-12 * together**2 * c.dim) * (2 + 40 * effort)
+        cube = _REFITTING.get(c.kind, 4e-11) * together**3
+        refits = groups * (cube + 1e-12 * together**2 * c.dim) * (2 + 40 * effort)
+        free = groups * (4.5 + 7 * effort) * (together / 2048) ** 2 if c.norm_free else 0.0
         network = (4e-5 * 5000 * effort * c.dim + 3e-7 * together * rows.learn) if c.kind == "conditional" else 0.0
-        return 1.5 + _LEARNING[c.kind] * iterating + refits + network
+        return 0.3 + _LEARNING[c.kind] * iterating + refits + free + network
     if c.kind == "rotated-product":
-        return (5 + 16 * effort) * c.dim / 128 + _KMEANS * iterating
+        return (0.4 + 11 * effort) * c.dim / 128 + _KMEANS * iterating
     if c.kind == "principal-product":
-        return 0.5 + 1e-9 * rows.learn * c.dim + _KMEANS * iterating + 1e-9 * c.dim**3
-    return 1.2 + 2.5 * effort * c.dim / 128 + _KMEANS * iterating
+        return 0.03 + 1e-9 * rows.learn * c.dim + _KMEANS * iterating + 1e-9 * c.dim**3
+    return 0.03 + 2.1 * effort * c.dim / 128 + _KMEANS * iterating
 
 
 class Clock:

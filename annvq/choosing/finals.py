@@ -12,9 +12,11 @@ import numpy as np
 from annvq.benchmarks.results import Row
 from annvq.benchmarks.rivals.annvq import FlatCode, IndexCode, bounded
 from annvq.choosing.ahead import Ahead
+from annvq.choosing.costs import lists_training
 from annvq.choosing.forms import PLAIN, Second, forms_of, quantizer_keys, split_forms
 from annvq.choosing.grid import Candidate
-from annvq.choosing.measuring import CRITERION, Measuring, figures
+from annvq.choosing.learning import form_train_s_at
+from annvq.choosing.measuring import Measuring, figures
 from annvq.indexes import FlatIndex, IVFIndex, RerankIndex, default_nlist
 from annvq.quantizers import Quantizer, make
 from annvq.types import F32
@@ -22,7 +24,6 @@ from annvq.types import F32
 _BEST = 2  # codes that have their forms measured
 _LAST_SHARE = 0.06  # of the time is left to a closer prediction
 _FIXED = 2.0  # seconds that every form takes
-_LISTS = 1e-9  # seconds of learning lists, for each, for each dimension of each learn vector
 
 
 class FormCode(IndexCode):
@@ -91,23 +92,23 @@ class Finals:
         self._rows: dict[str, Row] = {}  # predictions, by label
         self._made: dict[str, FormCode] = {}  # by label
 
-    def run(self) -> list[Candidate]:
-        """Every code of the grid as it was left, those of the last stage with predictions, and forms of the best of
-        these, as far as there is time."""
+    def run(self, *, forms: bool = True) -> list[Candidate]:
+        """Every code of the grid as it was left, those of the last stage with predictions, and, where asked for,
+        ``forms`` of the best of these, as far as there is time."""
         work = self.work
         if work.last is None:
             return list(work.result.values())
         stage = work.last[0]
         there = [c for c, figures in work.result.items() if figures.stage == stage.name and figures.error is None]
         ranked = sorted(there, key=lambda c: -(work.result[c].recall or 0.0))
-        forms = []
+        found = []
         for at, c in enumerate(ranked):
             self._predict(c, needed=at == 0)
-            if at < _BEST and stage.name == "measured":
-                forms += self._forms(c)
-        if stage.name == "measured" and ranked:
-            forms += self._splits(ranked[0])
-        return [*work.result.values(), *forms]
+            if forms and at < _BEST and stage.name == "measured":
+                found += self._forms(c)
+        if forms and stage.name == "measured" and ranked:
+            found += self._splits(ranked[0])
+        return [*work.result.values(), *found]
 
     def closer(self, c: Candidate) -> Candidate:
         """A code of :meth:`run`, its prediction made from more vectors where there is time."""
@@ -134,7 +135,7 @@ class Finals:
         if row is None and (needed or self._time_for(self.ahead.took)):
             code = self._code(c)
             if code is not None:
-                row = self.ahead.row(code, {CRITERION: figures.recall, "recall@1": figures.recall_at_1})
+                row = self.ahead.row(code, {c.criterion: figures.recall, "recall@1": figures.recall_at_1})
                 self.work.kept.keep(what, row)
         if row is not None:
             self._rows[figures.label] = row
@@ -161,7 +162,7 @@ class Finals:
         whole = bool((base == np.clip(np.rint(base), 0, 255)).all())
         found = []
         for nbits, form in split_forms(self.work.bits, c.dim, c.metric, whole, self.ahead.n):
-            made = Candidate("product", nbits, None, c.metric, c.dim, form=form)
+            made = Candidate("product", nbits, None, c.metric, c.dim, form=form, k=c.k)
             needed = self.work.expects(replace(made, form=PLAIN))
             if isinstance(form.by, Second):
                 needed += self.work.expects(replace(made, nbits=form.by.nbits, form=PLAIN))
@@ -178,7 +179,8 @@ class Finals:
         work, data = self.work, self.work.vectors
         what = {"predicted": self.ahead.n, **self._what(made)}
         if work.kept.find(what) is None:
-            lists = _LISTS * default_nlist(len(data.base)) * made.dim * len(data.learn) if made.form.lists else 0.0
+            nlist = default_nlist(len(data.base))
+            lists = lists_training(nlist, made.dim, len(data.learn)) if made.form.lists else 0.0
             if not self._time_for(needed + lists + _FIXED + self.ahead.took):
                 return None
             source = None if of is None else self._code(of)
@@ -200,7 +202,11 @@ class Finals:
         if row.get("stopped") or row["error"] is not None:
             return None
         self._rows[made.label] = row
-        return self.ahead.with_figures(replace(made, stage="measured", **figures(row)), row)
+        later = form_train_s_at(made, row["train_s"] - before, work.last_rows, self.ahead.n, learned=of is not None)
+        if of is not None:
+            later += work.result[of].train_s_at_n or 0.0
+        measured = replace(made, stage="measured", **figures(row, made.criterion), train_s_at_n=later)
+        return self.ahead.with_figures(measured, row)
 
     # -- what there is -------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+from annvq.benchmarks.metrics import k_recall
 from annvq.benchmarks.statistics import Figure
 from annvq.bits import NORM_BITS, codebook_bits
 from annvq.choosing.forms import PLAIN, Form, Second, books, quantizer_keys
@@ -51,9 +52,10 @@ class Candidate:
 
     ``stage`` is ``"measured"`` on as much of the sample as time allows, ``"screened"`` on a part of it, or
     ``"planned"`` where time did not allow that: ``skipped`` says why. ``error`` says why a code could not be measured.
-    Figures that do not exist are None. ``figure`` is the recall with its interval and what each query found. ``form``
-    is how codes are searched. ``predicted`` is recall among as many vectors as were asked about, by name, each with its
-    interval, from ``predicted_from`` vectors, and ``search_us_at_n`` about what a query takes there.
+    Figures that do not exist are None. ``recall`` is k-recall@k, and ``figure`` that with its interval and what each
+    query found. ``form`` is how codes are searched. ``predicted`` is recall among as many vectors as were asked about,
+    by name, each with its interval, from ``predicted_from`` vectors, ``search_us_at_n`` about what a query takes there,
+    and ``train_s_at_n`` about how long learning takes there.
     """
 
     kind: str
@@ -78,6 +80,8 @@ class Candidate:
     search_us_at_n: float | None = None
     predicted: Mapping[str, Figure] | None = field(default=None, compare=False, repr=False)
     predicted_from: int | None = None
+    train_s_at_n: float | None = None
+    k: int = 10
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON holds it: of figures the value and the interval."""
@@ -93,8 +97,18 @@ class Candidate:
     @property
     def identity(self) -> dict[str, Any]:
         """What it is, as JSON holds it, whatever was measured of it."""
-        of = ("kind", "nbits", "norm", "norm_free", "metric", "dim", "form")
+        of = ("kind", "nbits", "norm", "norm_free", "metric", "dim", "form", "k")
         return {name: value for name, value in asdict(replace(self, figure=None, predicted=None)).items() if name in of}
+
+    @property
+    def criterion(self) -> str:
+        """The recall that codes are ranked by."""
+        return k_recall(self.k)
+
+    @property
+    def expected(self) -> float | None:
+        """Recall as predicted, or on the sample where it was not."""
+        return self.predicted[self.criterion].value if self.predicted else self.recall
 
     @property
     def query_us(self) -> float | None:
@@ -147,8 +161,8 @@ def _python(kind: str, dim: int, nbits: tuple[int, ...], norm_free: bool) -> str
     return f"annvq.{quantizer_class(kind).__name__}(dim={dim}, M={keys['M']}, nbits={each}{free})"
 
 
-def candidates(bits: int, dim: int, metric: str, n_learn: int) -> Sequence[Candidate]:
-    """Codes of the grid that fit the budget, the dimension and the learn vectors, each once."""
+def candidates(bits: int, dim: int, metric: str, n_learn: int, k: int = 10) -> Sequence[Candidate]:
+    """Codes of the grid that fit the budget, the dimension and the learn vectors, each once; ``k`` of their recalls."""
     found: dict[tuple[Any, ...], Candidate] = {}
     for kind, most, wanted in GRID:
         if dim >= _MANY_DIMENSIONS and most not in (4, 8):
@@ -165,7 +179,7 @@ def candidates(bits: int, dim: int, metric: str, n_learn: int) -> Sequence[Candi
         enough = entries * (_VECTORS_PER_ENTRY if entries > _USUAL_ENTRIES else 1)
         if (kind.endswith("product") and dim < len(nbits)) or enough > n_learn or not _sensible(kind, dim, len(nbits)):
             continue
-        found.setdefault((kind, nbits, norm), Candidate(kind, nbits, norm, metric, dim, norm_free=free))
+        found.setdefault((kind, nbits, norm), Candidate(kind, nbits, norm, metric, dim, norm_free=free, k=k))
     if not found:
         raise ValueError(f"bits={bits}: no code of the grid fits dimension {dim} and {n_learn} learn vectors")
     return list(found.values())
@@ -184,6 +198,9 @@ def _sensible(kind: str, dim: int, M: int) -> bool:
     if kind.startswith("principal") and dim < _MANY_DIMENSIONS and M < _MANY_CODEBOOKS:
         return False
     groups = groups_of(kind, dim, M)
-    if kind == "product-additive" and groups == 1:  # additive codes
+    # One group are additive codes; over many dimensions principal axes make groups better, and are learned sooner.
+    if kind in ("product-additive", "principal-additive") and groups == 1:
+        return False
+    if kind == "product-additive" and dim >= _MANY_DIMENSIONS:
         return False
     return (M // groups) * (dim // groups) <= _TOGETHER

@@ -15,13 +15,18 @@ from annvq.benchmarks.roles import Budget, Code
 from annvq.benchmarks.run import Observer, measure_point
 from annvq.benchmarks.statistics import figure_of_row
 from annvq.benchmarks.vectors import Vectors
+from annvq.choosing.asked import Asked
 from annvq.choosing.costs import Clock, Rows, estimate
 from annvq.choosing.grid import Candidate, candidates
 from annvq.choosing.keeping import Kept
+from annvq.choosing.learning import train_s_at
+from annvq.choosing.predicting import names_of
+from annvq.choosing.recommending import takes_too_long
 from annvq.choosing.sampling import prepared
 from annvq.choosing.stopping import OutOfTimeError, Stoppable
 
-CRITERION = "10-recall@10"
+WOULD_TAKE = "it would take "
+"""Begins what is said of a code that there was no time for."""
 
 
 @dataclass(frozen=True)
@@ -39,17 +44,21 @@ class Stage:
     effort: float
 
 
-# Both at d = 128; vectors of more dimensions are screened on fewer.
+# Both at d = 128. Of more dimensions fewer are coded, and more are learned from: sums of entries over all dimensions
+# need that, and learning hardly takes longer for it.
 # On fewer vectors small codebooks would win that do not on more; training less costs little of the order.
 _SCREEN = Stage("screened", learn=4_000, base=4_000, effort=0.05)
 _MEASURE = Stage("measured", learn=1 << 62, base=1 << 62, effort=0.5)
-_SCREENING_SHARE = 0.6  # of the time
+_MOST_LEARN = 2  # times as many learn vectors, of many dimensions
+_SCREENING_SHARE = 0.6  # of the time; the first code of each kind may have what is left for later rounds, too
 _LATER_SHARE = 0.15  # of the time is left to what comes after: other forms of the best, predictions
 _FIRST_SHARE = 0.2  # of the time: where the cheapest code takes more, all are screened on fewer vectors
 _WORTHWHILE = 1.5  # less than so many times the vectors says little more
 _FINALISTS = 3  # by recall; before them half of the codes go on, and then half of those
 _CHANCE = 0.8  # of the best recall: the best of a kind that has less has no chance of becoming the best
+_ROUGHLY = 1.5  # times too long learning seems to take where codes were but screened, it may be in time
 _LEARN_EACH = 4  # learn vectors for each entry of the largest codebook, at least, where codes are screened
+_BASE_EACH = 7  # times k base vectors, at least
 _GRACE = 1.1  # times the time there is: a code that has not ended by then is stopped at its next step
 
 
@@ -72,9 +81,10 @@ class Measuring:
         watch: Observer,
         start: float,
         kept: Kept | None = None,
+        asked: Asked | None = None,
     ) -> None:
         self.data, self.bits, self.seed, self.seconds, self.watch = data, bits, seed, seconds, watch
-        self.start, self.kept = start, kept or Kept()
+        self.start, self.kept, self.asked = start, kept or Kept(), asked or Asked(len(data.base))
         self.until = (1 - _LATER_SHARE) * seconds
         self.points = 0  # begun or to be begun
         self.clock = Clock()
@@ -87,6 +97,12 @@ class Measuring:
     def vectors(self) -> Vectors:
         """What the last stage measured on."""
         return self.data if self.last is None else self.last[1]
+
+    @property
+    def last_rows(self) -> Rows:
+        """How many that are, and how long the last stage trained."""
+        assert self.last is not None  # there was one
+        return self._rows(*self.last)
 
     def elapsed(self) -> float:
         return perf_counter() - self.start
@@ -123,12 +139,11 @@ class Measuring:
         self.expect(1)
         row = self.row(f"{larger.label} ({bits} bits)", what, partial(self._measure, larger, data, stage, _GRACE, bits))
         measured = not row.get("stopped") and row["error"] is None
-        return replace(larger, stage=stage.name, **figures(row)) if measured else None
+        return self._found(larger, row, stage, data) if measured else None
 
     def expects(self, c: Candidate) -> float:
         """Seconds that measuring ``c`` as the last stage did would take."""
-        assert self.last is not None  # there was one
-        return self.clock.expects(c, self._rows(*self.last))
+        return self.clock.expects(c, self.last_rows)
 
     def what(self, c: Candidate, data: Vectors, effort: float) -> dict[str, Any]:
         """What a measurement of ``c`` is known by."""
@@ -195,7 +210,7 @@ class Measuring:
         """Half of the codes, the best by recall, and the best of each kind that has a chance: more vectors and longer
         training change their order."""
         ranked = sorted(
-            (c for c, figures in self.result.items() if figures.recall is not None),
+            (c for c, figures in self.result.items() if figures.recall is not None and not self._hopeless(figures)),
             key=lambda c: -(self.result[c].recall or 0.0),
         )
         if not ranked:
@@ -208,6 +223,11 @@ class Measuring:
             for at, c in enumerate(ranked)
             if at < many or (of_kind[c.kind] is c and (self.result[c].recall or 0.0) >= least)
         ]
+
+    def _hopeless(self, measured: Candidate) -> bool:
+        """Whether learning it will take too long even if it takes less than is expected."""
+        later = measured.train_s_at_n
+        return later is not None and takes_too_long(replace(measured, train_s_at_n=later / _ROUGHLY), self.asked)
 
     def _part(self, learn: int, base: int) -> Vectors:
         data = self.data
@@ -224,11 +244,12 @@ class Measuring:
     def _screen(self, planned: Sequence[Candidate]) -> Stage:
         share = min(1.0, 128 / self.data.base.shape[1])
         entries = _entries(planned)
-        learn, base = int(_SCREEN.learn * share), int(_SCREEN.base * share)
+        learn, base = int(_SCREEN.learn * min(1 / share, _MOST_LEARN)), int(_SCREEN.base * share)
         stage = replace(_SCREEN, learn=max(learn, 8 * entries), base=max(base, min(1000, _SCREEN.base)))
+        least = min(_BASE_EACH * self.asked.k, stage.base)
         # One code is measured whatever it takes, so that must not be long.
         while self._least(stage, planned) > _FIRST_SHARE * self.seconds and stage.learn > _LEARN_EACH * entries:
-            stage = replace(stage, learn=max(stage.learn // 2, _LEARN_EACH * entries), base=max(stage.base // 2, 1))
+            stage = replace(stage, learn=max(stage.learn // 2, _LEARN_EACH * entries), base=max(stage.base // 2, least))
         return stage
 
     def _least(self, stage: Stage, planned: Sequence[Candidate]) -> float:
@@ -248,8 +269,10 @@ class Measuring:
         for c in sorted(planned, key=lambda c: (of_kind[c.kind] is not c, estimate(c, rows))):
             needed, what = self.clock.expects(c, rows), self.what(c, data, stage.effort)
             first = all(r.recall is None for r in self.result.values())
-            if self.elapsed() + needed > until and not first and self.kept.find(what) is None:
-                self._skip(c, f"it would take about {needed:.0f} s")
+            # A kind that was never looked at costs more than measuring the others once more would gain.
+            end = self.until if of_kind[c.kind] is c else until
+            if self.elapsed() + needed > end and not first and self.kept.find(what) is None:
+                self._skip(c, f"{WOULD_TAKE}about {needed:.0f} s")
                 continue
             grace = None if first else _GRACE
             row = self.row(f"{c.label} ({stage.name})", what, partial(self._measure, c, data, stage, grace))
@@ -259,9 +282,16 @@ class Measuring:
             count += 1
             if row["error"] is None:
                 self.clock.tell(c, rows, row["took"])
-            self.result[c] = replace(c, stage=stage.name, **figures(row))
+            self.result[c] = self._found(c, row, stage, data)
             self.rows, self.last = (len(data.base), len(data.learn)), (stage, data)
         return count
+
+    def _found(self, c: Candidate, row: Row, stage: Stage, data: Vectors) -> Candidate:
+        """``c`` as a row of ``stage`` shows it."""
+        later = None
+        if row["error"] is None:
+            later = train_s_at(c, row["train_s"], self._rows(stage, data), self.asked.n)
+        return replace(c, stage=stage.name, **figures(row, c.criterion), train_s_at_n=later)
 
     def _skip(self, c: Candidate, why: str, *, begun: bool = False) -> None:
         """There is no time for it: what was measured of it before stays."""
@@ -287,7 +317,8 @@ class Measuring:
     def measure(self, code: Code, data: Vectors, grace: float | None = _GRACE) -> dict[str, Any]:
         """The columns of a row; of a code that does not end within ``grace`` times the time there is, ``stopped``."""
         try:
-            return measure(code if grace is None else Stoppable(code, self._left(grace)), data, Timing(5, 3, 1.0))
+            watched = code if grace is None else Stoppable(code, self._left(grace))
+            return measure(watched, data, Timing(5, 3, 1.0), names_of(self.asked.k))
         except OutOfTimeError:
             return {"stopped": True}
 
@@ -309,7 +340,7 @@ def _larger(c: Candidate, bits: int, n_learn: int) -> Candidate | None:
 
     for more in range(8, bits + 1, 8):
         try:
-            found = candidates(bits + more, c.dim, c.metric, n_learn)
+            found = candidates(bits + more, c.dim, c.metric, n_learn, c.k)
         except ValueError:  # none fits
             continue
         for other in found:
@@ -318,8 +349,8 @@ def _larger(c: Candidate, bits: int, n_learn: int) -> Candidate | None:
     return None
 
 
-def figures(row: dict[str, Any]) -> dict[str, Any]:
+def figures(row: dict[str, Any], criterion: str) -> dict[str, Any]:
     """A row's figures, as candidates have them."""
     kept = {k: row.get(k) for k in ("bits_per_vector", "mse", "train_s", "encode_us", "search_us", "wmops", "error")}
-    found = {"recall": row.get(CRITERION), "recall_at_1": row.get("recall@1"), "figure": figure_of_row(row, CRITERION)}
+    found = {"recall": row.get(criterion), "recall_at_1": row.get("recall@1"), "figure": figure_of_row(row, criterion)}
     return kept | found

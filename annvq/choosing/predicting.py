@@ -20,17 +20,17 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from annvq.benchmarks.metrics import RECALLS
+from annvq.benchmarks.metrics import k_recall, meaning
 from annvq.benchmarks.statistics import Figure
 from annvq.indexes import IVFIndex, RerankIndex
 from annvq.types import F32, F64, I64
 
-NAMES = ("recall@1", "recall@10", "10-recall@10")
-"""What is predicted; see :mod:`annvq.benchmarks.metrics`."""
-DEPTH = 1024
-"""Results, and true neighbours, that parts of a sample are made of."""
+K = 10
+"""Of the recalls that are predicted unless another k is asked for."""
+_DEPTH, _DEEPEST = 1024, 4096  # results that parts of a sample are made of: for k up to 10, and for large k
 _SIZES = 6  # m, m/2, …, m/32
-_LEAST = 400  # vectors of a part
+_LEAST = 400  # vectors of a part; of many neighbours ten times as many as these
+_FOUND = 3  # times k results of a part are known, at least
 _DEEPER = 4  # times DEPTH are on the shortlists of indexes that re-rank
 _RESAMPLES = 400  # of the queries
 _OFF = 0.005  # standard deviation of a size's Φ⁻¹(recall) from the curve
@@ -38,7 +38,7 @@ _SLOPE = (-0.12, 0.1)  # change of Φ⁻¹(recall) for a doubling, where parts d
 # By which share a doubling changes Φ⁻¹(recall) less than the one before, halved: mean and standard deviation, as SIFT
 # descriptors and text embeddings show them. Nearest neighbours bend more: among more vectors more queries have one that
 # lies closer than others. What bends by itself is beside that.
-_BEND = {"recall@1": (0.03, 0.03), "recall@10": (0.03, 0.03), "10-recall@10": (0.012, 0.01)}
+_BEND_OF_ONE, _BEND = (0.03, 0.03), (0.012, 0.01)  # the second of ten neighbours or more
 _ITSELF = 0.0003
 _STRAIGHT = (0.0, 1e-6)
 _WIDTH = 1.96  # standard deviations to either side of 95 %
@@ -50,12 +50,22 @@ class Curve:
 
     Attributes:
         sizes: vectors of a part (s,), the whole sample first.
-        found: by the names of :data:`NAMES`, the share that each query found, averaged over the parts of a size, (s,
-            nq).
+        found: by the names of :func:`names_of`, the share that each query found, averaged over the parts of a size,
+            (s, nq).
     """
 
     sizes: F64
     found: Mapping[str, F64]
+
+
+def names_of(k: int) -> tuple[str, ...]:
+    """What is predicted for k results; see :mod:`annvq.benchmarks.metrics`."""
+    return tuple(dict.fromkeys((k_recall(1), f"recall@{k}", k_recall(k))))
+
+
+def depth_of(k: int) -> int:
+    """How many results, and true neighbours, parts of a sample are made of."""
+    return max(_DEPTH, min(_DEPTH * k // K, _DEEPEST))
 
 
 def order_of(index: Any, queries: F32, depth: int) -> I64:
@@ -68,7 +78,7 @@ def order_of(index: Any, queries: F32, depth: int) -> I64:
     return ids
 
 
-def curve_of(found: I64, neighbors: I64, distances: F32, n: int, seed: int = 0) -> Curve:
+def curve_of(found: I64, neighbors: I64, distances: F32, n: int, seed: int = 0, k: int = K) -> Curve:
     """Recall in parts of a sample.
 
     Args:
@@ -77,6 +87,7 @@ def curve_of(found: I64, neighbors: I64, distances: F32, n: int, seed: int = 0) 
             as a true neighbour counts as one.
         n: vectors of the sample, whose ids are 0 … n−1.
         seed: of the parts.
+        k: of the recalls.
     """
     nq, depth = neighbors.shape
     # A neighbour's place among all, those at one distance alike; what is not among the depth nearest comes after.
@@ -89,14 +100,14 @@ def curve_of(found: I64, neighbors: I64, distances: F32, n: int, seed: int = 0) 
         known[neighbors[q]] = depth
     shuffled = np.random.default_rng(seed).permutation(n)
     sizes: list[float] = []
-    shares: dict[str, list[F64]] = {name: [] for name in NAMES}
+    meant = {name: what for name in names_of(k) if (what := meaning(name)) is not None}
+    shares: dict[str, list[F64]] = {name: [] for name in meant}
     for parts in (2**level for level in range(_SIZES)):
-        if parts > 1 and n // parts < _LEAST:
+        if parts > 1 and (n // parts < max(_LEAST, 10 * k) or depth // parts < _FOUND * k):
             break
-        true = _first_of_parts(place, shuffled[neighbors] % parts, parts, depth)
-        listed = _first_of_parts(rank, np.where(found >= 0, shuffled[found] % parts, parts), parts, depth)
-        for name in NAMES:
-            wanted, among = RECALLS[name]
+        true = _first_of_parts(place, shuffled[neighbors] % parts, parts, depth, k)
+        listed = _first_of_parts(rank, np.where(found >= 0, shuffled[found] % parts, parts), parts, depth, k)
+        for name, (wanted, among) in meant.items():
             farthest = true[:, :, wanted - 1 : wanted]
             hits = ((listed[:, :, :among] <= farthest) & (listed[:, :, :among] < depth)).sum(axis=2)
             shares[name].append((np.minimum(hits, wanted) / wanted).mean(axis=1))
@@ -104,10 +115,9 @@ def curve_of(found: I64, neighbors: I64, distances: F32, n: int, seed: int = 0) 
     return Curve(np.array(sizes), {name: np.stack(values) for name, values in shares.items()})
 
 
-def _first_of_parts(ranks: I64, part: I64, parts: int, none: int) -> I64:
-    """The ranks of the first ten rows of each part, (nq, parts, 10), of rows (nq, depth) and their parts; ``none``
+def _first_of_parts(ranks: I64, part: I64, parts: int, none: int, first: int) -> I64:
+    """The ranks of the ``first`` rows of each part, (nq, parts, first), of rows (nq, depth) and their parts; ``none``
     where a part has fewer."""
-    first = max(count for name in NAMES for count in RECALLS[name])
     order = np.argsort(part, axis=1, kind="stable")
     sizes = np.stack([np.count_nonzero(part == p, axis=1) for p in range(parts)], axis=1)
     at = (np.cumsum(sizes, axis=1) - sizes)[:, :, None] + np.arange(first)
@@ -136,15 +146,23 @@ def predicted(curve: Curve, n: int, kept: Mapping[str, float]) -> dict[str, Figu
     """
     out = {}
     for name, found in curve.found.items():
-        value, deviation = _line(curve.sizes, found, n, _BEND[name])
+        value, deviation = _line(curve.sizes, found, n, _bend(name))
         low, middle, high = (kept[name] * float(ndtr(value + sign * _WIDTH * deviation)) for sign in (-1, 0, 1))
         out[name] = Figure(middle, low, high)
     return out
 
 
+def _bend(name: str) -> tuple[float, float]:
+    """Mean and standard deviation for a recall by its name; of few neighbours less is known."""
+    what = meaning(name)
+    if what is None or what[0] == 1:
+        return _BEND_OF_ONE
+    return _BEND[0], _BEND[1] * max(1.0, K / what[0]) ** 0.5
+
+
 def _line(sizes: F64, found: F64, n: int, bend: tuple[float, float]) -> tuple[float, float]:
     """Φ⁻¹ of recall among ``n`` vectors, and its standard deviation, from shares ``found`` (s, nq) at sizes (s,);
-    ``bend`` is one of :data:`_BEND`."""
+    ``bend``: its mean and standard deviation."""
     nq = found.shape[1]
     drawn = np.random.default_rng(0).multinomial(nq, np.full(nq, 1 / nq), size=_RESAMPLES) / nq
     share = found.mean(axis=1)

@@ -11,8 +11,7 @@ from annvq.choosing.grid import Candidate
 def recipe_text(choice: Choice, command: str = "annvq choose") -> str:
     """The recipe of the recommended code as TOML, with the reason and the ``command`` that chose it as comments."""
     c = choice.recommended
-    comments = [f"Chosen by: {command}", choice.reason, choice.prediction(), choice.next_better]
-    lines = [f"# {text}" for text in comments if text]
+    lines = [f"# {text}" for text in (f"Chosen by: {command}", *choice.said())]
     lines += [f"title = {_toml(f'{c.label}: {choice.bits} bits a vector')}", f"metric = {_toml(c.metric)}"]
     for table, keys in tables(c).items():
         lines += ["", f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in keys.items())]

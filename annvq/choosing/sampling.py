@@ -8,6 +8,8 @@ import numpy.typing as npt
 from annvq.arrays import as_float32, host_array, normalized
 from annvq.benchmarks.vectors import Vectors, prepare
 from annvq.datasets import Dataset, exact_neighbors
+from annvq.indexes import FlatIndex
+from annvq.quantizers import ProductVQ
 from annvq.types import F32
 
 _LEARN_SHARE = 0.4
@@ -25,6 +27,13 @@ def split(x: Any, metric: str, sample: int, nq: int, seed: int) -> Vectors:
     n_learn = int(_LEARN_SHARE * len(rows))
     queries, learn, base = (held[p] for p in np.split(part, [nq, nq + n_learn]))
     return prepared(metric, base, learn, queries)
+
+
+def warm_up() -> None:
+    """Learn and search a few vectors, so that the first code which is measured is not charged with loading libraries:
+    a second, where the code itself takes a tenth of one."""
+    few = np.random.default_rng(0).standard_normal((64, 4), dtype=np.float32)
+    FlatIndex(ProductVQ(4, 2, nbits=2)).fit(few).add(few).search(few, 1)
 
 
 class Further:

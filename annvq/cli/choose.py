@@ -15,7 +15,9 @@ from annvq.replacing import replacing
 
 @click.command()
 @click.argument("data")
-@click.option("--bits", type=click.IntRange(min=1), help="Bits per vector in all [default: 64].")
+@click.option(
+    "--bits", type=click.IntRange(min=1), help="Bits per vector in all [default: 64, unless --recall alone is given]."
+)
 @click.option("--bytes-per-vector", type=click.IntRange(min=1), help="Instead of --bits: bytes per vector in all.")
 @click.option("--memory", metavar="SIZE", help="Instead of --bits: memory (8GB) for --n vectors, their ids included.")
 @click.option(
@@ -41,7 +43,21 @@ from annvq.replacing import replacing
 @click.option(
     "--recall",
     type=click.FloatRange(0, 1, min_open=True),
-    help="10-recall@10 among --n vectors that is enough: the quickest code that is expected to reach it.",
+    help="k-recall@k among --n vectors that is enough: the quickest code that is expected to reach it. Without --bits, "
+    "--bytes-per-vector and --memory: the fewest bytes that do.",
+)
+@click.option(
+    "--train-s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Seconds that learning the code from --n vectors may take, about.",
+)
+@click.option(
+    "--k",
+    type=click.IntRange(1, 100),
+    default=10,
+    show_default=True,
+    help="Results that are asked for: codes are ranked by k-recall@k.",
 )
 @click.option("--exhaustive", is_flag=True, help="Every code on the whole sample, whatever time it takes.")
 @click.option(
@@ -73,6 +89,8 @@ def choose(
     seconds: float,
     query_us: float | None,
     recall: float | None,
+    train_s: float | None,
+    k: int,
     exhaustive: bool,
     keep: Path | None,
     fresh: bool,
@@ -87,6 +105,7 @@ def choose(
 
     \b
     annvq choose vectors.npy --bits 64 -o choice.toml
+    annvq choose vectors.npy --recall 0.9            the fewest bytes that reach it
     annvq build choice.toml vectors.npy index.annvq
 
     DATA is a file of vectors, or a data set by name or path. Queries are held out of the sample; a set's
@@ -110,9 +129,10 @@ def choose(
         "memory": None if memory is None else budget.parse_bytes(memory),
     }
     n = None if count is None else budget.parse_count(count)
-    if all(value is None for value in forms.values()):
+    if all(value is None for value in forms.values()) and recall is None:
         forms["bits"] = 64
-    bits = budget.bits_of(**forms, n=None if memory is None else n)
+    if any(value is not None for value in forms.values()):
+        bits = budget.bits_of(**forms, n=None if memory is None else n)
     if fresh and keep is None:
         raise click.UsageError("--fresh forgets what the folder of --keep holds; give --keep")
     if out is not None:
@@ -132,6 +152,8 @@ def choose(
             observer=observer,
             query_us=query_us,
             recall=recall,
+            train_s=train_s,
+            k=k,
             exhaustive=exhaustive,
             keep=keep,
             fresh=fresh,
@@ -146,9 +168,9 @@ def choose(
         return
     console = wide_console()
     console.print(choice.table())
-    console.print(choice.effort(), highlight=False)
-    said = (choice.reason, choice.prediction(), choice.next_better)
-    console.print("\n".join([f"\n[bold]Recommended: {choice.recommended.label}[/bold]", *filter(None, said)]))
+    for line in (choice.effort(), *choice.unmeasured()):
+        console.print(line, highlight=False, markup=False)
+    console.print("\n".join([f"\n[bold]Recommended: {choice.recommended.label}[/bold]", *choice.said()]))
     console.print(f"\n{choice.recommended.code_line()}", highlight=False)
     if out is not None:
         click.echo(f"wrote {out} and {out.with_suffix('.html')}; next: annvq build {out} {data} index.annvq")

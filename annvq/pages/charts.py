@@ -47,7 +47,7 @@ def spec(chart: Chart, section: Section) -> dict[str, Any]:
         "type": "quantitative",
         "title": chart.x_title,
         "scale": _scale(chart.log_x),
-        "axis": {"labelOverlap": True, "labelFlush": True, "tickCount": 6},
+        "axis": {"labelOverlap": True, "labelFlush": True, "tickCount": 6, "format": ",.4~r"},
     }
     y = {
         "field": "y",

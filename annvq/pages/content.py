@@ -50,6 +50,7 @@ class Line:
         command: reproduces the line; not shown where it is the same for all lines.
         error: why there are no values, in words that the line shows.
         where: which of the page's environments it was measured in, from 0.
+        failed: whether what ``error`` says is that something went wrong.
     """
 
     method: str
@@ -59,6 +60,7 @@ class Line:
     command: str = ""
     error: str = ""
     where: int = 0
+    failed: bool = True
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ class Page:
 
     Attributes:
         title: of the page.
-        lead: a few sentences below it; each line is a paragraph.
+        headline: the one thing to know, below it.
+        lead: a few sentences below that; each line is a paragraph.
         environments: what was measured on, each a table of names and values.
         notes: sentences at the end.
         data: rows as they were measured, JSON values, for the downloads.
@@ -112,3 +115,4 @@ class Page:
     environments: Sequence[Mapping[str, str]] = ()
     notes: Sequence[str] = ()
     data: Sequence[Mapping[str, Any]] = ()
+    headline: str = ""

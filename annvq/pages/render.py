@@ -57,6 +57,7 @@ def _html(page: Page, downloads: Mapping[str, str]) -> str:
         f"<title>{escape(page.title)}</title><style>{asset['page.css']}</style></head><body>",
         '<header><button id="theme" type="button" aria-label="Light or dark">◐</button>',
         f"<h1>{escape(page.title)}</h1>",
+        *([f'<p class="headline">{escape(page.headline)}</p>'] if page.headline else []),
         *(f"<p>{escape(text)}</p>" for text in page.lead.splitlines()),
         "</header><main>",
         "<noscript><p>Charts, sorting and downloads need JavaScript; the tables do not.</p></noscript>",
@@ -119,7 +120,10 @@ def _section(at: int, section: Section, environments: int) -> str:
     )
     body = _controls(section) + (f'<div class="charts">{figures}</div>' if figures else "")
     if charts.recall_columns(section):
-        body += '<h3>What reaches this recall</h3><div class="scroll"><table class="reached"></table></div>'
+        body += (
+            '<h3>What reaches this recall</h3><p class="hint">Of each method the best figures among its lines that '
+            'reach the recall set above; –: none does.</p><div class="scroll"><table class="reached"></table></div>'
+        )
     return f"{head}{body}<h3>All that was measured</h3>{_table(section, environments)}</section>"
 
 
@@ -183,7 +187,8 @@ def _table(section: Section, environments: int) -> str:
 def _cells(line: Line, columns: Mapping[str, Column]) -> str:
     first = f'<th scope="row">{escape(line.method)}</th>'
     if line.error:
-        return f'{first}<td colspan="{len(columns)}" class="failed">{escape(line.error)}</td>'
+        kind = "failed" if line.failed else "skipped"
+        return f'{first}<td colspan="{len(columns)}" class="{kind}">{escape(line.error)}</td>'
     return first + "".join(_cell(line.values.get(name), column) for name, column in columns.items())
 
 

@@ -199,11 +199,14 @@ def test_annvq_codes_take_the_budget(kind, metric):
 
 
 @pytest.mark.parametrize("options", [{}, {"norm_free": True}])
-@pytest.mark.parametrize("kind", ["product", "residual", "additive", "rotated-product"])
+@pytest.mark.parametrize(
+    "kind", ["product", "residual", "additive", "rotated-product", "product-additive", "principal-additive"]
+)
 def test_effort_reaches_every_part_of_a_recipe(kind, options):
     """Also those within parts that choose among others, which additive and residual codes are learned by."""
-    if options and kind not in ("residual", "additive"):
+    if options and kind not in ("residual", "additive", "product-additive"):
         return
+    groups = {"groups": 2} if kind.endswith("-additive") else {}
     seen = []
 
     def walk(part):
@@ -219,10 +222,11 @@ def test_effort_reaches_every_part_of_a_recipe(kind, options):
             within = getattr(part, name, ())
             for one in within if isinstance(within, tuple | list) else ():
                 walk(one)
-        if callable(getattr(part, "finish", None)):
-            walk(part.finish)
+        for name in ("finish", "part"):
+            if callable(getattr(part, name, None)):
+                walk(getattr(part, name))
 
-    for part in bounded(annvq.make(kind, dim=8, M=2, nbits=8, **options), effort=1e-6).parts:
+    for part in bounded(annvq.make(kind, dim=8, M=2, nbits=8, **options, **groups), effort=1e-6).parts:
         walk(part)
     assert seen
     assert set(seen) == {1}

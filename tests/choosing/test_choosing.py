@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from annvq.benchmarks.run import Observer
 from annvq.benchmarks.statistics import Figure
 from annvq.choosing import Candidate, Choice, choose, grid, measuring, recipe_text, sampling, webpage
-from annvq.choosing.choice import next_better, pareto, recommend
+from annvq.choosing.asked import Asked
 from annvq.choosing.forms import PLAIN
+from annvq.choosing.recommending import next_better, pareto, recommend
 from annvq.indexes.recipes import load_recipe, make_index
 from annvq.training.parts import KMeans
 from annvq.training.recipe import Recipe
@@ -44,7 +45,7 @@ def test_front_holds_the_best_and_nothing_beaten(figures):
             beaten = other.recall > c.recall and other.encode_us <= c.encode_us and other.search_us <= c.search_us
             if beaten:
                 assert c not in front
-    chosen, reason = recommend(front)
+    chosen, reason = recommend(front, Asked())
     assert chosen in front
     assert top - chosen.recall <= 0.005 * 2**0.5 + 1e-12  # as their intervals allow
     assert reason
@@ -52,33 +53,33 @@ def test_front_holds_the_best_and_nothing_beaten(figures):
 
 def test_recommendation():
     best, close, cheap = candidate(0.600, 50, 100), candidate(0.598, 5, 100), candidate(0.4, 1, 100)
-    assert recommend([best, close, cheap])[0] is close
+    assert recommend([best, close, cheap], Asked())[0] is close
     # What the queries tell apart is not recommended for being cheap, nor what they do not, by too much.
     exact = [replace(c, figure=None) for c in (best, close, cheap)]
-    assert recommend(exact)[0] is exact[0]
+    assert recommend(exact, Asked())[0] is exact[0]
     wide = [replace(c, figure=Figure(c.recall, c.recall - 0.3, c.recall + 0.3)) for c in (best, close, cheap)]
-    assert recommend(wide)[0] is wide[1]
+    assert recommend(wide, Asked())[0] is wide[1]
     # Screening says too little of dear codes for that.
     screened = [replace(c, stage="screened") for c in wide]
-    assert recommend(screened)[0] is screened[0]
-    chosen, reason = recommend([best, cheap])
+    assert recommend(screened, Asked())[0] is screened[0]
+    chosen, reason = recommend([best, cheap], Asked())
     assert chosen is best
     assert reason.startswith("Highest recall of the codes measured")
 
 
 def test_the_quickest_of_those_that_find_enough_is_recommended():
     best, middle, cheap = candidate(0.9, 50, 300), candidate(0.7, 5, 100), candidate(0.4, 1, 20)
-    chosen, reason = recommend([best, middle, cheap], recall=0.65)
+    chosen, reason = recommend([best, middle, cheap], Asked(recall=0.65))
     assert chosen is middle
-    assert "0.700 of the ten nearest are expected, where 0.65 is enough" in reason
+    assert "10-recall@10 0.700 is expected, where 0.65 is enough" in reason
     # What is predicted among as many vectors as there will be counts, where it is known.
     fewer = replace(middle, predicted={"10-recall@10": Figure(0.6, 0.55, 0.65)})
-    assert recommend([best, fewer, cheap], recall=0.65)[0] is best
-    chosen, reason = recommend([best, middle, cheap], recall=0.95)
+    assert recommend([best, fewer, cheap], Asked(recall=0.65))[0] is best
+    chosen, reason = recommend([best, middle, cheap], Asked(recall=0.95))
     assert chosen is best
-    assert reason.startswith("None is expected to find 0.95 of the ten nearest: it takes more bits. Highest recall")
+    assert reason.startswith("None is expected to reach 10-recall@10 0.95: it takes more bits. Highest recall")
     # Time is looked at first.
-    assert recommend([best, middle, cheap], query_us=50, recall=0.65)[0] is cheap
+    assert recommend([best, middle, cheap], Asked(query_us=50, recall=0.65))[0] is cheap
 
 
 @pytest.mark.parametrize("metric", ["l2", "ip"])
@@ -171,7 +172,10 @@ def test_time_is_kept(staged):
     assert (choice.n, choice.n_learn) == (75, 64)  # as few as may be, where there is no time
     assert "1 of 5 codes measured" in choice.effort()
     assert "There was no time for 4 more" in choice.effort()
-    assert choice.table().row_count == 5
+    assert choice.table().row_count == 1
+    (line,) = choice.unmeasured()
+    for c in choice.candidates:
+        assert (f"{c.label} (about " in line) == (c.stage == "planned")
 
 
 def test_what_more_would_take(staged):
@@ -227,7 +231,7 @@ def test_the_page_of_a_choice(staged, tmp_path):
     assert len(section.lines) == 5 + (choice.beyond is not None)
     (chosen,) = [line for line in section.lines if line.method.startswith("★ ")]
     assert chosen.values["10-recall@10"].number == choice.recommended.recall
-    assert choice.recommended.label in page.lead
+    assert choice.recommended.label in page.headline
     assert page.environments[0]["threads"] == "1"
     assert webpage.report(choice, tmp_path / "page.html") == (tmp_path / "page.html").stat().st_size
 

@@ -11,9 +11,10 @@ from annvq import IVFIndex, RerankIndex, load_index
 from annvq.benchmarks.run import Observer
 from annvq.benchmarks.statistics import Figure
 from annvq.choosing import Candidate, Choice, choose, forms, grid, measuring, recipe_text, sampling, webpage
-from annvq.choosing.choice import recommend
+from annvq.choosing.asked import Asked
 from annvq.choosing.finals import FormCode
 from annvq.choosing.forms import PLAIN, Form, Second, forms_of, kept_type, split_forms
+from annvq.choosing.recommending import recommend
 from annvq.datasets import exact_neighbors
 from annvq.indexes.recipes import load_recipe, make_index
 from annvq.kernels import lookup_cost
@@ -187,9 +188,9 @@ def test_a_query_may_take_only_so_long():
         )  # fmt: skip
 
     front = [candidate(0.6, 900.0), candidate(0.5, 90.0), candidate(0.4, 9.0)]
-    assert recommend(front)[0] is front[0]
-    assert recommend(front, 100.0)[0] is front[1]
-    chosen, reason = recommend(front, 1.0)
+    assert recommend(front, Asked())[0] is front[0]
+    assert recommend(front, Asked(query_us=100.0))[0] is front[1]
+    chosen, reason = recommend(front, Asked(query_us=1.0))
     assert chosen is front[2]
     assert reason.startswith("The quickest: none takes 1 µs a query or less.")
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from annvq import FlatIndex, IVFIndex, ProductVQ, RerankIndex
-from annvq.benchmarks.metrics import RECALLS, hits
-from annvq.choosing.predicting import NAMES, Curve, curve_of, kept_shares, order_of, predicted
+from annvq.benchmarks.metrics import RECALLS, hits, meaning
+from annvq.choosing.predicting import Curve, K, curve_of, depth_of, kept_shares, names_of, order_of, predicted
 from annvq.datasets import exact_neighbors
 from annvq.training import KMeans, Recipe
 
+NAMES = names_of(K)
 WHOLE = dict.fromkeys(NAMES, 1.0)
 
 
@@ -26,30 +27,40 @@ def gaussian(n, nq, dim=8):
     return rng.standard_normal((n, dim)), rng.standard_normal((nq, dim))
 
 
-def recalls(base, queries, rows):
+def recalls(base, queries, rows, names):
     """Share of its neighbours that each query finds among some rows, by brute force."""
     true = squared(queries, base[rows])
     found = np.argsort(squared(queries, coarse(base)[rows]), axis=1)
     out = {}
-    for name in NAMES:
-        wanted, among = RECALLS[name]
+    for name in names:
+        wanted, among = meaning(name)
         limit = np.sort(true, axis=1)[:, wanted - 1 : wanted]
         out[name] = np.minimum((np.take_along_axis(true, found[:, :among], 1) <= limit).sum(1), wanted) / wanted
     return out
 
 
-def test_parts_are_what_searching_them_finds():
+@pytest.mark.parametrize("k", [1, 3, 10, 40])
+def test_parts_are_what_searching_them_finds(k):
     base, queries = gaussian(1700, 20)
     base[5] = base[3]  # as near as one another
     found = np.argsort(squared(queries, coarse(base)), axis=1)[:, :900]
     neighbors, distances = exact_neighbors(base, queries, 900)
-    curve = curve_of(found, neighbors, distances, len(base), seed=7)
+    curve = curve_of(found, neighbors, distances, len(base), seed=7, k=k)
     assert curve.sizes.tolist() == [1700, 850, 425]
     part = np.random.default_rng(7).permutation(len(base))
     for level, parts in enumerate((1, 2, 4)):
-        each = [recalls(base, queries, np.flatnonzero(part % parts == p)) for p in range(parts)]
-        for name in NAMES:
+        each = [recalls(base, queries, np.flatnonzero(part % parts == p), names_of(k)) for p in range(parts)]
+        for name in names_of(k):
             np.testing.assert_allclose(curve.found[name][level], np.mean([r[name] for r in each], axis=0))
+
+
+def test_of_many_neighbours_parts_are_as_large_as_their_recall_needs():
+    base, queries = gaussian(4000, 5)
+    neighbors, distances = exact_neighbors(base, queries, min(depth_of(100), 4000))
+    assert curve_of(neighbors, neighbors, distances, 4000, k=100).sizes.tolist() == [4000, 2000, 1000]
+    assert depth_of(10) == depth_of(1) == 1024
+    few = neighbors[:, :1024], neighbors[:, :1024], distances[:, :1024], 4000
+    assert curve_of(*few, k=100).sizes.tolist() == [4000, 2000]
 
 
 def test_what_a_search_did_not_list_is_not_found():

@@ -178,6 +178,19 @@ def points(chart=0):
     return f"document.querySelectorAll('#s0c{chart} .mark-symbol path').length"
 
 
+def test_what_was_left_out_is_no_failure(tmp_path):
+    lines = [
+        Line("one", "", {}, error="failed: no memory"),
+        Line("two", "", {}, error="not measured: it would take about 9 s", failed=False),
+    ]
+    page = Page("Codes", [Section("S", "", {"bits": Column("bits")}, lines)], "A lead.", headline="Take <two>.")
+    write(page, tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert '<p class="headline">Take &lt;two&gt;.</p>\n<p>A lead.</p>' in text
+    assert 'class="failed">failed: no memory</td>' in text
+    assert 'class="skipped">not measured: it would take about 9 s</td>' in text
+
+
 def test_charts_are_drawn(shown):
     for chart in range(3):
         assert shown.execute_script(f"return {points(chart)}") == 9  # the first data set's, less one that failed
@@ -262,6 +275,7 @@ def test_on_a_phone_nothing_scrolls_sideways(browser, tmp_path, scheme):
     write(page_of(), path)
     opened(browser, path, width=390, scheme=scheme)
     assert browser.execute_script("return document.documentElement.scrollWidth") == 390
+    assert browser.execute_script("return document.querySelector('h1').getBoundingClientRect().top") >= 8  # not cut off
     back = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (back == "rgb(255, 255, 255)") == (scheme == "light")
     browser.execute_script("document.getElementById('theme').click()")

@@ -18,6 +18,7 @@ from annvq.quantizers import Quantizer, TableQuantizer
 from annvq.quantizers import make as make_quantizer
 from annvq.quantizers.modules.registry import pays_norm
 from annvq.threads import set_num_threads
+from annvq.training.groups import EachGroup
 from annvq.training.maps import LearnRotation
 from annvq.training.networks import LearnNetwork
 from annvq.training.parts import Alternate, KMeans, LearnNormFree, Refit, SubspaceKMeans
@@ -47,10 +48,19 @@ def bounded(quantizer: Quantizer, *, steps: int | None = None, effort: float | N
         effort: share of the iterations of every part, or None for all of them.
     """
     recipe = quantizer.default_recipe()
-    parts = [part if effort is None else _changed(part, partial(_shortened, effort=effort)) for part in recipe.parts]
+    parts = [_spelled_out(part, quantizer) for part in recipe.parts]
+    parts = [part if effort is None else _changed(part, partial(_shortened, effort=effort)) for part in parts]
     return replace(
         recipe, parts=[part if steps is None else _changed(part, partial(_stepped, steps=steps)) for part in parts]
     )
+
+
+def _spelled_out(part: Any, quantizer: Any) -> Any:
+    """``part`` with the parts that it takes from elsewhere: groups are learned by their own default recipe, and all
+    groups of a quantizer have the same one."""
+    if isinstance(part, EachGroup) and part.parts is None:
+        return replace(part, parts=tuple(quantizer.group_models()[0].default_recipe().parts))
+    return part
 
 
 def _changed(part: Any, change: Callable[[Any], Any]) -> Part:

@@ -1,5 +1,6 @@
 """Data set × method × bits, measured for error, recall and times."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import median
@@ -31,8 +32,8 @@ class Timing:
     budget_s: float = 2.0
 
 
-def measure(method: Code, data: Vectors, timing: Timing) -> dict[str, Any]:
-    """Train, encode, search; the measured columns of a row."""
+def measure(method: Code, data: Vectors, timing: Timing, recalls: Iterable[str] = metrics.RECALLS) -> dict[str, Any]:
+    """Train, encode, search; the measured columns of a row, with these ``recalls``."""
     _, train_s = timed(lambda: method.fit(data.learn))
     encode_us = []
     for part in np.array_split(data.base, min(timing.parts, len(data.base))):
@@ -42,12 +43,12 @@ def measure(method: Code, data: Vectors, timing: Timing) -> dict[str, Any]:
     method.search(data.queries[:WARM_UP_QUERIES], k)
     ids, seconds_each = repeated(lambda: method.search(data.queries, k), timing.repeats, budget_s=timing.budget_s)
     search_us = [1e6 * s / len(data.queries) for s in seconds_each]
-    hits = metrics.hits(ids, data.base, data.queries, data.neighbors, data.metric)
+    hits = metrics.hits(ids, data.base, data.queries, data.neighbors, data.metric, recalls)
     return {
         "config": method.config,
         "bits_per_vector": method.bits_per_vector(),
         **metrics.mean_error(metrics.squared_errors(data.base, method.decode)),
-        **metrics.recalls(hits),
+        **metrics.recalls(hits, recalls),
         "train_s": train_s,
         "encode_us": median(encode_us),
         "wmops": method.wmops(),
