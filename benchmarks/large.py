@@ -113,7 +113,7 @@ def main() -> None:
             print(
                 f"{n:,} vectors of {options.dim} dimensions, written in {time.perf_counter() - begun:.0f} s", flush=True
             )
-            annvq_ = shutil.which("annvq") or "annvq"
+            annvq_ = str(Path(sys.executable).with_name("annvq"))
             build = [annvq_, "build", str(recipe), str(shards), str(out), "--threads", str(options.threads)]
             wall, worked, peak = measured(build)
             print(

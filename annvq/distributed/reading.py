@@ -16,7 +16,7 @@ from annvq.indexes.ivf import IVFIndex
 from annvq.indexes.stored import StoreIndex
 from annvq.indexes.within import Within, all_within
 from annvq.kernels.store import PreparedAllowed
-from annvq.types import F32, I64
+from annvq.types import F32, I32, I64
 
 _OPTIMISTIC = 3  # times that a read which writes have overtaken is done again before it holds writes up
 
@@ -121,7 +121,7 @@ class Reader:
         )
 
 
-def merged(parts: Sequence[tuple[F32, I64]], nq: int, k: int) -> tuple[F32, I64]:
+def merged(parts: Sequence[tuple[F32, I32 | I64]], nq: int, k: int) -> tuple[F32, I64]:
     """The first ``k`` of what shards found, by (distance, id): distances and ids (nq, k), padded with +inf and −1."""
     padding = np.full((nq, k), np.inf, np.float32), np.full((nq, k), -1, np.int64)
     distances, ids = (np.concatenate(column, axis=1) for column in zip(*parts, padding, strict=True))

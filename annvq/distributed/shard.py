@@ -14,8 +14,9 @@ from annvq.indexes.contract import Index
 from annvq.indexes.filters import Allowed
 from annvq.indexes.stored import StoreIndex
 from annvq.threads import set_num_threads
-from annvq.types import F32, I64
+from annvq.types import F32, I32, I64
 
+_INT32 = np.iinfo(np.int32).max  # fewer bytes: Ray hands answers of more than 100,000 over by a slower way
 _TRIES = 10  # a save may replace the files between reading their names and opening them
 
 
@@ -56,10 +57,12 @@ class Shard:
 
     def find(
         self, position: Position, queries: F32, k: int, allowed: Allowed, nprobe: int | None
-    ) -> tuple[Position, tuple[F32, I64]]:
-        """The nearest of this shard: distances and ids (nq, at most k), see :meth:`StoreIndex.find`."""
+    ) -> tuple[Position, tuple[F32, I32 | I64]]:
+        """The nearest of this shard: distances and ids (nq, at most k), see :meth:`StoreIndex.find`; ids in int32 where
+        they fit."""
         index = self._following(position)
-        return self._at, index.find(queries, min(k, max(1, len(index))), allowed, nprobe)
+        distances, ids = index.find(queries, min(k, max(1, len(index))), allowed, nprobe)
+        return self._at, (distances, ids.astype(np.int32) if ids.max(initial=0) <= _INT32 else ids)
 
     def contains(self, position: Position, ids: I64) -> tuple[Position, npt.NDArray[np.bool_]]:
         """Which of ``ids`` (n,) this shard has, bool (n,)."""
