@@ -128,8 +128,10 @@ def same(one: Any, sharded: ShardedIndex, queries: np.ndarray) -> bool:
     return all(map(np.array_equal, found, expected)) and bool(np.array_equal(sharded.ids, one.ids))
 
 
-def under_load(one: annvq.FlatIndex, folder: Path, queries: np.ndarray, kills: int, mean: float) -> None:
-    rng, saves = np.random.default_rng(1), 0
+def under_load(
+    one: annvq.FlatIndex, folder: Path, queries: np.ndarray, kills: int, mean: float, seconds: float
+) -> None:
+    rng, saves, until = np.random.default_rng(1), 0, time.monotonic() + seconds
     with ShardedIndex.create(folder, one, 2, timeout=120) as sharded:
         load = Load(one, sharded, queries)
         sharded.search(queries, K)
@@ -138,7 +140,7 @@ def under_load(one: annvq.FlatIndex, folder: Path, queries: np.ndarray, kills: i
         try:
             with killer("ray::Shard", mean, 2) as times:
                 step = 0
-                while len(times) < kills:
+                while len(times) < kills and time.monotonic() < until:
                     load.write(step, rng)
                     step += 1
                     if step % 20 == 0:
@@ -183,6 +185,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--build-kills", type=int, default=40)
     parser.add_argument("--mean", type=float, default=1.5, help="seconds between kills")
+    parser.add_argument("--seconds", type=float, default=3600, help="of load, at most")
     for hidden in ("--driver", "--seed"):
         parser.add_argument(hidden, type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--titles", help=argparse.SUPPRESS)
@@ -199,7 +202,7 @@ def main() -> None:
         if options.build_kills:
             while_building(one, base, Path(temporary), queries, options.build_kills)
         if options.kills:
-            under_load(one, Path(temporary) / "many", queries, options.kills, options.mean)
+            under_load(one, Path(temporary) / "many", queries, options.kills, options.mean, options.seconds)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ ANNVQ_KILLS=500 pytest tests/distributed/test_faults.py -k under_load
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,13 @@ from annvq.distributed import MissingShardError, Partial, ShardedIndex
 QUERIES = vectors(20, 3)
 KILLS = int(os.environ.get("ANNVQ_KILLS", "9"))
 pytestmark = pytest.mark.usefixtures("small_ray")
+
+
+def require_same(sharded, index):
+    for found, expected in zip(sharded.search(QUERIES, 10), index.search(QUERIES, 10), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(sharded.ids, index.ids)
+    assert len(sharded) == len(index)
 
 
 def process(sharded, shard, replica=0):
@@ -84,10 +92,7 @@ def test_actors_that_are_killed_under_load(tmp_path):
             other.join()
         assert wrong == []
         assert searched[0] > 5
-        for found, expected in zip(sharded.search(QUERIES, 50), index.search(QUERIES, 50), strict=True):
-            np.testing.assert_array_equal(found, expected)
-        np.testing.assert_array_equal(sharded.ids, index.ids)
-        assert len(sharded) == len(index)
+        require_same(sharded, index)
 
 
 def test_another_replica_answers(tmp_path):
@@ -191,3 +196,49 @@ def test_a_driver_that_is_killed_while_it_writes(tmp_path):
             index.add(base[:added])
             np.testing.assert_array_equal(sharded.search(QUERIES, 20)[1], index.search(QUERIES, 20)[1])
         done += added
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 2 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs to mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full(small_disk):
+    """A write that finds no room has not happened, nor has a save; with room again both go on."""
+    index = flat()
+    with ShardedIndex.create(small_disk / "many", index, 2) as sharded:
+        ballast, left = small_disk / "ballast", shutil.disk_usage(small_disk).free - 40_000
+        ballast.write_bytes(bytes(left))
+        more = vectors(200, 7)
+
+        def fill():
+            while True:
+                sharded.add(more)
+                index.add(more)
+
+        with pytest.raises(OSError, match="No space left"):
+            fill()
+        assert len(index) > 600
+        require_same(sharded, index)
+        with pytest.raises((OSError, MissingShardError), match="No space left"):
+            sharded.save(timeout=3)
+        require_same(sharded, index)
+        with pytest.raises(OSError, match="No space left"):
+            sharded.add(more)
+    with ShardedIndex.open(small_disk / "many") as sharded:
+        require_same(sharded, index)
+        ballast.unlink()
+        for target in sharded, index:
+            target.add(more)
+            target.remove(np.arange(100, 150))
+        sharded.save()
+        require_same(sharded, index)
+    with ShardedIndex.open(small_disk / "many") as sharded:
+        require_same(sharded, index)
