@@ -162,13 +162,15 @@ def under_load(
         raise SystemExit(1)
 
 
-def while_building(one: annvq.FlatIndex, base: np.ndarray, folder: Path, queries: np.ndarray, kills: int) -> None:
+def while_building(
+    one: annvq.FlatIndex, base: np.ndarray, folder: Path, queries: np.ndarray, kills: int, mean: float
+) -> None:
     np.save(folder / "base.npy", base)
     done = builds = 0
     empty = annvq.FlatIndex(one.quantizer)
     expected = annvq.FlatIndex(one.quantizer).add(base)
     while done < kills:
-        with killer("ray::_encode,ray::_join", 1.0, builds) as times:
+        with killer("ray::_encode,ray::_join", mean, builds) as times:
             where = folder / f"built-{builds}"
             rows = max(1, len(base) // 16)
             build(where, empty, folder / "base.npy", shards=2, chunk_rows=rows, options={"max_retries": -1})
@@ -184,7 +186,7 @@ def main() -> None:
     parser.add_argument("--vectors", type=int, default=1_000_000)
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--build-kills", type=int, default=40)
-    parser.add_argument("--mean", type=float, default=1.5, help="seconds between kills")
+    parser.add_argument("--mean", type=float, default=1.5, help="seconds between kills; more than a task takes")
     parser.add_argument("--seconds", type=float, default=3600, help="of load, at most")
     for hidden in ("--driver", "--seed"):
         parser.add_argument(hidden, type=int, default=0, help=argparse.SUPPRESS)
@@ -200,7 +202,7 @@ def main() -> None:
     one = annvq.FlatIndex(annvq.ProductVQ(DIM, M=8)).fit(base[:20_000]).add(base)
     with tempfile.TemporaryDirectory() as temporary:
         if options.build_kills:
-            while_building(one, base, Path(temporary), queries, options.build_kills)
+            while_building(one, base, Path(temporary), queries, options.build_kills, options.mean)
         if options.kills:
             under_load(one, Path(temporary) / "many", queries, options.kills, options.mean, options.seconds)
 

@@ -153,11 +153,12 @@ def test_what_the_others_answer_is_there_however_often_they_are_asked(make, tmp_
 def test_a_shard_whose_file_is_gone(tmp_path):
     ShardedIndex.create(tmp_path / "many", flat(), 2).close()
     next((tmp_path / "many").glob("shard-00001-*")).unlink()
-    with (
-        ShardedIndex.open(tmp_path / "many", timeout=3) as sharded,
-        pytest.raises(MissingShardError, match=r"shard 1: .*shard-00001"),
-    ):
-        sharded.search(QUERIES, 10)
+    with ShardedIndex.open(tmp_path / "many", timeout=3) as sharded:
+        with pytest.raises(FileNotFoundError, match="shard-00001"):
+            process(sharded, 1)  # both actors are there now
+        process(sharded, 0)
+        with pytest.raises(MissingShardError, match=r"shard 1: .*shard-00001"):
+            sharded.search(QUERIES, 10)
 
 
 def test_a_driver_that_is_killed_while_it_writes(tmp_path):
@@ -168,13 +169,14 @@ def test_a_driver_that_is_killed_while_it_writes(tmp_path):
     np.save(tmp_path / "base.npy", base)
     code = (
         "import sys\nimport numpy as np\n"
-        "from annvq.distributed.folder import Folder\nfrom annvq.distributed.log import Write\n"
+        "from annvq.distributed.folder import Folder\nfrom annvq.distributed.forms import encode\n"
+        "from annvq.distributed.log import Write\n"
         "from annvq import load_index\nfrom pathlib import Path\n"
         "folder = Folder(Path(sys.argv[1]))\nindex = load_index(folder.path / folder.manifest.trained)\n"
         "base = np.load(sys.argv[2])\n"
         "for row in range(0, len(base), 5):\n"
         "    x, first = base[row : row + 5], folder.state.next_id\n"
-        "    folder.append(Write('add', np.arange(first, first + 5), index.encoded(x, first=False), 5))\n"
+        "    folder.append(Write('add', np.arange(first, first + 5), encode(index, x, first=False), 5))\n"
         "    print(row + 5, flush=True)\n"
     )
     done = 0
