@@ -11,17 +11,13 @@ from ray.exceptions import RayTaskError
 
 from annvq.arrays import check_vectors, positive_int
 from annvq.datasets.files import read_vectors
+from annvq.distributed.forms import Form, Source, keep, scanned, supported
 from annvq.distributed.log import WriteLog
 from annvq.distributed.manifest import NAME, Manifest, new_name, of_shard, only_writer, shard_names
 from annvq.distributed.shard import loaded
 from annvq.errors import NotFittedError
 from annvq.indexes.building import CHUNK_BYTES, merge
-from annvq.indexes.coding import Encoded
 from annvq.indexes.contract import Index
-from annvq.indexes.flat import FlatIndex
-from annvq.indexes.ivf import IVFIndex
-from annvq.indexes.stored import StoreIndex
-from annvq.kernels.store import Exported
 from annvq.paths import check_path
 from annvq.types import Array
 
@@ -37,7 +33,7 @@ def split(folder: str | os.PathLike[str], sources: Index | Sequence[Index], shar
         FileExistsError: there is a sharded index in the folder.
     """
     where = Path(check_path(folder, "folder"))
-    given = [_supported(index) for index in ([sources] if isinstance(sources, Index) else sources)]
+    given = [supported(index) for index in (sources if isinstance(sources, Sequence) else [sources])]
     if not given:
         raise ValueError("index must be an index or several, got an empty sequence")
     count = positive_int(shards, "shards", high=MAX_SHARDS)
@@ -50,7 +46,7 @@ def split(folder: str | os.PathLike[str], sources: Index | Sequence[Index], shar
 
     def write(where: Path, trained: str) -> list[str]:
         names = shard_names(count)
-        _deal([index.export() for index in given], where, trained, names)
+        _deal([Source(index) for index in given], where, trained, names)
         return names
 
     _make(where, given[0], write, len(ids), max(_next_id(index) for index in given))
@@ -58,7 +54,7 @@ def split(folder: str | os.PathLike[str], sources: Index | Sequence[Index], shar
 
 def build(
     folder: str | os.PathLike[str],
-    index: StoreIndex,
+    index: Form,
     base: Array | str | os.PathLike[str],
     *,
     shards: int,
@@ -88,7 +84,7 @@ def build(
         TypeError, ValueError: not such an index or vectors.
         FileExistsError: there is a sharded index in the folder.
     """
-    _supported(index)
+    supported(index)
     _require_none(Path(check_path(folder, "folder")))  # before anything is learned
     if len(index):
         raise ValueError(f"index must be empty, it holds {len(index)} vectors")
@@ -134,7 +130,7 @@ def _encode(folder: str, trained: str, source: Any, start: int, stop: int, names
         whole.add(rows, np.arange(start, stop, dtype=np.int64))
     except ValueError as e:
         raise ValueError(f"base[{start}:{stop}] cannot be encoded: {e}") from None
-    _deal([whole.export()], where, trained, names)
+    _deal([Source(whole)], where, trained, names)
 
 
 def _join(folder: str, trained: str, parts: Sequence[str], name: str) -> None:
@@ -166,7 +162,7 @@ def _few_at_once(calls: Iterator[Any], most: int) -> None:
 # -- files -----------------------------------------------------------------------------------------------------------
 
 
-def _make(folder: Path, index: StoreIndex, write: Callable[[Path, str], list[str]], n: int, next_id: int) -> None:
+def _make(folder: Path, index: Form, write: Callable[[Path, str], list[str]], n: int, next_id: int) -> None:
     """Commit a new index: ``write`` is given the folder and the name of the file of the trained index, and returns
     names of its shards."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -187,29 +183,21 @@ def _require_none(folder: Path) -> None:
         raise FileExistsError(f"{folder} holds a sharded index")
 
 
-def _emptied(index: StoreIndex) -> StoreIndex:
+def _emptied(index: Form) -> Form:
     """A copy without vectors, which codes as all shards will."""
-    copy: StoreIndex = _copied(index).reset()
+    copy: Form = _copied(index).reset()
     if copy.metric == "cosine":  # the length of codes may only be chosen when something is encoded
-        copy.encoded(np.eye(1, copy.dim, dtype=np.float32), first=False)
+        scanned(copy).encoded(np.eye(1, copy.dim, dtype=np.float32), first=False)
     return copy
 
 
-def _copied(index: StoreIndex) -> StoreIndex:
+def _copied(index: Form) -> Form:
     build, arguments = index.__reduce__()
-    copy: StoreIndex = build(*arguments)
+    copy: Form = build(*arguments)
     return copy
 
 
-def _supported(index: Any) -> StoreIndex:
-    if not isinstance(index, FlatIndex | IVFIndex):
-        raise TypeError(f"index must be a FlatIndex or an IVFIndex, got {type(index).__name__}")
-    if index.metric == "cosine" and len(index) and index.coding.length is None:
-        raise ValueError("index must not be of a file before version 6 under cosine: its codes have no common length")
-    return index
-
-
-def _train(index: StoreIndex, vectors: Array, learn: Array | None, seed: int) -> None:
+def _train(index: Form, vectors: Array, learn: Array | None, seed: int) -> None:
     if learn is not None:
         index.fit(learn, seed=seed)
         return
@@ -221,19 +209,17 @@ def _train(index: StoreIndex, vectors: Array, learn: Array | None, seed: int) ->
         index.fit(vectors[rows], seed=seed)
 
 
-def _deal(sources: Sequence[Exported], folder: Path, trained: str, names: Sequence[str]) -> None:
+def _deal(sources: Sequence[Source], folder: Path, trained: str, names: Sequence[str]) -> None:
     """Write files ``names`` of shards, each with what it has of the vectors of indexes."""
     for number, name in enumerate(names):
         shard = loaded(folder / trained)
-        for codes, norms, ids, sizes in sources:
-            mine = of_shard(ids, number, len(names))
+        for source in sources:
+            mine = of_shard(source.ids, number, len(names))
             if mine.any():
-                lists = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)[mine] if len(sizes) > 1 else None
-                kept = Encoded(codes[mine], None if norms is None else norms[mine], lists)
-                shard.store(kept, ids[mine], known_new=True)
+                keep(shard, source.some(mine), source.ids[mine])
         shard.save(folder / name)
 
 
-def _next_id(index: StoreIndex) -> int:
+def _next_id(index: Form) -> int:
     """The first id that ``add`` would give to vectors that come without."""
-    return int(index.next_ids(1)[0])
+    return int(scanned(index).next_ids(1)[0])

@@ -12,6 +12,7 @@ from annvq.arrays import check_vectors, like, positive_int
 from annvq.distributed.building import split
 from annvq.distributed.calls import Replicas
 from annvq.distributed.folder import Folder
+from annvq.distributed.forms import encode
 from annvq.distributed.log import Write
 from annvq.distributed.manifest import shard_names
 from annvq.distributed.reading import Asking, Reader
@@ -19,10 +20,11 @@ from annvq.distributed.shard import loaded
 from annvq.indexes.contract import Index
 from annvq.indexes.filters import Filter
 from annvq.indexes.ids import check_ids, following_ids, require_new
+from annvq.indexes.rerank import RerankIndex
 from annvq.indexes.within import Within, as_queries_came, check_radius
 from annvq.paths import check_path
 from annvq.threads import usable_cores
-from annvq.types import I64, Array, Self
+from annvq.types import F32, I64, Array, Self
 
 SAVE_SECONDS = 600.0
 
@@ -41,8 +43,8 @@ class Partial(NamedTuple):
 
 
 class ShardedIndex:
-    """A flat index or inverted lists in shards, each held by Ray actors; results are those of one process over the same
-    vectors, bit for bit.
+    """A flat index or inverted lists in shards, re-ranked or not, each held by Ray actors; results are those of one
+    process over the same vectors, bit for bit.
 
     Vectors may be added, replaced and removed while other threads search: a search sees all of such a call or nothing.
     A write that has returned is on disk: its codes have been appended to a log and flushed, before any shard sees it.
@@ -94,7 +96,8 @@ class ShardedIndex:
 
         Args:
             folder: is made where it is missing.
-            index: a trained :class:`~annvq.FlatIndex` or :class:`~annvq.IVFIndex`, or several that were trained alike
+            index: a trained :class:`~annvq.FlatIndex`, :class:`~annvq.IVFIndex`, or :class:`~annvq.RerankIndex` that
+                keeps what it re-ranks from, or several that were trained alike
                 and share no ids.
             shards: how many; id i lies in shard i mod ``shards``.
             how: as for the constructor.
@@ -173,12 +176,12 @@ class ShardedIndex:
         n = int(x.shape[0])
         given = None if ids is None else check_ids(ids, n)
         if n:
-            encoded = self._empty.encoded(x, first=not len(self))
+            kept = encode(self._empty, x, first=not len(self))
             with self._reader.writing:
                 if given is not None:
                     require_new(given, self._reader.contains(given, Asking(self.timeout)))
                 new = following_ids(self._files.state.next_id, n) if given is None else given
-                self._write(Write("add", new, encoded, n))
+                self._write(Write("add", new, kept, n))
         return self
 
     def upsert(self, x: Array, ids: Array) -> Self:
@@ -189,10 +192,10 @@ class ShardedIndex:
         given = check_ids(ids, int(x.shape[0]))
         require_new(given, np.zeros(len(given), np.bool_))
         if len(given):
-            encoded = self._empty.encoded(x, first=not len(self))
+            kept = encode(self._empty, x, first=not len(self))
             with self._reader.writing:
                 there = self._reader.contains(given, Asking(self.timeout))
-                self._write(Write("upsert", given, encoded, int((~there).sum())))
+                self._write(Write("upsert", given, kept, int((~there).sum())))
         return self
 
     def remove(self, ids: Array) -> int:
@@ -244,6 +247,7 @@ class ShardedIndex:
         queries: Array,
         k: int,
         *,
+        shortlist: int | None = None,
         nprobe: int | None = None,
         filter: Filter = None,
         timeout: float | None = None,
@@ -254,6 +258,8 @@ class ShardedIndex:
         Args:
             queries: (nq, d) vectors.
             k: neighbours per query.
+            shortlist: of an index that re-ranks: how many results of the scan are ordered by exact distance; default as
+                for :class:`~annvq.RerankIndex`, measured when first needed on all shards.
             nprobe: lists to scan, where there are lists; default as for :class:`~annvq.IVFIndex`.
             filter: the ids that may be returned; a function is called here, with the ids of all shards.
             timeout: seconds; default that of the index.
@@ -269,9 +275,22 @@ class ShardedIndex:
         """
         q, k = self._empty.asked(queries, k)
         asking = Asking(self.timeout if timeout is None else _seconds(timeout), partial)
-        found = self._reader.find(q, k, self._reader.allowed(filter, asking), nprobe, asking)
-        distances, ids = self._empty.results(found, queries)
+        if isinstance(self._empty, RerankIndex):
+            depth = self._empty.depth(k, shortlist, len(self), self._ranks)
+            allowed = self._reader.allowed(filter, asking)
+            found = self._reader.ranked(q, k, depth, allowed, nprobe, asking)[1]
+            distances, ids = (like(part, queries) for part in found)
+        elif shortlist is not None:
+            raise ValueError(f"shortlist must be None where nothing is re-ranked, got {shortlist!r}")
+        else:
+            found = self._reader.find(q, k, self._reader.allowed(filter, asking), nprobe, asking)
+            distances, ids = self._empty.results(found, queries)
         return Partial(distances, ids, asking.missing) if partial else (distances, ids)
+
+    def _ranks(self, queries: F32, depth: int, k: int) -> tuple[I64, I64]:
+        """Shortlists of all shards and the nearest on them, by which the length of shortlists is measured."""
+        listed, (_, nearest) = self._reader.ranked(queries, k, depth, None, None, Asking(self.timeout))
+        return listed, nearest
 
     def search_within(
         self,
@@ -283,7 +302,10 @@ class ShardedIndex:
         timeout: float | None = None,
     ) -> Within:
         """All stored vectors whose distance to a query is at most ``radius``, as one process would find them; see
-        :meth:`annvq.indexes.Index.search_within`. Raises as :meth:`search` does."""
+        :meth:`annvq.indexes.Index.search_within`. Raises as :meth:`search` does, and TypeError where the index
+        re-ranks: that compares every vector, which shards do not do."""
+        if isinstance(self._empty, RerankIndex):
+            raise TypeError("search_within is for sharded indexes that do not re-rank")
         limit, q = check_radius(radius), self._empty.prepared(queries, "queries")
         asking = Asking(self.timeout if timeout is None else _seconds(timeout))
         allowed = self._reader.allowed(filter, asking)

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq import storage
+from annvq.distributed.forms import Form, Kept, keep
 from annvq.errors import FormatError
 from annvq.indexes.coding import Encoded
-from annvq.indexes.stored import StoreIndex
 from annvq.replacing import replacing
 from annvq.types import I64
 
@@ -49,19 +49,20 @@ class Write(NamedTuple):
 
     op: str
     ids: I64  # (n,)
-    encoded: Encoded | None  # of n vectors; None for a removal
+    kept: Kept | None  # of n vectors; None for a removal
     grows: int
     """How many vectors more there are after it."""
 
     @property
     def next_id(self) -> int:
         """One more than the largest id that it stores, 0 if none."""
-        return 0 if self.encoded is None else int(self.ids.max(initial=-1)) + 1
+        return 0 if self.kept is None else int(self.ids.max(initial=-1)) + 1
 
     def to_bytes(self) -> bytes:
         tensors: dict[str, npt.NDArray[Any]] = {"ids": self.ids}
-        if self.encoded is not None:
-            tensors |= {name: part for name, part in self.encoded._asdict().items() if part is not None}
+        if self.kept is not None:
+            parts = {**self.kept.encoded._asdict(), "refine": self.kept.rows}
+            tensors |= {name: part for name, part in parts.items() if part is not None}
         file = io.BytesIO()
         storage.write(file, FORMAT, VERSIONS[-1], {"op": self.op, "grows": self.grows}, tensors)
         return file.getvalue()
@@ -70,22 +71,20 @@ class Write(NamedTuple):
     def from_bytes(cls, data: bytes) -> "Write":
         stored = storage.read(data, FORMAT, VERSIONS)
         held = stored.tensors
-        encoded = None
+        kept = None
         if "codes" in held:
-            encoded = Encoded(held["codes"], held.get("norms"), held.get("lists"))
-        return cls(stored.config["op"], held["ids"], encoded, stored.config["grows"])
+            kept = Kept(Encoded(held["codes"], held.get("norms"), held.get("lists")), held.get("refine"))
+        return cls(stored.config["op"], held["ids"], kept, stored.config["grows"])
 
-    def apply(self, index: StoreIndex, mine: npt.NDArray[np.bool_]) -> None:
+    def apply(self, index: Form, mine: npt.NDArray[np.bool_]) -> None:
         """Do to ``index`` what concerns the ids ``mine`` (n,)."""
         if not mine.any():
             return
         ids = self.ids[mine]
-        if self.encoded is None:
+        if self.kept is None:
             index.remove(ids)
         else:
-            codes, norms, lists = (None if part is None else part[mine] for part in self.encoded)
-            assert codes is not None
-            index.store(Encoded(codes, norms, lists), ids, replace=self.op == "upsert")
+            keep(index, self.kept.some(mine), ids, replace=self.op == "upsert")
 
 
 def read_writes(file: io.FileIO, start: int, stop: int) -> Iterator[tuple[int, Write]]:

@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from annvq.arrays import chunks
 from annvq.distributed.calls import Answers, Replicas, shared
 from annvq.distributed.folder import Folder
+from annvq.distributed.forms import Form, scanned
 from annvq.distributed.manifest import of_shard
+from annvq.distributed.shard import Position
 from annvq.indexes.filters import Allowed, Filter, most_allowed, resolve_filter
 from annvq.indexes.ivf import IVFIndex
-from annvq.indexes.stored import StoreIndex
+from annvq.indexes.rerank import RerankIndex
 from annvq.indexes.within import Within, all_within
 from annvq.kernels.store import PreparedAllowed
-from annvq.types import F32, I64
+from annvq.types import F32, I32, I64
 
 _OPTIMISTIC = 3  # times that a read which writes have overtaken is done again before it holds writes up
 
@@ -27,6 +30,8 @@ class Asking:
     def __init__(self, timeout: float, partial: bool = False) -> None:
         self.until, self.whole = time.monotonic() + timeout, not partial
         self.missing: dict[int, str] = {}
+        self.positions: set[Position] = set()
+        """As of which writes shards have answered."""
 
     @property
     def left(self) -> float:
@@ -44,7 +49,7 @@ class Reader:
         folder: says what is acknowledged, which every answer has in it; who writes to it holds ``writing``.
     """
 
-    def __init__(self, empty: StoreIndex, replicas: Replicas, folder: Folder) -> None:
+    def __init__(self, empty: Form, replicas: Replicas, folder: Folder) -> None:
         self.empty, self.replicas, self.folder = empty, replicas, folder
         self.shards = len(replicas.actors)
         self.writing = threading.RLock()
@@ -58,6 +63,7 @@ class Reader:
         else:
             with self.writing:
                 answers = self._asked_once(method, arguments, asking)
+        asking.positions |= {position for position, _ in answers.given.values()}
         return answers
 
     def _asked_once(self, method: str, arguments: Mapping[int, tuple[Any, ...]], asking: Asking) -> Answers:
@@ -91,9 +97,17 @@ class Reader:
         resolved = resolve_filter(filter, lambda: self.ids(asking))
         return resolved.allowed if isinstance(resolved, PreparedAllowed) else resolved
 
-    def find(self, queries: F32, k: int, allowed: Allowed, nprobe: int | None, asking: Asking) -> tuple[F32, I64]:
+    def find(
+        self,
+        queries: F32,
+        k: int,
+        allowed: Allowed,
+        nprobe: int | None,
+        asking: Asking,
+        wanted: int | None = None,
+    ) -> tuple[F32, I64]:
         """What :meth:`StoreIndex.find` of one process finds."""
-        sent, n, empty = shared(allowed), self.folder.state.n, self.empty
+        sent, n, empty = shared(allowed), self.folder.state.n, scanned(self.empty)
 
         def scan(rows: F32, probes: int | None) -> tuple[F32, I64]:
             arguments = (shared(rows), k, sent, probes)
@@ -106,22 +120,61 @@ class Reader:
             if nprobe is not None:
                 raise ValueError(f"nprobe must be None where a {type(empty).__name__} is scanned, got {nprobe}")
             return scan(queries, None)
-        return empty.in_lists(scan, queries, k, most_allowed(allowed, n), n, nprobe)
+        return empty.in_lists(scan, queries, wanted or k, most_allowed(allowed, n), n, nprobe)
+
+    def ranked(
+        self, queries: F32, k: int, depth: int, allowed: Allowed, nprobe: int | None, asking: Asking
+    ) -> tuple[I64, tuple[F32, I64]]:
+        """Shortlists (nq, ``depth`` or as many as there are vectors), and what :meth:`RerankIndex.search` of one
+        process finds on them: both as of one moment, of the same shards."""
+        for _ in range(_OPTIMISTIC):
+            asking.positions, missing = set(), len(asking.missing)
+            answer = self._ranked_once(queries, k, depth, allowed, nprobe, asking)
+            if len(asking.positions) <= 1 and len(asking.missing) == missing:
+                return answer
+        with self.writing:
+            return self._ranked_once(queries, k, depth, allowed, nprobe, asking)
+
+    def _ranked_once(
+        self, queries: F32, k: int, depth: int, allowed: Allowed, nprobe: int | None, asking: Asking
+    ) -> tuple[I64, tuple[F32, I64]]:
+        assert isinstance(self.empty, RerankIndex)
+        n = self.folder.state.n
+        depth = min(depth, max(k, n))
+        listed = np.empty((len(queries), depth), np.int64)
+        distances, ids = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
+        for start, stop in chunks(len(queries), depth * 8):
+            rows = queries[start:stop]
+            found = listed[start:stop] = self.find(self.empty.seen(rows), depth, allowed, nprobe, asking, k)[1]
+            sent = shared(rows)
+            asked = {shard: (sent, _own(found, shard, self.shards), k) for shard in range(self.shards)}
+            answers = self.ask("rank", asked, asking) if n else Answers({}, {})
+            parts = [part for _, part in answers.given.values()]
+            distances[start:stop], ids[start:stop] = merged(parts, len(rows), k)
+        return listed, (distances, ids)
 
     def within(
         self, queries: F32, radius: np.floating[Any], allowed: Allowed, nprobe: int | None, asking: Asking
     ) -> Within:
         """What :meth:`StoreIndex.search_within` of one process finds."""
-        probes = self.empty.lists_within if nprobe is None else nprobe
+        empty = scanned(self.empty)
+        probes = empty.lists_within if nprobe is None else nprobe
         return all_within(
-            lambda rows, k: self.empty.above_zero(self.find(rows, k, allowed, probes, asking)),
+            lambda rows, k: empty.above_zero(self.find(rows, k, allowed, probes, asking)),
             queries,
             radius,
             lambda: most_allowed(allowed, self.folder.state.n),
         )
 
 
-def merged(parts: Sequence[tuple[F32, I64]], nq: int, k: int) -> tuple[F32, I64]:
+def _own(ids: I64, shard: int, shards: int) -> I64:
+    """Those of ``ids`` (nq, s; −1 for none) that lie in a shard, (nq, as many as the most of a row), −1 behind them."""
+    mine = (ids >= 0) & of_shard(ids, shard, shards)
+    order = np.argsort(~mine, axis=1, kind="stable")[:, : max(1, int(mine.sum(1).max(initial=0)))]
+    return np.take_along_axis(np.where(mine, ids, -1), order, 1)
+
+
+def merged(parts: Sequence[tuple[F32, I32 | I64]], nq: int, k: int) -> tuple[F32, I64]:
     """The first ``k`` of what shards found, by (distance, id): distances and ids (nq, k), padded with +inf and −1."""
     padding = np.full((nq, k), np.inf, np.float32), np.full((nq, k), -1, np.int64)
     distances, ids = (np.concatenate(column, axis=1) for column in zip(*parts, padding, strict=True))

@@ -7,24 +7,33 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from annvq.distributed.forms import Form, scanned, supported
 from annvq.distributed.log import open_log, read_writes
 from annvq.distributed.manifest import of_shard, read_manifest
 from annvq.errors import FormatError
 from annvq.indexes.contract import Index
 from annvq.indexes.filters import Allowed
-from annvq.indexes.stored import StoreIndex
+from annvq.indexes.rerank import RerankIndex
 from annvq.threads import set_num_threads
-from annvq.types import F32, I64
+from annvq.types import F32, I32, I64
 
+_INT32 = np.iinfo(np.int32).max  # fewer bytes: Ray hands answers of more than 100,000 over by a slower way
 _TRIES = 10  # a save may replace the files between reading their names and opening them
 
 
-def loaded(path: Path, *, mmap: bool = False) -> StoreIndex:
+def loaded(path: Path, *, mmap: bool = False) -> Form:
     """The index in a file of the folder; FormatError where it is of no kind that can be sharded."""
     index = Index.load(path, mmap=mmap)
-    if not isinstance(index, StoreIndex):
-        raise FormatError(f"{path} holds a {type(index).__name__}, and no sharded index is made of such")
-    return index
+    try:
+        return supported(index)
+    except (TypeError, ValueError) as e:
+        raise FormatError(f"{path} holds no index that is sharded: {e}") from None
+
+
+def _narrow(found: tuple[F32, I64]) -> tuple[F32, I32 | I64]:
+    """The same, ids in int32 where they fit."""
+    distances, ids = found
+    return distances, ids.astype(np.int32) if ids.max(initial=0) <= _INT32 else ids
 
 
 class Position(NamedTuple):
@@ -48,7 +57,7 @@ class Shard:
     def __init__(self, folder: str, number: int, threads: int) -> None:
         set_num_threads(threads)
         self._folder, self._number = Path(folder), number
-        self._index: StoreIndex | None = None
+        self._index: Form | None = None
         self._log: Any = None
         self._at = Position(-1, 0)
 
@@ -56,15 +65,22 @@ class Shard:
 
     def find(
         self, position: Position, queries: F32, k: int, allowed: Allowed, nprobe: int | None
-    ) -> tuple[Position, tuple[F32, I64]]:
-        """The nearest of this shard: distances and ids (nq, at most k), see :meth:`StoreIndex.find`."""
+    ) -> tuple[Position, tuple[F32, I32 | I64]]:
+        """The nearest of this shard: distances and ids (nq, at most k), see :meth:`StoreIndex.find`; ids in int32 where
+        they fit."""
         index = self._following(position)
-        return self._at, index.find(queries, min(k, max(1, len(index))), allowed, nprobe)
+        return self._at, _narrow(scanned(index).find(queries, min(k, max(1, len(index))), allowed, nprobe))
+
+    def rank(self, position: Position, queries: F32, ids: I64, k: int) -> tuple[Position, tuple[F32, I32 | I64]]:
+        """The nearest by exact distance of ``ids`` (nq, s; −1 for none), as :meth:`find` gives what it finds."""
+        index = self._following(position)
+        assert isinstance(index, RerankIndex)
+        return self._at, _narrow(index.refinement.rank(index.index, queries, ids, min(k, ids.shape[1])))
 
     def contains(self, position: Position, ids: I64) -> tuple[Position, npt.NDArray[np.bool_]]:
         """Which of ``ids`` (n,) this shard has, bool (n,)."""
         index = self._following(position)
-        return self._at, index.contains(ids)
+        return self._at, scanned(index).contains(ids)
 
     def ids(self, position: Position) -> tuple[Position, I64]:
         """The ids of this shard, ascending."""
@@ -89,7 +105,7 @@ class Shard:
 
     # -- following the log ---------------------------------------------------------------------------------------
 
-    def _following(self, position: Position) -> StoreIndex:
+    def _following(self, position: Position) -> Form:
         index = self._index
         if index is None or self._at.generation < position.generation:
             index = self._loaded(position.generation)
@@ -101,7 +117,7 @@ class Shard:
         self._index = index
         return index
 
-    def _loaded(self, wanted: int) -> StoreIndex:
+    def _loaded(self, wanted: int) -> Form:
         """The index of the shard's file, and its log opened, of the generation that the manifest names now."""
         for left in reversed(range(_TRIES)):
             manifest = read_manifest(self._folder)

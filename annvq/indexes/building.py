@@ -4,7 +4,7 @@ A build to ``out`` keeps its state in the folder ``out.building``: the trained, 
 of vectors, written atomically. Starting the same build again skips what is there. In the end the chunks are joined and
 written to ``out``, and the folder is removed.
 
-Memory: the index itself (codes and ids; raw vectors where it keeps them), while it is written a copy of its codes, one
+Memory: the index itself (codes and ids; raw vectors where it keeps them), while it is written a copy of both, one
 chunk of vectors in float32 (:data:`CHUNK_BYTES`) with what encoding it takes, and at most 2²⁰ learn vectors
 while training. Vectors are read from where they lie: memory maps may be larger than memory.
 """

@@ -40,7 +40,7 @@ def store_to_stored(store: CodeStore, bits: Sequence[int]) -> tuple[dict[str, An
         if norms is not None:
             tensors["norms"] = norms
     config: dict[str, Any] = {"layout": layout, "n": len(ids)}
-    if len(ids) and (np.diff(ids) == 1).all():
+    if len(ids) and ids[-1] - ids[0] == len(ids) - 1 and (ids[1:] > ids[:-1]).all():
         config["first_id"] = int(ids[0])
     else:
         tensors["ids"] = ids

@@ -261,7 +261,7 @@ class StoreIndex(ScannedIndex):
         """Take over the store of :meth:`_to_stored`; what it does not know is left in ``tensors``."""
         empty = self._new_store(labelled=config.get("layout") != "blocks")
         self._store = store_from_stored(config, tensors, empty, self.coder.bits_per_codebook, mapped=mapped)
-        self._labelled = True
+        self._labelled = len(self._store) > 0 or self._store.relabel is not None
         low = 0 if mapped else int(self._store.ids().max(initial=-1)) + 1
         self._next_id = positive_int(config["next_id"], "next_id", low=low, high=END_OF_IDS)
         self.coding.restore_length(config, len(self))

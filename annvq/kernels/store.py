@@ -15,6 +15,8 @@ from annvq.threads import get_num_threads
 from annvq.types import F32, I32, I64, U8
 
 StoredNorm: TypeAlias = Literal["uint8", "float32"] | None
+_READ = 1 << 20  # ids that are looked through at once
+
 Allowed: TypeAlias = npt.NDArray[np.bool_] | I64
 
 
@@ -175,9 +177,23 @@ class CodeStore:
         """The rows of ids. Raises ValueError where one is not there."""
         return Rows(*self._native.rows(ids))
 
+    def lists_of(self, ids: I64) -> I32:
+        """The list of each id, −1 where it is not there, in the shape of ``ids``. Reads all ids that are stored, and
+        makes no map of them, which :meth:`rows` keeps: 43 bytes for each."""
+        asked, place = np.unique(ids, return_inverse=True)
+        lists = np.full(len(asked), -1, np.int32)
+        stored, sizes = self._native.ids()
+        ends = np.cumsum(sizes)
+        for start in range(0, len(stored) if len(asked) else 0, _READ):
+            part = stored[start : start + _READ]
+            at = np.minimum(np.searchsorted(asked, part), len(asked) - 1)
+            hits = np.flatnonzero(asked[at] == part)
+            lists[at[hits]] = np.searchsorted(ends, start + hits, side="right")
+        return lists[place].reshape(ids.shape)
+
     def ids(self) -> I64:
         """A copy of all ids, list after list."""
-        return self._native.ids()
+        return self._native.ids()[0]
 
     def search(
         self,

@@ -4,6 +4,7 @@ ANNVQ_KILLS=500 pytest tests/distributed/test_faults.py -k under_load
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,13 @@ from annvq.distributed import MissingShardError, Partial, ShardedIndex
 QUERIES = vectors(20, 3)
 KILLS = int(os.environ.get("ANNVQ_KILLS", "9"))
 pytestmark = pytest.mark.usefixtures("small_ray")
+
+
+def require_same(sharded, index):
+    for found, expected in zip(sharded.search(QUERIES, 10), index.search(QUERIES, 10), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(sharded.ids, index.ids)
+    assert len(sharded) == len(index)
 
 
 def process(sharded, shard, replica=0):
@@ -84,10 +92,7 @@ def test_actors_that_are_killed_under_load(tmp_path):
             other.join()
         assert wrong == []
         assert searched[0] > 5
-        for found, expected in zip(sharded.search(QUERIES, 50), index.search(QUERIES, 50), strict=True):
-            np.testing.assert_array_equal(found, expected)
-        np.testing.assert_array_equal(sharded.ids, index.ids)
-        assert len(sharded) == len(index)
+        require_same(sharded, index)
 
 
 def test_another_replica_answers(tmp_path):
@@ -148,11 +153,12 @@ def test_what_the_others_answer_is_there_however_often_they_are_asked(make, tmp_
 def test_a_shard_whose_file_is_gone(tmp_path):
     ShardedIndex.create(tmp_path / "many", flat(), 2).close()
     next((tmp_path / "many").glob("shard-00001-*")).unlink()
-    with (
-        ShardedIndex.open(tmp_path / "many", timeout=3) as sharded,
-        pytest.raises(MissingShardError, match=r"shard 1: .*shard-00001"),
-    ):
-        sharded.search(QUERIES, 10)
+    with ShardedIndex.open(tmp_path / "many", timeout=3) as sharded:
+        with pytest.raises(FileNotFoundError, match="shard-00001"):
+            process(sharded, 1)  # both actors are there now
+        process(sharded, 0)
+        with pytest.raises(MissingShardError, match=r"shard 1: .*shard-00001"):
+            sharded.search(QUERIES, 10)
 
 
 def test_a_driver_that_is_killed_while_it_writes(tmp_path):
@@ -163,13 +169,14 @@ def test_a_driver_that_is_killed_while_it_writes(tmp_path):
     np.save(tmp_path / "base.npy", base)
     code = (
         "import sys\nimport numpy as np\n"
-        "from annvq.distributed.folder import Folder\nfrom annvq.distributed.log import Write\n"
+        "from annvq.distributed.folder import Folder\nfrom annvq.distributed.forms import encode\n"
+        "from annvq.distributed.log import Write\n"
         "from annvq import load_index\nfrom pathlib import Path\n"
         "folder = Folder(Path(sys.argv[1]))\nindex = load_index(folder.path / folder.manifest.trained)\n"
         "base = np.load(sys.argv[2])\n"
         "for row in range(0, len(base), 5):\n"
         "    x, first = base[row : row + 5], folder.state.next_id\n"
-        "    folder.append(Write('add', np.arange(first, first + 5), index.encoded(x, first=False), 5))\n"
+        "    folder.append(Write('add', np.arange(first, first + 5), encode(index, x, first=False), 5))\n"
         "    print(row + 5, flush=True)\n"
     )
     done = 0
@@ -191,3 +198,49 @@ def test_a_driver_that_is_killed_while_it_writes(tmp_path):
             index.add(base[:added])
             np.testing.assert_array_equal(sharded.search(QUERIES, 20)[1], index.search(QUERIES, 20)[1])
         done += added
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 2 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs to mount a file system")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full(small_disk):
+    """A write that finds no room has not happened, nor has a save; with room again both go on."""
+    index = flat()
+    with ShardedIndex.create(small_disk / "many", index, 2) as sharded:
+        ballast, left = small_disk / "ballast", shutil.disk_usage(small_disk).free - 40_000
+        ballast.write_bytes(bytes(left))
+        more = vectors(200, 7)
+
+        def fill():
+            while True:
+                sharded.add(more)
+                index.add(more)
+
+        with pytest.raises(OSError, match="No space left"):
+            fill()
+        assert len(index) > 600
+        require_same(sharded, index)
+        with pytest.raises((OSError, MissingShardError), match="No space left"):
+            sharded.save(timeout=3)
+        require_same(sharded, index)
+        with pytest.raises(OSError, match="No space left"):
+            sharded.add(more)
+    with ShardedIndex.open(small_disk / "many") as sharded:
+        require_same(sharded, index)
+        ballast.unlink()
+        for target in sharded, index:
+            target.add(more)
+            target.remove(np.arange(100, 150))
+        sharded.save()
+        require_same(sharded, index)
+    with ShardedIndex.open(small_disk / "many") as sharded:
+        require_same(sharded, index)

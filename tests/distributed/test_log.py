@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from annvq.distributed.folder import Folder
+from annvq.distributed.forms import Kept
 from annvq.distributed.log import Write, WriteLog, open_log, read_writes, survived
 from annvq.distributed.manifest import Manifest, read_manifest
 from annvq.errors import FormatError
@@ -12,7 +13,7 @@ from annvq.indexes.coding import Encoded
 
 def write(first, n=3):
     ids = np.arange(first, first + n)
-    return Write("add", ids, Encoded(np.full((n, 2), first % 200, np.uint8), None, None), n)
+    return Write("add", ids, Kept(Encoded(np.full((n, 2), first % 200, np.uint8), None, None)), n)
 
 
 @pytest.fixture
@@ -34,9 +35,9 @@ def test_writes_come_back(log):
     with open_log(log.path) as file:
         back = [write for _, write in read_writes(file, 0, log.end)]
     assert [w.op for w in back] == ["add"] * 3 + ["remove"]
-    np.testing.assert_array_equal(back[1].encoded.codes, write(10).encoded.codes)
-    assert back[1].encoded.norms is None
-    assert back[3].encoded is None
+    np.testing.assert_array_equal(back[1].kept.encoded.codes, write(10).kept.encoded.codes)
+    assert back[1].kept.encoded.norms is None
+    assert back[3].kept is None
     assert survived(log.path) == (log.end, 7, 23)
 
 

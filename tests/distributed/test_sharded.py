@@ -142,8 +142,10 @@ def test_callers_mistakes_change_nothing(tmp_path):
 
 def test_what_cannot_be_sharded(tmp_path):
     index = flat()
-    with pytest.raises(TypeError, match="RerankIndex"):
-        ShardedIndex.create(tmp_path, annvq.RerankIndex(annvq.FlatIndex(annvq.ProductVQ(8, M=2))))
+    with pytest.raises(TypeError, match="KeyedIndex"):
+        ShardedIndex.create(tmp_path, annvq.KeyedIndex(annvq.FlatIndex(annvq.ProductVQ(8, M=2))))
+    with pytest.raises(ValueError, match="must keep what it re-ranks from"):
+        ShardedIndex.create(tmp_path, annvq.RerankIndex(annvq.FlatIndex(annvq.ProductVQ(8, M=2)), vectors(9, 1)))
     with pytest.raises(ValueError, match="share no ids"):
         ShardedIndex.create(tmp_path, [index, index])
     with pytest.raises(ValueError, match="same codebooks"):
@@ -207,9 +209,11 @@ def test_a_build_where_an_index_is_learns_nothing(tmp_path):
 
 def test_a_folder_whose_files_are_of_another_kind(tmp_path):
     ShardedIndex.create(tmp_path / "many", flat(), 2).close()
-    other = annvq.RerankIndex(annvq.FlatIndex(annvq.ProductVQ(8, M=2, nbits=4)))
+    np.save(tmp_path / "base.npy", vectors(9, 1))
+    base = np.load(tmp_path / "base.npy", mmap_mode="r")
+    other = annvq.RerankIndex(annvq.FlatIndex(annvq.ProductVQ(8, M=2, nbits=4)), base)
     other.save(next((tmp_path / "many").glob("trained-*")))
-    with pytest.raises(FormatError, match="holds a RerankIndex"):
+    with pytest.raises(FormatError, match="holds no index that is sharded"):
         ShardedIndex.open(tmp_path / "many")
 
 

@@ -278,3 +278,15 @@ def test_hostile_headers(text, tmp_path):
     (tmp_path / "bad").write_bytes(archive({"__metadata__": metadata}))
     with pytest.raises(FormatError, match=r"bad (holds|has|is corrupt)"):
         annvq.load_index(tmp_path / "bad")
+
+
+@pytest.mark.parametrize("case", ["bytes", "bytes-norm", "nibbles", "mixed"])
+@pytest.mark.parametrize("mmap", [False, True])
+def test_an_index_that_was_saved_empty_stores_as_any_other(case, mmap, built, tmp_path):
+    """Codes lie in the order that scans like, byte for byte as if the index had never been in a file."""
+    index, x = built(case)
+    whole = annvq.FlatIndex(index.quantizer, norm=index.norm or "auto").add(x)
+    annvq.FlatIndex(index.quantizer, norm=index.norm or "auto").save(tmp_path / "empty")
+    annvq.load_index(tmp_path / "empty", mmap=mmap).add(x).save(tmp_path / "filled")
+    whole.save(tmp_path / "whole")
+    assert (tmp_path / "filled").read_bytes() == (tmp_path / "whole").read_bytes()

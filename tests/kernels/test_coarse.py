@@ -45,3 +45,10 @@ def test_the_nearest_lists_in_order(level, kind, nlist, dim, nprobe):
         expected, expected_scores = brute_force(centroids, queries, nprobe, squared)
         np.testing.assert_array_equal(scores, expected_scores)
         np.testing.assert_array_equal(lists, expected)
+    assigned = CoarseSearch(centroids).assign(queries, 2)
+    np.testing.assert_array_equal(assigned, brute_force(centroids, queries, 1, True)[0][:, 0])
+
+
+def test_rows_too_far_for_float32_are_assigned_to_some_list(level):
+    assigned = CoarseSearch(np.eye(200, 4, dtype=np.float32)).assign(np.full((50, 4), 3e38, np.float32), 1)
+    assert ((assigned >= 0) & (assigned < 200)).all()

@@ -107,6 +107,7 @@ for level in kernels.available_levels():
     found += [encoder.local_search(x[:50], start, rounds=2)]
     found += [encoder.norm_search(x[:50], start, np.zeros(768, np.float32), np.linspace(0, 9, 16, dtype=np.float32))]
     found += _native.CoarseSearch(x).probe(queries, 7, True, 1)
+    found += [_native.CoarseSearch(x).assign(queries, 1)]
     for dtype in ("float32", "float16", "bfloat16", "int8"):
         rows = np.clip(x, -9, 9).astype("float32" if dtype == "bfloat16" else dtype)
         rows = (rows.view(np.uint32) >> 16).astype(np.uint16) if dtype == "bfloat16" else rows

@@ -396,3 +396,17 @@ def test_rows_narrowed_by_sums_keep_every_tie(level, sizes):
             allowed[ids[kept]] = True
             expected = reference.scan(codes[kept], luts, bias, k, ids=ids[kept])
             same(store.search(luts, bias, k, allowed=allowed), expected)
+
+
+def test_the_lists_of_ids(monkeypatch):
+    monkeypatch.setattr("annvq.kernels.store._READ", 100)
+    rng = np.random.default_rng(3)
+    ids, lists = rng.permutation(900), rng.integers(0, 5, 900).astype(np.int32)
+    store = CodeStore(4, [256] * 4, lists=5)
+    store.append(rng.integers(0, 256, (900, 4)).astype(np.uint8), None, ids, lists)
+    store.remove(ids[::7])
+    asked = rng.integers(-1, 950, (40, 10))
+    kept = {int(i): int(own) for k, (i, own) in enumerate(zip(ids, lists, strict=True)) if k % 7}
+    np.testing.assert_array_equal(store.lists_of(asked), [[kept.get(int(i), -1) for i in row] for row in asked])
+    assert store.lists_of(np.empty((3, 0), np.int64)).shape == (3, 0)
+    np.testing.assert_array_equal(CodeStore(4, [256] * 4).lists_of(np.array([[3, -1]])), [[-1, -1]])

@@ -13,8 +13,8 @@ import numpy as np
 
 from annvq.forks import Lock
 from annvq.kernels._native import CoarseSearch
-from annvq.kernels.encode import ProductEncoder
 from annvq.threads import get_num_threads
+from annvq.training.learn.incremental import cluster_incrementally
 from annvq.training.learn.kmeans import cluster
 from annvq.types import F32, I32, I64
 
@@ -24,6 +24,11 @@ EXACT_LISTS = 1 << 14
 MAX_LISTS = 1 << 24
 ROWS_PER_LIST = 256
 """At most so many rows per list train the centroids, a seeded sample."""
+
+LARGE = 1 << 38
+"""Multiplications in an iteration of k-means, rows × lists × dimensions, from which on centroids are learned by
+:func:`~annvq.training.learn.incremental.cluster_incrementally`: FAISS' k-means, by which fewer are, as they were in
+earlier versions, would take more than a minute and a half of one core."""
 
 _HELD_OUT = 1_000
 _LEARN_ROWS = 1 << 18
@@ -53,6 +58,8 @@ def train_centroids(x: F32, nlist: int, seed: int) -> F32:
         distinct = np.unique(x, axis=0)
         if len(distinct) <= nlist:
             return distinct
+    if x.size * nlist >= LARGE:
+        return cluster_incrementally(x, nlist, seed)
     return cluster(x, nlist, iterations=20 if nlist <= EXACT_LISTS else 10, seed=seed)
 
 
@@ -94,7 +101,6 @@ class Coarse:
         self.squared = metric == "l2"
         self._graphs: dict[bool, Any] = {}
         self._search = CoarseSearch(self.centroids)
-        self._encoder: ProductEncoder | None = None
         self._ranks: I64 | None = None
         self._lock = Lock()
 
@@ -106,9 +112,8 @@ class Coarse:
         """The list of each row, (n,) int32."""
         if self._has_graph:
             return self._by_graph(x, 1, squared=True)[0][:, 0]
-        if self._encoder is None:
-            self._encoder = ProductEncoder(self.centroids, [self.nlist], [0])
-        return self._encoder.encode(x)[:, 0].astype(np.int32)
+        lists: I32 = self._search.assign(x, get_num_threads())
+        return lists
 
     def probe(self, queries: F32, nprobe: int) -> tuple[I32, F32]:
         """The ``nprobe`` nearest lists of each query and their scores, nearest first, (nq, nprobe) each."""

@@ -188,8 +188,7 @@ class IVFIndex(StoreIndex):
         target = self.recall_target if recall is None else check_share(recall, "recall")
         self.require_fitted("tune")
         found = self.find(q, count, nprobe=self.nlist)[1]
-        lists = np.full(found.shape, -1, np.int32)
-        lists[found >= 0] = self._store.rows(found[found >= 0]).lists
+        lists = self._store.lists_of(found)
         self.probing.measured(reach_of(self.coding.trained("tune"), q, lists), target, count)
         return self
 

@@ -13,7 +13,7 @@ from annvq.indexes.rerank.outside import OutsideVectors
 from annvq.indexes.rerank.raw import RawVectors
 from annvq.indexes.rerank.refined import RefinedIndex
 from annvq.indexes.rerank.refinement import Refinement, refinement_from_stored
-from annvq.indexes.rerank.shortlist import MOST, NEIGHBORS, Shortlist
+from annvq.indexes.rerank.shortlist import MOST, NEIGHBORS, Ranks, Shortlist
 from annvq.indexes.saved import registered
 from annvq.indexes.stored import StoreIndex
 from annvq.indexes.targets import check_share
@@ -87,7 +87,7 @@ class RerankIndex(RefinedIndex):
         own = {"kind": self.kind, **sizes, **scanned, **self.refinement.facts(), "shortlist": length}
         return {**self.index.facts(), **own}
 
-    def _seen(self, queries: F32) -> F32:
+    def seen(self, queries: F32) -> F32:
         """Queries as :meth:`compared` gives them, as the scanned index compares them."""
         return queries if queries.shape[1] == self.dims else self.index.compared(queries, "queries")
 
@@ -138,9 +138,15 @@ class RerankIndex(RefinedIndex):
         """Vectors that a search for 10 neighbours orders exactly unless it says otherwise."""
         return self._shortlist.length(NEIGHBORS, len(self), self._ranks)
 
+    def depth(self, k: int, shortlist: int | None, n: int, ranks: Ranks) -> int:
+        """How long the shortlist for ``k`` neighbours of ``n`` vectors is: as asked for, or measured by ``ranks``."""
+        if shortlist is None:
+            return self._shortlist.length(k, n, ranks)
+        return positive_int(shortlist, "shortlist", low=k, high=MOST)
+
     def _ranks(self, queries: F32, depth: int, k: int) -> tuple[I64, I64]:
         """What scanning finds for checked queries, ids (nq, depth) in its order, and the k nearest of them."""
-        scanned = self.index.find(self._seen(queries), depth, wanted=k)[1]
+        scanned = self.index.find(self.seen(queries), depth, wanted=k)[1]
         return scanned, self.refinement.rank(self.index, queries, scanned, k)[1]
 
     # -- searching -----------------------------------------------------------------------------------------------
@@ -162,14 +168,11 @@ class RerankIndex(RefinedIndex):
             +inf and −1; torch tensors where the queries are.
         """
         q, k = self.asked(queries, k)
-        if shortlist is None:
-            depth = self._shortlist.length(k, len(self), self._ranks)
-        else:
-            depth = positive_int(shortlist, "shortlist", low=k, high=MOST)
+        depth = self.depth(k, shortlist, len(self), self._ranks)
         allowed = self.index.allowed(filter)
         distances, ids = np.empty((len(q), k), np.float32), np.empty((len(q), k), np.int64)
         for start, stop in chunks(len(q), min(depth, max(1, len(self))) * 8):
-            asked = self._seen(q[start:stop])
+            asked = self.seen(q[start:stop])
             found = self.index.find(asked, min(depth, max(k, len(self))), allowed, nprobe, k)[1]
             distances[start:stop], ids[start:stop] = self.refinement.rank(self.index, q[start:stop], found, k)
         return like(distances, queries), like(ids, queries)
@@ -209,7 +212,7 @@ class RerankIndex(RefinedIndex):
             for start, stop in chunks(len(rows), 8 * on_it()):
                 part = rows[start:stop]
                 if whole is None:
-                    listed = self.index.find(self._seen(part), max(1, on_it()), allowed, probes)[1]
+                    listed = self.index.find(self.seen(part), max(1, on_it()), allowed, probes)[1]
                 else:
                     listed = np.tile(whole, (len(part), 1))
                 distances[start:stop], ids[start:stop] = self.refinement.rank(self.index, part, listed, k)

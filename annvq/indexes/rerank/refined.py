@@ -100,7 +100,7 @@ class RefinedIndex(Index):
 
     def _put(self, x: Array, ids: I64 | None, *, replace: bool = False) -> Self:
         if n := int(x.shape[0]):
-            encoded, kept = self.refinement.encode_all(self.index, x)
+            encoded, kept = self.refinement.encode_all(self.index, x, first=not len(self.index))
             with self.index.changing:
                 new = self.index.next_ids(n) if ids is None else ids
                 if not replace:

@@ -56,14 +56,16 @@ class Refinement(ABC):
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
-    def encode_all(self, index: StoreIndex, x: Array) -> tuple[Encoded, U8]:
-        """What ``index`` stores of vectors ``x`` (n, d), at least one, and what is kept here; read in chunks."""
+    def encode_all(self, index: StoreIndex, x: Array, *, first: bool) -> tuple[Encoded, U8]:
+        """What ``index`` stores of vectors ``x`` (n, d), at least one, and what is kept here; read in chunks. Of those
+        that are the ``first`` the scale is checked."""
         parts, most = [], 0.0
         for start, stop in chunks(int(x.shape[0]), index.dim):
             piece = rows_to_numpy(x, start, stop)
-            most = max(most, largest(piece)) if not len(index) else most
+            most = max(most, largest(piece)) if first else most
             parts.append(self.encode(index, piece, index.compared(piece, "x", start), start))
-        index.require_scale(most, self.least)
+        if first:
+            index.require_scale(most, self.least)
         return joined([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
     @abstractmethod

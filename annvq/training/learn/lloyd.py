@@ -3,7 +3,8 @@
 import numpy as np
 
 from annvq.codebooks import row_products
-from annvq.kernels.encode import ProductEncoder
+from annvq.kernels._native import CoarseSearch
+from annvq.threads import get_num_threads
 from annvq.training.learn.axes import principal_axes
 from annvq.training.learn.least_squares import entry_sums
 from annvq.training.learn.shares import Alone
@@ -43,20 +44,20 @@ def _lloyd(x: F32, centroids: F32, iterations: int, rng: np.random.Generator, pr
     sizes, (rows, *rest) = [len(centroids)], processes.summable(x)
     counted = [np.pad(rows, ((0, 0), (0, 1)), constant_values=1), *(np.pad(part, ((0, 0), (0, 1))) for part in rest)]
     for _ in range(iterations):
-        codes = ProductEncoder(centroids, sizes, [0]).encode(x)
+        codes = CoarseSearch(centroids).assign(x, get_num_threads())[:, None]
         sums = entry_sums(counted, codes, sizes, processes)
         counts = sums[:, -1]
         used = counts > 0
         moved = centroids.copy()
         moved[used] = sums[used, :-1] / counts[used, None]
-        _split(moved, counts.astype(np.int64), rng)
+        split_clusters(moved, counts.astype(np.int64), rng)
         if np.array_equal(moved, centroids):
             break
         centroids = moved
     return centroids
 
 
-def _split(centroids: F32, counts: I64, rng: np.random.Generator) -> None:
+def split_clusters(centroids: F32, counts: I64, rng: np.random.Generator) -> None:
     """Give every centroid without rows half of a cluster, drawn by its rows; in place."""
     nudge = np.where(np.arange(centroids.shape[1]) % 2, -NUDGE, NUDGE).astype(np.float32)
     for empty in np.flatnonzero(counts == 0):

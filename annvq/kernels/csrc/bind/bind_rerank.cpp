@@ -136,6 +136,15 @@ std::pair<Out<int32_t, 2>, Out<float, 2>> probe(const CoarseSearch& s, In<float,
     return {lists, scores};
 }
 
+Out<int32_t, 1> assign(const CoarseSearch& s, In<float, 2> x, int threads) {
+    require(static_cast<int64_t>(x.shape(1)) == s.dim(), "x must have shape (n, d)");
+    int32_t* l;
+    auto lists = new_array<int32_t, 1>({x.shape(0)}, &l);
+    WithoutLock release;
+    s.assign(x.data(), x.shape(0), l, threads);
+    return lists;
+}
+
 void bind_row_store(nb::module_& m) {
     using nb::arg;
     nb::class_<RowStore>(m, "RowStore")
@@ -213,7 +222,8 @@ void bind_rerank(nb::module_& m) {
                                      static_cast<int32_t>(centroids.shape(1)));
             },
             arg("centroids"))
-        .def("probe", &probe, arg("queries"), arg("nprobe"), arg("squared"), arg("threads"));
+        .def("probe", &probe, arg("queries"), arg("nprobe"), arg("squared"), arg("threads"))
+        .def("assign", &assign, arg("x"), arg("threads"));
     nb::class_<SumBooks>(m, "SumBooks")
         .def(
             "__init__",

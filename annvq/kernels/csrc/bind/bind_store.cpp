@@ -253,13 +253,15 @@ class Store {
         return {distances, result};
     }
 
-    Out<int64_t, 1> ids() const {
+    nb::tuple ids() const {
         const auto s = store_.snapshot();
         int64_t* data;
         auto out = new_array<int64_t, 1>({static_cast<size_t>(s->live)}, &data);
-        WithoutLock release;
-        annvq::export_ids(*s, data);
-        return out;
+        {
+            WithoutLock release;
+            annvq::export_ids(*s, data);
+        }
+        return nb::make_tuple(out, sizes(*s));
     }
 
     nb::tuple export_rows() {

@@ -109,15 +109,42 @@ void CoarseSearch::probe(const float* queries, int64_t nq, int64_t nprobe, bool 
     });
 }
 
-// Compares all lists in float32.
-template <class Write>
-void CoarseSearch::probe_floats(const float* queries, const std::vector<int64_t>& rows, int64_t nprobe,
-                                bool squared, Scratch& s, Write&& write) const {
-    const int64_t n = nlist(), d = dim(), groups = groups_of(n, nprobe);
+void CoarseSearch::assign(const float* x, int64_t n, int32_t* lists, int threads) const {
+    parallel_for((n + kQueriesTogether - 1) / kQueriesTogether, threads, [&](int64_t block) {
+        const int64_t first = block * kQueriesTogether, rows = std::min(kQueriesTogether, n - first);
+        static thread_local Scratch s;
+        s.table.resize(
+            std::max<size_t>(s.table.size(), rows * std::max<int64_t>(books_.padded, bytes_.padded)));
+        std::vector<int64_t> left(rows);
+        std::iota(left.begin(), left.end(), first);
+        if (has_bytes_ && coarse_kernels())
+            probe_bytes(x, left, 1, s, [&](int64_t row) { lists[row] = list_of(s.keys[0]); });
+        if (left.empty()) return;
+        products(x, left, true, s);
+        for (size_t r = 0; r < left.size(); r++) {
+            float* row = &s.table[r * books_.padded];
+            std::fill(row + nlist(), row + books_.padded, std::numeric_limits<float>::infinity());
+            lists[left[r]] = std::max(0, encode_kernels().argmin(row, books_.padded));  // all may overflow
+        }
+    });
+}
+
+// Scores of all lists, or their inner products, a row of the table for each of `rows`.
+void CoarseSearch::products(const float* queries, const std::vector<int64_t>& rows, bool squared,
+                            Scratch& s) const {
+    const int64_t d = dim();
     std::vector<float> together;
     for (int64_t row : rows) together.insert(together.end(), queries + row * d, queries + (row + 1) * d);
     encode_kernels().products(books_.view(), 0, books_.panel_from[1], together.data(), d,
                               static_cast<int64_t>(rows.size()), squared, s.table.data(), books_.padded);
+}
+
+// Compares all lists in float32.
+template <class Write>
+void CoarseSearch::probe_floats(const float* queries, const std::vector<int64_t>& rows, int64_t nprobe,
+                                bool squared, Scratch& s, Write&& write) const {
+    const int64_t n = nlist(), groups = groups_of(n, nprobe);
+    products(queries, rows, squared, s);
     for (size_t r = 0; r < rows.size(); r++) {
         float* row = &s.table[r * books_.padded];
         for (int64_t i = 0; !squared && i < n; i++) row[i] = -row[i];

@@ -23,10 +23,14 @@ class CoarseSearch {
     // lists, scores: (nq, nprobe), ordered by (score, list); a score is sum (q - c)^2, or -<q, c>.
     void probe(const float* queries, int64_t nq, int64_t nprobe, bool squared, int32_t* lists, float* scores,
                int threads) const;
+    // lists: (n,), the one with the lowest squared distance to each row, the first of equal ones; as `probe`
+    // would find it.
+    void assign(const float* x, int64_t n, int32_t* lists, int threads) const;
 
   private:
     struct Scratch;
 
+    void products(const float* queries, const std::vector<int64_t>& rows, bool squared, Scratch& s) const;
     template <class Write>
     void probe_floats(const float* queries, const std::vector<int64_t>& rows, int64_t nprobe, bool squared,
                       Scratch& s, Write&& write) const;
