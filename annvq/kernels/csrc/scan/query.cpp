@@ -12,7 +12,10 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr int64_t kTileBytes = 32768;
-constexpr int64_t kSample = 8;                         // superblocks that filters are compared on
+constexpr int64_t kManyColumns = 40;  // from so many on a tile is
+constexpr int64_t kLeastTile = 4;     // superblocks at least
+constexpr int kTablesAtOnce = 24;     // that rows are scored by: they stay in the first cache
+constexpr int64_t kSample = 8;        // superblocks that filters are compared on
 constexpr int64_t kRequantizeEvery = 4 * kSuperblock;  // rows
 constexpr int kFewRows = 8;                            // scoring so few costs less than bounding a superblock
 constexpr int64_t kLiveRun = 8;  // superblocks filtered at once where some rows are not live
@@ -226,29 +229,36 @@ void Query::score(int64_t block, const uint16_t* rows, int count, float* out) co
     const int M = layout_.M(), norm = layout_.code_columns();
     const int64_t stride = columns_ * kSuperblock;
     const uint8_t* codes = segment_->codes + block * stride;
-    for (int i = 0; i < count; i += at_once) {
-        const uint8_t* own[at_once];
-        for (int j = 0; j < at_once; j++) {
-            const int row = rows[std::min(i + j, count - 1)];
-            own[j] = codes + row / kSuperblock * stride + row % kSuperblock;
-        }
-        float sum[at_once] = {};
-        for (int m = 0; m < M; m++) {
-            const float* table = t_.luts + m * t_.K;
-            const uint8_t* meaning = labels ? layout_.meaning(m) : nullptr;
+    for (int first = 0; first < M; first += kTablesAtOnce) {
+        const int last = std::min(M, first + kTablesAtOnce);
+        for (int i = 0; i < count; i += at_once) {
+            const uint8_t* own[at_once];
+            float sum[at_once] = {};
             for (int j = 0; j < at_once; j++) {
-                int code =
-                    nibbles ? own[j][m / 2 * kSuperblock] >> (m % 2 * 4) & 15 : own[j][m * kSuperblock];
-                if (labels) code = meaning[code];
-                sum[j] = m ? sum[j] + table[code] : table[code];
+                const int at = std::min(i + j, count - 1), row = rows[at];
+                own[j] = codes + row / kSuperblock * stride + row % kSuperblock;
+                if (first) sum[j] = out[at];
             }
-        }
-        for (int j = 0; j < at_once && i + j < count; j++) {
-            if (layout_.norm() == NormKind::levels)
-                sum[j] += t_.norm_levels[layout_.meaning(norm)[own[j][norm * kSuperblock]]];
-            if (layout_.norm() == NormKind::floats)
-                sum[j] += segment_->norms_f32[block * kSuperblock + rows[i + j]];
-            out[i + j] = sum[j] + bias_;
+            for (int m = first; m < last; m++) {
+                const float* table = t_.luts + m * t_.K;
+                const uint8_t* meaning = labels ? layout_.meaning(m) : nullptr;
+                for (int j = 0; j < at_once; j++) {
+                    int code =
+                        nibbles ? own[j][m / 2 * kSuperblock] >> (m % 2 * 4) & 15 : own[j][m * kSuperblock];
+                    if (labels) code = meaning[code];
+                    sum[j] = m ? sum[j] + table[code] : table[code];
+                }
+            }
+            for (int j = 0; j < at_once && i + j < count; j++) {
+                if (last == M) {
+                    if (layout_.norm() == NormKind::levels)
+                        sum[j] += t_.norm_levels[layout_.meaning(norm)[own[j][norm * kSuperblock]]];
+                    if (layout_.norm() == NormKind::floats)
+                        sum[j] += segment_->norms_f32[block * kSuperblock + rows[i + j]];
+                    sum[j] += bias_;
+                }
+                out[i + j] = sum[j];
+            }
         }
     }
 }
@@ -337,10 +347,11 @@ void Query::reconsider_filter(int64_t first, int64_t last) {
 
 void scan_together(Query* const* queries, const float* biases, int64_t count, const Segment& segment,
                    int64_t first, int64_t last) {
-    // Superblocks that stay in the first cache while all queries look at them. The first query fetches the
-    // next.
-    const int64_t block = queries[0]->columns() * kSuperblock,
-                  tile = std::max<int64_t>(1, kTileBytes / block);
+    // Superblocks that stay in the first cache while all queries look at them, or, where a single one fills
+    // it, in the second: then a query's tables stay in the first, and of more rows fewer need be scored. The
+    // first query fetches the next.
+    const int64_t columns = queries[0]->columns(), block = columns * kSuperblock,
+                  tile = std::max(columns < kManyColumns ? 1 : kLeastTile, kTileBytes / block);
     for (int64_t b = first; b < last; b += tile)
         for (int64_t q = 0; q < count; q++)
             queries[q]->scan(segment, biases[q], b, std::min(last, b + tile),

@@ -1,10 +1,10 @@
 // Byte tables and filters by pshufb, for AVX2 and for AVX-512 without VBMI; compiled once per instruction set
 // (simd/pick.h).
 //
-// pshufb looks up 16 entries, and gives zero where an index is negative. So 32 entries are two look-ups: of
-// the low 16 entries by four bits of a code, and, where the fifth is set, of the high ones' differences from
-// them; the xor of both answers is the entry. Of more entries, each 32 are looked up so, and one of these
-// answers is picked by the bits above.
+// pshufb looks up 16 entries, and gives zero where an index is negative. So a chain of rows of 16 entries is
+// looked up row by row, each xored with the one before it: where a code less 16 r is negative row r gives
+// zero, and the xor of all answers is the entry. A chain of two serves tables of 32 and 64 entries, one of
+// four larger ones; which chain's answer counts is picked by the bits above.
 #pragma once
 #include <immintrin.h>
 
@@ -67,29 +67,34 @@ inline uint64_t at_most(Bytes a, Bytes limit) {
 
 constexpr int kAtOnce = 4;  // accumulators; the rest of the registers hold rows and codes
 
-// The bytes of a table of `entries` at codes. within: their low five bits; above: these less 16.
-template <int entries>
-inline Bytes pick(const uint8_t* table, Bytes codes, Bytes within, Bytes above) {
-    if constexpr (entries == 32) {
-        return differ(shuffle(row(table), within), shuffle(row(table + 16), above));
+// Rows of a table that answer together by their xor. Longer chains take more subtractions, shorter ones more
+// picks, which some processors make two operations of.
+constexpr int chain_of(int entries) { return entries < 32 ? 1 : entries < 128 ? 2 : 4; }
+
+// The bytes of a table of `entries` at codes. at[r]: the codes' place in a chain of rows, less 16 r.
+template <int entries, int chain>
+inline Bytes pick(const uint8_t* table, Bytes codes, const Bytes* at) {
+    if constexpr (entries == 16 * chain) {
+        Bytes found = shuffle(row(table), at[0]);
+        for (int r = 1; r < chain; r++) found = differ(found, shuffle(row(table + 16 * r), at[r]));
+        return found;
     } else {
         constexpr int half = entries / 2;
-        return top_bit_picks(bit_to_top<half>(codes), pick<half>(table, codes, within, above),
-                             pick<half>(table + half, codes, within, above));
+        return top_bit_picks(bit_to_top<half>(codes), pick<half, chain>(table, codes, at),
+                             pick<half, chain>(table + half, codes, at));
     }
 }
 
 // sum[b] += table of `entries` at the codes of kAtOnce vectors.
 template <int entries>
 inline void look_up(const uint8_t* codes, const uint8_t* table, Bytes* sum) {
+    constexpr int chain = chain_of(entries);
     for (int b = 0; b < kAtOnce; b++) {
         const Bytes code = load(codes + kWidth * b);
-        if constexpr (entries == 16) {
-            sum[b] = plus(sum[b], shuffle(row(table), both(code, splat(15))));
-        } else {
-            const Bytes within = both(code, splat(31));
-            sum[b] = plus(sum[b], pick<entries>(table, code, within, minus(within, splat(16))));
-        }
+        Bytes at[chain];
+        at[0] = both(code, splat(16 * chain - 1));
+        for (int r = 1; r < chain; r++) at[r] = minus(at[0], splat(16 * r));
+        sum[b] = plus(sum[b], pick<entries, chain>(table, code, at));
     }
 }
 
@@ -139,10 +144,11 @@ void arrange(const uint8_t* bytes, const uint8_t* meaning, int entries, uint8_t*
     for (int r = 0; r < 16; r++) rows[r] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + 16 * r));
     for (int half = 8; 16 * half >= entries; half /= 2)
         for (int r = 0; r < half; r++) rows[r] = _mm_min_epu8(rows[r], rows[r + half]);
-    // Odd rows as differences from the even ones before.
+    // As differences, afresh where a chain begins.
+    const int chain = chain_of(entries);
     for (int r = 0; 16 * r < entries; r++)
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 16 * r),
-                         r % 2 ? _mm_xor_si128(rows[r], rows[r - 1]) : rows[r]);
+                         r % chain ? _mm_xor_si128(rows[r], rows[r - 1]) : rows[r]);
 }
 
 constexpr PooledFilter kFilters[] = {
