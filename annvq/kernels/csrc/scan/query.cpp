@@ -12,10 +12,11 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr int64_t kTileBytes = 32768;
-constexpr int64_t kManyColumns = 40;  // from so many on a tile is
-constexpr int64_t kLeastTile = 4;     // superblocks at least
-constexpr int kTablesAtOnce = 24;     // that rows are scored by: they stay in the first cache
-constexpr int64_t kSample = 8;        // superblocks that filters are compared on
+constexpr int64_t kManyColumns = 40;         // from so many on a tile is
+constexpr int64_t kManyTile = 4;             // superblocks, of
+constexpr int64_t kManyTileBytes = 1 << 18;  // at most
+constexpr int kTablesAtOnce = 24;            // that rows are scored by: they stay in the first cache
+constexpr int64_t kSample = 8;               // superblocks that filters are compared on
 constexpr int64_t kRequantizeEvery = 4 * kSuperblock;  // rows
 constexpr int kFewRows = 8;                            // scoring so few costs less than bounding a superblock
 constexpr int64_t kLiveRun = 8;  // superblocks filtered at once where some rows are not live
@@ -351,7 +352,8 @@ void scan_together(Query* const* queries, const float* biases, int64_t count, co
     // it, in the second: then a query's tables stay in the first, and of more rows fewer need be scored. The
     // first query fetches the next.
     const int64_t columns = queries[0]->columns(), block = columns * kSuperblock,
-                  tile = std::max(columns < kManyColumns ? 1 : kLeastTile, kTileBytes / block);
+                  many = columns < kManyColumns ? 1 : std::min(kManyTile, kManyTileBytes / block),
+                  tile = std::max({int64_t{1}, kTileBytes / block, many});
     for (int64_t b = first; b < last; b += tile)
         for (int64_t q = 0; q < count; q++)
             queries[q]->scan(segment, biases[q], b, std::min(last, b + tile),
