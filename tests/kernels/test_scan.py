@@ -169,6 +169,22 @@ def test_many_codebooks(level, M, nbits, k, norm, spread):
     _same(store.search(luts, bias, k, norm_levels=levels), expected)
 
 
+@pytest.mark.parametrize("M", [2, 5, 48])
+@pytest.mark.parametrize("k", [10, 700])
+def test_thousands_on_the_threshold(level, M, k):
+    # Rows of many superblocks come through at once, most of them as far as the k-th; the lowest ids count.
+    rng = np.random.default_rng([M, k])
+    n = 40_001
+    codes = rng.integers(0, 256, (n, M), dtype=np.uint8)
+    codes[:, 2:] = codes[:, 2:] % 7
+    luts = rng.integers(0, 3, (2, M, 256)).astype(np.float32)
+    luts[:, 2:, :7] = 1
+    ids, bias = rng.permutation(n).astype(np.int64), np.zeros(2, np.float32)
+    expected = reference.scan(codes, luts, bias, k, ids=ids)
+    assert np.count_nonzero(luts[0, :2].min(1).sum() + M - 2 == expected[0][0]) == k  # all as near as can be
+    _same(_store(codes, 256, ids=ids).search(luts, bias, k), expected)
+
+
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_all_rows_alike(level, threads, count):
     codes = np.full((20_000, 3), 7, np.uint8)

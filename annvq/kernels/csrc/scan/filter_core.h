@@ -3,8 +3,9 @@
 //
 //     Bytes, kWidth                        bytes side by side, and how many
 //     kAtOnce                              sums that stay in registers, of kWidth bytes each
-//     store splat mean lesser at_most      on Bytes; means are rounded up, at_most gives a bit for each byte
-//     look_up<entries>, look_up_nibbles    sums += a table's bytes at the codes of kAtOnce * kWidth vectors
+//     load store splat mean lesser at_most      on Bytes; means are rounded up, at_most gives a bit for each
+//     byte look_up<entries>, look_up_nibbles    sums += a table's bytes at the codes of kAtOnce * kWidth
+//     vectors
 #pragma once
 #include "scan/kernels.h"
 
@@ -14,16 +15,13 @@ namespace {
 constexpr int kStep = kAtOnce * kWidth;  // rows looked up together
 constexpr int kWords = kStep / 64;
 
-// Rows [at, at + kStep) whose sums are at most the limit, but for those outside [first, last). Out of line,
-// so that sums stay in registers where no row gets through.
-__attribute__((noinline)) void append(const Bytes* sums, Bytes limit, int64_t at, int64_t first, int64_t last,
-                                      FilteredRows* found) {
-    alignas(64) uint8_t own[kStep];
+// Rows [at, at + kStep), with their sums, where these are at most the limit, but for those outside
+// [first, last).
+inline void append(const uint8_t* sums, Bytes limit, int64_t at, int64_t first, int64_t last,
+                   FilteredRows* found) {
     uint64_t bits[kWords] = {};
-    for (int b = 0; b < kAtOnce; b++) {
-        store(own + kWidth * b, sums[b]);
-        bits[kWidth * b / 64] |= at_most(sums[b], limit) << (kWidth * b % 64);
-    }
+    for (int b = 0; b < kAtOnce; b++)
+        bits[kWidth * b / 64] |= at_most(load(sums + kWidth * b), limit) << (kWidth * b % 64);
     int count = found->count;
     for (int w = 0; w < kWords; w++, at += 64) {
         uint64_t set = bits[w];
@@ -32,7 +30,7 @@ __attribute__((noinline)) void append(const Bytes* sums, Bytes limit, int64_t at
         const int end = count + __builtin_popcountll(set);
         const auto put = [&](int to) {
             const int row = set ? __builtin_ctzll(set) : 0;
-            found->rows[to] = static_cast<uint16_t>(at + row), found->sums[to] = own[64 * w + row];
+            found->rows[to] = static_cast<uint16_t>(at + row), found->sums[to] = sums[64 * w + row];
             set &= set - 1;
         };
         // Two without asking whether there are so many: what is written past the end is written over.
@@ -43,33 +41,51 @@ __attribute__((noinline)) void append(const Bytes* sums, Bytes limit, int64_t at
     found->count = count;
 }
 
-// Runs `add(column, codes, sum)` over the columns of each superblock; see Filter.
+// Stores the sums of the kStep rows from `codes` on, as `add(column, codes, sum)` adds them up. Whether one
+// of them is at most the limit.
+template <bool fetch, class Add>
+inline bool step(const uint8_t* codes, const FilterTables& t, Bytes limit, Add add, uint8_t* sums) {
+    Bytes sum[kAtOnce], kept[kMaxGroupBits][kAtOnce];
+    for (int g = 0, from = 0, to; g < t.groups; from = to, g++) {
+        to = t.groups > 1 ? t.ends[g] : t.columns;
+        for (auto& s : sum) s = splat(0);
+        for (int c = from; c < to; c++) {
+            const uint8_t* own = codes + c * kSuperblock;
+            if constexpr (fetch)
+                for (int l = 0; l < kStep; l += 64) __builtin_prefetch(own + t.ahead + l, 0, 2);
+            add(c, own, sum);
+        }
+        // Means of twice as many groups, as soon as there are two.
+        int level = 0;
+        for (; g >> level & 1; level++)
+            for (int b = 0; b < kAtOnce; b++) sum[b] = mean(sum[b], kept[level][b]);
+        if (g + 1 < t.groups)
+            for (int b = 0; b < kAtOnce; b++) kept[level][b] = sum[b];
+    }
+    for (int b = 0; b < kAtOnce; b++) store(sums + kWidth * b, sum[b]);
+    return at_most(lesser(lesser(sum[0], sum[1]), lesser(sum[2], sum[3])), limit) != 0;
+}
+
+// Looks up as many superblocks as there is room for, then picks rows out of the steps that hold some: asked
+// step by step whether there are any, a processor would often guess wrong.
 template <bool fetch, class Add>
 inline int64_t run(const uint8_t* blocks, int64_t first, int64_t last, const FilterTables& t,
                    uint8_t threshold, FilteredRows* found, Add add) {
     const Bytes limit = splat(threshold);
+    alignas(64) uint8_t sums[kRoom];
     int64_t at = first / kStep * kStep;
-    for (; at < last && (at % kSuperblock || found->count <= kRoom - kSuperblock); at += kStep) {
-        const uint8_t* codes = blocks + at / kSuperblock * t.columns * kSuperblock + at % kSuperblock;
-        Bytes sum[kAtOnce], kept[kMaxGroupBits][kAtOnce];
-        for (int g = 0, from = 0, to; g < t.groups; from = to, g++) {
-            to = t.groups > 1 ? t.ends[g] : t.columns;
-            for (auto& s : sum) s = splat(0);
-            for (int c = from; c < to; c++) {
-                const uint8_t* own = codes + c * kSuperblock;
-                if constexpr (fetch)
-                    for (int l = 0; l < kStep; l += 64) __builtin_prefetch(own + t.ahead + l, 0, 2);
-                add(c, own, sum);
-            }
-            // Means of twice as many groups, as soon as there are two.
-            int level = 0;
-            for (; g >> level & 1; level++)
-                for (int b = 0; b < kAtOnce; b++) sum[b] = mean(sum[b], kept[level][b]);
-            if (g + 1 < t.groups)
-                for (int b = 0; b < kAtOnce; b++) kept[level][b] = sum[b];
+    while (at < last && found->count <= kRoom - kSuperblock) {
+        const int64_t room = (kRoom - found->count) / kSuperblock, start = at;
+        const int64_t end = at / kSuperblock * kSuperblock + room * kSuperblock;
+        int64_t holding[kRoom / kStep];
+        int count = 0;
+        for (; at < last && at < end; at += kStep) {
+            const uint8_t* codes = blocks + at / kSuperblock * t.columns * kSuperblock + at % kSuperblock;
+            holding[count] = at;
+            count += step<fetch>(codes, t, limit, add, sums + (at - start));
         }
-        const Bytes least = lesser(lesser(sum[0], sum[1]), lesser(sum[2], sum[3]));
-        if (at_most(least, limit)) append(sum, limit, at, first, last, found);
+        for (int i = 0; i < count; i++)
+            append(sums + (holding[i] - start), limit, holding[i], first, last, found);
     }
     return at < last ? at : last;
 }

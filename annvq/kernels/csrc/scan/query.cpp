@@ -12,7 +12,11 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr int64_t kTileBytes = 32768;
-constexpr int64_t kSample = 8;                         // superblocks that filters are compared on
+constexpr int64_t kManyColumns = 40;         // from so many on a tile is
+constexpr int64_t kManyTile = 4;             // superblocks, of
+constexpr int64_t kManyTileBytes = 1 << 18;  // at most
+constexpr int kTablesAtOnce = 24;            // that rows are scored by: they stay in the first cache
+constexpr int64_t kSample = 8;               // superblocks that filters are compared on
 constexpr int64_t kRequantizeEvery = 4 * kSuperblock;  // rows
 constexpr int kFewRows = 8;                            // scoring so few costs less than bounding a superblock
 constexpr int64_t kLiveRun = 8;  // superblocks filtered at once where some rows are not live
@@ -226,39 +230,47 @@ void Query::score(int64_t block, const uint16_t* rows, int count, float* out) co
     const int M = layout_.M(), norm = layout_.code_columns();
     const int64_t stride = columns_ * kSuperblock;
     const uint8_t* codes = segment_->codes + block * stride;
-    for (int i = 0; i < count; i += at_once) {
-        const uint8_t* own[at_once];
-        for (int j = 0; j < at_once; j++) {
-            const int row = rows[std::min(i + j, count - 1)];
-            own[j] = codes + row / kSuperblock * stride + row % kSuperblock;
-        }
-        float sum[at_once] = {};
-        if constexpr (nibbles) {
-            const float* table = t_.luts;
-            for (int c = 0; c < M / 2; c++, table += 2 * t_.K)
-                for (int j = 0; j < at_once; j++) {
-                    const int both = own[j][c * kSuperblock];
-                    sum[j] = (sum[j] + table[both & 15]) + table[t_.K + (both >> 4)];
-                }
-            if (M % 2)
-                for (int j = 0; j < at_once; j++) sum[j] += table[own[j][M / 2 * kSuperblock] & 15];
-        } else {
-            for (int m = 0; m < M; m++) {
-                const float* table = t_.luts + m * t_.K;
-                const uint8_t* meaning = labels ? layout_.meaning(m) : nullptr;
-                for (int j = 0; j < at_once; j++) {
-                    int code = own[j][m * kSuperblock];
-                    if (labels) code = meaning[code];
-                    sum[j] = m ? sum[j] + table[code] : table[code];
+    const int tables = nibbles ? M : kTablesAtOnce;  // those of nibbles are small
+    for (int first = 0; first < M; first += tables) {
+        const int last = std::min(M, first + tables);
+        for (int i = 0; i < count; i += at_once) {
+            const uint8_t* own[at_once];
+            float sum[at_once] = {};
+            for (int j = 0; j < at_once; j++) {
+                const int at = std::min(i + j, count - 1), row = rows[at];
+                own[j] = codes + row / kSuperblock * stride + row % kSuperblock;
+                if (first) sum[j] = out[at];
+            }
+            if constexpr (nibbles) {
+                const float* table = t_.luts + first * t_.K;
+                for (int m = first; m + 1 < last; m += 2, table += 2 * t_.K)
+                    for (int j = 0; j < at_once; j++) {
+                        const int two = own[j][m / 2 * kSuperblock];
+                        sum[j] = (sum[j] + table[two & 15]) + table[t_.K + (two >> 4)];
+                    }
+                if (last % 2)
+                    for (int j = 0; j < at_once; j++) sum[j] += table[own[j][last / 2 * kSuperblock] & 15];
+            } else {
+                for (int m = first; m < last; m++) {
+                    const float* table = t_.luts + m * t_.K;
+                    const uint8_t* meaning = labels ? layout_.meaning(m) : nullptr;
+                    for (int j = 0; j < at_once; j++) {
+                        int code = own[j][m * kSuperblock];
+                        if (labels) code = meaning[code];
+                        sum[j] = m ? sum[j] + table[code] : table[code];
+                    }
                 }
             }
-        }
-        for (int j = 0; j < at_once && i + j < count; j++) {
-            if (layout_.norm() == NormKind::levels)
-                sum[j] += t_.norm_levels[layout_.meaning(norm)[own[j][norm * kSuperblock]]];
-            if (layout_.norm() == NormKind::floats)
-                sum[j] += segment_->norms_f32[block * kSuperblock + rows[i + j]];
-            out[i + j] = sum[j] + bias_;
+            for (int j = 0; j < at_once && i + j < count; j++) {
+                if (last == M) {
+                    if (layout_.norm() == NormKind::levels)
+                        sum[j] += t_.norm_levels[layout_.meaning(norm)[own[j][norm * kSuperblock]]];
+                    if (layout_.norm() == NormKind::floats)
+                        sum[j] += segment_->norms_f32[block * kSuperblock + rows[i + j]];
+                    sum[j] += bias_;
+                }
+                out[i + j] = sum[j];
+            }
         }
     }
 }
@@ -347,10 +359,12 @@ void Query::reconsider_filter(int64_t first, int64_t last) {
 
 void scan_together(Query* const* queries, const float* biases, int64_t count, const Segment& segment,
                    int64_t first, int64_t last) {
-    // Superblocks that stay in the first cache while all queries look at them. The first query fetches the
-    // next.
-    const int64_t block = queries[0]->columns() * kSuperblock,
-                  tile = std::max<int64_t>(1, kTileBytes / block);
+    // Superblocks that stay in the first cache while all queries look at them, or, where a single one fills
+    // it, in the second: then a query's tables stay in the first, and of more rows fewer need be scored. The
+    // first query fetches the next.
+    const int64_t columns = queries[0]->columns(), block = columns * kSuperblock,
+                  many = columns < kManyColumns ? 1 : std::min(kManyTile, kManyTileBytes / block),
+                  tile = std::max({int64_t{1}, kTileBytes / block, many});
     for (int64_t b = first; b < last; b += tile)
         for (int64_t q = 0; q < count; q++)
             queries[q]->scan(segment, biases[q], b, std::min(last, b + tile),

@@ -1,9 +1,10 @@
 // Byte tables and filters by pshufb, for AVX2 and for AVX-512 without VBMI; compiled once per instruction set
 // (simd/pick.h).
 //
-// pshufb looks up 16 entries. More are looked up row by row: row j holds the entries 16 j .. 16 j + 15, xored
-// with row j - 1; pshufb gives zero where (code - 16 j) is negative, so the xor of all rows' answers is the
-// entry.
+// pshufb looks up 16 entries, and gives zero where an index is negative. So a chain of rows of 16 entries is
+// looked up row by row, each xored with the one before it: where a code less 16 r is negative row r gives
+// zero, and the xor of all answers is the entry. A chain of two serves tables of 32 and 64 entries, one of
+// four larger ones; which chain's answer counts is picked by the bits above.
 #pragma once
 #include <immintrin.h>
 
@@ -30,6 +31,10 @@ inline Bytes high_nibbles(Bytes a) { return _mm512_and_si512(_mm512_srli_epi16(a
 inline Bytes top_bit_picks(Bytes c, Bytes low, Bytes high) {
     return _mm512_mask_blend_epi8(_mm512_movepi8_mask(c), low, high);
 }
+template <int bit>
+inline Bytes bit_to_top(Bytes a) {
+    return bit == 128 ? a : _mm512_slli_epi16(a, 7 - __builtin_ctz(bit));
+}
 inline Bytes mean(Bytes a, Bytes b) { return _mm512_avg_epu8(a, b); }  // rounded up
 inline Bytes lesser(Bytes a, Bytes b) { return _mm512_min_epu8(a, b); }
 inline uint64_t at_most(Bytes a, Bytes limit) { return _mm512_cmple_epu8_mask(a, limit); }
@@ -49,6 +54,10 @@ inline Bytes minus(Bytes a, Bytes b) { return _mm256_sub_epi8(a, b); }
 inline Bytes plus(Bytes a, Bytes b) { return _mm256_adds_epu8(a, b); }
 inline Bytes high_nibbles(Bytes a) { return _mm256_and_si256(_mm256_srli_epi16(a, 4), splat(15)); }
 inline Bytes top_bit_picks(Bytes c, Bytes low, Bytes high) { return _mm256_blendv_epi8(low, high, c); }
+template <int bit>
+inline Bytes bit_to_top(Bytes a) {
+    return bit == 128 ? a : _mm256_slli_epi16(a, 7 - __builtin_ctz(bit));
+}
 inline Bytes mean(Bytes a, Bytes b) { return _mm256_avg_epu8(a, b); }  // rounded up
 inline Bytes lesser(Bytes a, Bytes b) { return _mm256_min_epu8(a, b); }
 inline uint64_t at_most(Bytes a, Bytes limit) {
@@ -58,27 +67,34 @@ inline uint64_t at_most(Bytes a, Bytes limit) {
 
 constexpr int kAtOnce = 4;  // accumulators; the rest of the registers hold rows and codes
 
+// Rows of a table that answer together by their xor. Longer chains take more subtractions, shorter ones more
+// picks, which some processors make two operations of.
+constexpr int chain_of(int entries) { return entries < 32 ? 1 : entries < 128 ? 2 : 4; }
+
+// The bytes of a table of `entries` at codes. at[r]: the codes' place in a chain of rows, less 16 r.
+template <int entries, int chain>
+inline Bytes pick(const uint8_t* table, Bytes codes, const Bytes* at) {
+    if constexpr (entries == 16 * chain) {
+        Bytes found = shuffle(row(table), at[0]);
+        for (int r = 1; r < chain; r++) found = differ(found, shuffle(row(table + 16 * r), at[r]));
+        return found;
+    } else {
+        constexpr int half = entries / 2;
+        return top_bit_picks(bit_to_top<half>(codes), pick<half, chain>(table, codes, at),
+                             pick<half, chain>(table + half, codes, at));
+    }
+}
+
 // sum[b] += table of `entries` at the codes of kAtOnce vectors.
 template <int entries>
 inline void look_up(const uint8_t* codes, const uint8_t* table, Bytes* sum) {
-    constexpr int reach = entries < 128 ? entries : 128, rows = reach / 16;
-    Bytes code[kAtOnce], low[kAtOnce], high[kAtOnce];
-    for (int b = 0; b < kAtOnce; b++) code[b] = both(load(codes + kWidth * b), splat(reach - 1));
-    for (int r = 0; r < rows; r++) {
-        const Bytes t = row(table + 16 * r);
-        for (int b = 0; b < kAtOnce; b++) {
-            const Bytes found = shuffle(t, code[b]);
-            low[b] = r ? differ(low[b], found) : found;
-            if constexpr (entries == 256) {
-                const Bytes above = shuffle(row(table + 128 + 16 * r), code[b]);
-                high[b] = r ? differ(high[b], above) : above;
-            }
-            code[b] = minus(code[b], splat(16));
-        }
-    }
+    constexpr int chain = chain_of(entries);
     for (int b = 0; b < kAtOnce; b++) {
-        if constexpr (entries == 256) low[b] = top_bit_picks(load(codes + kWidth * b), low[b], high[b]);
-        sum[b] = plus(sum[b], low[b]);
+        const Bytes code = load(codes + kWidth * b);
+        Bytes at[chain];
+        at[0] = both(code, splat(16 * chain - 1));
+        for (int r = 1; r < chain; r++) at[r] = minus(at[0], splat(16 * r));
+        sum[b] = plus(sum[b], pick<entries, chain>(table, code, at));
     }
 }
 
@@ -128,10 +144,11 @@ void arrange(const uint8_t* bytes, const uint8_t* meaning, int entries, uint8_t*
     for (int r = 0; r < 16; r++) rows[r] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + 16 * r));
     for (int half = 8; 16 * half >= entries; half /= 2)
         for (int r = 0; r < half; r++) rows[r] = _mm_min_epu8(rows[r], rows[r + half]);
-    // As differences, afresh at entry 128, where look_up begins a second run.
+    // As differences, afresh where a chain begins.
+    const int chain = chain_of(entries);
     for (int r = 0; 16 * r < entries; r++)
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out + 16 * r),
-                         r % 8 ? _mm_xor_si128(rows[r], rows[r - 1]) : rows[r]);
+                         r % chain ? _mm_xor_si128(rows[r], rows[r - 1]) : rows[r]);
 }
 
 constexpr PooledFilter kFilters[] = {
