@@ -1,5 +1,6 @@
 // Look-ups in byte tables held in registers: 256 entries are two vpermi2b and a blend for 64 codes, 128
-// entries one vpermi2b, 64 entries one vpermb.
+// entries one vpermi2b, 64 entries one vpermb. Two nibbles are a vpshufb each, which takes less than a
+// look-up of their byte in the 256 sums of both.
 #include <immintrin.h>
 
 #include "scan/kernels.h"
@@ -22,6 +23,30 @@ struct Table {
         }
         return low;
     }
+};
+
+// Two codes of a nibble each: 16 entries for the low ones, then 16 for the high ones.
+template <>
+struct Table<32> {
+    __m512i low, high;
+    explicit Table(const uint8_t* t) : low(row(t)), high(row(t + 16)) {}
+    static __m512i row(const uint8_t* t) {
+        return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(t)));
+    }
+    __m512i operator[](__m512i codes) const {
+        const __m512i nibble = _mm512_set1_epi8(15);
+        return _mm512_adds_epu8(
+            _mm512_shuffle_epi8(low, _mm512_and_si512(codes, nibble)),
+            _mm512_shuffle_epi8(high, _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble)));
+    }
+};
+
+// Norm bytes beside nibbles: 32 entries.
+struct NormTable {
+    __m512i twice;
+    explicit NormTable(const uint8_t* t)
+        : twice(_mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(t)))) {}
+    __m512i operator[](__m512i bytes) const { return _mm512_permutexvar_epi8(bytes, twice); }
 };
 
 // Bits of the rows [first, first + 64 * sets) that lie before last.
@@ -72,29 +97,37 @@ __attribute__((noinline)) void append(const uint8_t* sums, __m512i limit, int64_
     found->count = count;
 }
 
-// sum[b] = the sums of bytes of columns [from, to), of 64 rows each.
-template <int entries, int sets, bool fetch>
-inline void add_up(const uint8_t* codes, int from, int to, const FilterTables& t, __m512i* sum) {
+// sum[b] += bytes of a column of codes.
+template <int sets, bool fetch, class Table>
+inline void add_column(const uint8_t* codes, const FilterTables& t, const Table& table, __m512i* sum) {
 #pragma GCC unroll 8
-    for (int b = 0; b < sets; b++) sum[b] = _mm512_setzero_si512();
-#pragma GCC unroll 4
-    for (int c = from; c < to; c++) {
-        const Table<entries> table(t.bytes + c * entries);
-#pragma GCC unroll 8
-        for (int b = 0; b < sets; b++) {
-            const uint8_t* at = codes + c * kSuperblock + 64 * b;
-            if constexpr (fetch) __builtin_prefetch(at + t.ahead, 0, 2);
-            sum[b] = _mm512_adds_epu8(sum[b], table[_mm512_loadu_si512(at)]);
-        }
+    for (int b = 0; b < sets; b++) {
+        const uint8_t* at = codes + 64 * b;
+        if constexpr (fetch) __builtin_prefetch(at + t.ahead, 0, 2);
+        sum[b] = _mm512_adds_epu8(sum[b], table[_mm512_loadu_si512(at)]);
     }
 }
 
+// sum[b] = the sums of bytes of columns [from, to), of 64 rows each. norm: the last of all columns holds norm
+// bytes, the others nibbles.
+template <int entries, bool norm, int sets, bool fetch>
+inline void add_up(const uint8_t* codes, int from, int to, const FilterTables& t, __m512i* sum) {
+#pragma GCC unroll 8
+    for (int b = 0; b < sets; b++) sum[b] = _mm512_setzero_si512();
+    const int end = norm && to == t.columns ? to - 1 : to;
+#pragma GCC unroll 4
+    for (int c = from; c < end; c++)
+        add_column<sets, fetch>(codes + c * kSuperblock, t, Table<entries>(t.bytes + c * entries), sum);
+    if (end < to)
+        add_column<sets, fetch>(codes + end * kSuperblock, t, NormTable(t.bytes + end * entries), sum);
+}
+
 // sum[b] = the mean of all groups' sums. Means of twice as many groups are made as soon as there are two.
-template <int entries, int sets, bool fetch>
+template <int entries, bool norm, int sets, bool fetch>
 inline void add_up_groups(const uint8_t* codes, const FilterTables& t, __m512i* sum) {
     __m512i kept[kMaxGroupBits][sets];
     for (int g = 0, from = 0; g < t.groups; from = t.ends[g++]) {
-        add_up<entries, sets, fetch>(codes, from, t.ends[g], t, sum);
+        add_up<entries, norm, sets, fetch>(codes, from, t.ends[g], t, sum);
         int level = 0;
         for (; g >> level & 1; level++)
 #pragma GCC unroll 8
@@ -106,14 +139,14 @@ inline void add_up_groups(const uint8_t* codes, const FilterTables& t, __m512i* 
 }
 
 // The next 64 * sets rows, from `codes` on.
-template <int entries, int sets, bool fetch, bool several>
+template <int entries, bool norm, int sets, bool fetch, bool several>
 inline int64_t look_up(const uint8_t* codes, int64_t first, int64_t last, const FilterTables& t,
                        __m512i limit, FilteredRows* found) {
     __m512i sum[sets];
     if constexpr (several)
-        add_up_groups<entries, sets, fetch>(codes, t, sum);
+        add_up_groups<entries, norm, sets, fetch>(codes, t, sum);
     else
-        add_up<entries, sets, fetch>(codes, 0, t.columns, t, sum);
+        add_up<entries, norm, sets, fetch>(codes, 0, t.columns, t, sum);
     __m512i least = sum[0];
 #pragma GCC unroll 8
     for (int b = 1; b < sets; b++) least = _mm512_min_epu8(least, sum[b]);
@@ -126,7 +159,7 @@ inline int64_t look_up(const uint8_t* codes, int64_t first, int64_t last, const 
     return first + 64 * sets;
 }
 
-template <int entries, bool fetch, bool several>
+template <int entries, bool norm, bool fetch, bool several>
 int64_t run(const uint8_t* blocks, int64_t first, int64_t last, const FilterTables& t, uint8_t threshold,
             FilteredRows* found) {
     const __m512i limit = _mm512_set1_epi8(static_cast<char>(threshold));
@@ -136,22 +169,22 @@ int64_t run(const uint8_t* blocks, int64_t first, int64_t last, const FilterTabl
         const int64_t block_end = (at / kSuperblock + 1) * kSuperblock;
         const int64_t sets = ((last < block_end ? last : block_end) - at + 63) / 64;
         if (sets == 8)
-            at = look_up<entries, 8, fetch, several>(codes, at, last, t, limit, found);
+            at = look_up<entries, norm, 8, fetch, several>(codes, at, last, t, limit, found);
         else if (sets >= 4)
-            at = look_up<entries, 4, false, several>(codes, at, last, t, limit, found);
+            at = look_up<entries, norm, 4, false, several>(codes, at, last, t, limit, found);
         else if (sets >= 2)
-            at = look_up<entries, 2, false, several>(codes, at, last, t, limit, found);
+            at = look_up<entries, norm, 2, false, several>(codes, at, last, t, limit, found);
         else
-            at = look_up<entries, 1, false, several>(codes, at, last, t, limit, found);
+            at = look_up<entries, norm, 1, false, several>(codes, at, last, t, limit, found);
     }
     return at < last ? at : last;
 }
 
-template <int entries>
+template <int entries, bool norm = false>
 int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, const FilterTables& t, uint8_t threshold,
                FilteredRows* found) {
-    const Filter of[2][2] = {{run<entries, false, false>, run<entries, true, false>},
-                             {run<entries, false, true>, run<entries, true, true>}};
+    const Filter of[2][2] = {{run<entries, norm, false, false>, run<entries, norm, true, false>},
+                             {run<entries, norm, false, true>, run<entries, norm, true, true>}};
     return of[t.groups > 1][t.ahead != 0](blocks, first, last, t, threshold, found);
 }
 
@@ -199,6 +232,10 @@ void arrange(const uint8_t* bytes, const uint8_t* meaning, int entries, uint8_t*
         t[1] = _mm512_min_epu8(t[1], t[3]);
     }
     if (entries <= 64) t[0] = _mm512_min_epu8(t[0], t[1]);
+    if (entries == 32)
+        _mm256_storeu_si256(
+            reinterpret_cast<__m256i*>(out),
+            _mm256_min_epu8(_mm512_castsi512_si256(t[0]), _mm512_extracti64x4_epi64(t[0], 1)));
     for (int i = 0; i < entries / 64; i++) _mm512_store_si512(out + 64 * i, t[i]);
 }
 
@@ -218,6 +255,6 @@ constexpr PooledFilter kFilters[] = {{64, filter<64>}, {128, filter<128>}, {256,
 }  // namespace annvq
 
 namespace annvq::avx512vbmi {
-extern constexpr ScanKernels kScanKernels{least, quantize, arrange, count_at_most, kFilters,
-                                          3,     2,        nullptr, nullptr};
+extern constexpr ScanKernels kScanKernels{least, quantize, arrange,    count_at_most,   kFilters,
+                                          3,     2,        filter<32>, filter<32, true>};
 }
