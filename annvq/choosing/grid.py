@@ -32,6 +32,7 @@ GRID: tuple[tuple[str, int, str], ...] = (
     ("principal-product", 4, "auto"),
     ("principal-additive", 8, NORM_FREE),
     ("principal-additive", 8, "uint8"),
+    ("principal-additive", 4, NORM_FREE),
     ("product-additive", 8, NORM_FREE),
     ("product-additive", 8, "uint8"),
     ("conditional", 8, NORM_FREE),
@@ -42,6 +43,8 @@ _VECTORS_PER_ENTRY, _USUAL_ENTRIES = 20, 256
 # Principal axes are worth while from so many dimensions on, or so many codebooks. With many dimensions every code takes
 # long, so those of 8 bits are tried and of 4, which are searched fastest.
 _MANY_DIMENSIONS, _MANY_CODEBOOKS = 192, 9
+# Additive codes of 4 bits are searched as fast as product codes of 4, from so many codebooks on with more recall.
+_MANY_SMALL = 32
 # Codebooks that are learned together, times their dimensions: more than this takes hours, or learns by heart.
 _TOGETHER = 1 << 14
 
@@ -167,14 +170,15 @@ def candidates(bits: int, dim: int, metric: str, n_learn: int, k: int = 10) -> S
     for kind, most, wanted in GRID:
         if dim >= _MANY_DIMENSIONS and most not in (4, 8):
             continue
-        pays, free = pays_norm(kind, metric), wanted == NORM_FREE
+        pays = pays_norm(kind, metric)
+        free = pays and wanted == NORM_FREE
         norm = wanted if pays and not free else None
-        if free and not pays:
-            continue
         left = bits - NORM_BITS[norm]
         if left < 1:
             continue
         nbits = codebook_bits(kind, dim, left, most)
+        if kind == "principal-additive" and most == 4 and len(nbits) < _MANY_SMALL:
+            continue
         entries = 2 ** max(nbits)
         enough = entries * (_VECTORS_PER_ENTRY if entries > _USUAL_ENTRIES else 1)
         if (kind.endswith("product") and dim < len(nbits)) or enough > n_learn or not _sensible(kind, dim, len(nbits)):
