@@ -3,7 +3,8 @@
     python benchmarks/cosine.py PATH additive:8 principal-product:48
 
 PATH is an HDF5 file of the ann-benchmarks layout with `learn`; KIND:M names a quantizer and its codebooks of 8 bits,
-KIND:M:OPTION=VALUE with a whole number for one of its options (residual:16:beam=16).
+KIND:M:OPTION=VALUE with a whole number for one of its options (residual:16:beam=16, principal-product:96:nbits=4).
+KIND:M+KIND:M is a code that is scanned and another of what it leaves over, by which a shortlist is re-ranked.
 """
 
 from time import perf_counter
@@ -29,6 +30,21 @@ def nearest(scores: Any) -> Any:
     return np.take_along_axis(few, np.argsort(np.take_along_axis(scores, few, 1), axis=1), 1)
 
 
+def made(kind: str, dim: int) -> Any:
+    """The quantizer of a KIND:M:OPTION=VALUE."""
+    name, M, *rest = kind.split(":")
+    options = {key: int(value) for key, value in (option.split("=") for option in rest)}
+    return annvq.make(name, dim=dim, M=int(M), **options)
+
+
+def shortlists(kind: str, index: Any, queries: Any, true: Any, lengths: tuple[int, ...]) -> None:
+    for length in lengths:
+        begun = perf_counter()
+        found = index.search(queries, 10, shortlist=length)[1]
+        each = (perf_counter() - begun) / len(queries) * 1e6
+        print(f"{kind}, {length} decoded: {recalls(found, true)}, {each:.0f} µs a query", flush=True)
+
+
 @click.command()
 @click.argument("path", type=click.Path(exists=True))
 @click.argument("kinds", nargs=-1, required=True)
@@ -41,17 +57,17 @@ def main(path: str, kinds: tuple[str, ...], threads: int) -> None:
         )
         true = np.asarray(file["neighbors"])[:, :10]
     for kind in kinds:
-        name, M, *rest = kind.split(":")
-        options = {key: int(value) for key, value in (option.split("=") for option in rest)}
-        quantizer = annvq.make(name, dim=base.shape[1], M=int(M), **options)
+        scanned, _, rest = kind.partition("+")
+        quantizer = made(scanned, base.shape[1])
+        if rest:
+            flat = annvq.FlatIndex(quantizer, metric="cosine")
+            both = annvq.RerankIndex(flat, made(rest, base.shape[1]), refines="rest").fit(learn).add(base)
+            shortlists(kind, both, queries, true, (100, 200, 500))
+            continue
         index = annvq.FlatIndex(quantizer, metric="cosine").fit(learn).add(base)
         print(f"{kind}, one length: {recalls(index.search(queries, 10)[1], true)}")
         finer = annvq.RerankIndex(annvq.FlatIndex(quantizer, metric="cosine"), "decoded").fit(learn).add(base)
-        for length in (50, 100, 200):
-            begun = perf_counter()
-            found = finer.search(queries, 10, shortlist=length)[1]
-            each = (perf_counter() - begun) / len(queries) * 1e6
-            print(f"{kind}, {length} decoded: {recalls(found, true)}, {each:.0f} µs a query", flush=True)
+        shortlists(kind, finer, queries, true, (50, 100, 200))
         xhat = quantizer.decode(quantizer.encode(base))
         squares, errors = np.square(xhat).sum(1), np.square(base - xhat).sum(1)
         products = queries @ xhat.T

@@ -1,6 +1,7 @@
-"""Whole indexes at equal recall: the table of docs/embeddings.md.
+"""Whole indexes at equal recall: two tables of docs/embeddings.md.
 
     python benchmarks/equal_recall.py embeddings-index PATH --recall 0.95
+    python benchmarks/equal_recall.py embeddings-flat PATH --recall 0   # codes alone, all of them
 
 Builds the indexes of a suite one after another, and finds for each the fastest of its settings that reaches the recall
 with queries that are held out of the learn vectors. Then the queries of PATH are asked, all indexes in turn, several
@@ -79,7 +80,8 @@ def main(suite: str, path: str, least: float, repeats: int, only: tuple[str, ...
         index.add(base)
         built = process_time() - begun
         settings = fastest(index, entry["sweep"], held, true_held, least)
-        print(f"{entry['label']}: built in {built:.0f} s, {settings or 'does not reach it'}", flush=True)
+        said = "does not reach it" if settings is None else settings or "no settings"
+        print(f"{entry['label']}: built in {built:.0f} s, {said}", flush=True)
         if settings is not None:
             index.configure(settings)
             ready.append((entry, index, settings, built))

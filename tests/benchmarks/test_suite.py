@@ -29,6 +29,7 @@ def test_shipped_suites_plan():
         "ablation",
         "codes",
         "embeddings",
+        "embeddings-flat",
         "embeddings-index",
         "index",
         "quickstart",
