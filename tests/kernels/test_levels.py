@@ -124,10 +124,12 @@ for level in kernels.available_levels():
 @pytest.mark.parametrize(("machine", "levels"), [("Nehalem", ["generic"]), ("Haswell", ["generic", "avx2"])])
 def test_older_machines_run_every_kernel_and_get_the_same(machine, levels):
     env = {k: v for k, v in os.environ.items() if k != "ANNVQ_SIMD"}
+    emulated = ["qemu-x86_64", "-cpu", machine]
+    if subprocess.run([*emulated, sys.executable, "-c", "import numpy"], capture_output=True, env=env).returncode:
+        pytest.skip(f"this NumPy does not run on a {machine}")
     native = [sys.executable, "-c", EVERY_KERNEL]
     here, there = (
-        subprocess.run([*before, *native], capture_output=True, text=True, env=env)
-        for before in ([], ["qemu-x86_64", "-cpu", machine])
+        subprocess.run([*before, *native], capture_output=True, text=True, env=env) for before in ([], emulated)
     )
     assert here.returncode == there.returncode == 0, here.stderr + there.stderr
     wanted = dict(line.split() for line in here.stdout.splitlines())
