@@ -89,15 +89,23 @@ CoarseSearch::CoarseSearch(const float* centroids, int32_t nlist, int32_t dim)
     has_bytes_ = bytes_.widest > 1e-12 && bytes_.widest < 1e15;
 }
 
-void CoarseSearch::probe(const float* queries, int64_t nq, int64_t nprobe, bool squared, int32_t* lists,
-                         float* scores, int threads) const {
-    parallel_for((nq + kQueriesTogether - 1) / kQueriesTogether, threads, [&](int64_t block) {
-        const int64_t first = block * kQueriesTogether, rows = std::min(kQueriesTogether, nq - first);
+// Runs work(rows, scratch) for rows that are looked up together, n in all.
+template <class Work>
+void CoarseSearch::for_blocks(int64_t n, int threads, Work&& work) const {
+    parallel_for((n + kQueriesTogether - 1) / kQueriesTogether, threads, [&](int64_t block) {
+        const int64_t first = block * kQueriesTogether, count = std::min(kQueriesTogether, n - first);
         static thread_local Scratch s;
         s.table.resize(
-            std::max<size_t>(s.table.size(), rows * std::max<int64_t>(books_.padded, bytes_.padded)));
-        std::vector<int64_t> left(rows);
-        std::iota(left.begin(), left.end(), first);
+            std::max<size_t>(s.table.size(), count * std::max<int64_t>(books_.padded, bytes_.padded)));
+        std::vector<int64_t> rows(count);
+        std::iota(rows.begin(), rows.end(), first);
+        work(rows, s);
+    });
+}
+
+void CoarseSearch::probe(const float* queries, int64_t nq, int64_t nprobe, bool squared, int32_t* lists,
+                         float* scores, int threads) const {
+    for_blocks(nq, threads, [&](std::vector<int64_t>& left, Scratch& s) {
         const auto write = [&](int64_t row) {
             for (int64_t p = 0; p < nprobe; p++) {
                 lists[row * nprobe + p] = list_of(s.keys[p]);
@@ -110,13 +118,7 @@ void CoarseSearch::probe(const float* queries, int64_t nq, int64_t nprobe, bool 
 }
 
 void CoarseSearch::assign(const float* x, int64_t n, int32_t* lists, int threads) const {
-    parallel_for((n + kQueriesTogether - 1) / kQueriesTogether, threads, [&](int64_t block) {
-        const int64_t first = block * kQueriesTogether, rows = std::min(kQueriesTogether, n - first);
-        static thread_local Scratch s;
-        s.table.resize(
-            std::max<size_t>(s.table.size(), rows * std::max<int64_t>(books_.padded, bytes_.padded)));
-        std::vector<int64_t> left(rows);
-        std::iota(left.begin(), left.end(), first);
+    for_blocks(n, threads, [&](std::vector<int64_t>& left, Scratch& s) {
         if (has_bytes_ && coarse_kernels())
             probe_bytes(x, left, 1, s, [&](int64_t row) { lists[row] = list_of(s.keys[0]); });
         if (left.empty()) return;

@@ -29,6 +29,8 @@ class CoarseSearch {
 
   private:
     struct Scratch;
+    template <class Work>
+    void for_blocks(int64_t n, int threads, Work&& work) const;
 
     void products(const float* queries, const std::vector<int64_t>& rows, bool squared, Scratch& s) const;
     template <class Write>
