@@ -153,7 +153,8 @@ class FinerCode(KeptRows):
         own = {name.removeprefix(_PREFIX): tensors.pop(name) for name in list(tensors) if name.startswith(_PREFIX)}
         quantizer = _summing(from_stored(config["quantizer"], own))
         code = _class_for(refines)(quantizer, refines, index.coder.M)
-        code.at_length_one = bool(config.get("at_length_one", False))
+        # Of other metrics it says nothing, and old files merge with new ones.
+        code.at_length_one = index.metric != "cosine" or bool(config.get("at_length_one", False))
         code.restore_rows(tensors, len(index))
         return code
 

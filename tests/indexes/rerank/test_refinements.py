@@ -277,6 +277,21 @@ def test_finer_codes_behind_a_map(kind, refines, metric, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_second_codes_of_older_files_rank_as_they_did(metric):
+    x = vectors(300)
+    fine = annvq.make("product", dim=20, M=5, nbits=4)
+    index = RerankIndex(FlatIndex(fitted(), metric), fine, refines="vectors", shortlist=300).fit(x, recipe=QUICK).add(x)
+    config, tensors = index.refinement.to_stored()
+    del config["at_length_one"]  # as they have it
+    old = type(index.refinement).from_stored(config, dict(tensors), index.index)
+    q, listed = index.prepared(x[:4], "queries"), np.tile(np.arange(300), (4, 1))
+    scores = distances_to(q, index.reconstruct(np.arange(300)), "unit" if metric == "cosine" else metric)
+    for found, expected in zip(old.rank(index.index, q, listed, 9), ordered(scores, np.arange(300), 9), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert (old.fingerprint() == index.refinement.fingerprint()) == (metric == "l2")  # they merge where they rank alike
+
+
 @pytest.mark.parametrize("dim", [16, 20])
 def test_finer_codes_of_no_length_are_found_under_cosine(dim):
     x = vectors(400, dim)
