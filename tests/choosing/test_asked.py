@@ -7,25 +7,13 @@ import numpy as np
 import pytest
 
 from annvq.benchmarks.statistics import Figure
-from annvq.choosing import Candidate, choose, grid, measuring, recipe_text, webpage
+from annvq.choosing import Candidate, choose, measuring, recipe_text, webpage
 from annvq.choosing.asked import Asked
 from annvq.choosing.costs import Rows, training
 from annvq.choosing.forms import PLAIN, Form, Second
 from annvq.choosing.learning import form_train_s_at, train_s_at
 from annvq.choosing.recommending import front_within, recommend, too_long
 from annvq.datasets import exact_neighbors
-from annvq.training.parts import KMeans
-from annvq.training.recipe import Recipe
-
-
-@pytest.fixture
-def x(monkeypatch, tmp_path, quick_fits):
-    quick_fits(Recipe((KMeans(iterations=2),)))
-    monkeypatch.setenv("ANNVQ_DATA", str(tmp_path))
-    monkeypatch.setattr(grid, "GRID", (("product", 4, "auto"), ("residual", 4, "uint8"), ("product", 2, "auto")))
-    rng = np.random.default_rng(0)
-    return (rng.standard_normal((3000, 6)) @ rng.standard_normal((6, 24))).astype(np.float32)
-
 
 # -- k ------------------------------------------------------------------------------------------------------------
 

@@ -3,15 +3,12 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from annvq.choosing import choose, grid, recipe_text, webpage
+from annvq.choosing import choose, recipe_text, webpage
 from annvq.choosing.fewest import fewest_bytes
 from annvq.indexes.recipes import load_recipe, make_index
-from annvq.training.parts import KMeans
-from annvq.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -81,15 +78,6 @@ def test_bounds_are_kept():
     hurried = Known(smooth(0.6, 10), 0.8, seconds=1e-9)
     hurried.found(0.9)
     assert len(hurried.sizes) == 1
-
-
-@pytest.fixture
-def x(monkeypatch, tmp_path, quick_fits):
-    quick_fits(Recipe((KMeans(iterations=2),)))
-    monkeypatch.setenv("ANNVQ_DATA", str(tmp_path))
-    monkeypatch.setattr(grid, "GRID", (("product", 4, "auto"), ("residual", 4, "uint8"), ("product", 2, "auto")))
-    rng = np.random.default_rng(0)
-    return (rng.standard_normal((3000, 6)) @ rng.standard_normal((6, 24))).astype(np.float32)
 
 
 def test_a_recall_alone_is_a_budget(x, tmp_path):
