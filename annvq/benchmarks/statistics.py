@@ -95,9 +95,10 @@ def hits_of(row: Row, column: str) -> npt.NDArray[np.float64] | None:
 
 
 def _neighbours(name: str) -> int:
-    """True neighbours that a measure of recall is of."""
+    """True neighbours that a measure of recall is of. Raises ValueError where ``name`` is none."""
     what = meaning(name)
-    assert what is not None  # columns of hits are recalls
+    if what is None:
+        raise ValueError(f"hits are of recalls, as 10-recall@10, got {name!r}")
     return what[0]
 
 

@@ -64,10 +64,8 @@ def _checked_stream(where: str, entry: Any) -> dict[str, Any]:
 
 def _check_known(use: str, spec: dict[str, Any], settings: dict[str, Any]) -> None:
     """ValueError unless the library exists, has indexes, and knows all that is said of one."""
-    known = [name for name in rivals.names() if rivals.rival(name).index is not None]
+    known = {name: index for name in rivals.names() if (index := rivals.rival(name).index) is not None}
     if use not in known:
         raise ValueError(f"unknown system {use!r}; known: {', '.join(known)}")
-    index = rivals.rival(use).index
-    assert index is not None
-    check_options(f"{use} spec", spec, index.spec_keys)
-    check_options(f"{use} sweep", settings, index.setting_keys)
+    check_options(f"{use} spec", spec, known[use].spec_keys)
+    check_options(f"{use} sweep", settings, known[use].setting_keys)
