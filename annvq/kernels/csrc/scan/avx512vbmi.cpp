@@ -1,9 +1,10 @@
 // Look-ups in byte tables held in registers: 256 entries are two vpermi2b and a blend for 64 codes, 128
-// entries one vpermi2b, 64 entries one vpermb. Two nibbles are a vpshufb each, which takes less than a
-// look-up of their byte in the 256 sums of both.
+// entries one vpermi2b, 64 entries one vpermb. Two nibbles are a vpermb each, which takes less than a look-up
+// of their byte in the 256 sums of both.
 #include <immintrin.h>
 
 #include "scan/kernels.h"
+#include "scan/score_core.h"
 
 namespace annvq {
 namespace {
@@ -25,7 +26,9 @@ struct Table {
     }
 };
 
-// Two codes of a nibble each: 16 entries for the low ones, then 16 for the high ones.
+// Two codes of a nibble each: 16 entries for the low ones, then 16 for the high ones. vpermb reads six bits
+// of an index, and each table comes four times, so the bits above a nibble's four may be anything: vpshufb
+// would want them cleared.
 template <>
 struct Table<32> {
     __m512i low, high;
@@ -34,10 +37,8 @@ struct Table<32> {
         return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(t)));
     }
     __m512i operator[](__m512i codes) const {
-        const __m512i nibble = _mm512_set1_epi8(15);
-        return _mm512_adds_epu8(
-            _mm512_shuffle_epi8(low, _mm512_and_si512(codes, nibble)),
-            _mm512_shuffle_epi8(high, _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble)));
+        return _mm512_adds_epu8(_mm512_permutexvar_epi8(codes, low),
+                                _mm512_permutexvar_epi8(_mm512_srli_epi16(codes, 4), high));
     }
 };
 
@@ -205,14 +206,12 @@ float least(const float* table, int64_t size) {
 void quantize(const float* table, int64_t size, float least, float scale, uint8_t* out) {
     const __m512 least_v = _mm512_set1_ps(least), scale_v = _mm512_set1_ps(scale),
                  top = _mm512_set1_ps(255.f);
-    int64_t j = 0;
-    for (; j < size; j += 16) {
+    for (int64_t j = 0; j < size; j += 16) {
         const __m512 v = _mm512_sub_ps(_mm512_maskz_loadu_ps(lanes(size - j), table + j), least_v);
         const __m512 scaled = _mm512_mask_min_ps(top, lanes(size - j), _mm512_mul_ps(v, scale_v), top);
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out + j),
                          _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(scaled)));
     }
-    for (; j < 256; j += 16) _mm_storeu_si128(reinterpret_cast<__m128i*>(out + j), _mm_set1_epi8(-1));
 }
 
 void arrange(const uint8_t* bytes, const uint8_t* meaning, int entries, uint8_t* out) {
@@ -255,6 +254,6 @@ constexpr PooledFilter kFilters[] = {{64, filter<64>}, {128, filter<128>}, {256,
 }  // namespace annvq
 
 namespace annvq::avx512vbmi {
-extern constexpr ScanKernels kScanKernels{least, quantize, arrange,    count_at_most,   kFilters,
-                                          3,     2,        filter<32>, filter<32, true>};
+extern constexpr ScanKernels kScanKernels{least, quantize, arrange,    count_at_most,    kFilters,
+                                          3,     2,        filter<32>, filter<32, true>, score_nibbles};
 }

@@ -37,6 +37,8 @@ class Best {
 
     // No hit at or above this matters. +inf itself is never kept.
     const Hit& limit() const { return limit_; }
+    // Hits added since the last cut.
+    int64_t added() const { return size_ - after_cut_; }
     // k hits of at most this distance were seen elsewhere. True where the limit falls.
     bool lower(float distance) {
         if (!(distance < limit_.first)) return false;
@@ -85,6 +87,7 @@ class Best {
             to += bins_[i] <= last;
         }
         size_ = to;
+        after_cut_ = size_;
         lower(range().second);
     }
 
@@ -141,12 +144,12 @@ class Best {
         std::vector<std::pair<Hit, IdPlace>> hits(size_);
         for (int64_t i = 0; i < size_; i++) hits[i] = {{distances_[i], id_at(places_[i])}, places_[i]};
         std::nth_element(hits.begin(), hits.begin() + (k_ - 1), hits.end());
-        size_ = k_;
+        after_cut_ = size_ = k_;
         for (int64_t i = 0; i < size_; i++) distances_[i] = hits[i].first.first, places_[i] = hits[i].second;
         limit_ = std::min(limit_, hits[k_ - 1].first);
     }
 
-    int64_t k_, capacity_, size_ = 0;
+    int64_t k_, capacity_, size_ = 0, after_cut_ = 0;
     bool cut_ = false;               // nothing was added since the last cut
     PooledVector<float> distances_;  // size_ of them, and of places_
     PooledVector<IdPlace> places_;

@@ -19,7 +19,6 @@ constexpr double kFiner = 1.5;       // a scale of groups that is not so much fi
 ByteTables::ByteTables(const QueryTables& tables, const ScanKernels& kernels)
     : layout_(tables.layout), t_(tables), kernels_(kernels), columns_(layout_.columns()) {
     const bool nibbles = layout_.nibbles();
-    split_ = nibbles && kernels.nibbles;
     // More entries than the tables have would not be finer.
     const bool small = !nibbles && layout_.norm() == NormKind::none;
     while (finest_ + 1 < kernels.filter_count && (!small || kernels.filters[finest_].entries < t_.K))
@@ -140,17 +139,15 @@ void ByteTables::quantize_column(int column, float scale, uint8_t* out) const {
         }
     } else if (!layout_.nibbles()) {
         quantize(t_.luts + column * t_.K, t_.K, least_[column], scale, out);
+        std::fill(out + t_.K, out + 256, uint8_t{255});
     } else {
-        uint8_t halves[2][256] = {};
-        for (int half = 0; half < 2 && 2 * column + half < layout_.M(); half++) {
+        for (int half = 0; half < 2; half++, out += 16) {
             const int m = 2 * column + half;
-            quantize(t_.luts + m * t_.K, t_.K, least_[m], scale, halves[half]);
+            if (m < layout_.M())
+                quantize(t_.luts + m * t_.K, t_.K, least_[m], scale, out);
+            else
+                std::fill(out, out + 16, uint8_t{0});
         }
-        if (split_)
-            for (int half = 0; half < 2; half++) std::copy(halves[half], halves[half] + 16, out + 16 * half);
-        else
-            for (int b = 0; b < 256; b++)
-                out[b] = static_cast<uint8_t>(std::min(255, halves[0][b & 15] + halves[1][b >> 4]));
     }
 }
 
@@ -161,7 +158,7 @@ void ByteTables::arrange() {
         const uint8_t* bytes = bytes_[4 * c].bytes;
         uint8_t* out = lines_.data()->bytes + c * entries();
         const bool as_is = t_.by_stored_byte && !is_norm(c);
-        if (split_ && !is_norm(c))
+        if (layout_.nibbles() && !is_norm(c))
             std::copy(bytes, bytes + 32, out);
         else
             kernels_.arrange(bytes, as_is ? nullptr : layout_.meaning(c), entries(), out);
@@ -169,7 +166,7 @@ void ByteTables::arrange() {
 }
 
 Filter ByteTables::run() const {
-    if (!split_) return kernels_.filters[filter_].run;
+    if (!layout_.nibbles()) return kernels_.filters[filter_].run;
     return layout_.norm() == NormKind::none ? kernels_.nibbles : kernels_.nibbles_norm;
 }
 

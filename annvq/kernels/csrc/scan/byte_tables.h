@@ -36,7 +36,7 @@ class ByteTables {
     double least_sum() const { return least_sum_; }
     double magnitude() const { return magnitude_; }
     // Whether the level has filters for these codes.
-    bool any() const { return split_ || kernels_.filter_count; }
+    bool any() const { return kernels_.filter_count > 0; }
 
     // Makes the tables for scores up to `gap` above all minima; norm_step: of the segment's norm bytes, where
     // norms are floats.
@@ -53,9 +53,8 @@ class ByteTables {
     // The k-th lowest of the sums of rows that were found, k <= found.count.
     uint8_t kth_sum(const FilteredRows& found, int64_t k) const;
 
-    // Filters to choose from, coarsest first: [0, finest()]. None where codes lie two to a byte and the level
-    // has a filter for those.
-    bool has_choice() const { return !split_; }
+    // Filters to choose from, coarsest first: [0, finest()]. None where codes lie two to a byte.
+    bool has_choice() const { return !layout_.nibbles(); }
     int chosen() const { return filter_; }
     int finest() const { return finest_; }
     double column_ns(int filter) const { return filter_costs(kernels_).column[filter]; }
@@ -75,14 +74,13 @@ class ByteTables {
     void quantize_column(int column, float scale, uint8_t* out) const;
     void arrange();
     bool is_norm(int column) const { return column == layout_.code_columns(); }
-    int entries() const { return split_ ? 32 : kernels_.filters[filter_].entries; }
+    int entries() const { return layout_.nibbles() ? 32 : kernels_.filters[filter_].entries; }
     Filter run() const;
 
     const Layout& layout_;
     QueryTables t_;
     const ScanKernels& kernels_;
     int columns_;
-    bool split_;                 // nibbles by the level's own filter
     PooledVector<float> least_;  // of each codebook, then of norm_levels
     double least_sum_ = 0, magnitude_ = 0;
     int filter_ = 0, finest_ = 0;

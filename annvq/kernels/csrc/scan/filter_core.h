@@ -124,7 +124,6 @@ void quantize(const float* table, int64_t size, float least, float scale, uint8_
         whole[j] = static_cast<int32_t>(v < 255.f ? v : 255.f);
     }
     for (int64_t j = 0; j < size; j++) out[j] = static_cast<uint8_t>(whole[j]);
-    for (int64_t j = size; j < 256; j++) out[j] = 255;
 }
 
 int count_at_most(const uint8_t* sums, int n, uint8_t limit) {

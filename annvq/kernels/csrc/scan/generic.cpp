@@ -18,5 +18,6 @@ float least(const float* table, int64_t size) {
 }  // namespace annvq
 
 namespace annvq::generic {
-extern constexpr ScanKernels kScanKernels{least, nullptr, nullptr, nullptr, nullptr, 0, 0, nullptr, nullptr};
+extern constexpr ScanKernels kScanKernels{least, nullptr, nullptr, nullptr, nullptr,
+                                          0,     0,       nullptr, nullptr, nullptr};
 }

@@ -8,7 +8,8 @@ namespace annvq {
 
 // The least of size >= 1 entries; NaN if one is NaN.
 using TableLeast = float (*)(const float* table, int64_t size);
-// out[j] = floor(min((table[j] - least) * scale, 255)) for j < size <= 256; 255 from there to 256.
+// out[j] = floor(min((table[j] - least) * scale, 255)) for j < size <= 256. May write up to the next multiple
+// of 16.
 using TableQuantize = void (*)(const float* table, int64_t size, float least, float scale, uint8_t* out);
 // A filter's table of `entries` bytes from 256: stored byte b stands for meaning[b] (nullptr: b), and
 // entry j is the least over stored bytes whose low bits are j. In whatever form the level's filters want.
@@ -44,6 +45,11 @@ using Filter = int64_t (*)(const uint8_t* blocks, int64_t first, int64_t last, c
 // How many of n sums are at most limit.
 using CountAtMost = int (*)(const uint8_t* sums, int n, uint8_t limit);
 
+// out[i] = ((0 + e_0) + e_1) + … of `count` rows, numbered from the first of superblocks `stride` bytes
+// apart; e_m is a row's entry in table m of M, of sixteen floats each. Codes are nibbles.
+using ScoreNibbles = void (*)(const uint8_t* blocks, int64_t stride, const uint16_t* rows, int count,
+                              const float* luts, int M, float* out);
+
 struct PooledFilter {
     int entries;
     Filter run;
@@ -57,9 +63,10 @@ struct ScanKernels {
     const PooledFilter* filters;  // fewest entries first, the last has 256
     int filter_count;             // 0: this level scores everything in float
     int first_choice;             // the filter to begin with
-    // For nibbles, where the level has one: rows of 32 bytes, low nibbles' table and high nibbles'; a norm
-    // column's row is 32 entries arranged. nullptr: nibbles are looked up as bytes.
+    // For nibbles, where there are filters: rows of 32 bytes, low nibbles' table and high nibbles'; a norm
+    // column's row is 32 entries arranged.
     Filter nibbles, nibbles_norm;
+    ScoreNibbles score_nibbles;  // nullptr where the level has none
 };
 
 const ScanKernels& scan_kernels();  // of the SIMD level in use

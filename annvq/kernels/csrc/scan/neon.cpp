@@ -111,5 +111,6 @@ constexpr PooledFilter kFilters[] = {
 
 namespace annvq::neon {
 extern constexpr ScanKernels kScanKernels{
-    least, quantize, arrange, count_at_most, kFilters, 4, 2, filter_nibbles<false>, filter_nibbles<true>};
+    least,  quantize, arrange, count_at_most, kFilters, 4, 2, filter_nibbles<false>, filter_nibbles<true>,
+    nullptr};
 }

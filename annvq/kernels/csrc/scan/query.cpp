@@ -22,8 +22,9 @@ constexpr int kFewRows = 8;                            // scoring so few costs l
 constexpr int64_t kLiveRun = 8;  // superblocks filtered at once where some rows are not live
 
 constexpr int64_t kGrowth = 8;
-constexpr int kPortion = 64;    // rows scored at a time until there is a threshold
-constexpr int kSparedPays = 3;  // lowest sums are worth scoring first where that spares one row in three,
+constexpr int64_t kCutAfter = 12;  // hits, and half of k more
+constexpr int kPortion = 64;       // rows scored at a time until there is a threshold
+constexpr int kSparedPays = 3;     // lowest sums are worth scoring first where that spares one row in three,
 constexpr int64_t kLowestAgain = 4;  // else they are tried again after so many times the rows seen
 
 }  // namespace
@@ -31,15 +32,17 @@ constexpr int64_t kLowestAgain = 4;  // else they are tried again after so many 
 Query::Query(const QueryTables& tables, const ScanKernels& kernels, int64_t k)
     : layout_(tables.layout),
       t_(tables),
+      kernels_(kernels),
       k_(k),
       columns_(layout_.columns()),
       tables_(tables, kernels),
       hopeless_(std::isinf(tables_.least_sum())),
       best_(k) {
     const bool nibbles = layout_.nibbles(), labels = layout_.meaning(0) && !t_.by_stored_byte;
-    scorer_ = nibbles  ? &Query::score<true, false>
-              : labels ? &Query::score<false, true>
-                       : &Query::score<false, false>;
+    scorer_ = nibbles && kernels.score_nibbles && t_.K == 16 ? &Query::score_together
+              : nibbles                                      ? &Query::score<true, false>
+              : labels                                       ? &Query::score<false, true>
+                                                             : &Query::score<false, false>;
     // Until about k superblocks have been seen, a row in vain for every few superblocks decides nothing.
     next_check_ = std::max<int64_t>(32, k) * kSuperblock;
 }
@@ -147,8 +150,9 @@ void Query::offer(int64_t block, FilteredRows* found, bool bounded) {
     if (bounded && found->count >= 2 * k_ + kFewRows && seen_ >= lowest_again_) add_lowest(block, found);
     const int count = found->count;
     add(block, found->rows, count);
-    // It pays to have a first threshold early.
-    if (count >= k_ || (!(before.first < kInf) && tables_.any())) best_.cut();
+    // It pays to have a first threshold early, and later ones before the buffer is full.
+    if (count >= k_ || best_.added() > kCutAfter + k_ / 2 || (!(before.first < kInf) && tables_.any()))
+        best_.cut();
     if (best_.limit() < before) tighten();
 }
 
@@ -224,10 +228,27 @@ void Query::keep_allowed(int64_t base, FilteredRows* found) const {
     found->count = kept;
 }
 
+// Adds to the sum of a row's entries what comes after them.
+float Query::completed(float sum, int64_t block, int row) const {
+    if (layout_.norm() == NormKind::levels) {
+        const int column = layout_.code_columns();
+        const int64_t at = (row / kSuperblock * columns_ + column) * kSuperblock + row % kSuperblock;
+        sum += t_.norm_levels[layout_.meaning(column)[segment_->codes[block * columns_ * kSuperblock + at]]];
+    }
+    if (layout_.norm() == NormKind::floats) sum += segment_->norms_f32[block * kSuperblock + row];
+    return sum + bias_;
+}
+
+void Query::score_together(int64_t block, const uint16_t* rows, int count, float* out) const {
+    const int64_t stride = columns_ * kSuperblock;
+    kernels_.score_nibbles(segment_->codes + block * stride, stride, rows, count, t_.luts, layout_.M(), out);
+    for (int i = 0; i < count; i++) out[i] = completed(out[i], block, rows[i]);
+}
+
 template <bool nibbles, bool labels>
 void Query::score(int64_t block, const uint16_t* rows, int count, float* out) const {
     constexpr int at_once = 4;  // independent sums hide each other's latency
-    const int M = layout_.M(), norm = layout_.code_columns();
+    const int M = layout_.M();
     const int64_t stride = columns_ * kSuperblock;
     const uint8_t* codes = segment_->codes + block * stride;
     const int tables = nibbles ? M : kTablesAtOnce;  // those of nibbles are small
@@ -261,16 +282,8 @@ void Query::score(int64_t block, const uint16_t* rows, int count, float* out) co
                     }
                 }
             }
-            for (int j = 0; j < at_once && i + j < count; j++) {
-                if (last == M) {
-                    if (layout_.norm() == NormKind::levels)
-                        sum[j] += t_.norm_levels[layout_.meaning(norm)[own[j][norm * kSuperblock]]];
-                    if (layout_.norm() == NormKind::floats)
-                        sum[j] += segment_->norms_f32[block * kSuperblock + rows[i + j]];
-                    sum[j] += bias_;
-                }
-                out[i + j] = sum[j];
-            }
+            for (int j = 0; j < at_once && i + j < count; j++)
+                out[i + j] = last == M ? completed(sum[j], block, rows[i + j]) : sum[j];
         }
     }
 }

@@ -54,6 +54,8 @@ class Query {
     void add_lowest(int64_t block, FilteredRows* found);
     void add(int64_t block, const uint16_t* rows, int count);
     int take_lowest(FilteredRows* found, uint16_t* lowest);
+    float completed(float sum, int64_t block, int row) const;
+    void score_together(int64_t block, const uint16_t* rows, int count, float* out) const;
     template <bool nibbles, bool labels>
     void score(int64_t block, const uint16_t* rows, int count, float* out) const;
     double row_ns() const { return 4 + layout_.M(); }  // to score a row
@@ -65,6 +67,7 @@ class Query {
 
     const Layout& layout_;
     QueryTables t_;
+    const ScanKernels& kernels_;
     int64_t k_;
     int columns_;
     Scorer scorer_;

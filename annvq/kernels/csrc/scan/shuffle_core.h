@@ -111,6 +111,7 @@ inline void look_up_nibbles(const uint8_t* codes, const uint8_t* table, Bytes* s
 }  // namespace annvq
 
 #include "scan/filter_core.h"
+#include "scan/score_core.h"
 
 namespace annvq {
 namespace {
@@ -153,8 +154,16 @@ void arrange(const uint8_t* bytes, const uint8_t* meaning, int entries, uint8_t*
 
 constexpr PooledFilter kFilters[] = {
     {16, filter<16>}, {32, filter<32>}, {64, filter<64>}, {128, filter<128>}, {256, filter<256>}};
-constexpr ScanKernels kKernels{
-    least, quantize, arrange, count_at_most, kFilters, 5, 3, filter_nibbles<false>, filter_nibbles<true>};
+constexpr ScanKernels kKernels{least,
+                               quantize,
+                               arrange,
+                               count_at_most,
+                               kFilters,
+                               5,
+                               3,
+                               filter_nibbles<false>,
+                               filter_nibbles<true>,
+                               score_nibbles};
 
 }  // namespace
 }  // namespace annvq
