@@ -20,7 +20,7 @@ from annvq.distributed.shard import loaded
 from annvq.indexes.contract import Index
 from annvq.indexes.filters import Filter
 from annvq.indexes.ids import check_ids, following_ids, require_new
-from annvq.indexes.rerank import RerankIndex
+from annvq.indexes.rerank.index import RerankIndex, check_shortlist
 from annvq.indexes.within import Within, as_queries_came, check_radius
 from annvq.paths import check_path
 from annvq.threads import usable_cores
@@ -280,9 +280,8 @@ class ShardedIndex:
             allowed = self._reader.allowed(filter, asking)
             found = self._reader.ranked(q, k, depth, allowed, nprobe, asking)[1]
             distances, ids = (like(part, queries) for part in found)
-        elif shortlist is not None:
-            raise ValueError(f"shortlist must be None where nothing is re-ranked, got {shortlist!r}")
         else:
+            self._checked_shortlist(shortlist)
             found = self._reader.find(q, k, self._reader.allowed(filter, asking), nprobe, asking)
             distances, ids = self._empty.results(found, queries)
         return Partial(distances, ids, asking.missing) if partial else (distances, ids)
@@ -297,19 +296,24 @@ class ShardedIndex:
         queries: Array,
         radius: float,
         *,
+        shortlist: int | None = None,
         nprobe: int | None = None,
         filter: Filter = None,
         timeout: float | None = None,
     ) -> Within:
         """All stored vectors whose distance to a query is at most ``radius``, as one process would find them; see
-        :meth:`annvq.indexes.Index.search_within`. Raises as :meth:`search` does, and TypeError where the index
-        re-ranks: that compares every vector, which shards do not do."""
-        if isinstance(self._empty, RerankIndex):
-            raise TypeError("search_within is for sharded indexes that do not re-rank")
+        :meth:`annvq.indexes.Index.search_within`, and :meth:`annvq.RerankIndex.search_within` for ``shortlist``. Raises
+        as :meth:`search` does."""
         limit, q = check_radius(radius), self._empty.prepared(queries, "queries")
+        given = self._checked_shortlist(shortlist)
         asking = Asking(self.timeout if timeout is None else _seconds(timeout))
         allowed = self._reader.allowed(filter, asking)
-        return as_queries_came(self._reader.within(q, limit, allowed, nprobe, asking), queries)
+        return as_queries_came(self._reader.within(q, limit, allowed, nprobe, given, asking), queries)
+
+    def _checked_shortlist(self, shortlist: int | None) -> int | None:
+        if shortlist is not None and not isinstance(self._empty, RerankIndex):
+            raise ValueError(f"shortlist must be None where nothing is re-ranked, got {shortlist!r}")
+        return check_shortlist(shortlist)
 
     def reconstruct(self, ids: Array) -> Any:
         """Decoded vectors (n, d) of stored ids (of the normalised vectors under cosine).

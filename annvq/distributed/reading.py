@@ -154,17 +154,32 @@ class Reader:
         return listed, (distances, ids)
 
     def within(
-        self, queries: F32, radius: np.floating[Any], allowed: Allowed, nprobe: int | None, asking: Asking
+        self,
+        queries: F32,
+        radius: np.floating[Any],
+        allowed: Allowed,
+        nprobe: int | None,
+        shortlist: int | None,
+        asking: Asking,
     ) -> Within:
-        """What :meth:`StoreIndex.search_within` of one process finds."""
+        """What :meth:`StoreIndex.search_within` or :meth:`RerankIndex.search_within` of one process finds."""
         empty = scanned(self.empty)
         probes = empty.lists_within if nprobe is None else nprobe
-        return all_within(
-            lambda rows, k: empty.above_zero(self.find(rows, k, allowed, probes, asking)),
-            queries,
-            radius,
-            lambda: most_allowed(allowed, self.folder.state.n),
-        )
+
+        def there() -> int:
+            most = most_allowed(allowed, self.folder.state.n)
+            return most if shortlist is None else min(most, shortlist)
+
+        def find(rows: F32, k: int) -> tuple[F32, I64]:
+            if not isinstance(self.empty, RerankIndex):
+                return empty.above_zero(self.find(rows, k, allowed, probes, asking))
+            if shortlist is not None:
+                return self.ranked(rows, k, max(1, there()), allowed, probes, asking)[1]
+            arguments = (shared(rows), k, shared(allowed), probes)
+            answers = self.ask("rank_all", dict.fromkeys(range(self.shards), arguments), asking)
+            return merged([found for _, found in answers.given.values()], len(rows), k)
+
+        return all_within(find, queries, radius, there)
 
 
 def _own(ids: I64, shard: int, shards: int) -> I64:

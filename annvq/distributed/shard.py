@@ -77,6 +77,15 @@ class Shard:
         assert isinstance(index, RerankIndex)
         return self._at, _narrow(index.refinement.rank(index.index, queries, ids, min(k, ids.shape[1])))
 
+    def rank_all(
+        self, position: Position, queries: F32, k: int, allowed: Allowed, probes: int | None
+    ) -> tuple[Position, tuple[F32, I32 | I64]]:
+        """The nearest by exact distance of all that so many lists hold, as :meth:`find` gives what it finds."""
+        index = self._following(position)
+        assert isinstance(index, RerankIndex)
+        find, there = index.shortlisted(allowed, probes, None)
+        return self._at, _narrow(find(queries, min(k, max(1, there()))))
+
     def contains(self, position: Position, ids: I64) -> tuple[Position, npt.NDArray[np.bool_]]:
         """Which of ``ids`` (n,) this shard has, bool (n,)."""
         index = self._following(position)

@@ -152,3 +152,17 @@ def test_re_ranked_within_a_radius(small, refine):
         index.search_within(x[:6], radius, shortlist=0)
     with pytest.raises(ValueError, match="nprobe must be in"):
         index.search_within(x[:6], radius, nprobe=13)
+
+
+@pytest.mark.parametrize("refine", ["float16", "vectors", "rest", "decoded"])
+def test_re_ranked_where_nothing_is_there_or_allowed(small, refine):
+    q, x = small("residual")
+    code = refine in ("vectors", "rest")
+    settings = {"refines": refine} if code else {}
+    finer = annvq.make("product", dim=x.shape[1], M=4, nbits=4) if code else refine
+    index = annvq.RerankIndex(annvq.FlatIndex(q), finer, **settings).fit(x)
+    for _ in range(2):
+        assert index.search_within(x[:3], 1e9, filter=np.arange(0)).lims.tolist() == [0] * 4
+        assert index.search_within(x[:3], 1e9, shortlist=5, filter=np.arange(0)).lims.tolist() == [0] * 4
+        index.add(x)
+    assert index.reset().search_within(x[:3], 1e9).lims.tolist() == [0] * 4

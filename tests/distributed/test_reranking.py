@@ -101,15 +101,39 @@ def test_a_search_sees_a_write_whole_or_not_at_all(tmp_path):
     assert not wrong
 
 
-def test_what_shards_that_re_rank_do_not_do(tmp_path):
+@pytest.mark.parametrize("kind", MADE)
+def test_all_within_a_radius(kind, tmp_path):
+    index = MADE[kind]().fit(vectors(500, 1)).add(vectors(700, 2))
+    with ShardedIndex.create(tmp_path / "many", index, 3, timeout=120) as sharded:
+        for radius in (float(np.median(index.search(QUERIES, 90)[0])), -1e9, 1e9):
+            for allowed in (None, np.arange(0, 700, 5), np.array([3]), lambda ids: ids % 7 == 1, np.arange(0)):
+                for asked in ({}, {"shortlist": 100}):
+                    expected = index.search_within(QUERIES, radius, filter=allowed, **asked)
+                    same(sharded.search_within(QUERIES, radius, filter=allowed, **asked), expected)
+            if "lists" in kind:
+                for asked in ({"nprobe": 2}, {"nprobe": 10}, {"nprobe": 3, "shortlist": 20}):
+                    same(sharded.search_within(QUERIES, radius, **asked), index.search_within(QUERIES, radius, **asked))
+        for target in sharded, index:
+            target.add(QUERIES[:5] * np.float32(1.01))
+            target.remove(np.arange(100, 140))
+        found = sharded.search_within(QUERIES, 1.0)
+        same(found, index.search_within(QUERIES, 1.0))
+        assert len(found.ids) > 5
+        for target in sharded, index:
+            target.remove(index.ids)
+        same(sharded.search_within(QUERIES, 1e9), index.search_within(QUERIES, 1e9))
+        same(sharded.search_within(QUERIES, 1e9, shortlist=5), index.search_within(QUERIES, 1e9, shortlist=5))
+
+
+def test_shortlists_are_checked(tmp_path):
     index = MADE["float16"]().fit(vectors(500, 1)).add(vectors(20, 2))
     with ShardedIndex.create(tmp_path / "many", index, 2, timeout=120) as sharded:
-        with pytest.raises(TypeError, match="do not re-rank"):
-            sharded.search_within(QUERIES, 1.0)
+        with pytest.raises(ValueError, match="shortlist"):
+            sharded.search_within(QUERIES, 1.0, shortlist=0)
         with pytest.raises(ValueError, match="shortlist"):
             sharded.search(QUERIES, 10, shortlist=3)
-    with (
-        ShardedIndex.create(tmp_path / "plain", index.index, 2, timeout=120) as sharded,
-        pytest.raises(ValueError, match="shortlist must be None"),
-    ):
-        sharded.search(QUERIES, 10, shortlist=30)
+    with ShardedIndex.create(tmp_path / "plain", index.index, 2, timeout=120) as sharded:
+        with pytest.raises(ValueError, match="shortlist must be None"):
+            sharded.search(QUERIES, 10, shortlist=30)
+        with pytest.raises(ValueError, match="shortlist must be None"):
+            sharded.search_within(QUERIES, 1.0, shortlist=30)

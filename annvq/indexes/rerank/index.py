@@ -1,12 +1,13 @@
 """Re-ranking: scan short codes for a shortlist, then order that by distances to something finer."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from annvq.arrays import check_vectors, chunks, like, positive_int
-from annvq.indexes.filters import Filter, allowed_among, most_allowed
+from annvq.indexes.filters import Allowed, Filter, allowed_among, most_allowed
 from annvq.indexes.rerank.code import FinerCode, Refines
 from annvq.indexes.rerank.decoded import Decoded
 from annvq.indexes.rerank.outside import OutsideVectors
@@ -17,7 +18,7 @@ from annvq.indexes.rerank.shortlist import MOST, NEIGHBORS, Ranks, Shortlist
 from annvq.indexes.saved import registered
 from annvq.indexes.stored import StoreIndex
 from annvq.indexes.targets import check_share
-from annvq.indexes.within import Within, all_within, as_queries_came, check_radius
+from annvq.indexes.within import Find, Within, all_within, as_queries_came, check_radius
 from annvq.quantizers.coder import Coder
 from annvq.types import F32, I64, Array, Self
 
@@ -198,9 +199,15 @@ class RerankIndex(RefinedIndex):
             (lims, distances, ids), see :meth:`Index.search_within`.
         """
         limit, q, allowed = check_radius(radius), self.prepared(queries, "queries"), self.index.allowed(filter)
-        given = None if shortlist is None else positive_int(shortlist, "shortlist", high=MOST)
-        probes = self.index.lists_within if nprobe is None else nprobe
+        find, on_it = self.shortlisted(allowed, self.index.lists_within if nprobe is None else nprobe, shortlist)
+        return as_queries_came(all_within(find, q, limit, on_it), queries)
 
+    def shortlisted(
+        self, allowed: Allowed, probes: int | None, shortlist: int | None
+    ) -> tuple[Find, Callable[[], int]]:
+        """What :meth:`search_within` asks: for prepared queries and k the nearest of those that are on the shortlist,
+        by exact distance; and how many are on it at most. The shortlist None is all that ``probes`` lists hold."""
+        given = check_shortlist(shortlist)
         whole = allowed_among(allowed, self.index.ids) if given is None and self.index.all_lists(probes) else None
 
         def on_it() -> int:
@@ -208,7 +215,9 @@ class RerankIndex(RefinedIndex):
             return there if given is None else min(there, given)
 
         def find(rows: F32, k: int) -> tuple[F32, I64]:
-            distances, ids = np.empty((len(rows), k), np.float32), np.empty((len(rows), k), np.int64)
+            distances, ids = np.full((len(rows), k), np.inf, np.float32), np.full((len(rows), k), -1, np.int64)
+            if not on_it():
+                return distances, ids
             for start, stop in chunks(len(rows), 8 * on_it()):
                 part = rows[start:stop]
                 if whole is None:
@@ -218,7 +227,7 @@ class RerankIndex(RefinedIndex):
                 distances[start:stop], ids[start:stop] = self.refinement.rank(self.index, part, listed, k)
             return distances, ids
 
-        return as_queries_came(all_within(find, q, limit, on_it), queries)
+        return find, on_it
 
     # -- files ---------------------------------------------------------------------------------------------------
 
@@ -247,6 +256,11 @@ class RerankIndex(RefinedIndex):
         made = cls.__new__(cls)
         made._set(index, refinement, shortlist)
         return made
+
+
+def check_shortlist(shortlist: int | None) -> int | None:
+    """A shortlist of :meth:`RerankIndex.search_within`, as it was given; ValueError where it is none."""
+    return None if shortlist is None else positive_int(shortlist, "shortlist", high=MOST)
 
 
 def _width(index: StoreIndex, refinement: Refinement) -> int:
