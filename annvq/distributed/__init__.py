@@ -11,9 +11,16 @@ if TYPE_CHECKING:
     from annvq.distributed.building import build
     from annvq.distributed.calls import MissingShardError
     from annvq.distributed.index import Partial, ShardedIndex
+    from annvq.distributed.keyed import KeyedShardedIndex
 
-_HOME = {"ShardedIndex": "index", "Partial": "index", "MissingShardError": "calls", "build": "building"}
+_HOME = {
+    "ShardedIndex": "index",
+    "KeyedShardedIndex": "keyed",
+    "Partial": "index",
+    "MissingShardError": "calls",
+    "build": "building",
+}
 
-__all__ = ["MissingShardError", "Partial", "ShardedIndex", "build"]
+__all__ = ["KeyedShardedIndex", "MissingShardError", "Partial", "ShardedIndex", "build"]
 
 __getattr__ = on_first_use(globals(), _HOME)

@@ -12,12 +12,15 @@ from ray.exceptions import RayTaskError
 from annvq.arrays import check_vectors, positive_int
 from annvq.datasets.files import read_vectors
 from annvq.distributed.forms import Form, Source, keep, scanned, supported
+from annvq.distributed.keys import write_keys
 from annvq.distributed.log import WriteLog
 from annvq.distributed.manifest import NAME, Manifest, new_name, of_shard, only_writer, shard_names
 from annvq.distributed.shard import loaded
 from annvq.errors import NotFittedError
 from annvq.indexes.building import CHUNK_BYTES, merge
 from annvq.indexes.contract import Index
+from annvq.indexes.keyed.keymap import KeyMap
+from annvq.indexes.keyed.kinds import Keys, key_list
 from annvq.paths import check_path
 from annvq.types import Array
 
@@ -25,8 +28,11 @@ MAX_SHARDS = 1 << 12
 _LEARN_ROWS = 1 << 18
 
 
-def split(folder: str | os.PathLike[str], sources: Index | Sequence[Index], shards: int) -> None:
-    """Make a sharded index of one index, or of several that were trained alike and share no ids.
+def split(
+    folder: str | os.PathLike[str], sources: Index | Sequence[Index], shards: int, keys: KeyMap | None = None
+) -> None:
+    """Make a sharded index of one index, or of several that were trained alike and share no ids; with ``keys`` for
+    their ids, if these are given.
 
     Raises:
         TypeError, ValueError: not such indexes, or shards beyond 4096; nothing was written then.
@@ -43,13 +49,15 @@ def split(folder: str | os.PathLike[str], sources: Index | Sequence[Index], shar
     ids = np.sort(np.concatenate([index.ids for index in given]))
     if (ids[1:] == ids[:-1]).any():
         raise ValueError(f"indexes must share no ids; both have {ids[1:][ids[1:] == ids[:-1]][:5].tolist()}")
+    if keys is not None and not np.array_equal(keys.ids, ids):
+        raise ValueError("index must have one key for each vector, and not be written to meanwhile")
 
     def write(where: Path, trained: str) -> list[str]:
         names = shard_names(count)
         _deal([Source(index) for index in given], where, trained, names)
         return names
 
-    _make(where, given[0], write, len(ids), max(_next_id(index) for index in given))
+    _make(where, given[0], write, len(ids), max(_next_id(index) for index in given), keys)
 
 
 def build(
@@ -58,6 +66,7 @@ def build(
     base: Array | str | os.PathLike[str],
     *,
     shards: int,
+    keys: Keys | None = None,
     learn: Array | None = None,
     seed: int = 0,
     chunk_rows: int | None = None,
@@ -74,6 +83,8 @@ def build(
         base: (n, d); ids are row numbers. Of a path, as :func:`annvq.datasets.load_vectors` takes it, each task reads
             its own rows; parts of an array are sent to them.
         shards: how many.
+        keys: (n,), str, bytes or UUIDs, for an index that is asked by keys
+            (:class:`~annvq.distributed.KeyedShardedIndex`); default: it is asked by ids.
         learn: (m, d), to train on; default: a sample of at most 262,144 rows of ``base``.
         seed: of training and of the sample.
         chunk_rows: vectors of a task; default 64 MiB of them in float32.
@@ -94,6 +105,9 @@ def build(
     vectors = check_vectors(base if path is None else read_vectors(path), index.dim, "base")
     n = int(vectors.shape[0])
     rows = max(1, CHUNK_BYTES // (4 * index.dim)) if chunk_rows is None else positive_int(chunk_rows, "chunk_rows")
+    named = None if keys is None else KeyMap()
+    if named is not None:
+        named.assign(key_list(keys, n))
     _train(index, vectors, learn, seed)
     encode, join = (ray.remote(task).options(**(options or {})) for task in (_encode, _join))
 
@@ -115,7 +129,7 @@ def build(
         _few_at_once(joining, most)
         return names
 
-    _make(Path(folder), index, write, n, n)
+    _make(Path(folder), index, write, n, n, named)
 
 
 # -- tasks: they write files under names that are given, and may be done twice ---------------------------------------
@@ -162,7 +176,9 @@ def _few_at_once(calls: Iterator[Any], most: int) -> None:
 # -- files -----------------------------------------------------------------------------------------------------------
 
 
-def _make(folder: Path, index: Form, write: Callable[[Path, str], list[str]], n: int, next_id: int) -> None:
+def _make(
+    folder: Path, index: Form, write: Callable[[Path, str], list[str]], n: int, next_id: int, keys: KeyMap | None
+) -> None:
     """Commit a new index: ``write`` is given the folder and the name of the file of the trained index, and returns
     names of its shards."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +189,8 @@ def _make(folder: Path, index: Form, write: Callable[[Path, str], list[str]], n:
         _emptied(index).save(folder / trained)
         names = write(folder, trained)
         WriteLog.made(folder / log).close()
-        made = Manifest(0, trained, tuple(names), log, n, next_id)
+        named = None if keys is None else write_keys(folder, keys)
+        made = Manifest(0, trained, tuple(names), log, n, next_id, named)
         made.commit(folder)
         made.remove_others(folder)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from annvq.distributed.keys import follow, read_keys, write_keys
 from annvq.distributed.log import Write, WriteLog, survived
 from annvq.distributed.manifest import Manifest, new_name, only_writer, read_manifest
 from annvq.distributed.shard import Position
@@ -21,6 +22,9 @@ class State(NamedTuple):
 class Folder:
     """The folder, locked until :meth:`close`.
 
+    Attributes:
+        keys: of an index with keys, as of what is acknowledged; who appends a write changes them alike.
+
     Raises:
         BlockingIOError: another process (or object) has it open.
         FileNotFoundError: there is no sharded index.
@@ -35,8 +39,10 @@ class Folder:
             opening.enter_context(only_writer(path))
             self.manifest = read_manifest(path)
             self.manifest.remove_others(path)
-            held = survived(path / self.manifest.log)
-            self._log = WriteLog(path / self.manifest.log, held.end)
+            named, log = self.manifest.keys, path / self.manifest.log
+            self.keys = None if named is None else read_keys(path / named, self.manifest.n)
+            held = survived(log, lambda write: None if self.keys is None else follow(self.keys, write, log))
+            self._log = WriteLog(log, held.end)
             self.state = State(
                 Position(self.manifest.generation, held.end),
                 self.manifest.n + held.grows,
@@ -56,8 +62,9 @@ class Folder:
         """Let the files ``shards``, which hold all that is acknowledged, take the place of the old ones and the log."""
         position, n, next_id = self.state
         generation = position.generation + 1
+        keys = None if self.keys is None else write_keys(self.path, self.keys)
         log = WriteLog.made(self.path / new_name("log", ".log"))
-        made = Manifest(generation, self.manifest.trained, tuple(shards), log.path.name, n, next_id)
+        made = Manifest(generation, self.manifest.trained, tuple(shards), log.path.name, n, next_id, keys)
         self._log.close()  # from here on writes are refused, until it is known which of the two manifests is there
         try:
             made.commit(self.path)

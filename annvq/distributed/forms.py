@@ -74,7 +74,10 @@ class Source:
 def supported(index: Index) -> Form:
     """``index`` if shards can be made of it, else TypeError or ValueError."""
     if not isinstance(index, StoreIndex | RerankIndex):
-        raise TypeError(f"index must be a FlatIndex, an IVFIndex or a RerankIndex, got {type(index).__name__}")
+        raise TypeError(
+            f"index must be a FlatIndex, an IVFIndex or a RerankIndex (or for KeyedShardedIndex a KeyedIndex of one), "
+            f"got {type(index).__name__}"
+        )
     if index.reads_outside:
         raise ValueError("index must keep what it re-ranks from: shards read no vectors that lie elsewhere")
     codes = scanned(index)

@@ -12,11 +12,12 @@ from annvq.arrays import check_vectors, like, positive_int
 from annvq.distributed.building import split
 from annvq.distributed.calls import Replicas
 from annvq.distributed.folder import Folder
-from annvq.distributed.forms import encode
+from annvq.distributed.forms import Kept, encode
 from annvq.distributed.log import Write
 from annvq.distributed.manifest import shard_names
 from annvq.distributed.reading import Asking, Reader
 from annvq.distributed.shard import loaded
+from annvq.errors import FormatError
 from annvq.indexes.contract import Index
 from annvq.indexes.filters import Filter
 from annvq.indexes.ids import check_ids, following_ids, require_new
@@ -64,8 +65,10 @@ class ShardedIndex:
     Raises:
         BlockingIOError: another process (or object) has it open.
         FileNotFoundError: there is no sharded index.
-        FormatError: its files are broken.
+        FormatError: its files are broken, or it has keys (:class:`~annvq.distributed.KeyedShardedIndex` opens it).
     """
+
+    _has_keys = False
 
     def __init__(
         self,
@@ -81,6 +84,9 @@ class ShardedIndex:
         self.folder = Path(os.path.abspath(check_path(folder, "folder")))
         with contextlib.ExitStack() as opening:
             self._files = opening.enter_context(contextlib.closing(Folder(self.folder)))
+            if (self._files.keys is not None) != self._has_keys:
+                what, other = ("no keys", "ShardedIndex") if self._has_keys else ("keys", "KeyedShardedIndex")
+                raise FormatError(f"{self.folder} holds an index with {what}: {other} opens it")
             empty = loaded(self.folder / self._files.manifest.trained)
             each = max(1, usable_cores() // self.shards) if threads is None else positive_int(threads, "threads")
             replicated = Replicas(str(self.folder), self.shards, count, each, options or {})
@@ -159,6 +165,10 @@ class ShardedIndex:
         own = {"vectors": len(self), "shards": self.shards, "generation": at.generation, "log_bytes": at.offset}
         return {**held, **own}
 
+    def require_fitted(self, what: str) -> None:
+        """Raise NotFittedError unless vectors can be encoded."""
+        self._empty.require_fitted(what)
+
     # -- changes -------------------------------------------------------------------------------------------------
 
     def add(self, x: Array, ids: Array | None = None) -> Self:
@@ -171,12 +181,12 @@ class ShardedIndex:
             MissingShardError: with ``ids``: a shard cannot say whether it has them.
             In each case nothing has changed.
         """
-        self._empty.require_fitted("add")
+        self.require_fitted("add")
         x = check_vectors(x, self.dim)
         n = int(x.shape[0])
         given = None if ids is None else check_ids(ids, n)
         if n:
-            kept = encode(self._empty, x, first=not len(self))
+            kept = self._encoded(x)
             with self._reader.writing:
                 if given is not None:
                     require_new(given, self._reader.contains(given, Asking(self.timeout)))
@@ -187,12 +197,12 @@ class ShardedIndex:
     def upsert(self, x: Array, ids: Array) -> Self:
         """Store ``x`` of shape (n, d) under ``ids`` (int64, each once), in place of what has these ids. When this
         returns, they are on disk. Raises as :meth:`add` does."""
-        self._empty.require_fitted("upsert")
+        self.require_fitted("upsert")
         x = check_vectors(x, self.dim)
         given = check_ids(ids, int(x.shape[0]))
         require_new(given, np.zeros(len(given), np.bool_))
         if len(given):
-            kept = encode(self._empty, x, first=not len(self))
+            kept = self._encoded(x)
             with self._reader.writing:
                 there = self._reader.contains(given, Asking(self.timeout))
                 self._write(Write("upsert", given, kept, int((~there).sum())))
@@ -216,6 +226,10 @@ class ShardedIndex:
             if len(given):
                 self._write(Write("remove", given, None, -len(given)))
         return len(given)
+
+    def _encoded(self, x: Array) -> Kept:
+        """What is kept of checked vectors, at least one."""
+        return encode(self._empty, x, first=not len(self))
 
     def _write(self, write: Write) -> None:
         """Put a write on disk; call it while ``writing`` is held."""

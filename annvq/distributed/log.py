@@ -10,7 +10,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from annvq import storage
 from annvq.distributed.forms import Form, Kept, keep
 from annvq.errors import FormatError
 from annvq.indexes.coding import Encoded
+from annvq.indexes.keyed.kinds import PackedKeys
 from annvq.replacing import replacing
 from annvq.types import I64
 
@@ -52,6 +53,8 @@ class Write(NamedTuple):
     kept: Kept | None  # of n vectors; None for a removal
     grows: int
     """How many vectors more there are after it."""
+    keys: PackedKeys | None = None
+    """Of an index with keys: those of the n vectors; None for a removal."""
 
     @property
     def next_id(self) -> int:
@@ -63,8 +66,12 @@ class Write(NamedTuple):
         if self.kept is not None:
             parts = {**self.kept.encoded._asdict(), "refine": self.kept.rows}
             tensors |= {name: part for name, part in parts.items() if part is not None}
+        about: dict[str, Any] = {"op": self.op, "grows": self.grows}
+        if self.keys is not None:
+            about["keys"] = self.keys.kind
+            tensors |= {"keys.bytes": self.keys.data, "keys.ends": self.keys.ends}
         file = io.BytesIO()
-        storage.write(file, FORMAT, VERSIONS[-1], {"op": self.op, "grows": self.grows}, tensors)
+        storage.write(file, FORMAT, VERSIONS[-1], about, tensors)
         return file.getvalue()
 
     @classmethod
@@ -74,7 +81,10 @@ class Write(NamedTuple):
         kept = None
         if "codes" in held:
             kept = Kept(Encoded(held["codes"], held.get("norms"), held.get("lists")), held.get("refine"))
-        return cls(stored.config["op"], held["ids"], kept, stored.config["grows"])
+        about, keys = stored.config, None
+        if "keys" in about:
+            keys = PackedKeys(about["keys"], held["keys.bytes"], held["keys.ends"])
+        return cls(about["op"], held["ids"], kept, about["grows"], keys)
 
     def apply(self, index: Form, mine: npt.NDArray[np.bool_]) -> None:
         """Do to ``index`` what concerns the ids ``mine`` (n,)."""
@@ -184,8 +194,8 @@ class Survived(NamedTuple):
     next_id: int
 
 
-def survived(path: Path) -> Survived:
-    """Read a log whose writer may have been stopped in the middle of a record.
+def survived(path: Path, follow: Callable[[Write], None] = lambda _: None) -> Survived:
+    """Read a log whose writer may have been stopped in the middle of a record; ``follow`` is given each write.
 
     Raises:
         FileNotFoundError: there is none.
@@ -201,6 +211,7 @@ def survived(path: Path) -> Survived:
                 if not _unfinished(file, held.end, size):
                     raise
                 break
+            follow(write)
             held = Survived(end, held.grows + write.grows, max(held.next_id, write.next_id))
     return held
 

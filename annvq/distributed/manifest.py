@@ -22,9 +22,10 @@ from annvq.errors import FormatError
 from annvq.storage import write_text
 from annvq.types import I64
 
-FORMAT, VERSION = "annvq.sharded", 1
+FORMAT = "annvq.sharded"
+VERSIONS = (1, 2)  # 2 where there are keys
 NAME, LOCK = "manifest.json", "lock"
-_OURS = re.compile(r"\.?(trained|shard|log|part)-\S+\.(annvq|log|tmp)|\.manifest\S+\.tmp")
+_OURS = re.compile(r"\.?(trained|shard|log|part|keys)-\S+\.(annvq|log|tmp)|\.manifest\S+\.tmp")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Manifest:
         trained, shards, log: names of files in the folder.
         n: vectors in the shards' files.
         next_id: the first of the ids that ``add`` gives.
+        keys: name of the file of keys, where there are any.
     """
 
     generation: int
@@ -44,14 +46,17 @@ class Manifest:
     log: str
     n: int
     next_id: int
+    keys: str | None = None
 
     def commit(self, folder: Path) -> None:
         """Make this the index in ``folder``; its files are there and flushed."""
-        write_text(folder / NAME, json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)}, indent=1))
+        held = {name: value for name, value in asdict(self).items() if value is not None}
+        version = VERSIONS[0] if self.keys is None else VERSIONS[1]
+        write_text(folder / NAME, json.dumps({"format": FORMAT, "version": version, **held}, indent=1))
 
     def remove_others(self, folder: Path) -> None:
         """Delete files of such an index in ``folder`` that this does not name: of earlier saves, or of a failed one."""
-        named = {self.trained, self.log, *self.shards}
+        named = {self.trained, self.log, self.keys, *self.shards}
         for path in folder.iterdir():
             if _OURS.fullmatch(path.name) and path.name not in named:
                 path.unlink(missing_ok=True)
@@ -70,10 +75,11 @@ def read_manifest(folder: Path) -> Manifest:
         if held.pop("format") != FORMAT:
             raise ValueError("it is of another format")
         version = held.pop("version")
-        if version != VERSION:
-            raise ValueError(f"its version is {version!r}, this annvq reads {VERSION}")
+        if version not in VERSIONS:
+            raise ValueError(f"its version is {version!r}, this annvq reads {VERSIONS}")
         made = Manifest(**{**held, "shards": tuple(held["shards"])})
-        if not made.shards or any(os.path.basename(name) != name for name in (made.trained, made.log, *made.shards)):
+        names = [made.trained, made.log, *made.shards, *([] if made.keys is None else [made.keys])]
+        if not made.shards or any(os.path.basename(name) != name for name in names):
             raise ValueError("it must name files of its own folder")
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise FormatError(f"{path} is no manifest of a sharded index: {e}") from None

@@ -77,3 +77,25 @@ def require_valid(kind: str | None, data: npt.NDArray[np.uint8], starts: npt.NDA
         data.tobytes().decode("utf-8", "surrogatepass")
         if ((data[starts[ends > starts]] & 0xC0) == 0x80).any():
             raise ValueError("its keys are cut within a character")
+
+
+class PackedKeys(NamedTuple):
+    """Keys of one kind as arrays, for files: ``data`` (bytes,) uint8, all in a row, and ``ends`` (n,) int64."""
+
+    kind: str
+    data: npt.NDArray[np.uint8]
+    ends: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, keys: list[Any]) -> "PackedKeys":
+        """At least one key; TypeError unless they are of one kind."""
+        kind, names = to_bytes(keys, None, "keys")
+        ends = np.cumsum([len(name) for name in names], dtype=np.int64)
+        return cls(str(kind), np.frombuffer(b"".join(names), np.uint8), ends)
+
+    def unpacked(self) -> list[Any]:
+        """The keys; KeyError or ValueError where these are none."""
+        starts = np.concatenate([np.zeros(1, np.int64), self.ends[:-1]])
+        require_valid(self.kind, self.data, starts, self.ends)
+        data, make = self.data.tobytes(), KINDS[self.kind].from_bytes
+        return [make(data[a:b]) for a, b in zip(starts.tolist(), self.ends.tolist(), strict=True)]
