@@ -273,15 +273,22 @@ class LearnNormFree:
         pairs: of codebooks coded anew in a round.
     """
 
+    over_processes: ClassVar[bool] = True
+
     parts: Sequence[Part]
     rounds: int = 8
     pairs: int = 16
+
+    def inner(self, quantizer: SumModel) -> Inner:
+        """The parts that this one does."""
+        return [(part, quantizer) for part in self.parts]
 
     def __call__(self, quantizer: SumModel, data: TrainingData) -> None:
         twin = quantizer.with_norm()
         for part in self.parts:
             part(twin, data)
-        learned = NormFree.of(data.train, twin.encode_rows(data.train), twin.codebooks_copy(), twin.sizes)
+        plain = twin.encode_rows(data.train)
+        learned = NormFree.of(data.train, plain, twin.codebooks_copy(), twin.sizes, data.processes)
 
         def encode(entries: F32) -> Codes:
             _take(twin, entries)

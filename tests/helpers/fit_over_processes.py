@@ -35,6 +35,8 @@ def untrained(kind):
         return annvq.Transformed(annvq.Rotation.from_matrix(turn), annvq.ResidualVQ(12, M=2, nbits=4))
     if kind == "unequal":
         return annvq.ProductVQ(12, M=5, nbits=[5, 4, 3, 2, 1])
+    if kind.endswith("-norm-free"):
+        return annvq.make(kind.removesuffix("-norm-free"), dim=12, M=3, nbits=4, norm_free=True)
     return annvq.make(kind, dim=12, M=4 if kind.endswith("-additive") else 3, nbits=4)
 
 

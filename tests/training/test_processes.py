@@ -28,6 +28,8 @@ KINDS = (
     "product-additive",
     "rotated-product",
     "principal-additive",
+    "residual-norm-free",
+    "additive-norm-free",
 )
 PATIENCE = 120  # seconds for what takes a few, on a busy machine
 
@@ -67,7 +69,7 @@ def alone(tmp_path_factory):
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize(("count", "kinds"), [(2, KINDS), (4, ("residual",))])
+@pytest.mark.parametrize(("count", "kinds"), [(2, KINDS), (4, ("residual", "residual-norm-free"))])
 def test_as_many_as_there_are_learn_the_same_bit_for_bit(count, kinds, alone, tmp_path):
     ended = run(count, tmp_path, *kinds)
     assert [code for code, _ in ended] == [0] * count, ended
@@ -177,7 +179,6 @@ def test_alternation_is_as_good_as_that_of_one_process(processes):
     [
         (annvq.Transformed(annvq.LinearMap(12), annvq.ProductVQ(12, M=3, nbits=4)), "LearnLinearMap"),
         (annvq.ConditionalVQ(12, M=3, nbits=4), "LearnNetwork"),
-        (annvq.ResidualVQ(12, M=3, nbits=4, norm_free=True), "LearnNormFree"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.kind,
 )

@@ -1,7 +1,7 @@
 """Learning how a norm is kept: offsets of entries by least squares, a byte's levels by k-means in one dimension."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,9 @@ import numpy.typing as npt
 from annvq.kernels.encode import AdditiveEncoder, decode_additive
 from annvq.norms import NORM_LEVELS, NormTerm, with_error
 from annvq.training.learn.least_squares import least_squares_entries, revive_unused
+from annvq.training.learn.shares import ALONE, Alone
 from annvq.training.outliers import far_out
-from annvq.types import F32
+from annvq.types import F32, F64
 
 NORM_FREE_WEIGHT = 3.0
 """What a norm's error costs where none is stored: its square, so many times over the codes' median squared error."""
@@ -67,27 +68,49 @@ def fit_norm_byte(
     return replace(byte, weight=float(weighed), error_share=ERROR_SHARE)
 
 
-def bounded(errors: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Squared errors (n,), those of a few badly coded vectors made smaller."""
-    return np.minimum(errors, MOST_ERROR * np.median(errors))
+def bounded(errors: npt.NDArray[Any], processes: Alone = ALONE) -> npt.NDArray[Any]:
+    """Squared errors (n,), those of a few badly coded vectors (of all processes) made smaller."""
+    return np.minimum(errors, MOST_ERROR * np.median(processes.joined(errors)))
 
 
-def _main_effects(codes: npt.NDArray[Any], values: F32, sizes: Sequence[int], start: F32) -> F32:
+def _main_effects(
+    codes: npt.NDArray[Any], values: F32, sizes: Sequence[int], start: F32, processes: Alone = ALONE
+) -> F32:
     """Offsets (ΣK,) by least squares, drawn towards ``start``."""
     # The first codebook carries the mean, so that the regularisation does not shrink towards zero.
     drawn = start.copy()
-    drawn[: sizes[0]] += np.float32((values - NormTerm.free(tuple(sizes), start).explained(codes)).mean())
-    return least_squares_entries(values[:, None], codes, drawn[:, None], sizes, regularisation=1.0)[:, 0]
+    left = processes.joined(values - NormTerm.free(tuple(sizes), start).explained(codes))
+    drawn[: sizes[0]] += np.float32(left.mean())
+    solved = least_squares_entries(
+        values[:, None], codes, drawn[:, None], sizes, regularisation=1.0, processes=processes
+    )
+    return solved[:, 0]
 
 
-def expected_offsets(codes: npt.NDArray[Any], entries: F32, sizes: Sequence[int]) -> F32:
+def _row_sums(rows: npt.NDArray[Any], processes: Alone) -> F64:
+    """Sums over rows (n, d), (n,). Of several processes' rows the same wherever among others a row lies: a sum that
+    converts as it goes does so in pieces, which end anywhere."""
+    return rows.astype(np.float64).sum(1) if processes.shared else rows.sum(1, dtype=np.float64)
+
+
+def _mean(rows: F32, processes: Alone) -> F32:
+    """The mean (d,) of the rows of all processes."""
+    if not processes.shared:
+        mean: F32 = rows.mean(0)
+        return mean
+    sums = [processes.total(part.sum(0)) for part in processes.summable(rows)]
+    return np.asarray(np.sum(sums, axis=0) / processes.span(len(rows))[1], np.float32)
+
+
+def expected_offsets(codes: npt.NDArray[Any], entries: F32, sizes: Sequence[int], processes: Alone = ALONE) -> F32:
     """Offsets (ΣK,) if codebooks were independent: ‖c‖² and twice ⟨c, the sum of the other codebooks' means⟩.
 
     ‖c‖² alone would do at the origin, where means are zero. Up to a constant these are what it becomes when the data
     are moved, so that what is drawn towards them does not depend on where the data lie.
     """
     books = np.split(entries.astype(np.float64), np.cumsum(sizes)[:-1])
-    used = [np.bincount(codes[:, m], minlength=size) / len(codes) for m, size in enumerate(sizes)]
+    n = processes.span(len(codes))[1]
+    used = [processes.total(np.bincount(codes[:, m], minlength=size)) / n for m, size in enumerate(sizes)]
     means = [share @ book for share, book in zip(used, books, strict=True)]
     total = np.sum(means, axis=0)
     offsets = [np.square(book).sum(1) + 2 * book @ (total - mean) for book, mean in zip(books, means, strict=True)]
@@ -139,7 +162,7 @@ class NormFree:
     :class:`~annvq.quantizers.sums.SumCoder`), as they are learned from vectors.
 
     Args:
-        x: (n, d) vectors.
+        x: (n, d) vectors; of several processes each has its share of them.
         plain: their codes (n, M) found without regard to norms.
         entries: (ΣK, d); sizes: entries of each codebook.
         offsets: (ΣK,), for ‖x̂‖² and :data:`ERROR_SHARE` of the error; weight: of their squared error.
@@ -151,20 +174,25 @@ class NormFree:
     sizes: Sequence[int]
     offsets: F32
     weight: float
+    processes: Alone = field(default=ALONE)
 
     @classmethod
-    def of(cls, x: F32, plain: npt.NDArray[Any], entries: F32, sizes: Sequence[int]) -> "NormFree":
+    def of(
+        cls, x: F32, plain: npt.NDArray[Any], entries: F32, sizes: Sequence[int], processes: Alone = ALONE
+    ) -> "NormFree":
         """From codebooks learned for their own sake and codes by them; rows that are far out, whose norms would be all
         that offsets are fitted to, are left out."""
-        near = ~far_out(x)
+        first = processes.span(len(x))[0]
+        near = ~far_out(x, processes)[first : first + len(x)]
         x, plain = x[near], plain[near]
         errors = np.square(x - decode_additive(plain, entries, sizes)).sum(1)
         # Codes with hardly any error would have their norms decide everything.
-        least = 0.01 * float(np.square(x - x.mean(0)).sum(1, dtype=np.float64).mean())
-        scale = max(float(np.median(errors)), least) or 1.0
+        spread = _row_sums(np.square(x - _mean(x, processes)), processes)
+        least = 0.01 * float(processes.joined(spread).mean())
+        scale = max(float(np.median(processes.joined(errors))), least) or 1.0
         # Quantizers keep it as float32, which it exceeds where vectors are tiny.
         weight = min(NORM_FREE_WEIGHT / scale, float(np.finfo(np.float32).max))
-        return cls(x, plain, entries, sizes, expected_offsets(plain, entries, sizes), weight)
+        return cls(x, plain, entries, sizes, expected_offsets(plain, entries, sizes, processes), weight, processes)
 
     def settle(self, rounds: int) -> None:
         """Learn the offsets, ``rounds`` times with codes chosen by those before; codebooks stay."""
@@ -196,8 +224,8 @@ class NormFree:
             codes = encoder.norm_free_search(
                 self.x, codes, self.offsets, self.weight, error_share=ERROR_SHARE, rounds=pairs or None, seed=seed + t
             )
-            self.entries = least_squares_entries(self.x, codes, self.entries, self.sizes)
-            self.entries, _ = revive_unused(self.x, codes, self.entries, self.sizes, rng)
+            self.entries = least_squares_entries(self.x, codes, self.entries, self.sizes, processes=self.processes)
+            self.entries, _ = revive_unused(self.x, codes, self.entries, self.sizes, rng, self.processes)
 
     def _encoder(self) -> AdditiveEncoder | None:
         encoder = AdditiveEncoder(self.entries, self.sizes)
@@ -205,9 +233,13 @@ class NormFree:
 
     def _refit_offsets(self, codes: npt.NDArray[Any]) -> None:
         decoded = decode_additive(codes, self.entries, self.sizes)
-        norms = np.einsum("ij,ij->i", decoded, decoded, dtype=np.float64).astype(np.float32)
-        errors = np.square(self.x - decoded).sum(1, dtype=np.float64)
-        self.offsets = _main_effects(codes, with_error(norms, bounded(errors), ERROR_SHARE), self.sizes, self.offsets)
+        if self.processes.shared:
+            norms = _row_sums(np.square(decoded, dtype=np.float64), self.processes).astype(np.float32)
+        else:
+            norms = np.einsum("ij,ij->i", decoded, decoded, dtype=np.float64).astype(np.float32)
+        errors = bounded(_row_sums(np.square(self.x - decoded), self.processes), self.processes)
+        values = with_error(norms, errors, ERROR_SHARE)
+        self.offsets = _main_effects(codes, values, self.sizes, self.offsets, self.processes)
 
 
 def learn_free_term(x: F32, plain: npt.NDArray[Any], entries: F32, sizes: Sequence[int], rounds: int = 3) -> NormTerm:
