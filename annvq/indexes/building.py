@@ -4,9 +4,10 @@ A build to ``out`` keeps its state in the folder ``out.building``: the trained, 
 of vectors, written atomically. Starting the same build again skips what is there. In the end the chunks are joined and
 written to ``out``, and the folder is removed.
 
-Memory: the index itself (codes and ids; raw vectors where it keeps them), while it is written a copy of both, one
-chunk of vectors in float32 (:data:`CHUNK_BYTES`) with what encoding it takes, and at most 2²⁰ learn vectors
-while training. Vectors are read from where they lie: memory maps may be larger than memory.
+Memory: one chunk of vectors in float32 (:data:`CHUNK_BYTES`) with what encoding it takes, at most 2²⁰ learn vectors
+while training, and while chunks are joined two million rows (:mod:`~annvq.indexes.joining`). An index that re-ranks, or
+whose codes do not fill bytes, is joined in memory: codes, ids and what it keeps of vectors, and while it is written a
+copy of these. Vectors are read from where they lie: memory maps may be larger than memory.
 """
 
 import json
@@ -23,6 +24,8 @@ from tqdm import tqdm
 from annvq.arrays import check_vectors, chunks, rows_to_numpy, sample_crc
 from annvq.columns import exports_arrow, refuse_no_table
 from annvq.indexes.contract import Index
+from annvq.indexes.joining import join
+from annvq.indexes.stored import StoreIndex
 from annvq.paths import check_path
 from annvq.replacing import destination
 from annvq.storage import write_text
@@ -140,7 +143,7 @@ class Build:
             shutil.rmtree(self.folder)
 
     def run(self, *, progress: bool = False) -> Index:
-        """Train, encode, join and write; returns the index.
+        """Train, encode, join and write; returns the index (its codes mapped from the file, where it does not re-rank).
 
         Where that fails after something was learned, :attr:`folder` keeps it, for the same build to go on from.
         """
@@ -166,12 +169,21 @@ class Build:
                 part = self._loaded(trained)
                 part.add(self.base[start:stop], np.arange(start, stop, dtype=np.int64))
                 part.save(self._chunk(number))
-        whole = self._loaded(trained)
-        for number in _shown(range(len(ranges)), len(ranges), "join", progress):
-            merge(whole, self._loaded(self._chunk(number)))
+        whole = self._joined(trained, [self._chunk(number) for number in range(len(ranges))], progress)
         self._tune(whole)
         whole.save(self.out)
+        if isinstance(whole, StoreIndex):
+            whole = Index.load(self.out, mmap=True)  # what was mapped goes
         self.restart()
+        return whole
+
+    def _joined(self, trained: Path, parts: list[Path], progress: bool) -> Index:
+        joined = join(parts, self.folder, lambda steps: _shown(steps, len(steps), "join", progress)) if parts else None
+        if joined is not None:
+            return joined
+        whole = self._loaded(trained)
+        for part in _shown(parts, len(parts), "join", progress):
+            merge(whole, self._loaded(part))
         return whole
 
     def _open(self) -> None:

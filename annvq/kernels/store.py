@@ -96,6 +96,8 @@ class CodeStore:
             raise ValueError(f"code_dtype must be uint8 or uint16, got {self.code_dtype}")
         wide = self.code_dtype == np.uint16
         self._native = _native.CodeStore(M, list(sizes), wide, norm or "none", lists, relabel)
+        self._mapped: tuple[U8, I64 | int, I64] | None = None
+        """What it was filled from and where that lies, for as long as nothing has changed."""
 
     def __len__(self) -> int:
         return self._native.size()
@@ -155,6 +157,7 @@ class CodeStore:
             raise ValueError(f"norms must be {self.norm}, got {norms.dtype}")
         levels, values = (norms, None) if self.norm == "uint8" else (None, norms)
         codes = np.ascontiguousarray(codes)
+        self._mapped = None
         append = self._native.append_u8 if self.code_dtype == np.uint8 else self._native.append_u16
         return append(codes, levels, values, ids, lists, fresh)
 
@@ -164,6 +167,7 @@ class CodeStore:
         Raises:
             ValueError: an id that is not there or comes twice; nothing is removed then.
         """
+        self._mapped = None
         self._native.remove(ids)
         return len(ids)
 
@@ -182,7 +186,11 @@ class CodeStore:
         makes no map of them, which :meth:`rows` keeps: 43 bytes for each."""
         asked, place = np.unique(ids, return_inverse=True)
         lists = np.full(len(asked), -1, np.int32)
-        stored, sizes = self._native.ids()
+        mapped = self._mapped
+        if mapped is None or isinstance(mapped[1], int):
+            stored, sizes = self._native.ids()
+        else:
+            stored, sizes = mapped[1], mapped[2]
         ends = np.cumsum(sizes)
         for start in range(0, len(stored) if len(asked) else 0, _READ):
             part = stored[start : start + _READ]
@@ -247,8 +255,13 @@ class CodeStore:
 
     def export_blocks(self) -> tuple[U8, I64, I64]:
         """All rows as they are scanned: for every list its whole superblocks ``[column][512]``, then what is left as
-        ``[column][n % 512]``; with ids (n,) and list sizes. Codes are relabelled."""
-        return self._native.export_blocks()
+        ``[column][n % 512]``; with ids (n,) and list sizes. Codes are relabelled. They are copies, but of a mapped
+        store that has not changed what is mapped."""
+        mapped = self._mapped
+        if mapped is None:
+            return self._native.export_blocks()
+        blocks, ids, sizes = mapped
+        return blocks, np.arange(ids, ids + len(self), dtype=np.int64) if isinstance(ids, int) else ids, sizes
 
     def filled_from_blocks(
         self, blocks: U8, ids: I64 | int, list_sizes: I64, relabel: U8 | None = None, *, mapped: bool = True
@@ -265,4 +278,5 @@ class CodeStore:
         store = CodeStore(self.M, self.sizes, norm=self.norm, lists=self.lists, relabel=relabel)
         listed, first = (None, int(ids)) if isinstance(ids, int) else (ids, 0)
         store._native.adopt(blocks, listed, first, list_sizes, mapped)
+        store._mapped = (blocks, ids, list_sizes) if mapped else None
         return store
