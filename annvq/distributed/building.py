@@ -19,6 +19,7 @@ from annvq.distributed.shard import loaded
 from annvq.errors import NotFittedError
 from annvq.indexes.building import CHUNK_BYTES, merge
 from annvq.indexes.contract import Index
+from annvq.indexes.joining import files, join
 from annvq.indexes.keyed.keymap import KeyMap
 from annvq.indexes.keyed.kinds import Keys, key_list
 from annvq.paths import check_path
@@ -148,12 +149,18 @@ def _encode(folder: str, trained: str, source: Any, start: int, stop: int, names
 
 
 def _join(folder: str, trained: str, parts: Sequence[str], name: str) -> None:
-    """Write a shard of its parts, and remove these."""
+    """Write a shard of its parts."""
     where = Path(folder)
-    shard = loaded(where / trained)
-    for part in parts:
-        merge(shard, loaded(where / part))
+    paths, stem = [where / part for part in parts], where / new_name("part", "")
+    shard: Form | None = join(paths, stem)
+    if shard is None:
+        shard = loaded(where / trained)
+        for path in paths:
+            merge(shard, loaded(path))
     shard.save(where / name)
+    del shard  # which is mapped from what is removed
+    for path in files(stem):
+        path.unlink(missing_ok=True)
 
 
 def _few_at_once(calls: Iterator[Any], most: int) -> None:

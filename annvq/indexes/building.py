@@ -178,7 +178,8 @@ class Build:
         return whole
 
     def _joined(self, trained: Path, parts: list[Path], progress: bool) -> Index:
-        joined = join(parts, self.folder, lambda steps: _shown(steps, len(steps), "join", progress)) if parts else None
+        stem = self.folder / "joined"
+        joined = join(parts, stem, lambda steps: _shown(steps, len(steps), "join", progress)) if parts else None
         if joined is not None:
             return joined
         whole = self._loaded(trained)

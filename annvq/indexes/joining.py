@@ -45,12 +45,17 @@ class _Part(NamedTuple):
             yield slice(at, end), np.array([end - at], np.int64)
 
 
+def files(stem: Path) -> tuple[Path, Path]:
+    """What :func:`join` writes."""
+    return stem.with_name(f"{stem.name}-codes.tmp"), stem.with_name(f"{stem.name}-ids.tmp")
+
+
 def join(
-    paths: Sequence[Path], folder: Path, shown: Callable[[Sequence[Any]], Iterable[Any]] = iter
+    paths: Sequence[Path], stem: Path, shown: Callable[[Sequence[Any]], Iterable[Any]] = iter
 ) -> StoreIndex | None:
     """The index of all vectors of some index files, which were made of one trained index and share no ids: what
-    :func:`~annvq.indexes.building.merge` of one after another gives, mapped from files in ``folder``. They may be
-    removed once the index is saved.
+    :func:`~annvq.indexes.building.merge` of one after another gives, mapped from the :func:`files` of ``stem``. They
+    may be removed once the index is saved.
 
     In memory are two million rows at a time, whatever there are.
 
@@ -82,7 +87,7 @@ def join(
     def store(lists: int, order: U8 | None = relabel) -> CodeStore:
         return CodeStore(alike.coder.M, alike.coder.sizes, norm=alike.norm, lists=lists, relabel=order)
 
-    codes, ids = folder / "joined.codes", folder / "joined.ids"
+    codes, ids = files(stem)
     with open(codes, "wb") as to_codes, open(ids, "wb") as to_ids:
 
         def write(held: CodeStore) -> None:
@@ -106,7 +111,7 @@ def join(
         tensors["list_sizes"] = sizes
     about = {name: value for name, value in config.items() if name != "first_id"}
     about |= {"n": n, "next_id": max(one.config["next_id"] for one in everything)}
-    made: Any = built(about, tensors, str(folder), mapped=True)
+    made: Any = built(about, tensors, str(stem), mapped=True)
     return made
 
 

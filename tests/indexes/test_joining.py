@@ -56,8 +56,7 @@ def test_joined_is_merged(kind, ids, rows, trained, monkeypatch):
     for path in paths:
         merge(merged, annvq.load_index(path))
     merged.save("merged")
-    Path("folder").mkdir()
-    joined = join(paths, Path("folder"))
+    joined = join(paths, Path("of"))
     assert len(joined) == sum(counts)
     queries = vectors(20, 4)
     for ours, theirs in zip(joined.search(queries, 30), merged.search(queries, 30), strict=True):
@@ -85,16 +84,15 @@ def test_what_is_mapped_and_unchanged_is_saved_as_it_lies(trained):
 
 
 def test_what_is_not_joined_so(trained):
-    Path("folder").mkdir()
     reranked = annvq.RerankIndex(annvq.FlatIndex(annvq.ProductVQ(8, M=4)), "float16").fit(vectors(2000, 0))
     packed = annvq.FlatIndex(annvq.ProductVQ(8, M=4, nbits=5)).fit(vectors(2000, 0))
     for index in (reranked, packed):
-        assert join(in_parts(index, [100, 100], np.arange(200)), Path("folder")) is None
+        assert join(in_parts(index, [100, 100], np.arange(200)), Path("of")) is None
     other = in_parts(trained["flat"], [100], np.arange(100))[0].rename("other")
     paths = in_parts(trained["lists"], [0, 100], np.arange(100))
-    assert join([other, *paths], Path("folder")) is None
-    assert join(paths[:1], Path("folder")) is None
-    assert len(join(paths, Path("folder"))) == 100
+    assert join([other, *paths], Path("of")) is None
+    assert join(paths[:1], Path("of")) is None
+    assert len(join(paths, Path("of"))) == 100
 
 
 def test_parts_are_verified(trained):
@@ -103,7 +101,7 @@ def test_parts_are_verified(trained):
     data[-3] ^= 1
     paths[1].write_bytes(data)
     with pytest.raises(FormatError, match="part-1"):
-        join(paths, Path())
+        join(paths, Path("of"))
 
 
 def test_a_build_joins_so(monkeypatch):
