@@ -49,9 +49,9 @@ def in_turns(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, n
     return dict(zip(calls, np.array(times[1:]).T, strict=True))
 
 
-def process_of(index: ShardedIndex, shard: int) -> int:
-    """The process that a shard's actor is now."""
-    actor = index._reader.replicas.actors[shard][0]
+def process_of(index: ShardedIndex, shard: int, replica: int = 0) -> int:
+    """The process that an actor is now."""
+    actor = index._reader.replicas.actors[shard][replica]
     process: int = ray.get(actor.process.remote(index._files.state.position))[1]
     return process
 
@@ -60,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vectors", type=int, default=1_000_000)
     parser.add_argument("--shards", type=int, default=2)
+    parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--singles", type=int, default=300)
     parser.add_argument("--kills", type=int, default=5)
@@ -72,13 +73,15 @@ def main() -> None:
     # Ray gives its workers little of a busy machine (nice 15) unless it is started so.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (Ray spells it so)
     ray.init(include_dashboard=False, log_to_driver=False, object_store_memory=200 << 20)
-    annvq.set_num_threads(options.shards)
+    actors = options.shards * options.replicas
+    annvq.set_num_threads(actors)
 
     with tempfile.TemporaryDirectory() as temporary:
-        many = ShardedIndex.create(Path(temporary) / "many", one, options.shards, threads=1, timeout=120)
+        settings = {"replicas": options.replicas, "threads": 1, "timeout": 120}
+        many = ShardedIndex.create(Path(temporary) / "many", one, options.shards, **settings)
         found, expected = many.search(queries, 10), one.search(queries, 10)
         assert all(map(np.array_equal, found, expected))
-        names = f"one process, {options.shards} threads", f"{options.shards} shards, one thread each"
+        names = f"one process, {actors} threads", f"{options.shards} shards, {actors} actors, one thread each"
         batch = in_turns(
             dict(zip(names, (lambda: one.search(queries, 10), lambda: many.search(queries, 10)), strict=True)),
             options.rounds,
@@ -88,13 +91,13 @@ def main() -> None:
         ratio = batch[names[0]] / batch[names[1]]
         print(f"of the one process' throughput: {np.median(ratio):.2f} (rounds {ratio.min():.2f} to {ratio.max():.2f})")
 
-        processes = [process_of(many, shard) for shard in range(options.shards)]
+        processes = [process_of(many, *which) for which in np.ndindex(options.shards, options.replicas)]
         begun = [processor(process) for process in processes]
         driver = worked(lambda: many.search(queries, 10), options.rounds)
-        actors = [processor(p) - since for p, since in zip(processes, begun, strict=True)]
+        theirs = [processor(p) - since for p, since in zip(processes, begun, strict=True)]
         print(
             f"processor time of a sharded batch: driver {1000 * driver:.0f} ms, "
-            f"actors {', '.join(f'{1000 * seconds / options.rounds:.0f}' for seconds in actors)} ms"
+            f"actors {', '.join(f'{1000 * seconds / options.rounds:.0f}' for seconds in theirs)} ms"
         )
 
         annvq.set_num_threads(1)
@@ -103,7 +106,7 @@ def main() -> None:
         part = worked(lambda: shard.find(Position(0, 0), queries, 10, None, None), options.rounds)
         print(f"processor time of a batch: one process {1000 * whole:.0f} ms, the scan of a shard {1000 * part:.0f} ms")
 
-        small = ShardedIndex.create(Path(temporary) / "small", one.reset().add(base[:1000]), options.shards, threads=1)
+        small = ShardedIndex.create(Path(temporary) / "small", one.reset().add(base[:1000]), options.shards, **settings)
         single = in_turns(
             {"one process": lambda: one.search(queries[:1], 10), "through Ray": lambda: small.search(queries[:1], 10)},
             options.singles,

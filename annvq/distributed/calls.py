@@ -35,18 +35,25 @@ class MissingShardError(RuntimeError):
         self.shards = dict(shards)
 
 
-class Answers(NamedTuple):
-    """What shards said, by their number, and of those that did not why."""
+class Asked(NamedTuple):
+    """A call: to a shard, as one part of several that a question has, which go to replicas in turn."""
 
-    given: dict[int, tuple[Position, Any]]
+    shard: int
+    part: int = 0
+
+
+class Answers(NamedTuple):
+    """What shards said, and of those that did not why, by their number."""
+
+    given: dict[Asked, tuple[Position, Any]]
     missing: dict[int, str]
 
 
 class _Call:
-    """One shard's part in a question, on its way to one replica after another."""
+    """One call of a question, on its way to one replica after another."""
 
-    def __init__(self, actors: Sequence[Any], shard: int, first: int, arguments: tuple[Any, ...], patience: float):
-        self.shard = shard
+    def __init__(self, actors: Sequence[Any], asked: Asked, first: int, arguments: tuple[Any, ...], patience: float):
+        self.asked = asked
         self._actors, self._next, self._arguments, self._patience = actors, first, arguments, patience
         self.why = "no answer in time"
         self.again_at = 0.0
@@ -81,7 +88,7 @@ class Replicas:
         made = ray.remote(Shard).options(
             **{"num_cpus": 0, "max_restarts": -1, "max_task_retries": 0, "max_pending_calls": MOST_PENDING, **options}
         )
-        self._folder = folder
+        self._folder, self.count = folder, replicas
         self.actors = [[made.remote(folder, shard, threads) for _ in range(replicas)] for shard in range(shards)]
         self._turn = 0
 
@@ -89,7 +96,7 @@ class Replicas:
         self,
         method: str,
         position: Position,
-        arguments: Mapping[int, tuple[Any, ...]],
+        arguments: Mapping[Asked, tuple[Any, ...]],
         timeout: float,
         *,
         whole: bool = True,
@@ -99,7 +106,7 @@ class Replicas:
         A replica that dies, is busy, or takes longer than its share of the time is passed over for the next.
 
         Args:
-            arguments: of each shard that is asked, by its number.
+            arguments: of each call.
             timeout: seconds for all.
             whole: whether all must answer.
 
@@ -112,12 +119,12 @@ class Replicas:
         self._turn += 1  # replicas take turns
         begun = time.monotonic()
         calls = [
-            _Call(self.actors[shard], shard, self._turn, (position, *given), timeout / len(self.actors[shard]))
-            for shard, given in arguments.items()
+            _Call(self.actors[asked.shard], asked, self._turn + asked.part, (position, *its), timeout / self.count)
+            for asked, its in arguments.items()
         ]
-        given: dict[int, tuple[Position, Any]] = {}
+        given: dict[Asked, tuple[Position, Any]] = {}
         while len(given) < len(calls) and (now := time.monotonic()) < begun + timeout:
-            left = [call for call in calls if call.shard not in given]
+            left = [call for call in calls if call.asked not in given]
             for call in left:
                 if now >= call.again_at:
                     call.send(method, now)
@@ -128,8 +135,8 @@ class Replicas:
                 if isinstance(answer, Exception):
                     call.failed(answer, time.monotonic())
                 else:
-                    given[call.shard] = answer
-        missing = {call.shard: call.why for call in calls if call.shard not in given}
+                    given[call.asked] = answer
+        missing = {call.asked.shard: call.why for call in calls if call.asked not in given}
         if missing and whole:
             raise MissingShardError(self._folder, missing)
         return Answers(given, missing)

@@ -10,7 +10,7 @@ import numpy as np
 
 from annvq.arrays import check_vectors, like, positive_int
 from annvq.distributed.building import split
-from annvq.distributed.calls import Replicas
+from annvq.distributed.calls import Asked, Replicas
 from annvq.distributed.folder import Folder
 from annvq.distributed.forms import Kept, encode
 from annvq.distributed.log import Write
@@ -56,7 +56,7 @@ class ShardedIndex:
 
     Args:
         folder: what :meth:`create` or :func:`annvq.distributed.build` made.
-        replicas: actors for each shard, which take turns.
+        replicas: actors for each shard, which take turns; many queries at once are dealt out to them.
         timeout: seconds for an answer, in which other replicas, and actors that were started anew, are asked too: of R
             replicas each has an R-th of it.
         threads: of each actor's kernels; default: this machine's cores, divided among shards.
@@ -250,7 +250,7 @@ class ShardedIndex:
             if not position.offset:
                 return
             names = shard_names(self.shards)
-            self._reader.replicas.ask("save", position, {i: (name,) for i, name in enumerate(names)}, seconds)
+            self._reader.replicas.ask("save", position, {Asked(i): (name,) for i, name in enumerate(names)}, seconds)
             self._files.fold(names)
             self._reader.replicas.tell(self._files.state.position)
 

@@ -1,15 +1,16 @@
 """Reading a sharded index: questions to all shards, each answered as of one moment, and answers put together."""
 
+import itertools
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from annvq.arrays import chunks
-from annvq.distributed.calls import Answers, Replicas, shared
+from annvq.distributed.calls import Answers, Asked, Replicas, shared
 from annvq.distributed.folder import Folder
 from annvq.distributed.forms import Form, scanned
 from annvq.distributed.manifest import of_shard
@@ -21,6 +22,7 @@ from annvq.indexes.within import Within, all_within
 from annvq.kernels.store import PreparedAllowed
 from annvq.types import F32, I32, I64
 
+_PART = 64  # queries, at least, that a replica is asked where several share them
 _OPTIMISTIC = 3  # times that a read which writes have overtaken is done again before it holds writes up
 
 
@@ -54,7 +56,7 @@ class Reader:
         self.shards = len(replicas.actors)
         self.writing = threading.RLock()
 
-    def ask(self, method: str, arguments: Mapping[int, tuple[Any, ...]], asking: Asking) -> Answers:
+    def ask(self, method: str, arguments: Mapping[Asked, tuple[Any, ...]], asking: Asking) -> Answers:
         """Ask the shards that ``arguments`` are for, and again where a write came between their answers."""
         for _ in range(_OPTIMISTIC):
             answers = self._asked_once(method, arguments, asking)
@@ -66,8 +68,8 @@ class Reader:
         asking.positions |= {position for position, _ in answers.given.values()}
         return answers
 
-    def _asked_once(self, method: str, arguments: Mapping[int, tuple[Any, ...]], asking: Asking) -> Answers:
-        asked = {shard: given for shard, given in arguments.items() if shard not in asking.missing}
+    def _asked_once(self, method: str, arguments: Mapping[Asked, tuple[Any, ...]], asking: Asking) -> Answers:
+        asked = {call: given for call, given in arguments.items() if call.shard not in asking.missing}
         answers = self.replicas.ask(method, self.folder.state.position, asked, asking.left, whole=asking.whole)
         asking.missing |= answers.missing
         return answers
@@ -75,9 +77,9 @@ class Reader:
     def _of_ids(self, method: str, ids: I64, out: npt.NDArray[Any], asking: Asking) -> npt.NDArray[Any]:
         """What the shards of ``ids`` (n,) say of them, written into ``out`` (n, …); others are not asked."""
         masks = {number: of_shard(ids, number, self.shards) for number in np.unique(ids % self.shards).tolist()}
-        answers = self.ask(method, {number: (ids[mask],) for number, mask in masks.items()}, asking)
-        for number, (_, found) in answers.given.items():
-            out[masks[number]] = found
+        answers = self.ask(method, {Asked(number): (ids[mask],) for number, mask in masks.items()}, asking)
+        for asked, (_, found) in answers.given.items():
+            out[masks[asked.shard]] = found
         return out
 
     def contains(self, ids: I64, asking: Asking) -> npt.NDArray[np.bool_]:
@@ -89,13 +91,46 @@ class Reader:
         return self._of_ids("reconstruct", ids, np.empty((len(ids), self.empty.dim), np.float32), asking)
 
     def ids(self, asking: Asking) -> I64:
-        answers = self.ask("ids", dict.fromkeys(range(self.shards), ()), asking)
+        answers = self.ask("ids", dict.fromkeys(map(Asked, range(self.shards)), ()), asking)
         return np.sort(np.concatenate([np.empty(0, np.int64), *(found for _, found in answers.given.values())]))
 
     def allowed(self, filter: Filter, asking: Asking) -> Allowed:
         """A filter as shards take it: a bitmap, or a list of ids."""
         resolved = resolve_filter(filter, lambda: self.ids(asking))
         return resolved.allowed if isinstance(resolved, PreparedAllowed) else resolved
+
+    def _nearest(
+        self,
+        method: str,
+        queries: F32,
+        k: int,
+        rest: Callable[[int, slice], tuple[Any, ...]],
+        asking: Asking,
+    ) -> tuple[F32, I64]:
+        """The first ``k`` of what shards find for queries (nq, d), which are dealt out to replicas where they are many;
+        ``rest`` says what a shard is told beside a part of them."""
+        nq = len(queries)
+        ends = np.linspace(0, nq, 1 + max(1, min(self.replicas.count, nq // _PART))).astype(int).tolist()
+        parts = [slice(start, stop) for start, stop in itertools.pairwise(ends)]
+        sent = [shared(queries[part]) for part in parts]
+        arguments = {
+            Asked(shard, number): (sent[number], *rest(shard, part))
+            for number, part in enumerate(parts)
+            for shard in range(self.shards)
+        }
+        answers = self.ask(method, arguments, asking)
+        found = []
+        for number, part in enumerate(parts):
+            theirs = [
+                one
+                for asked, (_, one) in answers.given.items()
+                if asked.part == number and asked.shard not in answers.missing
+            ]
+            found.append(merged(theirs, part.stop - part.start, k))
+        if len(found) == 1:
+            return found[0]
+        distances, ids = (np.concatenate(column) for column in zip(*found, strict=True))
+        return distances, ids
 
     def find(
         self,
@@ -110,9 +145,7 @@ class Reader:
         sent, n, empty = shared(allowed), self.folder.state.n, scanned(self.empty)
 
         def scan(rows: F32, probes: int | None) -> tuple[F32, I64]:
-            arguments = (shared(rows), k, sent, probes)
-            answers = self.ask("find", dict.fromkeys(range(self.shards), arguments), asking)
-            return merged([found for _, found in answers.given.values()], len(rows), k)
+            return self._nearest("find", rows, k, lambda *_: (k, sent, probes), asking)
 
         if not n:
             return merged([], len(queries), k)
@@ -146,11 +179,14 @@ class Reader:
         for start, stop in chunks(len(queries), depth * 8):
             rows = queries[start:stop]
             found = listed[start:stop] = self.find(self.empty.seen(rows), depth, allowed, nprobe, asking, k)[1]
-            sent = shared(rows)
-            asked = {shard: (sent, _own(found, shard, self.shards), k) for shard in range(self.shards)}
-            answers = self.ask("rank", asked, asking) if n else Answers({}, {})
-            parts = [part for _, part in answers.given.values()]
-            distances[start:stop], ids[start:stop] = merged(parts, len(rows), k)
+            if not n:
+                distances[start:stop], ids[start:stop] = merged([], len(rows), k)
+                continue
+
+            def rest(shard: int, part: slice, found: I64 = found) -> tuple[Any, ...]:
+                return _own(found[part], shard, self.shards), k
+
+            distances[start:stop], ids[start:stop] = self._nearest("rank", rows, k, rest, asking)
         return listed, (distances, ids)
 
     def within(
@@ -175,9 +211,8 @@ class Reader:
                 return empty.above_zero(self.find(rows, k, allowed, probes, asking))
             if shortlist is not None:
                 return self.ranked(rows, k, max(1, there()), allowed, probes, asking)[1]
-            arguments = (shared(rows), k, shared(allowed), probes)
-            answers = self.ask("rank_all", dict.fromkeys(range(self.shards), arguments), asking)
-            return merged([found for _, found in answers.given.values()], len(rows), k)
+            sent = shared(allowed)
+            return self._nearest("rank_all", rows, k, lambda *_: (k, sent, probes), asking)
 
         return all_within(find, queries, radius, there)
 
@@ -191,6 +226,8 @@ def _own(ids: I64, shard: int, shards: int) -> I64:
 
 def merged(parts: Sequence[tuple[F32, I32 | I64]], nq: int, k: int) -> tuple[F32, I64]:
     """The first ``k`` of what shards found, by (distance, id): distances and ids (nq, k), padded with +inf and −1."""
+    if len(parts) == 1 and parts[0][1].shape[1] == k:
+        return parts[0][0], parts[0][1].astype(np.int64, copy=False)
     padding = np.full((nq, k), np.inf, np.float32), np.full((nq, k), -1, np.int64)
     distances, ids = (np.concatenate(column, axis=1) for column in zip(*parts, padding, strict=True))
     last = np.where(ids < 0, np.iinfo(np.int64).max, ids)

@@ -109,6 +109,29 @@ def test_another_replica_answers(tmp_path):
                 os.kill(number, signal.SIGCONT)
 
 
+def test_replicas_share_many_queries(tmp_path):
+    """Each is asked for a part of them; for one that stays away another answers; without a whole shard none of its
+    vectors are among the answers, not even those that it has found for some of the queries."""
+    index, many = flat(), vectors(300, 8)
+    expected = index.search(many, 10)
+    with ShardedIndex.create(tmp_path / "many", index, 2, replicas=2, timeout=8) as sharded:
+        numbers = process(sharded, 0, 1), process(sharded, 1, 0), process(sharded, 1, 1)
+        for number in numbers:
+            for found, its in zip(sharded.search(many, 10), expected, strict=True):
+                np.testing.assert_array_equal(found, its)
+            os.kill(number, signal.SIGSTOP)
+        try:
+            part = sharded.search(many, 10, partial=True, timeout=20)
+            with pytest.raises(MissingShardError, match="shard 1: "):
+                sharded.search(many, 10, timeout=2)
+        finally:
+            for number in numbers:
+                os.kill(number, signal.SIGCONT)
+        assert list(part.missing) == [1]
+        for found, its in zip(part, index.search(many, 10, filter=lambda ids: ids % 2 == 0), strict=False):
+            np.testing.assert_array_equal(found, its)
+
+
 def test_a_shard_that_stays_away(tmp_path, small_ray):
     index = flat()
     with ShardedIndex.create(tmp_path / "many", index, 3) as sharded:
