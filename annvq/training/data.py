@@ -32,6 +32,7 @@ class TrainingData:
     base_seed: int
     progress: bool = False
     processes: Alone = ALONE  # those that hold the rows, each a share
+    unread: "Unread | None" = None  # rows beyond these
 
     def seed(self, *path: int) -> int:
         """A seed of its own for each purpose."""
@@ -49,6 +50,14 @@ class TrainingData:
         first, _ = self.processes.span(len(self.train))
         return replace(self, train=self.train[near[first : first + len(self.train)]])
 
+    def another(self, number: int) -> F32 | None:
+        """Rows (n, d) of the sample of this number, from 1 on, none of them among those of others; None where there are
+        no more."""
+        if self.unread is None:
+            return None
+        rows = self.unread.sample(number)
+        return None if rows is None else rows[~far_out(rows)]
+
     @property
     def rows(self) -> int:
         """How many training rows there are in all."""
@@ -59,11 +68,35 @@ class TrainingData:
         core, train = quantizer.in_own_coordinates(self.train)
         if core is quantizer:
             return quantizer, self
-        return core, replace(self, train=train, validation=quantizer.in_own_coordinates(self.validation)[1])
+        valid = quantizer.in_own_coordinates(self.validation)[1]
+        return core, replace(self, train=train, validation=valid, unread=None)
 
     def restore(self, quantizer: Model) -> None:
         """Bring codebooks learned on these vectors to the data's own offset and scale."""
         quantizer.restore(self.mean, self.scale)
+
+
+@dataclass(frozen=True)
+class Unread:
+    """What an array holds beyond the rows that are learned from first, in samples of as many, prepared as those were;
+    one is in memory at a time."""
+
+    x: Array
+    size: int  # rows of a sample
+    seed: int
+    mean: F32
+    scale: float
+
+    def sample(self, number: int) -> F32 | None:
+        """Rows (n, d) of the sample of this number; 0 are those learned from first. The last is left out where it is
+        less than half of one."""
+        n = int(self.x.shape[0])
+        numbers = np.random.default_rng(self.seed).permutation(n)[number * self.size : (number + 1) * self.size]
+        if 2 * len(numbers) < self.size:
+            return None
+        rows = to_numpy(self.x[np.sort(numbers)], len(self.mean))
+        require_short(rows, np.sort(numbers))
+        return (rows - self.mean) / np.float32(self.scale)
 
 
 def mean_error(quantizer: Model, x: F32, processes: Alone = ALONE) -> float:
@@ -123,4 +156,5 @@ def prepare(
     rows /= np.float32(scale)
     split = held if len(rows) - held >= least and held else 0
     train, valid = (rows[split:], rows[:split]) if split else (rows, rows)
-    return TrainingData(train, valid, mean.astype(np.float32), scale, seed, progress)
+    unread = Unread(x, max_rows, seed, mean.astype(np.float32), scale) if n > max_rows else None
+    return TrainingData(train, valid, mean.astype(np.float32), scale, seed, progress, unread=unread)

@@ -1,6 +1,7 @@
 """Learning a network behind given codes, and codes for the network, in turn."""
 
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from tqdm import trange
 
 from annvq.arrays import positive_int
 from annvq.training.data import TrainingData
+from annvq.training.devices import fast_products, torch_device
 from annvq.training.model import NetworkModel
 from annvq.training.neighbours import between_neighbours
 from annvq.training.trainer import warm_cosine
@@ -23,7 +25,8 @@ class LearnNetwork:
     """A recipe part: a network and the entries before it, for the codes that vectors have; then better codes for it.
 
     It starts from codes without a network, and keeps what has the least error on the validation rows, so that it never
-    ends behind those.
+    ends behind those. Of an array that holds more rows than a recipe reads each round takes others, as long as there
+    are some: memory is that of one sample and what is added to it.
 
     Args:
         steps: batches of the first round; each has its own warm-up and descent of the learning rate.
@@ -32,6 +35,8 @@ class LearnNetwork:
         batch_size: rows of a batch.
         learning_rate: of AdamW at its highest, for the network; a half in later rounds.
         added: vectors made of neighbours for each learn vector (:mod:`annvq.training.neighbours`).
+        bfloat16: multiply in bfloat16 in descent, where the device has instructions for it.
+        device: of descent; ``"auto"`` (a GPU when there is one), ``"cpu"``, ``"cuda"``, ….
     """
 
     steps: int = 3000
@@ -40,6 +45,8 @@ class LearnNetwork:
     batch_size: int = 1024
     learning_rate: float = 4e-3
     added: float = 2.0
+    bfloat16: bool = True
+    device: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("steps", "round_steps", "batch_size"):
@@ -50,18 +57,23 @@ class LearnNetwork:
                 raise ValueError(f"{name} must be a number ≥ 0, got {getattr(self, name)}")
 
     def __call__(self, quantizer: NetworkModel, data: TrainingData) -> None:
-        x = data.near(max(quantizer.sizes)).train
-        extra = int(self.added * len(x))
-        if extra:
-            x = np.concatenate([x, between_neighbours(x, extra, data.seed(1))])
+        device, home = torch_device(self.device), quantizer.fitted.device
+        x = self._with_neighbours(data.near(max(quantizer.sizes)).train, data.seed(1))
         quantizer.begin()
         codes = quantizer.plain_codes(x)
         best, least = _values(quantizer), data.validation_error(quantizer)
         generator = torch.Generator().manual_seed(data.seed(2))
         for number in range(self.rounds + 1):
             if number:
+                if (others := data.another(number)) is not None:
+                    x = self._with_neighbours(others, data.seed(1, number))
+                    codes = quantizer.plain_codes(x)
                 codes = quantizer.improved(x, codes)
-            self._descend(quantizer, x, codes, generator, first=number == 0, progress=data.progress)
+            quantizer.to(device)
+            try:
+                self._descend(quantizer, x, codes, generator, first=number == 0, progress=data.progress)
+            finally:
+                quantizer.to(home)
             quantizer.refit_view(x, codes)
             error = data.validation_error(quantizer)
             log.info("round %d: error %.4g on held-out rows, before %.4g", number, error, least)
@@ -69,6 +81,10 @@ class LearnNetwork:
                 break
             best, least = _values(quantizer), error
         quantizer.load_state_dict(best)
+
+    def _with_neighbours(self, x: F32, seed: int) -> F32:
+        extra = int(self.added * len(x))
+        return np.concatenate([x, between_neighbours(x, extra, seed)]) if extra else x
 
     def _descend(
         self, quantizer: NetworkModel, x: F32, codes: Codes, generator: torch.Generator, *, first: bool, progress: bool
@@ -81,13 +97,15 @@ class LearnNetwork:
         groups = [{**group, "lr": rate * group.pop("factor")} for group in quantizer.parameter_groups()]
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step / steps))
-        rows, chosen = torch.from_numpy(x), torch.from_numpy(codes.astype(np.int64))
+        rows, chosen, device = torch.from_numpy(x), torch.from_numpy(codes.astype(np.int32)), quantizer.fitted.device
         order = torch.empty(0, dtype=torch.int64)
         for _ in trange(steps, desc="network", unit="step", disable=not progress, leave=False):
             if len(order) < min(self.batch_size, len(x)):
                 order = torch.randperm(len(x), generator=generator)
             batch, order = order[: self.batch_size], order[self.batch_size :]
-            error = (quantizer.decoded(chosen[batch]) - rows[batch]).square().sum(1).mean()
+            named, wanted = chosen[batch].to(device, torch.int64), rows[batch].to(device)
+            with fast_products(device) if self.bfloat16 else nullcontext():
+                error = (quantizer.decoded(named) - wanted).square().sum(1).mean()
             optimizer.zero_grad()
             error.backward()  # type: ignore[no-untyped-call]
             optimizer.step()

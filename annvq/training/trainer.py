@@ -19,6 +19,7 @@ from annvq.arrays import positive_int, sample_crc, to_numpy
 from annvq.paths import check_path
 from annvq.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from annvq.training.data import TrainingData, mean_error
+from annvq.training.devices import torch_device
 from annvq.training.estimators import Estimator
 from annvq.training.history import History
 from annvq.training.learn.shares import ALONE, Alone, check_processes
@@ -130,7 +131,7 @@ class Trainer:
             stream: Batches = SharedBatches(own, self.batch_size, processes)
         else:
             stream = batches(source, quantizer.dim, self.batch_size)
-        device = self._device()
+        device = torch_device(self.device)
         home, was_training, own_estimator = quantizer.fitted.device, quantizer.training, quantizer.estimator
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
@@ -141,14 +142,6 @@ class Trainer:
             finally:
                 quantizer.estimator = own_estimator
                 quantizer.to(home).train(was_training)
-
-    def _device(self) -> torch.device:
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            return torch.empty(0, device=self.device).device
-        except (RuntimeError, AssertionError, TypeError) as error:
-            raise ValueError(f"device must be one that PyTorch can use here, got {self.device!r}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import embedding_bag, linear
 
 from annvq.arrays import check_vectors, to_numpy
 from annvq.kernels import squared_norms
@@ -285,7 +285,7 @@ class ConditionalVQ(ConditionalCoder, Quantizer):
         """Vectors (n, d) of int64 codes (n, M) less the shift, differentiable; no validation."""
         first = torch.as_tensor(self.latent.offsets[:-1], device=codes.device)
         sums = embedding_bag(codes + first, self.latent.weight, mode="sum")
-        return sums + torch.relu(sums @ self.inward.T + self.bias) @ self.outward.T
+        return sums + linear(torch.relu(linear(sums, self.inward, self.bias)), self.outward)
 
     def _decode(self, codes: Tensor) -> Tensor:
         return self.decoded(codes) + self.shift
