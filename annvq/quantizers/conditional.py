@@ -23,7 +23,7 @@ from annvq.types import F32, Codes
 
 SWEEPS = 1  # over the codebooks, each entry chosen anew by what the network makes of it
 CANDIDATES = 4  # entries of a codebook that a sweep tries, those nearest without the network
-AIMS = 1  # searches for the sum that the network makes the vector of, before the sweeps
+AIMS = 4  # searches for the sum that the network makes the vector of, before the sweeps
 
 
 class ConditionalCoder(Nested):
@@ -146,20 +146,21 @@ class ConditionalCoder(Nested):
         if not self._on_cpu:
             return self._encode_in_torch(x)
         start, moved = self._start(x), x - self._array("shift")
-        return self.improved(moved, start)
+        return self.improved(moved, start, AIMS)
 
     def _start(self, x: F32) -> Codes:
         """Codes (n, M) of rows without the network."""
         codes: Codes = self.view.plain_codes(x)
         return codes
 
-    def improved(self, x: F32, codes: Codes) -> Codes:
-        """Codes (n, M) of rows (n, d) less :attr:`shift`, at least as near as those given."""
+    def improved(self, x: F32, codes: Codes, aims: int = 1) -> Codes:
+        """Codes (n, M) of rows (n, d) less :attr:`shift`, at least as near as those given, after so many searches for a
+        sum; one is enough to learn from."""
         if not self.recode:
             return codes
         network, found = self._network(), codes.copy()
         for start, stop in chunks(len(x), self.dim):
-            for seed in range(1, AIMS + 1):  # (0 is that of the start)
+            for seed in range(1, aims + 1):  # (0 is that of the start)
                 network.aim(x[start:stop], found[start:stop], self.latent, seed)
         return network.coder.sweep(x, found, candidates=CANDIDATES, sweeps=SWEEPS)
 

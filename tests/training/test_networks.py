@@ -33,7 +33,7 @@ def test_each_round_reads_other_rows_and_no_more_at_a_time_than_the_first(monkey
     part = LearnNetwork(steps=60, rounds=4, round_steps=30, learning_rate=1e-3, added=0.5)
     q, learned = annvq.ConditionalVQ(8, 2, 3, hidden=16, rounds=4), []
     improved = q.improved
-    q.improved = lambda x, codes: (learned.append(x), improved(x, codes))[1]
+    q.improved = lambda x, codes, *more: (learned.append(x), improved(x, codes, *more))[1]
     q.fit(source, recipe=Recipe((KMeans(3), part), max_rows=1000))
     samples, last = source.read[:-1], source.read[-1]
     assert len(samples) in (2, 3)  # as many as there were rounds before one was of no use
