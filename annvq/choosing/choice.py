@@ -22,6 +22,7 @@ from annvq.choosing.fewest import fewest_bytes
 from annvq.choosing.finals import Finals
 from annvq.choosing.forms import PLAIN
 from annvq.choosing.grid import Candidate, candidates
+from annvq.choosing.halving import halve
 from annvq.choosing.keeping import Kept
 from annvq.choosing.measuring import WOULD_TAKE, Measuring
 from annvq.choosing.recommending import front_within, next_better, recommend, takes_too_long, too_long
@@ -290,7 +291,7 @@ class _Work:
         """The choice at a budget; ``seconds``: default all from the start."""
         window = (self.seconds, self.start) if seconds is None else (seconds, perf_counter())
         measuring = self._measuring(bits, *window)
-        measuring.run(self._planned(bits))
+        halve(measuring, self._planned(bits))
         choice = _choice(measuring, Finals(measuring, Ahead(measuring, self.further)))
         self.points = measuring.points
         return choice
@@ -300,7 +301,7 @@ class _Work:
         after very short training."""
         planned = sorted(self._planned(8 * size), key=lambda c: c.kind != "product")[:1]
         measuring = self._measuring(8 * size, max(self.left(), 1e-9), perf_counter())
-        measuring.run(planned)
+        halve(measuring, planned)
         found = Finals(measuring, Ahead(measuring, self.further)).run(forms=False)
         self.points = measuring.points
         return max((c.expected or 0.0 for c in found), default=0.0)

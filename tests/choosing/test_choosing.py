@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from annvq.benchmarks.run import Observer
 from annvq.benchmarks.statistics import Figure
-from annvq.choosing import Candidate, Choice, choose, grid, measuring, recipe_text, sampling, webpage
+from annvq.choosing import Candidate, Choice, choose, grid, halving, recipe_text, sampling, webpage
 from annvq.choosing.asked import Asked
 from annvq.choosing.forms import PLAIN
 from annvq.choosing.recommending import next_better, pareto, recommend
@@ -131,8 +131,8 @@ def staged(monkeypatch, tmp_path):
     monkeypatch.setenv("ANNVQ_DATA", str(tmp_path))
     codes = [("product", n, "auto") for n in (4, 3, 2, 1)] + [("residual", 2, "uint8")]
     monkeypatch.setattr(grid, "GRID", tuple(codes))
-    monkeypatch.setattr(measuring, "_FINALISTS", 2)
-    monkeypatch.setattr(measuring, "_SCREEN", replace(measuring._SCREEN, learn=130, base=300))
+    monkeypatch.setattr(halving, "_FINALISTS", 2)
+    monkeypatch.setattr(halving, "_SCREEN", replace(halving._SCREEN, learn=130, base=300))
     rng = np.random.default_rng(0)
     return (rng.standard_normal((3000, 6)) @ rng.standard_normal((6, 24))).astype(np.float32)
 

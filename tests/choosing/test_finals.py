@@ -10,7 +10,7 @@ import pytest
 from annvq import IVFIndex, RerankIndex, load_index
 from annvq.benchmarks.run import Observer
 from annvq.benchmarks.statistics import Figure
-from annvq.choosing import Candidate, Choice, choose, forms, grid, measuring, recipe_text, sampling, webpage
+from annvq.choosing import Candidate, Choice, choose, forms, grid, halving, recipe_text, sampling, webpage
 from annvq.choosing.asked import Asked
 from annvq.choosing.finals import FormCode
 from annvq.choosing.forms import PLAIN, Form, Second, forms_of, kept_type, split_forms
@@ -228,7 +228,7 @@ def test_a_choice_goes_on_where_it_was_stopped(small_grid, x, tmp_path, monkeypa
 
 
 def test_everything_is_measured_where_time_does_not_matter(small_grid, x, monkeypatch):
-    monkeypatch.setattr(measuring, "_SCREEN", replace(measuring._SCREEN, learn=130, base=300))
+    monkeypatch.setattr(halving, "_SCREEN", replace(halving._SCREEN, learn=130, base=300))
     choice = choose(x, bits=24, nq=100, threads=1, seconds=1e-9, exhaustive=True)
     assert {c.stage for c in choice.candidates} == {"measured"}
     assert (choice.n, choice.for_n) == (1700, 3000)

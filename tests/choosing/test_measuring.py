@@ -7,7 +7,8 @@ from annvq.benchmarks.run import Observer
 from annvq.benchmarks.vectors import Vectors
 from annvq.choosing import grid, measuring
 from annvq.choosing.costs import Clock, Rows, estimate
-from annvq.choosing.measuring import Measuring
+from annvq.choosing.halving import halve
+from annvq.choosing.measuring import Measuring, rows_of
 from annvq.choosing.stopping import OutOfTimeError, Stoppable
 
 CELLS = [
@@ -35,7 +36,7 @@ def simulated(monkeypatch, dim, metric, bits, seconds, true_seconds, learn=20_00
         return Vectors("part", metric, many[:base], many[:learn], data.queries, data.neighbors, "learn", "")
 
     def measure(c, data, stage, grace):
-        rows = work._rows(stage, data)
+        rows = rows_of(stage, data)
         log.append((c, rows))
         time.now += true_seconds(c, rows)
         if grace is not None and time.now > grace * seconds:
@@ -43,9 +44,9 @@ def simulated(monkeypatch, dim, metric, bits, seconds, true_seconds, learn=20_00
         times = dict.fromkeys(("encode_us", "search_us", "train_s", "mse", "wmops"), 1.0)
         return {"10-recall@10": 1 - 1 / (1 + len(c.nbits)), "recall@1": 0.5, "bits_per_vector": bits, **times}
 
-    monkeypatch.setattr(work, "_part", part)
+    monkeypatch.setattr(work, "part", part)
     monkeypatch.setattr(work, "_measure", measure)
-    found = work.run(grid.candidates(bits, dim, metric, 20_000))
+    found = halve(work, grid.candidates(bits, dim, metric, 20_000))
     return found, log, time.now
 
 
