@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal
 
 from annvq.bits import codebook_bits
@@ -74,8 +75,8 @@ KEPT_BITS = {"uint8": 8, "int8": 8, "float16": 16}
 
 
 def books(nbits: Sequence[int]) -> str:
-    """Codebooks in short: ``8x8``, or the bits of each."""
-    return f"{len(nbits)}x{nbits[0]}" if len(set(nbits)) == 1 else "+".join(map(str, nbits))
+    """Codebooks in short, as many as have the same bits together: ``8x8``, ``6x8+2x7``."""
+    return "+".join(f"{len(list(alike))}x{bits}" for bits, alike in groupby(nbits))
 
 
 def quantizer_keys(nbits: Sequence[int]) -> dict[str, Any]:
