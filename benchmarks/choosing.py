@@ -47,7 +47,8 @@ def main(
         choice_module.perf_counter = measuring.perf_counter = time.perf_counter = time.process_time
     data = load_dataset(path)
     asked = {"bits": bits, "metric": data.metric, "sample": sample, "threads": threads, "seed": seed}
-    whole = choose(data.base, exhaustive=True, keep=keep, **asked)
+    # As many as the sample: other forms and predictions are not compared, and among more vectors they take long.
+    whole = choose(data.base, exhaustive=True, keep=keep, n=sample, **asked)
     grid = [c for c in whole.candidates if c.form == PLAIN]
     measured = sorted((c for c in grid if c.recall is not None), key=lambda c: -c.recall)
     for c in measured:

@@ -45,8 +45,9 @@ _VECTORS_PER_ENTRY, _USUAL_ENTRIES = 20, 256
 _MANY_DIMENSIONS, _MANY_CODEBOOKS = 192, 9
 # Additive codes of 4 bits are searched as fast as product codes of 4, from so many codebooks on with more recall.
 _MANY_SMALL = 32
-# Codebooks that are learned together, times their dimensions: more than this takes hours, or learns by heart.
-_TOGETHER = 1 << 14
+# Codebooks that are learned together, times their dimensions: more than this takes hours, or learns by heart. So do
+# more entries than that, which are refitted at once: time grows with the cube of their number.
+_TOGETHER, _ENTRIES_TOGETHER = 1 << 14, 1 << 13
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def candidates(bits: int, dim: int, metric: str, n_learn: int, k: int = 10) -> S
             continue
         entries = 2 ** max(nbits)
         enough = entries * (_VECTORS_PER_ENTRY if entries > _USUAL_ENTRIES else 1)
-        if (kind.endswith("product") and dim < len(nbits)) or enough > n_learn or not _sensible(kind, dim, len(nbits)):
+        if (kind.endswith("product") and dim < len(nbits)) or enough > n_learn or not _sensible(kind, dim, nbits):
             continue
         found.setdefault((kind, nbits, norm), Candidate(kind, nbits, norm, metric, dim, norm_free=free, k=k))
     if not found:
@@ -196,15 +197,17 @@ def groups_of(kind: str, dim: int, M: int) -> int:
     return default_groups(dim, M) if kind in ("product-additive", "principal-additive") else 1
 
 
-def _sensible(kind: str, dim: int, M: int) -> bool:
+def _sensible(kind: str, dim: int, nbits: Sequence[int]) -> bool:
     """Whether codes of this kind have a chance: codebooks of all dimensions have none where both are many, and groups
     of codebooks none that others would not have where there is one group."""
+    M = len(nbits)
     if kind.startswith("principal") and dim < _MANY_DIMENSIONS and M < _MANY_CODEBOOKS:
         return False
     groups = groups_of(kind, dim, M)
+    together = M // groups
     # One group are additive codes; over many dimensions principal axes make groups better, and are learned sooner.
     if kind in ("product-additive", "principal-additive") and groups == 1:
         return False
     if kind == "product-additive" and dim >= _MANY_DIMENSIONS:
         return False
-    return (M // groups) * (dim // groups) <= _TOGETHER
+    return together * (dim // groups) <= _TOGETHER and together * 2 ** max(nbits) <= _ENTRIES_TOGETHER

@@ -15,6 +15,7 @@ from annvq.choosing.recommending import takes_too_long
 # On fewer vectors small codebooks would win that do not on more; training less costs little of the order.
 _SCREEN = Stage("screened", learn=4_000, base=4_000, effort=0.05)
 _MEASURE = Stage("measured", learn=1 << 62, base=1 << 62, effort=0.5)
+_SHORTER = replace(_MEASURE, effort=0.2)  # where there is no time for that of as many codes
 _MOST_LEARN = 2  # times as many learn vectors, of many dimensions
 _SCREENING_SHARE = 0.6  # of the time; the first code of each kind may have what is left for later rounds, too
 _FIRST_SHARE = 0.2  # of the time: where the cheapest code takes more, all are screened on fewer vectors
@@ -53,12 +54,15 @@ def _rounds(work: Measuring, part: Vectors) -> None:
     whole = len(work.data.learn) / len(part.learn)
     while len(left) > 1:
         time = work.until - work.elapsed()
-        more = _growth(work, left, part, whole, time)
-        last = more >= whole or len(left) <= _FINALISTS
-        if not last:
-            more = _growth(work, left, part, whole, time / 2)
+        for stage in (_MEASURE, _SHORTER):
+            more = _growth(work, left, rows_of(stage, part), whole, time)
+            last = more >= whole or len(left) <= _FINALISTS
+            if not last:
+                more = _growth(work, left, rows_of(stage, part), whole, time / 2)
+            if more >= _WORTHWHILE * reached:
+                break
         if more >= _WORTHWHILE * reached:
-            if not _again(work, left, part, more):
+            if not _again(work, left, part, more, stage):
                 break
             reached = more
             if last:
@@ -68,9 +72,9 @@ def _rounds(work: Measuring, part: Vectors) -> None:
         left = sorted(left, key=lambda c: -(work.result[c].recall or 0.0))[: max(2, len(left) // 2)]
 
 
-def _growth(work: Measuring, codes: Sequence[Candidate], part: Vectors, whole: float, time: float) -> float:
-    """How many times ``part``, at most ``whole``, these codes can be measured on in ``time``; 0 where not once."""
-    rows, more = rows_of(_MEASURE, part), whole
+def _growth(work: Measuring, codes: Sequence[Candidate], rows: Rows, whole: float, time: float) -> float:
+    """How many times ``rows``, at most ``whole``, these codes can be measured on in ``time``; 0 where not once."""
+    more = whole
     while sum(work.clock.expects(c, rows.times(more)) for c in codes) > time:
         more /= 1.1
         if more < 1:
@@ -78,12 +82,12 @@ def _growth(work: Measuring, codes: Sequence[Candidate], part: Vectors, whole: f
     return more
 
 
-def _again(work: Measuring, finalists: Sequence[Candidate], part: Vectors, more: float) -> bool:
+def _again(work: Measuring, finalists: Sequence[Candidate], part: Vectors, more: float, stage: Stage) -> bool:
     """Measure the finalists on ``more`` times as much. They are compared with one another, so if one of them could
     not be measured in time, what was found before stands for all. Returns whether all were."""
     before = dict(work.result), work.rows, work.last, work.codes
     data = work.part(round(more * len(part.learn)), round(more * len(part.base)))
-    if work.measure_all(_MEASURE, data, finalists, work.until) < len(finalists):
+    if work.measure_all(stage, data, finalists, work.until) < len(finalists):
         work.result, work.rows, work.last, work.codes = before
         return False
     for c, figures in work.result.items():

@@ -5,7 +5,7 @@ import pytest
 
 from annvq.benchmarks.run import Observer
 from annvq.benchmarks.vectors import Vectors
-from annvq.choosing import grid, measuring
+from annvq.choosing import grid, halving, measuring
 from annvq.choosing.costs import Clock, Rows, estimate
 from annvq.choosing.halving import halve
 from annvq.choosing.measuring import Measuring, rows_of
@@ -91,11 +91,23 @@ def test_fewer_and_fewer_on_more_and_more(monkeypatch):
     assert {(c.kind, c.nbits) for c in found if c.stage == "measured"} == {(c.kind, c.nbits) for c in last}
 
 
-def test_time_that_no_second_stage_has_use_for_goes_to_codes_left_out(monkeypatch):
+def test_the_best_are_trained_shorter_where_there_is_no_time_for_more(monkeypatch):
     def true_seconds(c, rows):
-        return 11.0 if rows.effort < 0.1 else 1000.0
+        return 0.5 * estimate(c, rows)
 
-    found, log, took = simulated(monkeypatch, 384, "cosine", 64, 60.0, true_seconds)
+    found, log, took = simulated(monkeypatch, 384, "cosine", 384, 60.0, true_seconds)
+    again = [(c, rows) for c, rows in log if rows.effort > log[0][1].effort]
+    assert {rows for _, rows in again} == {again[0][1]}  # they are compared, so alike for all
+    assert log[0][1].effort < again[0][1].effort < 0.5
+    assert again[0][1].base >= 1.5 * log[0][1].base
+    assert {c.label for c in found if c.stage == "measured"} == {c.label for c, _ in again}
+    assert len(again) >= 3
+    assert took <= 60
+
+
+def test_time_that_no_second_stage_has_use_for_goes_to_codes_left_out(monkeypatch):
+    monkeypatch.setattr(halving, "_rounds", lambda work, part: None)
+    found, log, took = simulated(monkeypatch, 384, "cosine", 64, 60.0, lambda c, rows: 11.0)
     assert {c.stage for c in found} == {"screened", "planned"}
     assert len(log) > 3
     assert 36 < took <= 60
@@ -125,6 +137,20 @@ def test_many_dimensions_have_codes_of_groups():
     few = {c.kind for c in grid.candidates(64, 128, "l2", 20_000)}
     assert few == {"product", "rotated-product", "principal-product", "residual", "additive", "conditional"}
     assert {"residual", "additive", "principal-product"} < {c.kind for c in grid.candidates(64, 384, "ip", 20_000)}
+
+
+def test_sums_of_too_many_entries_are_left_out():
+    """Their refits solve for all entries at once."""
+    sums = {"residual", "additive", "conditional"}
+    for bits, most in ((256, 8), (384, 6)):
+        found = {max(c.nbits) for c in grid.candidates(bits, 128, "l2", 20_000) if c.kind in sums}
+        assert max(found) == most
+    assert "product-additive" in {c.kind for c in grid.candidates(384, 128, "l2", 20_000)}  # in groups they are few
+
+
+def test_codebooks_are_named_in_short():
+    label = grid.Candidate("product", (7, 7, 6), None, "l2", 8).label
+    assert (label, grid.Candidate("product", (8, 8), None, "l2", 8).label) == ("product 2x7+1x6", "product 2x8")
 
 
 @pytest.mark.parametrize(("dim", "bits", "metric"), CELLS)
