@@ -232,6 +232,15 @@ def test_effort_reaches_every_part_of_a_recipe(kind, options):
     assert set(seen) == {1}
 
 
+@pytest.mark.parametrize(("effort", "kept"), [(0.05, 4), (0.5, None)])
+def test_little_effort_keeps_few_codes_of_each_vector(effort, kept):
+    """K-means on what they leave over would take as long otherwise."""
+    start = bounded(annvq.make("residual", dim=8, M=2, nbits=8), effort=effort).parts[0]
+    assert {part.kept for part in (*start.flat, *start.graded)} == {kept}
+    starts = bounded(annvq.make("residual", dim=8, M=2, nbits=6), effort=effort).parts[0].starts
+    assert {part.kept for part in (*starts[0].flat, *starts[0].graded)} == {None}  # of 64 entries one is kept anyway
+
+
 @pytest.mark.parametrize("name", ["hnswlib", "usearch", "scann", "rabitqlib"])
 def test_other_libraries_find_near_vectors(tmp_path, name):
     if not rivals.rival(name).installed():

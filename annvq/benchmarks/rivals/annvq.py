@@ -19,6 +19,7 @@ from annvq.quantizers import make as make_quantizer
 from annvq.quantizers.modules.registry import pays_norm
 from annvq.threads import set_num_threads
 from annvq.training.groups import EachGroup
+from annvq.training.learn.kmeans import suited_kept
 from annvq.training.maps import LearnRotation
 from annvq.training.networks import LearnNetwork
 from annvq.training.parts import Alternate, KMeans, LearnNormFree, Refit, SubspaceKMeans
@@ -37,6 +38,7 @@ CODES = (
     "conditional",
 )
 _BOUNDS = ("steps", "effort")
+_KEPT = 80  # times the share of the iterations: codes of each vector that k-means on residuals keeps at most
 _PASSED = ("norm_free", "beam", "rounds", "groups", "emphasis", "hidden")  # to the quantizer
 
 
@@ -49,7 +51,9 @@ def bounded(quantizer: Quantizer, *, steps: int | None = None, effort: float | N
     """
     recipe = quantizer.default_recipe()
     parts = [_spelled_out(part, quantizer) for part in recipe.parts]
-    parts = [part if effort is None else _changed(part, partial(_shortened, effort=effort)) for part in parts]
+    if effort is not None:
+        shortened = partial(_shortened, effort=effort, kept=suited_kept(quantizer.sizes))
+        parts = [_changed(part, shortened) for part in parts]
     return replace(
         recipe, parts=[part if steps is None else _changed(part, partial(_stepped, steps=steps)) for part in parts]
     )
@@ -90,7 +94,10 @@ def _stepped(part: Any, steps: int) -> Any:
     return part
 
 
-def _shortened(part: Any, effort: float) -> Any:
+def _shortened(part: Any, effort: float, kept: int) -> Any:
+    """``part`` with that share of its iterations. K-means on residuals takes as long as these are many, whatever its
+    iterations: where they are but a few, it has fewer than the ``kept`` codes of each vector that are usual."""
+
     def less(count: int) -> int:
         return max(1, round(effort * count))
 
@@ -102,6 +109,9 @@ def _shortened(part: Any, effort: float) -> Any:
         return replace(part, steps=less(part.steps), race=less(part.race), polish=less(part.polish))
     if isinstance(part, Alternate):
         return replace(part, plan=replace(part.plan, iterations=less(part.plan.iterations)))
+    if isinstance(part, KMeans):
+        fewer = less(_KEPT)
+        part = replace(part, kept=fewer) if fewer < (part.kept or kept) else part
     if isinstance(part, KMeans | SubspaceKMeans):
         return replace(part, iterations=less(part.iterations))
     if isinstance(part, Refit | LearnNormFree):

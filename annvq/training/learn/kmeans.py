@@ -92,8 +92,7 @@ def residual_kmeans(
         x: (n, d).
         kept, progressive: see :class:`~annvq.training.KMeans`.
     """
-    # Of small codebooks a wide beam would keep codes that no encoding ever chooses.
-    suited = kept or (min(sizes) // 64) ** 2
+    suited = kept or suited_kept(sizes)
     beam = max(1, min(suited, WARM_BEAM, max(2, -(-WARM_ROWS // processes.span(len(x))[1]))))
     learn = cluster_progressively if progressive else cluster
     books: list[F32] = []
@@ -103,6 +102,12 @@ def residual_kmeans(
         if m + 1 < len(sizes):
             residual = _residuals(x, books, sizes[: m + 1], beam, seed(1 << 19, m), processes)
     return books
+
+
+def suited_kept(sizes: Sequence[int]) -> int:
+    """Codes of each vector that are worth keeping. Of small codebooks a wide beam would keep codes that no encoding
+    ever chooses."""
+    return min((min(sizes) // 64) ** 2, WARM_BEAM)
 
 
 def quick_energies(x: F32, sizes: Sequence[int], seed: int) -> list[float]:
