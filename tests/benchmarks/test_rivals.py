@@ -232,7 +232,7 @@ def test_effort_reaches_every_part_of_a_recipe(kind, options):
     assert set(seen) == {1}
 
 
-@pytest.mark.parametrize(("effort", "kept"), [(0.05, 4), (0.5, None)])
+@pytest.mark.parametrize(("effort", "kept"), [(0.2, 4), (0.5, None)])
 def test_little_effort_keeps_few_codes_of_each_vector(effort, kept):
     """K-means on what they leave over would take as long otherwise."""
     start = bounded(annvq.make("residual", dim=8, M=2, nbits=8), effort=effort).parts[0]

@@ -38,7 +38,7 @@ CODES = (
     "conditional",
 )
 _BOUNDS = ("steps", "effort")
-_KEPT = 80  # times the share of the iterations: codes of each vector that k-means on residuals keeps at most
+_LITTLE, _KEPT = 0.3, 4  # with less effort than this k-means on residuals keeps at most so many codes of each vector
 _PASSED = ("norm_free", "beam", "rounds", "groups", "emphasis", "hidden")  # to the quantizer
 
 
@@ -96,7 +96,7 @@ def _stepped(part: Any, steps: int) -> Any:
 
 def _shortened(part: Any, effort: float, kept: int) -> Any:
     """``part`` with that share of its iterations. K-means on residuals takes as long as these are many, whatever its
-    iterations: where they are but a few, it has fewer than the ``kept`` codes of each vector that are usual."""
+    iterations: with little effort it has those of fewer codes of each vector than the ``kept`` ones that are usual."""
 
     def less(count: int) -> int:
         return max(1, round(effort * count))
@@ -109,9 +109,8 @@ def _shortened(part: Any, effort: float, kept: int) -> Any:
         return replace(part, steps=less(part.steps), race=less(part.race), polish=less(part.polish))
     if isinstance(part, Alternate):
         return replace(part, plan=replace(part.plan, iterations=less(part.plan.iterations)))
-    if isinstance(part, KMeans):
-        fewer = less(_KEPT)
-        part = replace(part, kept=fewer) if fewer < (part.kept or kept) else part
+    if isinstance(part, KMeans) and effort < _LITTLE and (part.kept or kept) > _KEPT:
+        part = replace(part, kept=_KEPT)
     if isinstance(part, KMeans | SubspaceKMeans):
         return replace(part, iterations=less(part.iterations))
     if isinstance(part, Refit | LearnNormFree):
