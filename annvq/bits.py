@@ -10,12 +10,9 @@ def even_widths(dim: int, count: int) -> tuple[int, ...]:
     return (low,) * (count - more) + (low + 1,) * more
 
 
-def split_bits(bits: int, nbits: int, dim: int = 1) -> tuple[int, ...]:
-    """``bits`` shared out as evenly as can be over the fewest codebooks of at most ``nbits`` bits.
-
-    Args:
-        dim: of vectors that codebooks divide among them: then their number divides it, where some number up to twice
-            the fewest, and up to ``bits``, does. 1: codebooks over all dimensions.
+def split_bits(bits: int, nbits: int) -> tuple[int, ...]:
+    """``bits`` shared out as evenly as can be over the fewest codebooks of at most ``nbits`` bits. (Product codes, too:
+    more codebooks of fewer bits find less, also where their number divides the dimensions and the fewest do not.)
 
     Raises:
         ValueError: no bits to share.
@@ -23,11 +20,5 @@ def split_bits(bits: int, nbits: int, dim: int = 1) -> tuple[int, ...]:
     if bits < 1:
         raise ValueError(f"bits: nothing is left for the code after the norm ({bits} bits)")
     least = -(-bits // nbits)
-    M = next((m for m in range(least, min(dim, bits, 2 * least) + 1) if dim % m == 0), least)
-    low, more = divmod(bits, M)
-    return (low + 1,) * more + (low,) * (M - more)
-
-
-def codebook_bits(kind: str, dim: int, bits: int, nbits: int) -> tuple[int, ...]:
-    """:func:`split_bits` for annvq's quantizer of this kind, whose codebooks share out the dimensions or do not."""
-    return split_bits(bits, nbits, dim if kind.endswith("product") else 1)
+    low, more = divmod(bits, least)
+    return (low + 1,) * more + (low,) * (least - more)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
-from annvq.bits import codebook_bits
+from annvq.bits import split_bits
 
 LISTS_FROM = 100_000
 """Vectors that inverted lists are worth while for."""
@@ -112,17 +112,14 @@ def split_forms(bits: int, dim: int, metric: str, whole: bool, n: int) -> list[t
     found: list[tuple[tuple[int, ...], Form]] = []
     many = n >= LISTS_FROM
 
-    def product(count: int) -> tuple[int, ...]:
-        return codebook_bits("product", dim, count, 8)
-
     kept = kept_type(bits, dim, metric, whole)
     if kept is not None:
-        scanned = product(min(bits - KEPT_BITS[kept] * dim, max(_LEAST_SCANNED, dim)) // 8 * 8)
+        scanned = split_bits(min(bits - KEPT_BITS[kept] * dim, max(_LEAST_SCANNED, dim)) // 8 * 8, 8)
         found += [(scanned, Form(lists=lists, by=kept)) for lists in ([False, True] if many else [False])]
     if bits >= _LEAST_SPLIT:
         for share in (4, 2):
-            scanned = product(bits // share // 8 * 8)
-            found.append((scanned, Form(by=Second("product", product(bits - sum(scanned)), "rest"))))
+            scanned = split_bits(bits // share // 8 * 8, 8)
+            found.append((scanned, Form(by=Second("product", split_bits(bits - sum(scanned), 8), "rest"))))
     return [(nbits, form) for nbits, form in found if _has_dimensions(nbits, form, dim)]
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from annvq.benchmarks.metrics import k_recall
 from annvq.benchmarks.statistics import Figure
-from annvq.bits import NORM_BITS, codebook_bits
+from annvq.bits import NORM_BITS, split_bits
 from annvq.choosing.forms import PLAIN, Form, Second, books, quantizer_keys
 from annvq.quantizers.modules.registry import pays_norm, quantizer_class
 from annvq.quantizers.product_additive import default_groups
@@ -24,7 +24,6 @@ GRID: tuple[tuple[str, int, str], ...] = (
     ("product", 4, "auto"),
     ("residual", 6, "uint8"),
     ("additive", 6, "uint8"),
-    ("product", 6, "auto"),
     ("residual", 8, "float32"),
     ("product", 10, "auto"),
     ("residual", 10, "uint8"),
@@ -177,7 +176,7 @@ def candidates(bits: int, dim: int, metric: str, n_learn: int, k: int = 10) -> S
         left = bits - NORM_BITS[norm]
         if left < 1:
             continue
-        nbits = codebook_bits(kind, dim, left, most)
+        nbits = split_bits(left, most)
         if kind == "principal-additive" and most == 4 and len(nbits) < _MANY_SMALL:
             continue
         entries = 2 ** max(nbits)

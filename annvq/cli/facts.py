@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 import annvq
-from annvq.bits import codebook_bits
+from annvq.bits import split_bits
 from annvq.errors import FormatError
 
 
@@ -68,7 +68,7 @@ def complexity(
     for kind in annvq.complexity.KINDS:
         row: dict[str, Any] = {"kind": kind}
         try:
-            per_codebook = codebook_bits(kind, dim, bits - (8 if kind != "product" else 0), nbits)
+            per_codebook = split_bits(bits - (8 if kind != "product" else 0), nbits)
             shape: dict[str, Any] = {"dim": dim, "M": len(per_codebook), "nbits": per_codebook}
             greedy = kind == "product" or (kind == "residual" and convention == "published")
             shape_and_beam = {**shape, "beam": None if greedy else beam}

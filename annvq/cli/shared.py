@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 import annvq
-from annvq.bits import codebook_bits
+from annvq.bits import split_bits
 from annvq.replacing import destination
 
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -67,7 +67,7 @@ def make_quantizer(kind: str, dim: int, bits: int, nbits: int, norm_bits: int, b
     """An untrained quantizer of ``bits`` bits, those of the norm among them, over as few codebooks as can be."""
     from annvq.quantizers.modules.registry import quantizer_class
 
-    per_codebook = codebook_bits(kind, dim, bits - norm_bits, nbits)
+    per_codebook = split_bits(bits - norm_bits, nbits)
     equal = len(set(per_codebook)) == 1
     extra = {} if beam is None else {"beam": beam}
     if extra and "beam" not in inspect.signature(quantizer_class(kind)).parameters:

@@ -16,7 +16,7 @@ from bitbudget.indexes import index
 from bitbudget.methods import method
 
 import annvq
-from annvq.bits import codebook_bits
+from annvq.bits import split_bits
 
 QUANTIZERS = {"product": "pvq", "principal-product": "principal", "residual": "rvq", "additive": "avq"}
 BYTES_OF_FLOATS = (32, 64)  # a code takes one byte for so many bytes of float32
@@ -24,7 +24,7 @@ BYTES_OF_FLOATS = (32, 64)  # a code takes one byte for so many bytes of float32
 
 def quantizer(kind, dim, share):
     """Untrained: dim / ``share`` · 4 bytes."""
-    nbits = codebook_bits(kind, dim, 8 * max(1, 4 * dim // share), 8)
+    nbits = split_bits(8 * max(1, 4 * dim // share), 8)
     return annvq.make(kind, dim=dim, M=len(nbits), nbits=nbits[0] if len(set(nbits)) == 1 else nbits)
 
 

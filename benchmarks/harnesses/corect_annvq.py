@@ -10,7 +10,7 @@ from corect.compression_registry import CompressionRegistry
 from corect.quantization.AbstractCompression import AbstractCompression
 
 import annvq
-from annvq.bits import codebook_bits
+from annvq.bits import split_bits
 
 BITS = (128, 256, 512, 1024)  # of a vector
 KINDS = ("product", "principal-product")
@@ -26,7 +26,7 @@ class AnnvqCompression(AbstractCompression):
     def compute_threshold(self, embeddings):
         """Learn from the whole data set; CoRECT calls this where it is asked not to learn batch by batch."""
         x = embeddings.detach().cpu().float()
-        nbits = codebook_bits(self.kind, x.shape[1], self.bits, 8)
+        nbits = split_bits(self.bits, 8)
         self.coder = annvq.make(self.kind, dim=x.shape[1], M=len(nbits), nbits=list(nbits)).fit(x)
 
     def compress(self, embeddings):

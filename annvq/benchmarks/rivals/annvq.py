@@ -10,7 +10,7 @@ import numpy as np
 
 from annvq import kernels
 from annvq.benchmarks.roles import Budget, Index, Levels, Rival, Scan, check_options
-from annvq.bits import NORM_BITS, codebook_bits
+from annvq.bits import NORM_BITS, split_bits
 from annvq.complexity import norm_search
 from annvq.indexes import FlatIndex, IVFIndex, RerankIndex, load_index
 from annvq.kernels.encode import norm_rounds
@@ -183,7 +183,7 @@ def make(name: str, budget: Budget, options: dict[str, Any], seed: int) -> FlatC
     needs_norm = pays and not options.get("norm_free", False)
     norm = options.get("norm", "auto")
     charged = NORM_BITS["uint8" if needs_norm else None] if norm == "auto" else NORM_BITS[norm]
-    nbits = codebook_bits(name, budget.dim, budget.bits - charged, options.get("nbits", 8))
+    nbits = split_bits(budget.bits - charged, options.get("nbits", 8))
     # Where no code needs a norm there is none to be free of.
     extra = {option: options[option] for option in _PASSED if option in options and (pays or option != "norm_free")}
     quantizer = make_quantizer(
@@ -248,7 +248,7 @@ class Lists(Index):
 
     @staticmethod
     def _quantizer(kind: str, dim: int, bits: int, most: int) -> Any:
-        nbits = codebook_bits(kind, dim, bits, most)
+        nbits = split_bits(bits, most)
         return make_quantizer(kind, dim=dim, M=len(nbits), nbits=nbits[0] if len(set(nbits)) == 1 else nbits)
 
     def add(self, x: F32) -> None:
