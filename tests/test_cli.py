@@ -414,7 +414,7 @@ def test_what_is_chosen_is_built(annvq, vectors, tmp_path, monkeypatch):
 def test_budgets_of_choose_are_checked(annvq, vectors, tmp_path):
     for arguments, message in (
         (["--bits", 8, "--memory", "1GB"], "give one of bits, bytes_per_vector and memory; got bits, memory"),
-        (["--memory", "1GB"], "memory and n, how many vectors it is for, go together"),
+        (["--memory", "1GB"], "the vectors themselves take"),
         (["--bits", 8, "--fresh"], "--fresh forgets what the folder of --keep holds; give --keep"),
         (["--memory", "much", "--n", "1e6"], "expected a size such as 8GB"),
         (["--memory", "1GB", "--n", "many"], "expected a number of vectors"),

@@ -97,7 +97,10 @@ class Choice:
     def learning(self) -> str:
         """How long learning the recommended code takes among :attr:`for_n` vectors, in a sentence."""
         seconds = self.recommended.train_s_at_n
-        return "" if seconds is None else f"Learning it there takes about {seconds:,.0f} s (predicted)."
+        if seconds is None:
+            return ""
+        said = f"about {seconds:,.0f} s" if seconds >= 1 else "less than a second"
+        return f"Learning it there takes {said} (predicted)."
 
     def budgets(self) -> str:
         """The bytes that were tried, in a sentence; empty where a budget was given."""
@@ -247,8 +250,11 @@ def choose(
     """
     x = check_vectors(x, None, "x")
     if not (recall is not None and bits is None and bytes_per_vector is None and memory is None):
-        its_n = n if memory is not None or n is None else None
+        its_n = None if memory is None else int(x.shape[0]) if n is None else n
         bits = bits_of(bits=bits, bytes_per_vector=bytes_per_vector, memory=memory, n=its_n)
+        whole = 32 * int(x.shape[1])
+        if bits >= whole:
+            raise ValueError(f"bits={bits:,} per vector: the vectors themselves take {whole:,}, so no code is needed")
     asked = Asked(int(x.shape[0]) if n is None else n, k, query_us, recall, train_s)
     positive_int(sample, "sample")
     positive_int(nq, "nq")

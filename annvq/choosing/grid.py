@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 from typing import Any, Literal
 
 from annvq.benchmarks.metrics import k_recall
@@ -159,7 +160,8 @@ class Candidate:
 
 def _python(kind: str, dim: int, nbits: tuple[int, ...], norm_free: bool) -> str:
     keys = quantizer_keys(nbits)
-    each = keys["nbits"] if isinstance(keys["nbits"], int) else nbits
+    runs = [f"({bits},) * {len(list(alike))}" for bits, alike in groupby(nbits)]
+    each = keys["nbits"] if len(runs) == 1 else " + ".join(runs)
     free = ", norm_free=True" if norm_free else ""
     return f"annvq.{quantizer_class(kind).__name__}(dim={dim}, M={keys['M']}, nbits={each}{free})"
 
@@ -207,6 +209,7 @@ def _sensible(kind: str, dim: int, nbits: Sequence[int]) -> bool:
     # One group are additive codes; over many dimensions principal axes make groups better, and are learned sooner.
     if kind in ("product-additive", "principal-additive") and groups == 1:
         return False
-    if kind == "product-additive" and dim >= _MANY_DIMENSIONS:
+    # Nor does the network of conditional codes learn anything of so many that other vectors share.
+    if kind in ("product-additive", "conditional") and dim >= _MANY_DIMENSIONS:
         return False
     return together * (dim // groups) <= _TOGETHER and together * 2 ** max(nbits) <= _ENTRIES_TOGETHER

@@ -123,16 +123,10 @@ def choose(
 
     if out is not None and out.suffix != ".toml":
         raise click.UsageError(f"--out must end in .toml, got {out}")
-    forms = {
-        "bits": bits,
-        "bytes_per_vector": bytes_per_vector,
-        "memory": None if memory is None else budget.parse_bytes(memory),
-    }
     n = None if count is None else budget.parse_count(count)
-    if all(value is None for value in forms.values()) and recall is None:
-        forms["bits"] = 64
-    if any(value is not None for value in forms.values()):
-        bits = budget.bits_of(**forms, n=None if memory is None else n)
+    amount = None if memory is None else budget.parse_bytes(memory)
+    if bits is bytes_per_vector is amount is recall is None:
+        bits = 64
     if fresh and keep is None:
         raise click.UsageError("--fresh forgets what the folder of --keep holds; give --keep")
     if out is not None:
@@ -142,6 +136,8 @@ def choose(
         choice = choosing.choose(
             x,
             bits=bits,
+            bytes_per_vector=bytes_per_vector,
+            memory=amount,
             n=n,
             metric=metric or its_metric,
             seconds=seconds,

@@ -87,5 +87,6 @@ def chosen(where: object, column: str | None, vectors: list[str], names: Collect
         return column
     if len(vectors) != 1:
         found = ", ".join(map(repr, vectors)) or "none"
-        raise ValueError(f"{where}: expected one {what} of vectors, or the name of one; got {found} of {listed}")
+        how = f"; {where}:{vectors[0]} names the first" if vectors and isinstance(where, Path) else ""
+        raise ValueError(f"{where}: expected one {what} of vectors, or the name of one; got {found} of {listed}{how}")
     return vectors[0]

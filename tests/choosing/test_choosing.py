@@ -254,6 +254,7 @@ def _with_row(row, value):
     [
         (np.zeros((10, 4), np.float32), {"bits": 8}, ValueError, "at least 1000 vectors"),
         (np.zeros((2000, 4), np.float32), {"bits": 0}, ValueError, "bits must be"),
+        (np.zeros((2000, 4), np.float32), {"memory": 1 << 20}, ValueError, r"bits=4,040 .* take 128, so no code"),
         (np.zeros((2000, 4), np.float32), {"bits": 8, "nq": 0}, ValueError, "nq must be"),
         (np.zeros((2000, 4), np.float32), {"bits": 8, "seconds": 0}, ValueError, "seconds must be"),
         (np.zeros((2000, 4), np.float32), {"bits": 8, "seconds": "1"}, ValueError, "seconds must be"),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import annvq
 from annvq.benchmarks.run import Observer
 from annvq.benchmarks.vectors import Vectors
 from annvq.choosing import grid, halving, measuring
@@ -151,6 +152,8 @@ def test_sums_of_too_many_entries_are_left_out():
 def test_codebooks_are_named_in_short():
     label = grid.Candidate("product", (7, 7, 6), None, "l2", 8).label
     assert (label, grid.Candidate("product", (8, 8), None, "l2", 8).label) == ("product 2x7+1x6", "product 2x8")
+    line = grid.Candidate("product", (7,) * 9 + (6,), None, "l2", 128).code_line()
+    assert eval(line.split("(", 1)[1].split(".fit")[0], {"annvq": annvq}).bits_per_codebook == (7,) * 9 + (6,)
 
 
 @pytest.mark.parametrize(("dim", "bits", "metric"), CELLS)
