@@ -19,6 +19,9 @@ _SHORTER = replace(_MEASURE, effort=0.2)  # where there is no time for that of a
 _MOST_LEARN = 2  # times as many learn vectors, of many dimensions
 _SCREENING_SHARE = 0.6  # of the time; the first code of each kind may have what is left for later rounds, too
 _FIRST_SHARE = 0.2  # of the time: where the cheapest code takes more, all are screened on fewer vectors
+# A round counts only if it is ended, so some time is left to codes that take longer than is expected, and even some of
+# what is meant for later.
+_PLANNED, _OVER = 0.9, 0.05
 _WORTHWHILE = 1.5  # less than so many times the vectors says little more
 _FINALISTS = 3  # by recall; before them half of the codes go on, and then half of those
 _CHANCE = 0.8  # of the best recall: the best of a kind that has less has no chance of becoming the best
@@ -53,7 +56,7 @@ def _rounds(work: Measuring, part: Vectors) -> None:
     left, reached = _finalists(work), 1.0
     whole = len(work.data.learn) / len(part.learn)
     while len(left) > 1:
-        time = work.until - work.elapsed()
+        time = _PLANNED * (work.until - work.elapsed())
         for stage in (_MEASURE, _SHORTER):
             more = _growth(work, left, rows_of(stage, part), whole, time)
             last = more >= whole or len(left) <= _FINALISTS
@@ -87,7 +90,7 @@ def _again(work: Measuring, finalists: Sequence[Candidate], part: Vectors, more:
     not be measured in time, what was found before stands for all. Returns whether all were."""
     before = dict(work.result), work.rows, work.last, work.codes
     data = work.part(round(more * len(part.learn)), round(more * len(part.base)))
-    if work.measure_all(stage, data, finalists, work.until) < len(finalists):
+    if work.measure_all(stage, data, finalists, work.until + _OVER * work.seconds) < len(finalists):
         work.result, work.rows, work.last, work.codes = before
         return False
     for c, figures in work.result.items():

@@ -151,7 +151,7 @@ class Measuring:
             needed, what = self.clock.expects(c, rows), self.what(c, data, stage.effort)
             first = all(r.recall is None for r in self.result.values())
             # A kind that was never looked at costs more than measuring the others once more would gain.
-            end = self.until if of_kind[c.kind] is c else until
+            end = max(self.until, until) if of_kind[c.kind] is c else until
             if self.elapsed() + needed > end and not first and self.kept.find(what) is None:
                 self._skip(c, f"{WOULD_TAKE}about {needed:.0f} s")
                 continue
