@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, replace
 
+from annvq.benchmarks.rivals.annvq import KEPT, LITTLE
 from annvq.choosing.grid import Candidate, groups_of
 from annvq.indexes.ivf.coarse import ROWS_PER_LIST
+from annvq.training.learn.kmeans import WARM_ROWS, suited_kept
 from annvq.types import Self
 
 _FIXED = 0.3  # seconds that every code takes
@@ -62,8 +64,7 @@ def _sizes(c: Candidate) -> tuple[int, int, float]:
     return entries, groups, entries * c.dim / groups
 
 
-# Seconds by kind: of searching codes by a beam or in rounds, per entry; of learning, per number compared, and of
-# refitting entries, per cube of their number.
+# Seconds by kind: of searching codes by a beam or in rounds, per entry; of learning, per number compared.
 _SEARCHING = {
     "residual": 4e-8,
     "additive": 6e-8,
@@ -71,8 +72,7 @@ _SEARCHING = {
     "principal-additive": 6e-8,
     "conditional": 1e-7,
 }
-_LEARNING = {"residual": 1.2e-10, "additive": 1.3e-10, "product-additive": 1.3e-10, "conditional": 1.3e-10}
-_REFITTING = {"residual": 8e-11}
+_LEARNING = {"additive": 1.3e-10, "product-additive": 1.3e-10, "conditional": 1.3e-10}
 _KMEANS = 1e-10
 _LISTS = 1e-9  # seconds of learning lists, for each, for each dimension of each learn vector
 
@@ -84,9 +84,14 @@ def _training(c: Candidate, rows: Rows, compared: float, together: int, groups: 
     if c.kind == "principal-additive":
         refits = groups * (0.3 + 4e-11 * together**3) * (1 + 6 * effort)
         return 2.0 + 3e-9 * rows.learn * compared * (1 + effort) + refits
+    if c.kind == "residual":
+        # Nearly all is k-means on what the codes leave over that a beam keeps of each vector.
+        kept = suited_kept([2**bits for bits in c.nbits])
+        kept = min(rows.learn * (min(kept, KEPT) if effort < LITTLE else kept), max(rows.learn, WARM_ROWS))
+        refits = 1e-11 * together**3 * (2 + 40 * effort)
+        return 0.3 + 1.6e-10 * kept * compared * (1 + 3 * effort) + refits
     if c.kind in _LEARNING:
-        cube = _REFITTING.get(c.kind, 4e-11) * together**3
-        refits = groups * (cube + 1e-12 * together**2 * c.dim) * (2 + 40 * effort)
+        refits = groups * (4e-11 * together**3 + 1e-12 * together**2 * c.dim) * (2 + 40 * effort)
         free = groups * (4.5 + 7 * effort) * (together / 2048) ** 2 if c.norm_free else 0.0
         network = (4e-5 * 5000 * effort * c.dim + 3e-7 * together * rows.learn) if c.kind == "conditional" else 0.0
         return 0.3 + _LEARNING[c.kind] * iterating + refits + free + network

@@ -53,21 +53,22 @@ def halve(work: Measuring, planned: Sequence[Candidate]) -> list[Candidate]:
 
 def _rounds(work: Measuring, part: Vectors) -> None:
     """Measure the best of those screened on ``part`` on more of the sample, fewer and fewer on more and more."""
-    left, reached = _finalists(work), 1.0
+    left, reached, first = _finalists(work), 1.0, True
     whole = len(work.data.learn) / len(part.learn)
     while len(left) > 1:
         time = _PLANNED * (work.until - work.elapsed())
-        for stage in (_MEASURE, _SHORTER):
+        # After screening longer training says something even on the same vectors.
+        for stage, least in ((_MEASURE, _WORTHWHILE), (_SHORTER, _WORTHWHILE), (_SHORTER, 1.0 if first else math.inf)):
             more = _growth(work, left, rows_of(stage, part), whole, time)
             last = more >= whole or len(left) <= _FINALISTS
             if not last:
                 more = _growth(work, left, rows_of(stage, part), whole, time / 2)
-            if more >= _WORTHWHILE * reached:
+            if more >= least * reached:
                 break
-        if more >= _WORTHWHILE * reached:
+        if more >= least * reached:
             if not _again(work, left, part, more, stage):
                 break
-            reached = more
+            reached, first = more, False
             if last:
                 break
         elif len(left) == 2:

@@ -38,7 +38,8 @@ CODES = (
     "conditional",
 )
 _BOUNDS = ("steps", "effort")
-_LITTLE, _KEPT = 0.3, 4  # with less effort than this k-means on residuals keeps at most so many codes of each vector
+LITTLE, KEPT = 0.3, 4
+"""With less effort than this k-means on residuals keeps at most so many codes of each vector."""
 _PASSED = ("norm_free", "beam", "rounds", "groups", "emphasis", "hidden")  # to the quantizer
 
 
@@ -109,8 +110,8 @@ def _shortened(part: Any, effort: float, kept: int) -> Any:
         return replace(part, steps=less(part.steps), race=less(part.race), polish=less(part.polish))
     if isinstance(part, Alternate):
         return replace(part, plan=replace(part.plan, iterations=less(part.plan.iterations)))
-    if isinstance(part, KMeans) and effort < _LITTLE and (part.kept or kept) > _KEPT:
-        part = replace(part, kept=_KEPT)
+    if isinstance(part, KMeans) and effort < LITTLE and (part.kept or kept) > KEPT:
+        part = replace(part, kept=KEPT)
     if isinstance(part, KMeans | SubspaceKMeans):
         return replace(part, iterations=less(part.iterations))
     if isinstance(part, Refit | LearnNormFree):

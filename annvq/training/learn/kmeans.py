@@ -107,7 +107,7 @@ def residual_kmeans(
 def suited_kept(sizes: Sequence[int]) -> int:
     """Codes of each vector that are worth keeping. Of small codebooks a wide beam would keep codes that no encoding
     ever chooses."""
-    return min((min(sizes) // 64) ** 2, WARM_BEAM)
+    return max(1, min((min(sizes) // 64) ** 2, WARM_BEAM))
 
 
 def quick_energies(x: F32, sizes: Sequence[int], seed: int) -> list[float]:
