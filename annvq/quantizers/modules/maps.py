@@ -126,6 +126,11 @@ class Transform(nn.Module, ABC):
             self.shift.copy_(torch.from_numpy(shift))
 
 
+def _any(values: Tensor) -> bool:
+    """Whether one of the values is not zero. NumPy tells four times as fast as PyTorch, which single queries feel."""
+    return bool(values.numpy().any() if values.device.type == "cpu" else values.any())
+
+
 class Rotation(Transform):
     """An orthogonal map, rotation or reflection: ``y = R (x − shift)``.
 
@@ -148,7 +153,7 @@ class Rotation(Transform):
             return self.base @ torch.matrix_exp(self.generator - self.generator.T)
         g = self.generator.detach()
         # (A trace cannot ask what values are; the exponential of zero is the identity, exactly.)
-        if g.is_meta or (not torch.compiler.is_compiling() and not bool(g.any())):
+        if g.is_meta or (not torch.compiler.is_compiling() and not _any(g)):
             return self.base
         return self.base @ torch.matrix_exp(g - g.T)
 

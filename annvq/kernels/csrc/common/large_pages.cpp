@@ -24,7 +24,8 @@ void* large_pages(size_t bytes) {
 #endif
     if (p == nullptr) throw std::bad_alloc();
 #if defined(__linux__)
-    if (boundary == kLargePage) madvise(p, rounded, MADV_HUGEPAGE);
+    // What fills no large page stays in small ones: it would take all of one.
+    if (boundary == kLargePage) madvise(p, bytes / kLargePage * kLargePage, MADV_HUGEPAGE);
 #endif
     return p;
 }

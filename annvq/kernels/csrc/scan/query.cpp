@@ -242,7 +242,10 @@ float Query::completed(float sum, int64_t block, int row) const {
 void Query::score_together(int64_t block, const uint16_t* rows, int count, float* out) const {
     const int64_t stride = columns_ * kSuperblock;
     kernels_.score_nibbles(segment_->codes + block * stride, stride, rows, count, t_.luts, layout_.M(), out);
-    for (int i = 0; i < count; i++) out[i] = completed(out[i], block, rows[i]);
+    if (layout_.norm() == NormKind::none)
+        for (int i = 0; i < count; i++) out[i] += bias_;
+    else
+        for (int i = 0; i < count; i++) out[i] = completed(out[i], block, rows[i]);
 }
 
 template <bool nibbles, bool labels>
@@ -252,6 +255,7 @@ void Query::score(int64_t block, const uint16_t* rows, int count, float* out) co
     const int64_t stride = columns_ * kSuperblock;
     const uint8_t* codes = segment_->codes + block * stride;
     const int tables = nibbles ? M : kTablesAtOnce;  // those of nibbles are small
+    const bool bare = layout_.norm() == NormKind::none;
     for (int first = 0; first < M; first += tables) {
         const int last = std::min(M, first + tables);
         for (int i = 0; i < count; i += at_once) {
@@ -283,7 +287,9 @@ void Query::score(int64_t block, const uint16_t* rows, int count, float* out) co
                 }
             }
             for (int j = 0; j < at_once && i + j < count; j++)
-                out[i + j] = last == M ? completed(sum[j], block, rows[i + j]) : sum[j];
+                out[i + j] = last < M ? sum[j]
+                             : bare   ? sum[j] + bias_
+                                      : completed(sum[j], block, rows[i + j]);
         }
     }
 }

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/large_pages.h"
 #include "scan/norm_bytes.h"
 
 namespace annvq {
@@ -58,7 +59,9 @@ std::shared_ptr<Chunk> RowFormat::make_chunk(int64_t rows, uint32_t serial, bool
     const int64_t blocks = superblocks(rows);
     chunk->capacity = blocks * kSuperblock;
     const int64_t bytes = blocks * block_bytes();
-    chunk->codes = aligned<uint8_t>(bytes, chunk.get());
+    // A single query reads all of it: on small pages it would wait for page tables too.
+    chunk->codes = static_cast<uint8_t*>(large_pages(bytes));
+    chunk->memory.emplace_back(chunk->codes, free_large_pages);
     std::memset(chunk->codes, 0, bytes);
     chunk->bytes = bytes;
     if (shape_.norm == NormKind::floats) {
