@@ -1,5 +1,5 @@
 // Memory on a large-page boundary where it is large: rows that are read at random would else cost a walk
-// through page tables each.
+// through page tables each, and pages of codes one for each single query.
 #pragma once
 #include <cstddef>
 #include <cstdint>
