@@ -97,7 +97,7 @@ def test_actors_that_are_killed_under_load(tmp_path):
 
 def test_another_replica_answers(tmp_path):
     index = flat()
-    with ShardedIndex.create(tmp_path / "many", index, 2, replicas=2, timeout=4) as sharded:
+    with ShardedIndex.create(tmp_path / "many", index, 2, replicas=2, timeout=10) as sharded:
         stopped = [process(sharded, 0, 1), process(sharded, 1, 0)]
         for number in stopped:
             os.kill(number, signal.SIGSTOP)  # they neither answer nor die
@@ -121,7 +121,7 @@ def test_replicas_share_many_queries(tmp_path):
                 np.testing.assert_array_equal(found, its)
             os.kill(number, signal.SIGSTOP)
         try:
-            part = sharded.search(many, 10, partial=True, timeout=20)
+            part = sharded.search(many, 10, partial=True, timeout=8)
             with pytest.raises(MissingShardError, match="shard 1: "):
                 sharded.search(many, 10, timeout=2)
         finally:
