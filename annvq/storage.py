@@ -218,6 +218,14 @@ def read(
     return Stored(format, header["version"], header["config"], tensors)
 
 
+def offsets(path: str | os.PathLike[str]) -> dict[str, int]:
+    """Where each tensor begins in a file that :func:`read` has found to be whole."""
+    with open(path, "rb") as f:
+        length = int.from_bytes(f.read(8), "little")
+        entries = json.loads(f.read(length))
+    return {name: 8 + length + entry["data_offsets"][0] for name, entry in entries.items() if name != "__metadata__"}
+
+
 def name_of(source: Source) -> str:
     """What errors call it."""
     if isinstance(source, str | os.PathLike):

@@ -10,7 +10,7 @@ from annvq import storage
 from annvq.indexes.saved import built, read_index, registered
 from annvq.indexes.stored import StoreIndex
 from annvq.kernels.store import CodeStore
-from annvq.types import I64, U8
+from annvq.types import I32, I64, U8
 
 SUPERBLOCK = 512  # rows
 _ROWS = 1 << 21  # held at once, a multiple of SUPERBLOCK
@@ -18,27 +18,40 @@ _OWN = {"n", "next_id", "first_id"}  # what differs from part to part
 
 
 class _Part(NamedTuple):
-    """What a file holds of rows: superblocks, ids or the first of consecutive ones, and where lists begin and end."""
+    """A file, which is opened for each read, as there may be thousands: where its superblocks and its ids begin (or the
+    first of consecutive ones), and where its lists begin and end."""
 
-    codes: U8
-    ids: I64 | int
-    starts: I64  # (lists + 1,)
+    path: Path
+    columns: int  # bytes of a row
+    codes_at: int
+    ids_at: int | None
+    first_id: int
+    starts: I32  # (lists + 1,)
     relabel: U8 | None
 
     @classmethod
-    def of(cls, stored: storage.Stored) -> "_Part":
-        held, n = stored.tensors, stored.config["n"]
+    def of(cls, path: Path, stored: storage.Stored) -> "_Part":
+        held, n, at = stored.tensors, stored.config["n"], storage.offsets(path)
         sizes = held.get("list_sizes", np.array([n], np.int64))
-        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
-        ids = held["ids"] if "ids" in held else stored.config["first_id"]
-        return cls(held["codes"], ids, starts, held.get("relabel"))
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]).astype(np.int32)
+        columns, first = len(held["codes"]) // n, stored.config.get("first_id", 0)
+        return cls(path, columns, at["codes"], at.get("ids"), first, starts, held.get("relabel"))
+
+    def read(self, rows: slice) -> tuple[U8, I64 | int]:
+        """Superblocks and ids of rows, whole superblocks of a list or whole lists."""
+        n = rows.stop - rows.start
+        at = self.codes_at + rows.start * self.columns
+        codes = np.fromfile(self.path, np.uint8, n * self.columns, offset=at)
+        if self.ids_at is None:
+            return codes, self.first_id + rows.start
+        return codes, np.fromfile(self.path, np.int64, n, offset=self.ids_at + 8 * rows.start)
 
     def pieces(self, first: int, last: int) -> Iterator[tuple[slice, I64]]:
         """Rows of the lists from ``first`` to ``last``, and the sizes of these; those of one alone in several pieces
         where they are many."""
         start, stop = int(self.starts[first]), int(self.starts[last])
         if last - first > 1:
-            yield slice(start, stop), np.diff(self.starts[first : last + 1])
+            yield slice(start, stop), np.diff(self.starts[first : last + 1]).astype(np.int64)
             return
         for at in range(start, stop, _ROWS):
             end = min(stop, at + _ROWS)
@@ -69,20 +82,28 @@ def join(
     Raises:
         FormatError: a file is broken.
     """
-    everything = [read_index(path, mmap=True, verify=True) for path in paths]
-    read = [one for one in everything if one.config.get("n")]
-    if not read:
+    parts: list[_Part] = []
+    config: dict[str, Any] = {}
+    next_id = 0
+    for path in paths:
+        stored = read_index(path, mmap=True, verify=True)
+        next_id = max(next_id, stored.config.get("next_id", 0))
+        if not stored.config.get("n"):
+            continue
+        if not parts:
+            config, tensors = stored.config, stored.tensors
+            kind = registered().get(config["kind"])
+            if kind is None or not issubclass(kind, StoreIndex) or config.get("layout") != "blocks":
+                return None
+            alike: Any = built(config, dict(tensors), str(path), mapped=True)
+            sizes = np.zeros(len(tensors.get("list_sizes", [0])), np.int64)
+        elif _how(stored.config) != _how(config):
+            return None
+        parts.append(_Part.of(path, stored))
+        sizes += np.diff(parts[-1].starts)
+    if not parts:
         return None
-    config, tensors = read[0].config, dict(read[0].tensors)
-    kind = registered().get(config["kind"])
-    if kind is None or not issubclass(kind, StoreIndex) or any(_how(one) != _how(read[0]) for one in read):
-        return None
-    if config.get("layout") != "blocks":
-        return None
-    alike: Any = built(config, tensors, str(paths[0]), mapped=True)
-    parts = [_Part.of(one) for one in read]
-    sizes: I64 = np.sum([np.diff(part.starts) for part in parts], axis=0)
-    relabel = tensors.get("relabel")
+    relabel = parts[0].relabel
 
     def store(lists: int, order: U8 | None = relabel) -> CodeStore:
         return CodeStore(alike.coder.M, alike.coder.sizes, norm=alike.norm, lists=lists, relabel=order)
@@ -104,19 +125,19 @@ def join(
                         held = _written(held, store, write)
             write(held)
     n = int(sizes.sum())
-    columns = len(tensors["codes"]) // config["n"]
-    tensors["codes"] = np.asarray(np.memmap(codes, np.uint8, "r", shape=(n * columns,)))
-    tensors["ids"] = np.asarray(np.memmap(ids, np.int64, "r", shape=(n,)))
-    if len(sizes) > 1:
-        tensors["list_sizes"] = sizes
-    about = {name: value for name, value in config.items() if name != "first_id"}
-    about |= {"n": n, "next_id": max(one.config["next_id"] for one in everything)}
-    made: Any = built(about, tensors, str(stem), mapped=True)
+    mapped = {
+        "codes": np.asarray(np.memmap(codes, np.uint8, "r", shape=(n * parts[0].columns,))),
+        "ids": np.asarray(np.memmap(ids, np.int64, "r", shape=(n,))),
+        **({"list_sizes": sizes} if len(sizes) > 1 else {}),
+    }
+    about = {**_how(config), "n": n, "next_id": next_id}
+    made: Any = built(about, {**tensors, **mapped}, str(stem), mapped=True)
     return made
 
 
-def _how(stored: storage.Stored) -> dict[str, Any]:
-    return {name: value for name, value in stored.config.items() if name not in _OWN}
+def _how(config: dict[str, Any]) -> dict[str, Any]:
+    """What is the same of all parts."""
+    return {name: value for name, value in config.items() if name not in _OWN}
 
 
 def _groups(sizes: I64) -> list[tuple[int, int]]:
@@ -135,10 +156,8 @@ def _copy(part: _Part, rows: slice, counts: I64, empty: CodeStore, held: CodeSto
     n = rows.stop - rows.start
     if not n:
         return
-    columns = len(part.codes) // int(part.starts[-1])
-    blocks = part.codes[rows.start * columns : rows.stop * columns]
-    ids = part.ids + rows.start if isinstance(part.ids, int) else part.ids[rows]
-    codes, norms, ids, sizes = empty.filled_from_blocks(blocks, ids, counts, part.relabel).export()
+    blocks, numbers = part.read(rows)
+    codes, norms, ids, sizes = empty.filled_from_blocks(blocks, numbers, counts, part.relabel).export()
     lists = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes) if len(sizes) > 1 else None
     held.append(codes, norms, ids, lists, known_new=True)
 
