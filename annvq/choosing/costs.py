@@ -89,7 +89,7 @@ def _training(c: Candidate, rows: Rows, compared: float, together: int, groups: 
         kept = suited_kept([2**bits for bits in c.nbits])
         kept = min(rows.learn * (min(kept, KEPT) if effort < LITTLE else kept), max(rows.learn, WARM_ROWS))
         refits = 1e-11 * together**3 * (2 + 40 * effort)
-        return 0.3 + 1.6e-10 * kept * compared * (1 + 3 * effort) + refits
+        return 0.3 + 1.6e-10 * kept * compared * (1 + 3 * effort) + 3e-11 * iterating + refits
     if c.kind in _LEARNING:
         refits = groups * (4e-11 * together**3 + 1e-12 * together**2 * c.dim) * (2 + 40 * effort)
         free = groups * (4.5 + 7 * effort) * (together / 2048) ** 2 if c.norm_free else 0.0
