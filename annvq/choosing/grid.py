@@ -198,6 +198,12 @@ def groups_of(kind: str, dim: int, M: int) -> int:
     return default_groups(dim, M) if kind in ("product-additive", "principal-additive") else 1
 
 
+def entries_together(c: Candidate) -> int:
+    """Entries of all codebooks that are learned together."""
+    M = len(c.nbits)
+    return M // groups_of(c.kind, c.dim, M) * 2 ** max(c.nbits)
+
+
 def _sensible(kind: str, dim: int, nbits: Sequence[int]) -> bool:
     """Whether codes of this kind have a chance: codebooks of all dimensions have none where both are many, and groups
     of codebooks none that others would not have where there is one group."""
@@ -205,11 +211,11 @@ def _sensible(kind: str, dim: int, nbits: Sequence[int]) -> bool:
     if kind.startswith("principal") and dim < _MANY_DIMENSIONS and M < _MANY_CODEBOOKS:
         return False
     groups = groups_of(kind, dim, M)
-    together = M // groups
     # One group are additive codes; over many dimensions principal axes make groups better, and are learned sooner.
     if kind in ("product-additive", "principal-additive") and groups == 1:
         return False
     # Nor does the network of conditional codes learn anything of so many that other vectors share.
     if kind in ("product-additive", "conditional") and dim >= _MANY_DIMENSIONS:
         return False
+    together = M // groups
     return together * (dim // groups) <= _TOGETHER and together * 2 ** max(nbits) <= _ENTRIES_TOGETHER

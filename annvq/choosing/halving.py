@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from annvq.benchmarks.vectors import Vectors
 from annvq.choosing.costs import Rows
-from annvq.choosing.grid import Candidate
+from annvq.choosing.grid import Candidate, entries_together
 from annvq.choosing.measuring import Measuring, Stage, rows_of
 from annvq.choosing.recommending import takes_too_long
 
@@ -27,6 +27,7 @@ _FINALISTS = 3  # by recall; before them half of the codes go on, and then half 
 _CHANCE = 0.8  # of the best recall: the best of a kind that has less has no chance of becoming the best
 _ROUGHLY = 1.5  # times too long learning seems to take where codes were but screened, it may be in time
 _LEARN_EACH = 4  # learn vectors for each entry of the largest codebook, at least, where codes are screened
+_LEARN_TOGETHER = 2  # for each entry of codebooks that are learned together; of fewer those of few entries seem to win
 _BASE_EACH = 7  # times k base vectors, at least
 
 
@@ -129,7 +130,8 @@ def _screen(work: Measuring, planned: Sequence[Candidate]) -> Stage:
     share = min(1.0, 128 / work.data.base.shape[1])
     entries = _entries(planned)
     learn, base = int(_SCREEN.learn * min(1 / share, _MOST_LEARN)), int(_SCREEN.base * share)
-    stage = replace(_SCREEN, learn=max(learn, 8 * entries), base=max(base, min(1000, _SCREEN.base)))
+    learn = max(learn, 8 * entries, _LEARN_TOGETHER * max(entries_together(c) for c in planned))
+    stage = replace(_SCREEN, learn=learn, base=max(base, min(1000, _SCREEN.base)))
     least = min(_BASE_EACH * work.asked.k, stage.base)
     # One code is measured whatever it takes, so that must not be long.
     while _least(work, stage, planned) > _FIRST_SHARE * work.seconds and stage.learn > _LEARN_EACH * entries:
