@@ -45,8 +45,8 @@ _VECTORS_PER_ENTRY, _USUAL_ENTRIES = 20, 256
 _MANY_DIMENSIONS, _MANY_CODEBOOKS = 192, 9
 # Additive codes of 4 bits are searched as fast as product codes of 4, from so many codebooks on with more recall.
 _MANY_SMALL = 32
-# Codebooks that are learned together, times their dimensions: more than this takes hours, or learns by heart. So do
-# more entries than that, which are refitted at once: time grows with the cube of their number.
+# Codebooks that are learned together, times their dimensions: more than this takes hours, or learns by heart. More
+# entries than that take an hour: they are refitted at once, in a time that grows with the cube of their number.
 _TOGETHER, _ENTRIES_TOGETHER = 1 << 14, 1 << 13
 
 
