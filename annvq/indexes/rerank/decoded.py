@@ -1,29 +1,65 @@
 """Re-ranking by what the scanned code itself stands for, which takes no further bits."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from annvq.arrays import chunks
+from annvq.indexes.coding import LENGTH_ROWS
 from annvq.indexes.rerank.refinement import Found, NothingKept
 from annvq.indexes.stored import StoreIndex
-from annvq.kernels import _native
+from annvq.kernels import _native, squared_norms
 from annvq.threads import get_num_threads
-from annvq.types import F32, I64, Self
+from annvq.types import F32, I64, Array, Self
+
+if TYPE_CHECKING:
+    from annvq.training.recipe import Recipe
+
+ASKING, NEAR = 256, 50
+"""Of the learn vectors, those that stand for queries, and how many others, the nearest to each, the share is learned
+from. Of less than twice as many learn vectors none is learned."""
+
+
+def learned_share(queries: F32, x: F32, xhat: F32) -> float:
+    """s of ⟨q, x⟩ ≈ ⟨q, x̂⟩ + s·(1 − ‖x̂‖²), in [0, ½], by least squares among the nearest x of each query.
+
+    On average 1 − ‖x̂‖² is ‖x − x̂‖², what coding took away, of which a query near x has a part. 0 is ⟨q, x̂⟩ alone, ½ the
+    order of ‖q − x̂‖².
+
+    Args:
+        queries: (nq, d) of length one.
+        x, xhat: (n, d) of length one, and decoded.
+    """
+    numbers = np.broadcast_to(np.arange(len(x), dtype=np.int64), (len(queries), len(x)))
+    near = _native.rerank_array(
+        x, "float32", queries, np.ascontiguousarray(numbers), min(NEAR, len(x)), "cosine", get_num_threads()
+    )[1]
+    lost = 1.0 - squared_norms(xhat).astype(np.float64)
+    missing = np.einsum("qd,qnd->qn", queries, x[near] - xhat[near], dtype=np.float64)
+    # A query's own mean changes no order.
+    lost, missing = (v - v.mean(axis=1, keepdims=True) for v in (lost[near], missing))
+    squares = float(np.square(lost).sum())
+    return min(max(float((lost * missing).sum()) / squares, 0.0), 0.5) if squares else 0.5
 
 
 class Decoded(NothingKept):
     """The vectors x̂ that codes stand for, decoded as they are needed.
 
     A scan adds up tables, so it scores conditional codes without their network, norms as a byte or the code itself
-    tells them, and under cosine x̂ by its inner product. Here distances are those to x̂ itself; under cosine x̂ is taken
-    to length one, so that codes need not be chosen for their lengths, and are not. Where the quantizer has learned how
-    much error to expect of a code, that is added to squared distances, which are those to be expected to x then, not
-    those to x̂: badly coded vectors are too near otherwise (:func:`annvq.norms.with_error`).
+    tells them, and under cosine x̂ by its inner product. Here distances are those to x̂ itself. Under cosine ⟨q, x̂⟩ is
+    the less the worse x is coded, so a share of what coding took away is added (:func:`learned_share`, which ``fit``
+    learns): distances are those to be expected to x, and codes need not be chosen for their lengths, and are not. Where
+    the quantizer has learned how much error to expect of a code, that is added to squared distances, which are those to
+    be expected to x then, not those to x̂: badly coded vectors are too near otherwise
+    (:func:`annvq.norms.with_error`).
 
     Args:
         index: the one that is scanned.
+
+    Attributes:
+        error_share: see :func:`learned_share`; None under other metrics, without ``fit`` or with few vectors, and in
+            files from before it was learned: under cosine x̂ is divided by its length then.
     """
 
     kind = "decoded"
@@ -32,9 +68,19 @@ class Decoded(NothingKept):
 
     def __init__(self, index: StoreIndex) -> None:
         index.coding.any_length = True
+        self.error_share: float | None = None
 
     def require_fitted(self, what: str) -> None:
-        """Nothing is learned beside the scanned index."""
+        """Nothing must be learned beside the scanned index."""
+
+    def fit(self, index: StoreIndex, x: Array, *, seed: int, progress: bool, recipe: "Recipe | None") -> None:
+        n = int(x.shape[0])
+        if index.metric != "cosine" or self.error_share is not None or len(index) or n < 2 * ASKING:
+            return
+        chosen = np.random.default_rng(seed).permutation(n)[:LENGTH_ROWS]
+        queries, rows = (index.prepared(x[np.sort(part)], "x") for part in (chosen[:ASKING], chosen[ASKING:]))
+        encoded = index.coding.encode(rows)
+        self.error_share = learned_share(queries, rows, index.coding.decode(encoded.codes, encoded.lists))
 
     # -- distances -----------------------------------------------------------------------------------------------
 
@@ -55,9 +101,16 @@ class Decoded(NothingKept):
             # A dimension more, in which queries are zero, adds to squared distance what it holds, squared.
             vectors = np.column_stack([vectors, np.sqrt(errors)])
             queries = np.column_stack([queries, np.zeros(len(queries), np.float32)])
+        metric = index.metric
+        if self.error_share is not None:
+            # Here a dimension more, in which queries are one, adds to inner products.
+            metric, lost = "ip", self.error_share * (1.0 - squared_norms(vectors).astype(np.float64))
+            vectors = np.column_stack([vectors, lost.astype(np.float32)])
+            queries = np.column_stack([queries, np.ones(len(queries), np.float32)])
         places = rows.reshape(ids.shape)
         numbers = np.where(there[places] < 0, -1, places)
-        distances, best = _native.rerank_array(vectors, "float32", queries, numbers, k, index.metric, get_num_threads())
+        distances, best = _native.rerank_array(vectors, "float32", queries, numbers, k, metric, get_num_threads())
+        distances = distances if self.error_share is None else 1 + distances
         return distances, np.where(best < 0, -1, listed[best])
 
     def reconstruct(self, index: StoreIndex, ids: I64) -> F32:
@@ -69,9 +122,16 @@ class Decoded(NothingKept):
     def facts(self) -> dict[str, Any]:
         return {"refined_by": "the scanned codes, decoded", "refine_bits_per_vector": 0}
 
+    def fingerprint(self) -> tuple[Any, ...]:
+        return *super().fingerprint(), self.error_share
+
     def to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-        return {}, {}
+        return {} if self.error_share is None else {"error_share": self.error_share}, {}
 
     @classmethod
     def from_stored(cls, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], index: StoreIndex) -> Self:
-        return cls(index)
+        decoded, share = cls(index), config.get("error_share")
+        if share is not None and (not isinstance(share, float) or not 0 <= share <= 0.5 or index.metric != "cosine"):
+            raise ValueError(f"its error_share must be a number in [0, 0.5] under cosine, got {share!r}")
+        decoded.error_share = share
+        return decoded

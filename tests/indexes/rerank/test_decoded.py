@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import annvq
+from annvq.indexes.rerank.decoded import NEAR, learned_share
 from annvq.training import KMeans, Recipe
 
 
@@ -25,12 +26,15 @@ def made(kind, index, metric, quick):
     return annvq.RerankIndex(inner, "decoded", shortlist=10_000).fit(x, recipe=recipe)
 
 
-def expected(metric, queries, xhat):
+def expected(metric, queries, xhat, share=None):
     q, x = queries.astype(np.float64), xhat.astype(np.float64)
     if metric == "l2":
         return np.square(q[:, None] - x).sum(2)
     if metric == "ip":
         return -q @ x.T
+    if share is not None:
+        unit = q / np.linalg.norm(q, axis=1, keepdims=True)
+        return 1 - (unit @ x.T + share * (1 - np.square(x).sum(1)))
     return 1 - (q / np.linalg.norm(q, axis=1, keepdims=True)) @ (x / np.linalg.norm(x, axis=1, keepdims=True)).T
 
 
@@ -44,7 +48,8 @@ def test_distances_are_those_to_decoded_vectors(kind, index, metric, quick):
     built.add(x, ids)
     built.remove(ids[:50])
     left = np.sort(ids[50:])
-    right = expected(metric, queries, built.reconstruct(left))
+    right = expected(metric, queries, built.reconstruct(left), built.refinement.error_share)
+    assert (built.refinement.error_share is None) == (metric != "cosine")
     if kind == "conditional" and metric == "l2":  # the error that is expected of a code
         stored = built.index.rows_where_stored(left)[0]
         right += built.coder.decode_with_errors(np.ascontiguousarray(stored.codes))[1]
@@ -84,3 +89,56 @@ def test_under_cosine_codes_are_the_nearest_whatever_their_length(quick):
     np.testing.assert_allclose(built.reconstruct(np.arange(300)), built.index.coder.decode(codes), atol=1e-6)
     again = annvq.load_index(made("additive", "flat", "cosine", quick).to_bytes()).add(x)  # saved while empty
     np.testing.assert_array_equal(again.reconstruct(np.arange(300)), built.reconstruct(np.arange(300)))
+
+
+def test_the_share_is_that_of_least_squares():
+    rng = np.random.default_rng(5)
+    x, queries = (rng.normal(size=(n, 16)) for n in (400, 30))
+    x, queries = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (x, queries))
+    xhat = x * rng.uniform(0.5, 1, size=(400, 1)) + 0.05 * rng.normal(size=(400, 16))
+    lost, missing = [], []
+    for q in queries:
+        near = np.argsort(-(x @ q))[:NEAR]
+        columns = (1 - np.square(xhat[near]).sum(1), (x[near] - xhat[near]) @ q)
+        for values, column in zip((lost, missing), columns, strict=True):
+            values.extend(column - column.mean())
+    right = np.linalg.lstsq(np.asarray(lost)[:, None], np.asarray(missing), rcond=None)[0][0]
+    assert 0.05 < right < 0.45
+    arrays = (a.astype(np.float32) for a in (queries, x, xhat))
+    np.testing.assert_allclose(learned_share(*arrays), right, rtol=1e-4)
+
+
+@pytest.mark.parametrize("far", [0, 60])
+def test_more_neighbours_are_found_with_a_share_of_what_coding_took(far, quick):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(6300, 24)) @ np.random.default_rng(9).normal(size=(24, 24))
+    x = x + far * np.eye(24)[3]
+    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    learn, base, queries = x[:3000], x[3000:6000], x[6000:]
+    true = np.argsort(-(queries @ base.T), axis=1)[:, :10]
+    q = annvq.PrincipalProductVQ(24, 6, 6).fit(learn)
+    built = annvq.RerankIndex(annvq.FlatIndex(q, "cosine"), "decoded", shortlist=3000).fit(learn).add(base)
+
+    def found():
+        ids = built.search(queries, 10)[1]
+        return np.mean([len(np.intersect1d(a, b)) for a, b in zip(ids, true, strict=True)]) / 10
+
+    learned = found()
+    for other in (0.0, 0.5, None):  # ⟨q, x̂⟩; ‖q − x̂‖²; x̂ at length one
+        built.refinement.error_share = other
+        assert learned > found() - 0.002, other
+    built.refinement.error_share = 0.0
+    assert learned > 1.1 * found()
+
+
+def test_the_share_is_kept_in_files_and_only_where_it_counts(quick):
+    built = made("product", "flat", "cosine", quick).add(vectors(50, 1))
+    share = built.refinement.error_share
+    again = annvq.load_index(built.to_bytes()).refinement
+    assert again.error_share == share
+    assert again.fingerprint() == built.refinement.fingerprint()
+    few = annvq.RerankIndex(annvq.FlatIndex(annvq.ProductVQ(12, 3, 4), "cosine"), "decoded")
+    assert few.fit(vectors(300, 0), recipe=Recipe((KMeans(2),))).refinement.error_share is None  # too few to learn it
+    built.refinement.error_share = 0.7
+    with pytest.raises(annvq.errors.FormatError, match="its error_share must be a number in"):
+        annvq.load_index(built.to_bytes())
