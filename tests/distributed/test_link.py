@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
-import search_over_a_link
 
 pytest.importorskip("ray", reason="ray is not installed")
+
+import search_over_a_link
 
 START = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus=1"]
 START += ["--object-store-memory=80000000"]
