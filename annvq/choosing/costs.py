@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from annvq.benchmarks.rivals.annvq import KEPT, LITTLE
 from annvq.choosing.grid import Candidate, groups_of
 from annvq.indexes.ivf.coarse import ROWS_PER_LIST
+from annvq.quantizers.modules.additive import MANY
 from annvq.training.learn.kmeans import WARM_ROWS, suited_kept
 from annvq.types import Self
 
@@ -85,21 +86,30 @@ def _training(c: Candidate, rows: Rows, compared: float, together: int, groups: 
         refits = groups * (0.3 + 4e-11 * together**3) * (1 + 6 * effort)
         return 2.0 + 3e-9 * rows.learn * compared * (1 + effort) + refits
     if c.kind == "residual":
-        # Nearly all is k-means on what the codes leave over that a beam keeps of each vector.
-        kept = suited_kept([2**bits for bits in c.nbits])
-        kept = min(rows.learn * (min(kept, KEPT) if effort < LITTLE else kept), max(rows.learn, WARM_ROWS))
-        refits = 1e-11 * together**3 * (2 + 40 * effort)
-        return 0.3 + 1.6e-10 * kept * compared * (1 + 3 * effort) + 3e-11 * iterating + refits
+        return _residual_training(c, rows, compared, together)
     if c.kind in _LEARNING:
         refits = groups * (4e-11 * together**3 + 1e-12 * together**2 * c.dim) * (2 + 40 * effort)
         free = groups * (4.5 + 7 * effort) * (together / 2048) ** 2 if c.norm_free else 0.0
         network = (4e-5 * 5000 * effort * c.dim + 3e-7 * together * rows.learn) if c.kind == "conditional" else 0.0
-        return 0.3 + _LEARNING[c.kind] * iterating + refits + free + network
+        start = 0.0
+        if c.kind in ("additive", "conditional") and together > MANY:
+            start = _residual_training(c, rows, compared, together)
+        return 0.3 + _LEARNING[c.kind] * iterating + refits + free + network + start
     if c.kind == "rotated-product":
         return (0.4 + 11 * effort) * c.dim / 128 + _KMEANS * iterating
     if c.kind == "principal-product":
         return 0.03 + 1e-9 * rows.learn * c.dim + _KMEANS * iterating + 1e-9 * c.dim**3
     return 0.03 + 2.1 * effort * c.dim / 128 + _KMEANS * iterating
+
+
+def _residual_training(c: Candidate, rows: Rows, compared: float, together: int) -> float:
+    """Seconds of learning residual codebooks. Nearly all is k-means on what the codes leave over that a beam keeps of
+    each vector."""
+    kept = suited_kept([2**bits for bits in c.nbits])
+    kept = min(rows.learn * (min(kept, KEPT) if rows.effort < LITTLE else kept), max(rows.learn, WARM_ROWS))
+    refits = 1e-11 * together**3 * (2 + 40 * rows.effort)
+    iterating = 3e-11 * rows.learn * compared * (1 + 5 * rows.effort)
+    return 0.3 + 1.6e-10 * kept * compared * (1 + 3 * rows.effort) + iterating + refits
 
 
 class Clock:

@@ -27,6 +27,28 @@ def test_additive_codes_are_no_worse_than_residual_ones(nbits):
     assert error(additive, held) <= error(residual, held) * 1.01
 
 
+def test_beyond_many_entries_learning_from_scratch_may_fail(monkeypatch):
+    rng = np.random.default_rng(0)
+    learn, held = (rng.normal(size=(2000, 8)).astype(np.float32) for _ in range(2))
+    residual = error(annvq.ResidualVQ(8, 3, 5).fit(learn), held)
+
+    def zeros(self, quantizer, data):
+        if not bool(quantizer.fitted):
+            quantizer.set_codebooks([np.zeros((32, 8), np.float32)] * 3)
+
+    def fitted():
+        quantizer = annvq.AdditiveVQ(8, 3, 5)
+        return quantizer.fit(learn, recipe=Recipe(quantizer.norm_recipe().parts[:1]))
+
+    for part in (Alternate, Refit, SubspaceKMeans):
+        monkeypatch.setattr(part, "__call__", zeros)
+    monkeypatch.setattr("annvq.quantizers.modules.additive.FLAT", np.inf)
+    few = error(fitted(), held)
+    monkeypatch.setattr("annvq.quantizers.modules.additive.MANY", 95)
+    many = error(fitted(), held)
+    assert many <= 1.1 * residual < 0.5 * few
+
+
 @pytest.mark.parametrize("d", [16, 3])
 def test_subspace_kmeans_gives_additive_codebooks_the_codes_of_a_product_quantizer(d):
     learn, held = correlated(0)[:, :d], correlated(1)[:, :d]

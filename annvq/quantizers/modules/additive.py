@@ -12,12 +12,16 @@ from annvq.quantizers.modules.sums import FLAT, WARM, SumQuantizer, residual_sta
 from annvq.training.estimators import Estimator
 from annvq.training.learn.alternating import Alternation
 from annvq.training.parts import Alternate, BestOf, ByGrading, Refit, SubspaceKMeans
-from annvq.training.recipe import Recipe
+from annvq.training.recipe import Part, Recipe
 from annvq.training.trainer import nsvq_part
 
 HOPELESS = 20.0
 """Where residual codebooks are graded more than this from coarse to fine, additive ones from scratch are hopeless: on
 image patches (70 and more). On SIFT descriptors (3) and correlated normal vectors (5) they are better, or may be."""
+
+MANY = 2048
+"""Entries of all codebooks beyond which learning from scratch has fewer iterations, and may end far behind residual
+codebooks: those of 16x8 bits on sentence embeddings (docs/log/performance.md)."""
 
 
 @register("additive")
@@ -57,17 +61,16 @@ class AdditiveVQ(AdditiveCoder, SumQuantizer):
 
     def norm_recipe(self) -> Recipe:
         """Local search and least squares from scratch under noise, or a product code, or, where residual codebooks
-        would be graded from coarse to fine, these and local search from them under less noise: whichever is better on
-        held-out rows. Then NSVQ, which keeps the codebooks that are best on those."""
-        # A step costs the more the more entries there are: beyond 8x8 bits there are fewer.
-        scratch = Alternation(iterations=min(40, max(10, 40 * 2048 // sum(self.sizes))))
+        would be graded from coarse to fine and where there are many entries, these and local search from them under
+        less noise: whichever is better on held-out rows. Then NSVQ, which keeps the codebooks that are best on
+        those."""
+        entries = sum(self.sizes)
+        scratch = Alternation(iterations=min(40, max(10, 40 * MANY // entries)))
         residual = (residual_start(self.sizes), Alternate(WARM, warm=True))
         others = (Alternate(scratch, graded=HOPELESS), SubspaceKMeans(20))
-        best = ByGrading(
-            flat=(BestOf(others, finish=Refit(2)),),
-            graded=(BestOf((*residual, *others), finish=Refit(3)),),
-            limit=FLAT,
-        )
+        best: Part = BestOf((*residual, *others), finish=Refit(3))
+        if entries <= MANY:
+            best = ByGrading(flat=(BestOf(others, finish=Refit(2)),), graded=(best,), limit=FLAT)
         # Few vectors gain by NSVQ, up to 1.5 %; many do not, and a first look tells.
         return Recipe((best, nsvq_part(steps=20, patience=1)))
 
