@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from annvq.forks import made_once
-from annvq.kernels import LazyTables, _native, book_centres
+from annvq.kernels import LazyTables, _native, book_centres, squared_norms
 from annvq.kernels.encode import AdditiveEncoder, ProductEncoder, code_dtype, decode_additive
 from annvq.types import F32, I64, Codes
 
@@ -106,6 +106,18 @@ class Codebooks:
     def energies(self) -> tuple[float, ...]:
         """Variance of each codebook's entries, summed over the dimensions."""
         return tuple(float(book.var(axis=0, dtype=np.float64).sum()) for book in self.split())
+
+    @made_once
+    def squares(self) -> F32 | None:
+        """(ΣK,): what each entry adds to ‖x̂‖²; None where that is no sum of such numbers, as codebooks share
+        dimensions."""
+        return self.squares_after(np.zeros(self.dim, np.float32))
+
+    def squares_after(self, shift: F32) -> F32 | None:
+        """(ΣK,): what each entry adds to ‖x̂ + shift‖², ``shift`` (d,); None as for :attr:`squares`."""
+        if any(len(group.books.sizes) > 1 for group in self.groups):
+            return None
+        return np.concatenate([squared_norms(group.books.entries + shift[group.dims]) for group in self.groups])
 
     @made_once
     def whole(self) -> "Codebooks":

@@ -65,7 +65,12 @@ def main(path: str, kinds: tuple[str, ...], threads: int) -> None:
             shortlists(kind, both, queries, true, (100, 200, 500))
             continue
         index = annvq.FlatIndex(quantizer, metric="cosine").fit(learn).add(base)
-        print(f"{kind}, one length: {recalls(index.search(queries, 10)[1], true)}")
+        share = index.coding.share
+        way = "one length" if share is None else f"scanned, a share of {share:.2f}"
+        print(f"{kind}, {way}: {recalls(index.search(queries, 10)[1], true)}", flush=True)
+        if share is not None:
+            of_length = annvq.FlatIndex(quantizer, metric="cosine").add(base)
+            print(f"{kind}, one length: {recalls(of_length.search(queries, 10)[1], true)}", flush=True)
         finer = annvq.RerankIndex(annvq.FlatIndex(quantizer, metric="cosine"), "decoded").fit(learn).add(base)
         shortlists(kind, finer, queries, true, (50, 100, 200))
         xhat = quantizer.decode(quantizer.encode(base))

@@ -82,6 +82,7 @@ def supported(index: Index) -> Form:
         raise ValueError("index must keep what it re-ranks from: shards read no vectors that lie elsewhere")
     codes = scanned(index)
     scored_so = not isinstance(index, RerankIndex) or isinstance(index.refinement, RawVectors)
-    if scored_so and codes.metric == "cosine" and len(codes) and codes.coding.length is None:
+    unknown = codes.coding.length is None and codes.coding.share is None
+    if scored_so and codes.metric == "cosine" and len(codes) and unknown:
         raise ValueError("index must not be of a file before version 6 under cosine: its codes have no common length")
     return index

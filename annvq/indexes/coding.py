@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.codebooks import Codebooks
+from annvq.indexes.lost import ASKING, TOP, check_share, found_of, learned_share, nearest, with_lost
 from annvq.kernels import LazyTables, squared_norms
 from annvq.norms import Length, NormTerm
 from annvq.quantizers.coder import Coder
@@ -44,6 +45,9 @@ class Coding:
     Attributes:
         length: under cosine, the length that codes are chosen to have; None until :meth:`learn_length` or the first
             vectors, and for codes whose lengths are as they come.
+        share: under cosine, in place of a length, the part of 1 − ‖x̂‖² that is added to ⟨q, x̂⟩ (see
+            :func:`~annvq.indexes.lost.learned_share`), where ‖x̂‖² is a sum of table entries and that finds more; codes
+            are those nearest to the vectors then.
         any_length: whether lengths are as they come: those of files before version 6, and of codes that are the first
             stages of longer ones.
     """
@@ -55,6 +59,7 @@ class Coding:
         self.quantizer, self.metric = quantizer, metric
         self.norm = resolve_norm(norm, quantizer, metric, residual=self.residual)
         self.length: Length | None = None
+        self.share: float | None = None
         self.any_length = metric != "cosine"
 
     # -- codes ---------------------------------------------------------------------------------------------------
@@ -71,12 +76,17 @@ class Coding:
     def encode(self, rows: F32) -> Encoded:
         """What is stored of rows."""
         lists, targets = self.targets(rows)
-        if not self.any_length and self.length is None:
+        if self._unlearned:
             self.length = expected_length(self.quantizer.scan_view().books(), self.centres)
         minded = self._minded
         # (With its norm in float32 a code is chosen for itself.)
         centres = None if minded is None or self.norm == "float32" else self._centres_of(lists)
         return self.encoded_as(targets, self.quantizer.encode_rows(targets, minded, centres), lists)
+
+    @property
+    def _unlearned(self) -> bool:
+        """Whether neither a length nor a share is known where one must be."""
+        return not self.any_length and self.length is None and self.share is None
 
     @property
     def _minded(self) -> NormTerm | Length | None:
@@ -104,35 +114,63 @@ class Coding:
     # -- lengths -------------------------------------------------------------------------------------------------
 
     def learn_length(self, targets: F32, lists: I32 | None, seed: int) -> None:
-        """Take the length that codes of ``targets`` (n, d) in these lists (n,) have, where none is known."""
-        if self.any_length or self.length is not None:
+        """Take the length that codes of ``targets`` (n, d) in these lists (n,) have, or a share of what they leave over
+        (:attr:`share`), where neither is known."""
+        if not self._unlearned:
             return
-        some = np.sort(np.random.default_rng(seed).permutation(len(targets))[:LENGTH_ROWS])
-        codes = self.quantizer.encode_rows(np.ascontiguousarray(targets[some]))
-        xhat = self.quantizer.scan_view().decode_rows(codes)  # what tables score
+        order = np.random.default_rng(seed).permutation(len(targets))[:LENGTH_ROWS]
+        some = np.sort(order)
+        rows = np.ascontiguousarray(targets[some])
+        xhat = self._scored(self.quantizer.encode_rows(rows))
+        own = xhat
         if (centres := self._centres_of(None if lists is None else lists[some])) is not None:
             xhat = xhat + centres
         self.length = _bounded_length(float(np.sqrt(squared_norms(xhat)).mean(dtype=np.float64)))
+        if self.residual or len(rows) < 2 * ASKING or self.quantizer.scan_view().squares() is None:
+            return
+        asking = np.isin(some, order[:ASKING])
+        self.share = self._share_if_better(rows[asking], rows[~asking], own[~asking])
+        if self.share is not None:
+            self.length = None
+
+    def _share_if_better(self, queries: F32, rows: F32, xhat: F32) -> float | None:
+        """The share that is learned from queries (nq, d), rows and their x̂ (n, d), where it finds at least as many of
+        the true ten nearest as the length does; else None."""
+        share, true = learned_share(queries, rows, xhat, TOP), nearest(queries, rows, TOP, "cosine")
+        found = found_of(true, nearest(*with_lost(queries, xhat, share), TOP))
+        of_length = self._scored(self.quantizer.encode_rows(rows, self.length))
+        return share if found >= found_of(true, nearest(queries, of_length, TOP)) else None
+
+    def _scored(self, codes: Codes) -> F32:
+        """What tables score, (n, d), of codes (n, M)."""
+        xhat: F32 = self.quantizer.scan_view().decode_rows(codes)
+        return xhat
 
     def per_length(self, scores: F32) -> F32:
         """Inner products with parts of x̂ as parts of the cosine."""
         return scores if self.length is None else scores / np.float32(self.length.value)
 
     def length_to_stored(self) -> dict[str, Any]:
-        """Config of a file."""
-        return {} if self.length is None else {"length": self.length.value}
+        """Config of a file: of the length or the share."""
+        held = {"length": self.length and self.length.value, "error_share": self.share}
+        return {name: value for name, value in held.items() if value is not None}
 
     def restore_length(self, config: Mapping[str, Any], stored: int) -> None:
-        """Take the length of :meth:`length_to_stored`; where none was chosen for ``stored`` vectors, none is now.
+        """Take the length or share of :meth:`length_to_stored`; where none was chosen for ``stored`` vectors, none is
+        now.
 
         Raises:
-            ValueError: no length.
+            ValueError: no length, no share, both, or a share of codes whose ‖x̂‖² is not a sum of table entries.
         """
         value = config.get("length")
         if value is not None and (not isinstance(value, float) or not 0 < value <= 1 or self.metric != "cosine"):
             raise ValueError(f"its length must be a number in (0, 1] under cosine, got {value!r}")
-        self.length = None if value is None else Length(value)
-        self.any_length = self.any_length or (value is None and stored > 0)
+        # (Of residual codes under l2 this key is their norm byte's.)
+        share = None if self.residual else check_share(config.get("error_share"), self.metric)
+        if share is not None and (value is not None or self.quantizer.scan_view().squares() is None):
+            raise ValueError("its error_share is for codes without a length, of codebooks over dimensions of their own")
+        self.length, self.share = None if value is None else Length(value), share
+        self.any_length = self.any_length or (value is None and share is None and stored > 0)
 
     # -- norms ---------------------------------------------------------------------------------------------------
 
@@ -164,7 +202,14 @@ class Coding:
         luts, bias = self.quantizer.scan_view().lazy_tables(queries, self.metric)
         if self.length is not None:
             luts, bias = luts.scaled(1 / self.length.value), 1 + self.per_length(bias - 1)
+        if self.share is not None:  # 1 − ⟨q, x̂⟩ − share·(1 − ‖x̂‖²)
+            return luts.plus(self._share_of_squares(self.share)), bias - np.float32(self.share)
         return self._with_offsets(luts), bias
+
+    def _share_of_squares(self, share: float) -> F32:
+        """A share of what entries add to ‖x̂‖², (M, K)."""
+        squares = self.quantizer.scan_view().squares() * np.float32(share)
+        return NormTerm.free(self.quantizer.sizes, squares).table_offsets()
 
     def _with_offsets(self, luts: LazyTables) -> LazyTables:
         """Tables with what the norm byte leaves to them."""
@@ -173,7 +218,7 @@ class Coding:
 
     def fingerprint(self) -> tuple[Any, ...]:
         """What was trained beside the quantizer, to compare."""
-        return self.residual, self.length
+        return self.residual, self.length, self.share
 
 
 def expected_length(books: Codebooks, centres: F32 | None) -> Length:

@@ -25,7 +25,9 @@ class FlatIndex(StoreIndex):
     Args:
         quantizer: fitted, or to be fitted by :meth:`fit`.
         metric: ``"l2"`` (squared Euclidean distance), ``"ip"`` (−⟨q, x̂⟩) or ``"cosine"`` (1 − cos; vectors are
-            normalised in fit, add and search).
+            normalised in fit, add and search). Product codes under cosine have distances that are expected of
+            x itself, 1 − ⟨q, x̂⟩ − s·(1 − ‖x̂‖²), with a share s of what coding took away that :meth:`fit` learns, where
+            it finds at least as many so as codes of one length c do, by 1 − ⟨q, x̂⟩ / c, as all others have.
         norm: how ‖x̂‖² is stored where L2 needs it: ``"uint8"`` (one byte, learned levels), ``"float32"``, or
             ``"auto"``: one byte where needed, else nothing. None, nothing stored, is for what needs no norm: product
             codes, norm-free ones, ip and cosine. With a byte, and with norm-free codes, distances are those to x̂ and

@@ -16,7 +16,7 @@ from annvq.types import Norm, Self
 if TYPE_CHECKING:
     from annvq.indexes.contract import Index
 
-FORMAT, VERSIONS = "annvq.index", (1, 2, 3, 4, 5, 6)
+FORMAT, VERSIONS = "annvq.index", (1, 2, 3, 4, 5, 6, 7)
 
 _KINDS: dict[str, type[Any]] = {}  # of Index
 

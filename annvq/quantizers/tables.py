@@ -205,6 +205,11 @@ class TableCoder(CodebookCoder):
         now, origin = self._now(), self.about_origin
         return now.about(origin), x - now.centre if origin else x
 
+    def squares(self) -> F32 | None:
+        """(ΣK,): what each entry adds to ‖x̂‖², codebook after codebook; None where that is no sum over codebooks, as it
+        is of product codes."""
+        return self.books().squares
+
     # -- tables ----------------------------------------------------------------------------------------------------
 
     def tables(self, queries: Array, metric: str = "l2") -> Tables:

@@ -190,6 +190,9 @@ class TransformedCoder(Nested, TableCoder):
 
     # -- tables ------------------------------------------------------------------------------------------------------
 
+    def squares(self) -> F32 | None:
+        return self._parts().squares
+
     def lazy_tables(self, queries: F32, metric: str) -> tuple[LazyTables, F32]:
         parts = self._parts()
         if metric == "l2" and not self.needs_norm:
@@ -268,6 +271,14 @@ class Parts:
     @made_once
     def _centred(self) -> Codebooks:
         return self._whole(self._inverse(self.inner.centred.whole.entries))
+
+    @made_once
+    def squares(self) -> F32 | None:
+        """(ΣK,): what each entry adds to ‖x̂‖², or None: see :attr:`Codebooks.squares
+        <annvq.codebooks.Codebooks.squares>`."""
+        if not self.orthogonal:  # x̂ is as long as what is mapped back, the shift mapped with it
+            return None
+        return self.inner.squares if self.shift is None else self.inner.squares_after(self._map(self.shift[None])[0])
 
     def decode(self, codes: Codes) -> F32:
         """Vectors (n, d) of codes (n, M)."""

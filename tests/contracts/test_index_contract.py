@@ -99,6 +99,9 @@ def adc_scores(index, q, x, queries):
     luts, bias = view.tables(queries, index.metric)
     if length:  # a distance is 1 less ⟨q, x̂⟩ over the length that all x̂ are meant to have
         luts = luts * np.float32(1 / length.value)
+    if (share := index.coding.share) is not None:  # and a share of 1 − ‖x̂‖² less
+        luts[:, np.arange(luts.shape[2]) < np.array(q.sizes)[:, None]] += view.squares() * np.float32(share)
+        bias = bias - np.float32(share)
     norms = view.norms(codes) if index.norm else None
     if term is not None:
         norms = byte_terms(view, x, codes, norms)

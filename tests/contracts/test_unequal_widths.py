@@ -179,11 +179,13 @@ def test_indexes_find_the_nearest_decoded_vectors(fitted, kind, metric):
         stored = index.reconstruct(np.arange(len(X))).astype(np.float64)
         if metric == "cosine" and index.coding.length:
             stored /= index.coding.length.value
+        share = index.coding.share or 0
         queries = X[:6].astype(np.float64)
         if metric == "cosine":
             queries /= np.linalg.norm(queries, axis=1, keepdims=True)
         expected = np.square(queries[:, None] - stored).sum(2) if metric == "l2" else -(queries @ stored.T)
         expected += metric == "cosine"
+        expected -= share * (1 - np.square(stored).sum(1))
         near = {"rtol": 2e-3, "atol": 2e-3 * np.abs(expected).max()}
         np.testing.assert_allclose(distances, np.sort(expected, 1)[:, :30], **near)
         np.testing.assert_allclose(distances, np.take_along_axis(expected, ids, 1), **near)

@@ -72,6 +72,15 @@ def test_results_are_those_of_one_process(make, metric, shards, tmp_path):
         assert all(isinstance(part, torch.Tensor) for part in sharded.search(torch.from_numpy(QUERIES), 3))
 
 
+def test_product_codes_keep_their_share_of_what_coding_took_away(tmp_path):
+    base = vectors(900, 4) + 3  # a long mean in common
+    index = annvq.FlatIndex(annvq.ProductVQ(8, M=4, nbits=4).fit(base), "cosine").fit(base).add(base[:500])
+    assert index.coding.share is not None
+    with ShardedIndex.create(tmp_path / "many", index, 2) as sharded:
+        same(sharded.search(QUERIES, 30), index.search(QUERIES, 30))
+        same(sharded.add(base[500:]).search(QUERIES, 30), index.add(base[500:]).search(QUERIES, 30))
+
+
 def test_distances_below_zero_keep_their_order(tmp_path):
     # Coded queries: sums that round to just below zero are returned as 0, in the order of the sums.
     index = flat(n=3000)

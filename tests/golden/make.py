@@ -1,6 +1,6 @@
 """Writes golden files of the current format version; run once per version, then never again for it.
 
-python tests/golden/make.py tests/golden/v6
+python tests/golden/make.py tests/golden/v7
 """
 
 import sys
@@ -43,6 +43,9 @@ def main(folder: Path) -> None:
     indexes["groups"] = annvq.FlatIndex(groups, metric="cosine").fit(many).add(many)
     principal = annvq.make("principal-product", dim=8, M=2, nbits=4).fit(many)
     indexes["principal"] = annvq.FlatIndex(principal).add(many)
+    # Or, where ‖x̂‖² is a sum of table entries, are scored with a share of what coding took away.
+    principal = annvq.make("principal-product", dim=8, M=2, nbits=4).fit(many)
+    indexes["share"] = annvq.FlatIndex(principal, metric="cosine").fit(many).add(many)
     lists = annvq.IVFIndex(annvq.make("residual", dim=8, M=2, nbits=4), nlist=4, nprobe=2, metric="cosine")
     indexes["lists-cosine"] = lists.fit(many, recipe=learn).add(many)
     # Sub-spaces of two, three and three dimensions.

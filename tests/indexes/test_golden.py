@@ -22,12 +22,12 @@ def test_golden(path, mmap):
 
 
 def test_there_are_golden_files():
-    assert {p.parent.name for p in FILES} == {"v1", "v2", "v3", "v4", "v5", "v6"}
-    assert len(FILES) >= 45
+    assert {p.parent.name for p in FILES} == {"v1", "v2", "v3", "v4", "v5", "v6", "v7"}
+    assert len(FILES) >= 60
 
 
 @pytest.mark.parametrize("name", ["bytes-norm", "lists"])
-@pytest.mark.parametrize("version", ["v3", "v4", "v5", "v6"])
+@pytest.mark.parametrize("version", ["v3", "v4", "v5", "v6", "v7"])
 def test_an_index_goes_on_storing_what_its_bytes_stood_for(version, name):
     index = annvq.load_index(FILES[0].parents[1] / version / f"{name}.annvq")
     byte = index.coding.own_term if name == "lists" else index.quantizer.norm_term

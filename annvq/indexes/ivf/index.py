@@ -31,7 +31,8 @@ class IVFIndex(StoreIndex):
         quantizer: fitted, or to be fitted by :meth:`fit` on what it will see.
         nlist: lists; default 4·√n of the vectors that ``fit`` sees (see :func:`default_nlist`): where those are only a
             sample, give ``default_nlist`` of the whole. Where ``fit`` sees fewer distinct vectors, as many as these.
-        metric, norm: as for :class:`FlatIndex`; under l2, codes of residuals need a norm, product codes too.
+        metric, norm: as for :class:`FlatIndex`; under l2, codes of residuals need a norm, product codes too, and under
+            cosine they have one length.
         residual: whether codes are of x − C, C the list's centroid, instead of x. ``"auto"``: a fitted quantizer codes
             what it was fitted on, vectors; an unfitted one codes residuals wherever that stores no more bits (under ip
             and cosine, and for codes that pay a norm anyway).

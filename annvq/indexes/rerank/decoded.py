@@ -7,40 +7,15 @@ import numpy.typing as npt
 
 from annvq.arrays import chunks
 from annvq.indexes.coding import LENGTH_ROWS
+from annvq.indexes.lost import ASKING, check_share, learned_share, with_lost
 from annvq.indexes.rerank.refinement import Found, NothingKept
 from annvq.indexes.stored import StoreIndex
-from annvq.kernels import _native, squared_norms
+from annvq.kernels import _native
 from annvq.threads import get_num_threads
 from annvq.types import F32, I64, Array, Self
 
 if TYPE_CHECKING:
     from annvq.training.recipe import Recipe
-
-ASKING, NEAR = 256, 50
-"""Of the learn vectors, those that stand for queries, and how many others, the nearest to each, the share is learned
-from. Of less than twice as many learn vectors none is learned."""
-
-
-def learned_share(queries: F32, x: F32, xhat: F32) -> float:
-    """s of ⟨q, x⟩ ≈ ⟨q, x̂⟩ + s·(1 − ‖x̂‖²), in [0, ½], by least squares among the nearest x of each query.
-
-    On average 1 − ‖x̂‖² is ‖x − x̂‖², what coding took away, of which a query near x has a part. 0 is ⟨q, x̂⟩ alone, ½ the
-    order of ‖q − x̂‖².
-
-    Args:
-        queries: (nq, d) of length one.
-        x, xhat: (n, d) of length one, and decoded.
-    """
-    numbers = np.broadcast_to(np.arange(len(x), dtype=np.int64), (len(queries), len(x)))
-    near = _native.rerank_array(
-        x, "float32", queries, np.ascontiguousarray(numbers), min(NEAR, len(x)), "cosine", get_num_threads()
-    )[1]
-    lost = 1.0 - squared_norms(xhat).astype(np.float64)
-    missing = np.einsum("qd,qnd->qn", queries, x[near] - xhat[near], dtype=np.float64)
-    # A query's own mean changes no order.
-    lost, missing = (v - v.mean(axis=1, keepdims=True) for v in (lost[near], missing))
-    squares = float(np.square(lost).sum())
-    return min(max(float((lost * missing).sum()) / squares, 0.0), 0.5) if squares else 0.5
 
 
 class Decoded(NothingKept):
@@ -48,18 +23,18 @@ class Decoded(NothingKept):
 
     A scan adds up tables, so it scores conditional codes without their network, norms as a byte or the code itself
     tells them, and under cosine x̂ by its inner product. Here distances are those to x̂ itself. Under cosine ⟨q, x̂⟩ is
-    the less the worse x is coded, so a share of what coding took away is added (:func:`learned_share`, which ``fit``
-    learns): distances are those to be expected to x, and codes need not be chosen for their lengths, and are not. Where
-    the quantizer has learned how much error to expect of a code, that is added to squared distances, which are those to
-    be expected to x then, not those to x̂: badly coded vectors are too near otherwise
-    (:func:`annvq.norms.with_error`).
+    the less the worse x is coded, so a share of what coding took away is added
+    (:func:`~annvq.indexes.lost.learned_share`, which ``fit`` learns): distances are those to be expected to x, and
+    codes need not be chosen for their lengths, and are not. Where the quantizer has learned how much error to expect of
+    a code, that is added to squared distances, which are those to be expected to x then, not those to x̂: badly coded
+    vectors are too near otherwise (:func:`annvq.norms.with_error`).
 
     Args:
         index: the one that is scanned.
 
     Attributes:
-        error_share: see :func:`learned_share`; None under other metrics, without ``fit`` or with few vectors, and in
-            files from before it was learned: under cosine x̂ is divided by its length then.
+        error_share: see :func:`~annvq.indexes.lost.learned_share`; None under other metrics, without ``fit`` or with
+            few vectors, and in files from before it was learned: under cosine x̂ is divided by its length then.
     """
 
     kind = "decoded"
@@ -104,9 +79,7 @@ class Decoded(NothingKept):
         metric = index.metric
         if self.error_share is not None:
             # Here a dimension more, in which queries are one, adds to inner products.
-            metric, lost = "ip", self.error_share * (1.0 - squared_norms(vectors).astype(np.float64))
-            vectors = np.column_stack([vectors, lost.astype(np.float32)])
-            queries = np.column_stack([queries, np.ones(len(queries), np.float32)])
+            metric, (queries, vectors) = "ip", with_lost(queries, vectors, self.error_share)
         places = rows.reshape(ids.shape)
         numbers = np.where(there[places] < 0, -1, places)
         distances, best = _native.rerank_array(vectors, "float32", queries, numbers, k, metric, get_num_threads())
@@ -130,8 +103,6 @@ class Decoded(NothingKept):
 
     @classmethod
     def from_stored(cls, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], index: StoreIndex) -> Self:
-        decoded, share = cls(index), config.get("error_share")
-        if share is not None and (not isinstance(share, float) or not 0 <= share <= 0.5 or index.metric != "cosine"):
-            raise ValueError(f"its error_share must be a number in [0, 0.5] under cosine, got {share!r}")
-        decoded.error_share = share
+        decoded = cls(index)
+        decoded.error_share = check_share(config.get("error_share"), index.metric)
         return decoded

@@ -137,6 +137,12 @@ def product_dim(quantizer: TableQuantizer) -> int:
 def _chain_and_quantizer(index: Index) -> tuple[list[Any], TableQuantizer]:
     """The same, over the dimensions that codes see."""
     faiss = load_faiss()
+    if isinstance(index, StoreIndex) and index.coding.share is not None:
+        raise ValueError(
+            "index must score by inner products alone: its distances under cosine count a share of what coding took "
+            "away, which FAISS cannot. FlatIndex(quantizer.fit(x), 'cosine').add(x), without a fit of the index, or an "
+            "IVFIndex with residual=True have codes of one length instead, which convert"
+        )
     view = index.quantizer.scan_view()
     chain: list[Any] = []
     if index.dim != index.dims:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import annvq
-from annvq.indexes.rerank.decoded import NEAR, learned_share
+from annvq.indexes.lost import NEAR, learned_share
 from annvq.training import KMeans, Recipe
 
 
