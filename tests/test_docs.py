@@ -33,6 +33,19 @@ def test_every_guide_is_on_the_site(site):
     assert (site / "search.html").is_file()
 
 
+def test_lines_of_guides_fit_a_narrow_window():
+    """Those of prose: tables, code and links are as wide as they must be."""
+    wide = []
+    for path in [*DOCS.rglob("*.md"), *ROOT.glob("*.md")]:
+        code = False
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            code ^= line.lstrip().startswith("```")
+            prose = not code and not line.startswith("    ") and not line.lstrip().startswith("|")
+            if prose and len(line) > 100 and "_generated" not in path.parts:
+                wide.append(f"{path.name}:{number}")
+    assert not wide
+
+
 def test_results_have_their_table_picture_and_page(site):
     text = (site / "results.html").read_text(encoding="utf-8")
     assert "annvq RVQ" in text
