@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from annvq.arrays import chunks
 from annvq.indexes.coding import LENGTH_ROWS
-from annvq.indexes.lost import ASKING, check_share, learned_share, with_lost
+from annvq.indexes.lost import ASKING, TOP, check_share, found_of, learned_share, nearest, with_lost
 from annvq.indexes.rerank.refinement import Found, NothingKept
 from annvq.indexes.stored import StoreIndex
 from annvq.kernels import _native
@@ -17,24 +17,28 @@ from annvq.types import F32, I64, Array, Self
 if TYPE_CHECKING:
     from annvq.training.recipe import Recipe
 
+CLEARLY = 1.05
+"""A share is taken where it finds so many times as many of ten as x̂ divided by its length, and the nearest one at least
+as often, which may fall where more of ten are found (docs/log/performance.md)."""
+
 
 class Decoded(NothingKept):
     """The vectors x̂ that codes stand for, decoded as they are needed.
 
     A scan adds up tables, so it scores conditional codes without their network, norms as a byte or the code itself
     tells them, and under cosine x̂ by its inner product. Here distances are those to x̂ itself. Under cosine ⟨q, x̂⟩ is
-    the less the worse x is coded, so a share of what coding took away is added
-    (:func:`~annvq.indexes.lost.learned_share`, which ``fit`` learns): distances are those to be expected to x, and
-    codes need not be chosen for their lengths, and are not. Where the quantizer has learned how much error to expect of
-    a code, that is added to squared distances, which are those to be expected to x then, not those to x̂: badly coded
-    vectors are too near otherwise (:func:`annvq.norms.with_error`).
+    the less the worse x is coded, so x̂ is divided by its length, or, where ``fit`` sees that more is found so, a share
+    of what coding took away is added (:func:`~annvq.indexes.lost.learned_share`), and distances are those to be
+    expected to x. Codes need not be chosen for their lengths, and are not. Where the quantizer has learned how much
+    error to expect of a code, that is added to squared distances, which are those to be expected to x then, not those
+    to x̂: badly coded vectors are too near otherwise (:func:`annvq.norms.with_error`).
 
     Args:
         index: the one that is scanned.
 
     Attributes:
-        error_share: see :func:`~annvq.indexes.lost.learned_share`; None under other metrics, without ``fit`` or with
-            few vectors, and in files from before it was learned: under cosine x̂ is divided by its length then.
+        error_share: see :func:`~annvq.indexes.lost.learned_share`; None where x̂ is divided by its length (under other
+            metrics, without ``fit`` or with few vectors, where that finds about as many, in older files).
     """
 
     kind = "decoded"
@@ -55,7 +59,12 @@ class Decoded(NothingKept):
         chosen = np.random.default_rng(seed).permutation(n)[:LENGTH_ROWS]
         queries, rows = (index.prepared(x[np.sort(part)], "x") for part in (chosen[:ASKING], chosen[ASKING:]))
         encoded = index.coding.encode(rows)
-        self.error_share = learned_share(queries, rows, index.coding.decode(encoded.codes, encoded.lists))
+        xhat = index.coding.decode(encoded.codes, encoded.lists)
+        share, true = learned_share(queries, rows, xhat), nearest(queries, rows, TOP, "cosine")
+        ways = nearest(*with_lost(queries, xhat, share), TOP), nearest(queries, xhat, TOP, "cosine")
+        ten, first = ([found_of(true[:, :k], way[:, :k]) for way in ways] for k in (TOP, 1))
+        if ten[0] >= CLEARLY * ten[1] and first[0] >= first[1]:
+            self.error_share = share
 
     # -- distances -----------------------------------------------------------------------------------------------
 

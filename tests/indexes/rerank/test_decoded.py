@@ -48,8 +48,10 @@ def test_distances_are_those_to_decoded_vectors(kind, index, metric, quick):
     built.add(x, ids)
     built.remove(ids[:50])
     left = np.sort(ids[50:])
+    assert built.refinement.error_share is None or metric == "cosine"
+    if metric == "cosine":
+        built.refinement.error_share = 0.3 if index == "lists" else None
     right = expected(metric, queries, built.reconstruct(left), built.refinement.error_share)
-    assert (built.refinement.error_share is None) == (metric != "cosine")
     if kind == "conditional" and metric == "l2":  # the error that is expected of a code
         stored = built.index.rows_where_stored(left)[0]
         right += built.coder.decode_with_errors(np.ascontiguousarray(stored.codes))[1]
@@ -131,9 +133,16 @@ def test_more_neighbours_are_found_with_a_share_of_what_coding_took(far, quick):
     assert learned > 1.1 * found()
 
 
+@pytest.mark.parametrize(("clearly", "taken"), [(0.5, True), (2.0, False)])
+def test_a_share_is_taken_where_it_finds_clearly_more(clearly, taken, monkeypatch, quick):
+    monkeypatch.setattr("annvq.indexes.rerank.decoded.CLEARLY", clearly)
+    share = made("product", "flat", "cosine", quick).refinement.error_share
+    assert (share is not None) == taken
+
+
 def test_the_share_is_kept_in_files_and_only_where_it_counts(quick):
     built = made("product", "flat", "cosine", quick).add(vectors(50, 1))
-    share = built.refinement.error_share
+    share = built.refinement.error_share = 0.25
     again = annvq.load_index(built.to_bytes()).refinement
     assert again.error_share == share
     assert again.fingerprint() == built.refinement.fingerprint()
