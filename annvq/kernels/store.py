@@ -261,7 +261,9 @@ class CodeStore:
         if mapped is None:
             return self._native.export_blocks()
         blocks, ids, sizes = mapped
-        return blocks, np.arange(ids, ids + len(self), dtype=np.int64) if isinstance(ids, int) else ids, sizes
+        if isinstance(ids, int):  # as many as were mapped: others may be removing some by now
+            ids = np.arange(ids, ids + sizes.sum(), dtype=np.int64)
+        return blocks, ids, sizes
 
     def filled_from_blocks(
         self, blocks: U8, ids: I64 | int, list_sizes: I64, relabel: U8 | None = None, *, mapped: bool = True
