@@ -122,14 +122,13 @@ class Coding:
         some = np.sort(order)
         rows = np.ascontiguousarray(targets[some])
         xhat = self._scored(self.quantizer.encode_rows(rows))
-        own = xhat
         if (centres := self._centres_of(None if lists is None else lists[some])) is not None:
             xhat = xhat + centres
         self.length = _bounded_length(float(np.sqrt(squared_norms(xhat)).mean(dtype=np.float64)))
         if self.residual or len(rows) < 2 * ASKING or self.quantizer.scan_view().squares() is None:
             return
         asking = np.isin(some, order[:ASKING])
-        self.share = self._share_if_better(rows[asking], rows[~asking], own[~asking])
+        self.share = self._share_if_better(rows[asking], rows[~asking], xhat[~asking])
         if self.share is not None:
             self.length = None
 

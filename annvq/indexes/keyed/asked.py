@@ -111,7 +111,9 @@ class AskedByKeys:
             if freed != self.keys.freed:
                 continue
             if (numbers[~known] >= 0).any():
-                raise ValueError("index holds vectors without a key: add and remove them by the KeyedIndex alone")
+                raise ValueError(
+                    f"index holds vectors without a key: add and remove them by the {type(self).__name__} alone"
+                )
             return *others, keys
 
 
