@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.codebooks import Codebooks
-from annvq.indexes.lost import ASKING, TOP, check_share, found_of, learned_share, nearest, with_lost
+from annvq.indexes.lost import ASKING, TOP, found_of, learned_share, nearest, stored_share, with_lost
 from annvq.kernels import LazyTables, squared_norms
 from annvq.norms import Length, NormTerm
 from annvq.quantizers.coder import Coder
@@ -165,7 +165,7 @@ class Coding:
         if value is not None and (not isinstance(value, float) or not 0 < value <= 1 or self.metric != "cosine"):
             raise ValueError(f"its length must be a number in (0, 1] under cosine, got {value!r}")
         # (Of residual codes under l2 this key is their norm byte's.)
-        share = None if self.residual else check_share(config.get("error_share"), self.metric)
+        share = None if self.residual else stored_share(config.get("error_share"), self.metric)
         if share is not None and (value is not None or self.quantizer.scan_view().squares() is None):
             raise ValueError("its error_share is for codes without a length, of codebooks over dimensions of their own")
         self.length, self.share = None if value is None else Length(value), share

@@ -56,7 +56,7 @@ def found_of(true: I64, found: I64) -> int:
     return sum(len(np.intersect1d(a, b)) for a, b in zip(true, found, strict=True))
 
 
-def check_share(share: Any, metric: str) -> float | None:
+def stored_share(share: Any, metric: str) -> float | None:
     """``share`` as a file has it, None where there is none.
 
     Raises:

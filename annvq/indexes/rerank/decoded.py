@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from annvq.arrays import chunks
 from annvq.indexes.coding import LENGTH_ROWS
-from annvq.indexes.lost import ASKING, TOP, check_share, found_of, learned_share, nearest, with_lost
+from annvq.indexes.lost import ASKING, TOP, found_of, learned_share, nearest, stored_share, with_lost
 from annvq.indexes.rerank.refinement import Found, NothingKept
 from annvq.indexes.stored import StoreIndex
 from annvq.kernels import _native
@@ -113,5 +113,5 @@ class Decoded(NothingKept):
     @classmethod
     def from_stored(cls, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], index: StoreIndex) -> Self:
         decoded = cls(index)
-        decoded.error_share = check_share(config.get("error_share"), index.metric)
+        decoded.error_share = stored_share(config.get("error_share"), index.metric)
         return decoded
