@@ -31,6 +31,7 @@ def test_shipped_suites_plan():
         "embeddings",
         "embeddings-flat",
         "embeddings-index",
+        "embeddings-lists",
         "index",
         "quickstart",
         "scan",
