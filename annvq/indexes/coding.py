@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.codebooks import Codebooks
-from annvq.indexes.lost import ASKING, TOP, found_of, learned_share, nearest, stored_share, with_lost
+from annvq.indexes.lost import ASKING, NEAR_FEW, TOP, learned_share, nearest, stored_share, with_lost, worth
 from annvq.kernels import LazyTables, squared_norms
 from annvq.norms import Length, NormTerm
 from annvq.quantizers.coder import Coder
 from annvq.types import F32, I32, Codes, Norm
 
 LENGTH_ROWS = 4096  # vectors that are enough to learn the length of codes
-HELD_OUT = 1000  # of those that codebooks could be learned from
+HELD_OUT = 1000  # of those that codebooks could be learned from; and so many stand for queries
 
 
 class Encoded(NamedTuple):
@@ -125,20 +125,23 @@ class Coding:
         if (centres := self._centres_of(None if lists is None else lists[some])) is not None:
             xhat = xhat + centres
         self.length = _bounded_length(float(np.sqrt(squared_norms(xhat)).mean(dtype=np.float64)))
-        if self.residual or len(rows) < 2 * ASKING or self.quantizer.scan_view().squares() is None:
+        if self.residual or len(rows) < ASKING or self.quantizer.scan_view().squares() is None:
             return
-        asking = np.isin(some, order[:ASKING])
-        self.share = self._share_if_better(rows[asking], rows[~asking], xhat[~asking])
+        asking = np.isin(some, order[:HELD_OUT])
+        first = np.argsort(~asking, kind="stable")
+        self.share = self._share_if_better(rows[first], xhat[first], int(asking.sum()))
         if self.share is not None:
             self.length = None
 
-    def _share_if_better(self, queries: F32, rows: F32, xhat: F32) -> float | None:
-        """The share that is learned from queries (nq, d), rows and their x̂ (n, d), where it finds at least as many of
-        the true ten nearest as the length does; else None."""
-        share, true = learned_share(queries, rows, xhat, TOP), nearest(queries, rows, TOP, "cosine")
-        found = found_of(true, nearest(*with_lost(queries, xhat, share), TOP))
+    def _share_if_better(self, rows: F32, xhat: F32, asking: int) -> float | None:
+        """The share that is learned from rows and their x̂ (n, d), of which the first, so many, are queries for the
+        others, where it finds at least as much as the length does (:func:`~annvq.indexes.lost.worth`); else None."""
+        queries = rows[:asking]
+        true = nearest(queries, rows, TOP, "cosine", others=True)
+        share = learned_share(queries, rows, xhat, true[:, :NEAR_FEW])
+        found = worth(true, nearest(*with_lost(queries, xhat, share), TOP, others=True))
         of_length = self._scored(self.quantizer.encode_rows(rows, self.length))
-        return share if found >= found_of(true, nearest(queries, of_length, TOP)) else None
+        return share if found >= worth(true, nearest(queries, of_length, TOP, others=True)) else None
 
     def _scored(self, codes: Codes) -> F32:
         """What tables score, (n, d), of codes (n, M)."""

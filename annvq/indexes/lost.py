@@ -8,17 +8,20 @@ from annvq.kernels import _native, squared_norms
 from annvq.threads import get_num_threads
 from annvq.types import F32, I64
 
-ASKING, NEAR = 256, 50
-"""Of the vectors that a share is learned from, those that stand for queries, and how many others, the nearest to each,
-count. Of less than twice as many vectors none is learned."""
+ASKING = 256
+"""How many vectors must stand for queries, that a share is learned."""
+
+NEAR, NEAR_FEW = 50, 3
+"""How many others, the nearest to each query, count among thousands; and among the few vectors that are held out of a
+fit, which lie far apart: of more of these the share is too small for what is near, above all for the nearest
+(docs/log/performance.md)."""
 
 TOP = 10
-"""How many count among the few vectors that are held out of a fit, where fifty would reach further than neighbours do;
-and by how many of them a share is compared with a length."""
+"""By how many of the nearest a share is compared with a length, and as much by the nearest of all."""
 
 
-def learned_share(queries: F32, x: F32, xhat: F32, near_each: int = NEAR) -> float:
-    """s of ⟨q, x⟩ ≈ ⟨q, x̂⟩ + s·(1 − ‖x̂‖²), in [0, ½], by least squares among the nearest x of each query, so many.
+def learned_share(queries: F32, x: F32, xhat: F32, near: I64) -> float:
+    """s of ⟨q, x⟩ ≈ ⟨q, x̂⟩ + s·(1 − ‖x̂‖²), in [0, ½], by least squares among vectors that are near each query.
 
     On average 1 − ‖x̂‖² is ‖x − x̂‖², what coding took away, of which a query near x has a part. 0 is ⟨q, x̂⟩ alone, ½ the
     order of ‖q − x̂‖².
@@ -26,8 +29,8 @@ def learned_share(queries: F32, x: F32, xhat: F32, near_each: int = NEAR) -> flo
     Args:
         queries: (nq, d) of length one.
         x, xhat: (n, d) of length one, and decoded.
+        near: (nq, k), numbers of the nearest x of each query.
     """
-    near = nearest(queries, x, near_each, "cosine")
     lost = 1.0 - squared_norms(xhat).astype(np.float64)
     missing = np.einsum("qd,qnd->qn", queries, x[near] - xhat[near], dtype=np.float64)
     # A query's own mean changes no order.
@@ -43,17 +46,24 @@ def with_lost(queries: F32, xhat: F32, share: float) -> tuple[F32, F32]:
     return np.column_stack([queries, ones]), np.column_stack([xhat, lost.astype(np.float32)])
 
 
-def nearest(queries: F32, x: F32, k: int, metric: str = "ip") -> I64:
+def nearest(queries: F32, x: F32, k: int, metric: str = "ip", *, others: bool = False) -> I64:
     """Numbers (nq, k) of those of ``x`` (n, d) that are nearest to queries (nq, d); fewer columns where there are fewer
-    of them."""
+    of them. ``others``: the queries stand for the vectors of the same numbers, which do not count for themselves."""
     numbers = np.tile(np.arange(len(x), dtype=np.int64), (len(queries), 1))
-    found = _native.rerank_array(x, "float32", queries, numbers, min(k, len(x)), metric, get_num_threads())[1]
-    return np.asarray(found)
+    if others:
+        np.fill_diagonal(numbers, -1)
+    k = min(k, len(x) - others)
+    return np.asarray(_native.rerank_array(x, "float32", queries, numbers, k, metric, get_num_threads())[1])
 
 
 def found_of(true: I64, found: I64) -> int:
     """How many of the ``true`` numbers (nq, k) were found (nq, k)."""
     return sum(len(np.intersect1d(a, b)) for a, b in zip(true, found, strict=True))
+
+
+def worth(true: I64, found: I64) -> int:
+    """How well the ``true`` numbers (nq, k) were found (nq, k), in their order: the first counts as much as all."""
+    return found_of(true, found) + true.shape[1] * found_of(true[:, :1], found[:, :1])
 
 
 def stored_share(share: Any, metric: str) -> float | None:

@@ -86,7 +86,7 @@ def test_a_fitted_quantizer_needs_no_further_learning():
     x = vectors(2000)
     q = annvq.ProductVQ(24, 6, 6).fit(x, recipe=QUICK)
     index = annvq.FlatIndex(q, "cosine").add(x[:10])
-    measured = annvq.FlatIndex(q, "cosine").fit(x[:500])  # too few to learn a share from
+    measured = annvq.FlatIndex(q, "cosine").fit(x[:250])  # too few to learn a share from
     assert index.coding.length.value == pytest.approx(measured.coding.length.value, rel=0.15)
     # It is chosen once: vectors that are there would not fit another.
     assert index.fit(x[:500]).coding.length != measured.coding.length

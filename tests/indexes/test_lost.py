@@ -10,7 +10,7 @@ import annvq
 from annvq.errors import FormatError
 from annvq.indexes import saved
 from annvq.indexes.building import merge
-from annvq.indexes.lost import ASKING, found_of, learned_share, nearest, with_lost
+from annvq.indexes.lost import ASKING, found_of, learned_share, nearest, worth
 from annvq.training import KMeans, Recipe
 
 QUICK = Recipe((KMeans(6),))
@@ -120,19 +120,38 @@ def test_fit_takes_a_share_where_it_finds_more(lists):
     assert indexes[0].fit(x[:900]).coding.share == share  # it is learned once
 
 
-def test_the_share_by_the_definition():
-    x = vectors(900, seed=1)
+@pytest.mark.parametrize("n", [900, 1400])
+def test_the_share_by_the_definition(n):
+    """Of more vectors than are held out of a fit, so many stand for queries, and all count for these."""
+    x = vectors(n, seed=1)
     q = annvq.ProductVQ(20, 5, 6).fit(x, recipe=QUICK)
     index = annvq.FlatIndex(q, "cosine").fit(x, seed=7)
-    asking = np.zeros(900, bool)
-    asking[np.random.default_rng(7).permutation(900)[:ASKING]] = True
-    queries, rows = x[asking].astype(np.float64), x[~asking].astype(np.float64)
-    xhat = q.decode(q.encode(x[~asking])).astype(np.float64)
-    near = np.argsort(-(queries @ rows.T), axis=1)[:, :10]
+    asking = np.sort(np.random.default_rng(7).permutation(n)[:1000])
+    queries, rows = x[asking].astype(np.float64), x.astype(np.float64)
+    xhat = q.decode(q.encode(x)).astype(np.float64)
+    products = queries @ rows.T
+    products[np.arange(len(asking)), asking] = -np.inf
+    near = np.argsort(-products, axis=1)[:, :3]
     lost = (1 - np.square(xhat).sum(1))[near]
     missing = np.einsum("qd,qnd->qn", queries, (rows - xhat)[near])
     lost, missing = (v - v.mean(1, keepdims=True) for v in (lost, missing))
     assert index.coding.share == pytest.approx((lost * missing).sum() / np.square(lost).sum(), rel=1e-3)
+
+
+def test_the_nearest_counts_as_much_as_all_ten():
+    true = np.arange(20).reshape(2, 10)
+    assert worth(true, true) == 40
+    assert worth(true, np.roll(true, 1, axis=1)) == 20
+    assert worth(true, np.column_stack([true[:, 0], true[:, :9] + 100])) == 22
+
+
+def test_a_vector_does_not_count_for_itself():
+    x = vectors(50)
+    products = x.astype(np.float64) @ x.T
+    np.fill_diagonal(products, -np.inf)
+    right = np.argsort(-products, axis=1)
+    np.testing.assert_array_equal(nearest(x[:30], x, 5, "cosine", others=True), right[:30, :5])
+    np.testing.assert_array_equal(nearest(x, x, 50, others=True), right[:, :49])
 
 
 def test_fit_keeps_a_length_where_that_finds_more():
@@ -140,20 +159,24 @@ def test_fit_keeps_a_length_where_that_finds_more():
     x = unit(np.random.default_rng(1).normal(size=(3000, 20)))
     q = annvq.ProductVQ(20, 2, 6).fit(x, recipe=QUICK)
     index = annvq.FlatIndex(q, "cosine").fit(x)
-    order = np.random.default_rng(0).permutation(3000)
-    asking = np.zeros(3000, bool)
-    asking[order[:ASKING]] = True
-    queries, rows = x[asking], x[~asking]
-    xhat, stretched = (q.decode(codes) for codes in (q.encode(rows), q.encode(rows, term=index.coding.length)))
-    share, true = learned_share(queries, rows, xhat, 10), nearest(queries, rows, 10)
-    of_share = found_of(true, nearest(*with_lost(queries, xhat, share), 10))
-    assert (index.coding.length is None) == (of_share >= found_of(true, nearest(queries, stretched, 10)))
     assert index.coding.share is None
+    asking = np.random.default_rng(0).permutation(3000)[:1000]
+    products = x[asking] @ x.T
+    products[np.arange(1000), asking] = -np.inf
+    true = np.argsort(-products, axis=1)[:, :10]
+    xhat, stretched = (q.decode(codes) for codes in (q.encode(x), q.encode(x, term=index.coding.length)))
+
+    def found(scores):
+        scores[np.arange(1000), asking] = -np.inf
+        return worth(true, np.argsort(-scores, axis=1)[:, :10])
+
+    share = learned_share(x[asking], x, xhat, true[:, :3])
+    assert found(x[asking] @ xhat.T + share * (1 - np.square(xhat).sum(1))) < found(x[asking] @ stretched.T)
 
 
 @pytest.mark.parametrize("make", [lambda: annvq.ResidualVQ(20, 2, 4), lambda: annvq.ProductVQ(20, 4, 4)])
 def test_few_vectors_and_other_codes_have_a_length(make):
-    x = vectors(2000 if isinstance(make(), annvq.ResidualVQ) else 2 * ASKING - 1)
+    x = vectors(2000 if isinstance(make(), annvq.ResidualVQ) else ASKING - 1)
     index = annvq.FlatIndex(make().fit(x, recipe=QUICK), "cosine").fit(x)
     assert index.coding.share is None
     assert index.coding.length is not None

@@ -1,13 +1,14 @@
 """Re-ranking by what the scanned code itself stands for, which takes no further bits."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from annvq.arrays import chunks
 from annvq.indexes.coding import LENGTH_ROWS
-from annvq.indexes.lost import ASKING, TOP, found_of, learned_share, nearest, stored_share, with_lost
+from annvq.indexes.lost import ASKING, NEAR, TOP, found_of, learned_share, nearest, stored_share, with_lost
 from annvq.indexes.rerank.refinement import Found, NothingKept
 from annvq.indexes.stored import StoreIndex
 from annvq.kernels import _native
@@ -20,6 +21,37 @@ if TYPE_CHECKING:
 CLEARLY = 1.05
 """A share is taken where it finds so many times as many of ten as x̂ divided by its length, and the nearest one at least
 as often, which may fall where more of ten are found (docs/log/performance.md)."""
+
+
+class Compared(NamedTuple):
+    """By which metric queries (nq, …) are compared with vectors (n, …), and the ids (n,) of these, −1 for none."""
+
+    metric: str
+    queries: F32
+    ids: I64
+    vectors: F32
+
+
+def rank_decoded(index: StoreIndex, queries: F32, ids: I64, k: int, compared: Callable[..., Compared]) -> Found:
+    """The k nearest of ``ids`` (nq, s; −1 for none) to each query, by (distance, id), of what their codes stand for.
+
+    Args:
+        compared: of the index, queries, ids (n,), each once and −1 for none, x̂ (n, d) and the squared errors (n,) that
+            are expected of it, or None where these are not known: what is compared.
+    """
+    distances, found = np.empty((len(ids), k), np.float32), np.empty((len(ids), k), np.int64)
+    for start, stop in chunks(len(ids), ids.shape[1] * index.dims):
+        # Rows in the order of their ids: equal distances are told apart by them.
+        listed, rows = np.unique(ids[start:stop], return_inverse=True)
+        stored, there = index.rows_where_stored(listed)
+        lists = stored.lists if index.coding.centres is not None else None
+        xhat, errors = index.coding.decode_with_errors(np.ascontiguousarray(stored.codes), lists)
+        metric, asked, there, vectors = compared(index, queries[start:stop], there, xhat, errors)
+        places = rows.reshape(-1, ids.shape[1])
+        numbers = np.where(there[places] < 0, -1, places)
+        part, best = _native.rerank_array(vectors, "float32", asked, numbers, k, metric, get_num_threads())
+        distances[start:stop], found[start:stop] = part, np.where(best < 0, -1, listed[best])
+    return distances, found
 
 
 class Decoded(NothingKept):
@@ -60,7 +92,8 @@ class Decoded(NothingKept):
         queries, rows = (index.prepared(x[np.sort(part)], "x") for part in (chosen[:ASKING], chosen[ASKING:]))
         encoded = index.coding.encode(rows)
         xhat = index.coding.decode(encoded.codes, encoded.lists)
-        share, true = learned_share(queries, rows, xhat), nearest(queries, rows, TOP, "cosine")
+        near = nearest(queries, rows, NEAR, "cosine")
+        share, true = learned_share(queries, rows, xhat, near), near[:, :TOP]
         ways = nearest(*with_lost(queries, xhat, share), TOP), nearest(queries, xhat, TOP, "cosine")
         ten, first = ([found_of(true[:, :k], way[:, :k]) for way in ways] for k in (TOP, 1))
         if ten[0] >= CLEARLY * ten[1] and first[0] >= first[1]:
@@ -69,31 +102,19 @@ class Decoded(NothingKept):
     # -- distances -----------------------------------------------------------------------------------------------
 
     def rank(self, index: StoreIndex, queries: F32, ids: I64, k: int) -> Found:
-        distances, found = np.empty((len(ids), k), np.float32), np.empty((len(ids), k), np.int64)
-        for start, stop in chunks(len(ids), ids.shape[1] * index.dims):
-            part = slice(start, stop)
-            distances[part], found[part] = self._rank(index, queries[part], ids[part], k)
-        return distances, found
+        distances, found = rank_decoded(index, queries, ids, k, self._compared)
+        return distances if self.error_share is None else 1 + distances, found
 
-    def _rank(self, index: StoreIndex, queries: F32, ids: I64, k: int) -> Found:
-        # Rows in the order of their ids: equal distances are told apart by them.
-        listed, rows = np.unique(ids, return_inverse=True)
-        stored, there = index.rows_where_stored(listed)
-        lists = stored.lists if index.coding.centres is not None else None
-        vectors, errors = index.coding.decode_with_errors(np.ascontiguousarray(stored.codes), lists)
+    def _compared(self, index: StoreIndex, queries: F32, ids: I64, xhat: F32, errors: F32 | None) -> Compared:
         if errors is not None and index.metric == "l2":
             # A dimension more, in which queries are zero, adds to squared distance what it holds, squared.
-            vectors = np.column_stack([vectors, np.sqrt(errors)])
+            xhat = np.column_stack([xhat, np.sqrt(errors)])
             queries = np.column_stack([queries, np.zeros(len(queries), np.float32)])
-        metric = index.metric
-        if self.error_share is not None:
-            # Here a dimension more, in which queries are one, adds to inner products.
-            metric, (queries, vectors) = "ip", with_lost(queries, vectors, self.error_share)
-        places = rows.reshape(ids.shape)
-        numbers = np.where(there[places] < 0, -1, places)
-        distances, best = _native.rerank_array(vectors, "float32", queries, numbers, k, metric, get_num_threads())
-        distances = distances if self.error_share is None else 1 + distances
-        return distances, np.where(best < 0, -1, listed[best])
+        if self.error_share is None:
+            return Compared(index.metric, queries, ids, xhat)
+        # Here a dimension more, in which queries are one, adds to inner products.
+        queries, xhat = with_lost(queries, xhat, self.error_share)
+        return Compared("ip", queries, ids, xhat)
 
     def reconstruct(self, index: StoreIndex, ids: I64) -> F32:
         x: F32 = index.reconstruct(ids)

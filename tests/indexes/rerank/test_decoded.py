@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import annvq
-from annvq.indexes.lost import NEAR, learned_share
+from annvq.indexes.lost import learned_share
 from annvq.training import KMeans, Recipe
 
 
@@ -99,15 +99,15 @@ def test_the_share_is_that_of_least_squares():
     x, queries = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (x, queries))
     xhat = x * rng.uniform(0.5, 1, size=(400, 1)) + 0.05 * rng.normal(size=(400, 16))
     lost, missing = [], []
-    for q in queries:
-        near = np.argsort(-(x @ q))[:NEAR]
+    nearest = np.argsort(-(queries @ x.T), axis=1)[:, :50]
+    for q, near in zip(queries, nearest, strict=True):
         columns = (1 - np.square(xhat[near]).sum(1), (x[near] - xhat[near]) @ q)
         for values, column in zip((lost, missing), columns, strict=True):
             values.extend(column - column.mean())
     right = np.linalg.lstsq(np.asarray(lost)[:, None], np.asarray(missing), rcond=None)[0][0]
     assert 0.05 < right < 0.45
     arrays = (a.astype(np.float32) for a in (queries, x, xhat))
-    np.testing.assert_allclose(learned_share(*arrays), right, rtol=1e-4)
+    np.testing.assert_allclose(learned_share(*arrays, nearest), right, rtol=1e-4)
 
 
 @pytest.mark.parametrize("far", [0, 60])
