@@ -14,7 +14,7 @@ M = 7
 
 [refine]           # optional: re-rank a shortlist
 vectors = "uint8"  # raw vectors in memory; "base": those of the data, where they lie; "decoded": what the codes
-# stand for; or, in place of this line, a quantizer's keys
+# stand for; "length": that and a byte of length; or, in place of this line, a quantizer's keys
 """
 
 import difflib

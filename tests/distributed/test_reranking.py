@@ -24,6 +24,7 @@ MADE = {
     "float16": lambda: annvq.RerankIndex(annvq.FlatIndex(product()), "float16"),
     "cosine int8, lists": lambda: annvq.RerankIndex(annvq.IVFIndex(product(), nlist=10, metric="cosine"), "int8"),
     "decoded, ip": lambda: annvq.RerankIndex(annvq.FlatIndex(annvq.ResidualVQ(8, M=2, nbits=4), "ip"), "decoded"),
+    "length": lambda: annvq.RerankIndex(annvq.FlatIndex(product(), "ip"), "length"),
     "second code, lists": lambda: annvq.RerankIndex(
         annvq.IVFIndex(product(), nlist=10), annvq.ProductVQ(8, M=4, nbits=4)
     ),

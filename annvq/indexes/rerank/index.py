@@ -10,6 +10,7 @@ from annvq.arrays import check_vectors, chunks, like, positive_int
 from annvq.indexes.filters import Allowed, Filter, allowed_among, most_allowed
 from annvq.indexes.rerank.code import FinerCode, Refines
 from annvq.indexes.rerank.decoded import Decoded
+from annvq.indexes.rerank.length import LengthByte
 from annvq.indexes.rerank.outside import OutsideVectors
 from annvq.indexes.rerank.raw import RawVectors
 from annvq.indexes.rerank.refined import RefinedIndex
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from annvq.training.recipe import Recipe
 
 _UNMEASURED = "measured when first searched"
+_OF_CODES: dict[str, Callable[[StoreIndex], Refinement]] = {of.kind: of for of in (Decoded, LengthByte)}
 
 
 class RerankIndex(RefinedIndex):
@@ -40,7 +42,8 @@ class RerankIndex(RefinedIndex):
             - an array or memory map (n, d) of such a type: the vectors, read where they lie; ids are its row numbers;
             - a quantizer (product, residual or additive): a second code;
             - ``"decoded"``: the vectors that the scanned codes stand for, which takes no further bits: for conditional
-              codes, which are scanned without their network, and for sums of entries under cosine.
+              codes, which are scanned without their network, and for sums of entries under cosine;
+            - ``"length"``: the same, each made longer as a byte of its vector's length says: for ``"ip"``.
         refines: what a second code is of: ``"vectors"``, ``"rest"`` (what scanning leaves over) or ``"stages"``:
             ``refine`` is a residual or additive quantizer whose first codebooks are those of ``index.quantizer``; a
             code is found for all of them, the first ones are scanned, the others added for the shortlist. ``"auto"``:
@@ -276,6 +279,6 @@ def _refinement(index: StoreIndex, refine: str | Coder | Array, refines: str) ->
         return FinerCode.of(index, refine, refines)
     if refines != "auto":
         raise ValueError(f"refines={refines!r} says what a second code is of; refine is no quantizer")
-    if isinstance(refine, str) and refine == Decoded.kind:
-        return Decoded(index)
+    if isinstance(refine, str) and refine in _OF_CODES:
+        return _OF_CODES[refine](index)
     return RawVectors(index.dim, refine) if isinstance(refine, str) else OutsideVectors.of(index.dim, refine)

@@ -32,7 +32,8 @@ class RawVectors(KeptRows):
     def __init__(self, dim: int, dtype: str) -> None:
         if dtype not in RAW_DTYPES:
             raise ValueError(
-                f"refine must be one of {', '.join(RAW_DTYPES)}, decoded, a quantizer or an array, got {dtype!r}"
+                f"refine must be one of {', '.join(RAW_DTYPES)}, decoded, length, a quantizer or an array, "
+                f"got {dtype!r}"
             )
         self.dim, self.dtype = dim, dtype
         self.bits = 8 * item_bytes(dtype) * dim

@@ -1,0 +1,66 @@
+"""How many of the largest inner products codes find, alone and re-ranked by a byte of length: docs/embeddings.md.
+
+    python benchmarks/inner_products.py PATH principal-product:48 principal-product:47 --spread 0.3
+
+PATH is an HDF5 file of the ann-benchmarks layout with `learn`; KIND:M names a quantizer and its codebooks of 8 bits.
+With --spread vectors are given lengths whose logarithms are normal with that deviation; without they are as they are.
+"""
+
+from time import process_time
+from typing import Any
+
+import click
+import h5py
+import numpy as np
+
+import annvq
+
+
+def with_lengths(x: Any, spread: float | None, seed: int) -> Any:
+    if spread is None:
+        return x
+    lengths = np.exp(spread * np.random.default_rng(seed).normal(size=(len(x), 1)))
+    return (x / np.linalg.norm(x, axis=1, keepdims=True) * lengths).astype(np.float32)
+
+
+def largest(queries: Any, base: Any) -> Any:
+    """Numbers (nq, 10) of the base vectors with the largest inner products."""
+    products = queries @ base.T
+    few = np.argpartition(-products, 10, axis=1)[:, :10]
+    return np.take_along_axis(few, np.argsort(-np.take_along_axis(products, few, 1), axis=1), 1)
+
+
+@click.command()
+@click.argument("path", type=click.Path(exists=True))
+@click.argument("kinds", nargs=-1, required=True)
+@click.option("--spread", type=float, help="Deviation of the logarithm of lengths; default: lengths as they are.")
+@click.option("--threads", default=1, show_default=True)
+def main(path: str, kinds: tuple[str, ...], spread: float | None, threads: int) -> None:
+    annvq.set_num_threads(threads)
+    with h5py.File(path) as file:
+        learn, base, queries = (np.asarray(file[name], np.float32) for name in ("learn", "train", "test"))
+    learn, base = with_lengths(learn, spread, 1), with_lengths(base, spread, 2)
+    true = largest(queries, base)
+
+    def recalls(ids: Any) -> str:
+        first = np.mean(ids[:, 0] == true[:, 0])
+        ten = np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(ids, true, strict=True)])
+        return f"{first:.3f} / {ten:.3f}"
+
+    for kind in kinds:
+        name, M = kind.split(":")
+        flat = annvq.FlatIndex(annvq.make(name, dim=base.shape[1], M=int(M)), "ip")
+        index = annvq.RerankIndex(flat, "length").fit(learn).add(base)
+        scanned = recalls(flat.search(queries, 10)[1])
+        begun = process_time()
+        found = recalls(index.search(queries, 10, shortlist=200)[1])
+        each = (process_time() - begun) / len(queries) * 1e6
+        bits = index.scan_bits_per_vector
+        print(
+            f"{kind}, {bits} bits scanned: {scanned}; {bits + 8} with length: {found}, {each:.0f} µs a query",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
