@@ -49,6 +49,24 @@ class NetworkCoder:
         units: F32 = self._native.hidden(_wide(codes), get_num_threads())
         return units
 
+    def aim(self, x: F32, codes: Codes, reach: float) -> tuple[F32, F32]:
+        """What sums should be for the network to come nearer to rows, and the squared errors of their codes.
+
+        With J the derivative of what the network adds to s, r = x − x̂ and g = (1 + J)ᵀ·r, the direction in which the
+        error falls most, that is s + g·‖g‖² / (reach·‖(1 + J)·g‖²). With ``reach`` 1 the error would be least there of
+        all of this direction if the network were linear (the Cauchy point of Gauss and Newton's method).
+
+        Args:
+            x: ``(n, d)`` float32.
+            codes: ``(n, M)``.
+            reach: above zero; less goes further.
+
+        Returns:
+            ``(n, d)`` float32 and ``(n,)`` float32.
+        """
+        out: tuple[F32, F32] = self._native.aim(rows_of(x, "x"), _wide(codes), reach, get_num_threads())
+        return out
+
     def sweep(self, x: F32, codes: Codes, *, candidates: int, sweeps: int) -> Codes:
         """Codes chosen anew, codebook after codebook, by what the network makes of them; no vector's error grows.
 

@@ -23,7 +23,8 @@ from annvq.types import F32, Codes
 
 SWEEPS = 1  # over the codebooks, each entry chosen anew by what the network makes of it
 CANDIDATES = 4  # entries of a codebook that a sweep tries, those nearest without the network
-AIMS = 4  # searches for the sum that the network makes the vector of, before the sweeps
+AIMS = 5  # searches for the sum of which the network makes the vector, before the sweeps
+REACH = 0.7  # of these: below one, as the sum that is found lies short of what is sought
 
 
 class ConditionalCoder(Nested):
@@ -101,10 +102,10 @@ class ConditionalCoder(Nested):
             return start
         tried = [min(CANDIDATES, size) for size in self.sizes]
         search = network_search(dim=self.dim, hidden=self.hidden, sizes=self.sizes, tried=tried, sweeps=SWEEPS)
-        aims: OperationCounts = (
-            self.latent.costs() + linear_map(self.dim, self.hidden) + linear_map(self.hidden, self.dim)
-        )
-        return start + AIMS * aims + search
+        there, back = linear_map(self.dim, self.hidden), linear_map(self.hidden, self.dim)
+        # Decoded before and after, the error's gradient, and what the network makes of that.
+        aim: OperationCounts = self.latent.costs() + 2 * back + 2 * (there + back)
+        return start + AIMS * aim + search
 
     def scan_view(self) -> Any:
         return self.view
@@ -205,12 +206,11 @@ class Network:
         return NetworkCoder(self.entries.entries, plain, self.entries.sizes, *self._weights)
 
     def aim(self, x: F32, codes: Codes, latent: AdditiveCoder, seed: int) -> None:
-        """Search for the sum that the network would make x (n, d) of, if its correction stayed what it is now; codes
-        (n, M) that come nearer replace those given."""
-        xhat = self.coder.decode(codes)
-        correction = xhat - self.entries.decode(codes)
-        found = latent.searched_from(self.entries, x - correction, codes, seed)
-        nearer = squared_norms(x - self.coder.decode(found)) < squared_norms(x - xhat)
+        """Search for a sum of which the network would make something nearer to x (n, d), by what it does near the
+        present one; codes (n, M) that come nearer replace those given."""
+        wanted, errors = self.coder.aim(x, codes, REACH)
+        found = latent.searched_from(self.entries, wanted, codes, seed)
+        nearer = squared_norms(x - self.coder.decode(found)) < errors
         codes[nearer] = found[nearer]
 
 

@@ -14,10 +14,11 @@ from annvq.training.data import TrainingData
 from annvq.training.devices import fast_products, torch_device
 from annvq.training.model import NetworkModel
 from annvq.training.neighbours import between_neighbours
-from annvq.training.trainer import warm_cosine
 from annvq.types import F32, Codes
 
 log = logging.getLogger(__name__)
+
+LATER = 0.25  # of the learning rate, in rounds after the first: more of it, and codes are learned by heart
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,11 @@ class LearnNetwork:
     are some: memory is that of one sample and what is added to it.
 
     Args:
-        steps: batches of the first round; each has its own warm-up and descent of the learning rate.
+        steps: batches of the first round; in each the learning rate rises, stays for its first half, and falls to zero.
         rounds: after the first, in each of which codes are chosen anew first.
         round_steps: batches of each of these.
         batch_size: rows of a batch.
-        learning_rate: of AdamW at its highest, for the network; a half in later rounds.
+        learning_rate: of AdamW at its highest, for the network; a quarter in later rounds.
         added: vectors made of neighbours for each learn vector (:mod:`annvq.training.neighbours`).
         bfloat16: multiply in bfloat16 in descent, where the device has instructions for it.
         device: of descent; ``"auto"`` (a GPU when there is one), ``"cpu"``, ``"cuda"``, ….
@@ -93,10 +94,10 @@ class LearnNetwork:
         most = self.steps if first else self.round_steps
         # Of few vectors, so many batches as go over them thirty times.
         steps = min(most, max(20, 30 * len(x) // self.batch_size))
-        rate = self.learning_rate if first else self.learning_rate / 2
+        rate = self.learning_rate if first else LATER * self.learning_rate
         groups = [{**group, "lr": rate * group.pop("factor")} for group in quantizer.parameter_groups()]
         optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.99))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warm_cosine(step / steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / steps))
         rows, chosen, device = torch.from_numpy(x), torch.from_numpy(codes.astype(np.int32)), quantizer.fitted.device
         order = torch.empty(0, dtype=torch.int64)
         for _ in trange(steps, desc="network", unit="step", disable=not progress, leave=False):
@@ -110,6 +111,11 @@ class LearnNetwork:
             error.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
+
+
+def _rate(progress: float) -> float:
+    """Share of the highest learning rate: rises for a twentieth of the time, stays up to the half, falls to zero."""
+    return min(1.0, progress * 20, 2 - 2 * progress)
 
 
 def _values(quantizer: NetworkModel) -> dict[str, Tensor]:

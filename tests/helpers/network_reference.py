@@ -20,6 +20,16 @@ class NetworkReference:
     def errors(self, x, codes):
         return np.square(x - self.decode(codes)).sum(1)
 
+    def aim(self, x, codes, reach):
+        """Sums a step along the gradient of half the squared error away, the derivative written out for each row."""
+        sums, out = self._sums(codes), []
+        for s, r in zip(sums, x - self.decode(codes), strict=True):
+            on = self.inward @ s + self.bias > 0
+            slope = np.eye(len(s)) + self.outward[:, on] @ self.inward[on]
+            g = slope.T @ r
+            out.append(s + g * (g @ g) / (reach * np.square(slope @ g).sum()))
+        return np.array(out)
+
     def sweep(self, x, codes, candidates, sweeps):
         """Codes, and of each row whether rounding could not have led elsewhere: no two candidates were about equal."""
         codes, clear = codes.astype(np.int64), np.ones(len(x), bool)

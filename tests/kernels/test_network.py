@@ -53,10 +53,29 @@ def test_codes_are_chosen_as_the_formula_says(level, sizes, dim, hidden, candida
     np.testing.assert_array_equal(coder.sweep(x, codes, candidates=candidates, sweeps=0), codes)
 
 
+@pytest.mark.parametrize(("sizes", "dim", "hidden"), SHAPES)
+def test_sums_to_aim_for_follow_the_gradient_of_the_error(level, sizes, dim, hidden):
+    parts, codes, x = problem(7, sizes, dim, hidden)
+    coder, right = NetworkCoder(*parts), NetworkReference(*parts)
+    wanted, errors = coder.aim(x, codes, 0.7)
+    np.testing.assert_allclose(errors, right.errors(x, codes), rtol=1e-4)
+    np.testing.assert_allclose(wanted, right.aim(x, codes, 0.7), rtol=1e-3, atol=1e-3)
+
+
+def test_a_network_without_a_correction_aims_at_the_vectors_themselves():
+    entries, plain, sizes, inward, bias, outward = problem(8, (16, 16), 16, 32)[0]
+    _, codes, x = problem(8, (16, 16), 16, 32)
+    coder = NetworkCoder(entries, plain, sizes, inward, bias, 0 * outward)
+    np.testing.assert_allclose(coder.aim(x, codes, 1.0)[0], x, rtol=1e-4, atol=1e-4)
+    wanted, errors = coder.aim(coder.decode(codes), codes, 0.5)
+    np.testing.assert_array_equal(wanted, coder.decode(codes))
+    np.testing.assert_array_equal(errors, 0)
+
+
 def everything(coder, x, codes):
     weights = np.linspace(-1, 1, coder.hidden_units(codes[:1]).shape[1], dtype=np.float32)
     found = coder.sweep(x, codes, candidates=4, sweeps=2)
-    return found, *coder.decode_and_read(found, weights), coder.hidden_units(found)
+    return found, *coder.decode_and_read(found, weights), coder.hidden_units(found), *coder.aim(x, codes, 0.7)
 
 
 def test_every_level_gives_the_same_bits():
@@ -96,6 +115,8 @@ def test_rows_that_are_no_numbers_get_codes_all_the_same(level):
     found = NetworkCoder(*parts).sweep(x, codes, candidates=4, sweeps=2)
     assert (found < [16, 3]).all()
     rest = np.setdiff1d(np.arange(60), [3, 4])
+    for result in NetworkCoder(*parts).aim(x, codes, 0.7):
+        assert np.isfinite(result[rest]).all()
     np.testing.assert_array_equal(found[rest], NetworkCoder(*parts).sweep(x[rest], codes[rest], candidates=4, sweeps=2))
     assert NetworkCoder(*parts).decode(codes[:0]).shape == (0, 8)
 
@@ -105,7 +126,12 @@ def test_refusals():
     coder = NetworkCoder(*parts)
     outside = codes.copy()
     outside[7, 1] = 3
-    for call in (coder.decode, coder.hidden_units, lambda c: coder.sweep(x, c, candidates=1, sweeps=1)):
+    for call in (
+        coder.decode,
+        coder.hidden_units,
+        lambda c: coder.sweep(x, c, candidates=1, sweeps=1),
+        lambda c: coder.aim(x, c, 1),
+    ):
         with pytest.raises(ValueError, match="beyond"):
             call(outside)
         with pytest.raises(ValueError, match="shape"):
@@ -116,6 +142,13 @@ def test_refusals():
         coder.sweep(x[:5], codes, candidates=1, sweeps=1)
     with pytest.raises(ValueError, match="columns"):
         coder.sweep(x[:, :5], codes, candidates=1, sweeps=1)
+    with pytest.raises(ValueError, match="codes"):
+        coder.aim(x[:5], codes, 1.0)
+    with pytest.raises(ValueError, match="columns"):
+        coder.aim(x[:, :5], codes, 1.0)
+    for reach in (0, -1, np.nan):
+        with pytest.raises(ValueError, match="reach"):
+            coder.aim(x, codes, reach)
     for candidates in (0, 65):
         with pytest.raises(ValueError, match="candidates"):
             coder.sweep(x, codes, candidates=candidates, sweeps=1)

@@ -30,7 +30,7 @@ def vectors(n, seed=0):
 def test_each_round_reads_other_rows_and_no_more_at_a_time_than_the_first(monkeypatch):
     monkeypatch.setattr(conditional, "TERM_ROWS", 900)
     source = Recorded(vectors(3300))
-    part = LearnNetwork(steps=60, rounds=4, round_steps=30, learning_rate=1e-3, added=0.5)
+    part = LearnNetwork(steps=60, rounds=4, round_steps=30, learning_rate=4e-3, added=0.5)
     q, learned = annvq.ConditionalVQ(8, 2, 3, hidden=16, rounds=4), []
     improved = q.improved
     q.improved = lambda x, codes, *more: (learned.append(x), improved(x, codes, *more))[1]

@@ -227,6 +227,20 @@ class NetworkCoder {
         network_sweep(network_, x.data(), n, candidates, sweeps, codes, threads);
         return out;
     }
+    nb::tuple aim(In<float, 2> x, In<uint16_t, 2> codes, float reach, int threads) const {
+        require(static_cast<int64_t>(x.shape(1)) == network_.dim, "x must have as many columns as entries");
+        require(codes.shape(0) == x.shape(0), "codes must have as many rows as x");
+        require(reach > 0, "reach must be above zero");
+        check_codes(codes, network_.plain);
+        float *sums, *errors;
+        auto out = new_array<float, 2>({x.shape(0), x.shape(1)}, &sums);
+        auto left = new_array<float, 1>({x.shape(0)}, &errors);
+        {
+            WithoutLock release;
+            network_aim(network_, x.data(), x.shape(0), codes.data(), reach, sums, errors, threads);
+        }
+        return nb::make_tuple(out, left);
+    }
 
   private:
     Network network_;
@@ -259,7 +273,8 @@ void bind_encode(nb::module_& m) {
         .def("decode", &NetworkCoder::decode, arg("codes"), arg("weights"), arg("threads"))
         .def("hidden", &NetworkCoder::hidden, arg("codes"), arg("threads"))
         .def("sweep", &NetworkCoder::sweep, arg("x"), arg("codes"), arg("candidates"), arg("sweeps"),
-             arg("threads"));
+             arg("threads"))
+        .def("aim", &NetworkCoder::aim, arg("x"), arg("codes"), arg("reach"), arg("threads"));
 }
 
 }  // namespace annvq

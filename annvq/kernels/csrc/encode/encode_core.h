@@ -25,7 +25,8 @@ constexpr EncodeKernels kKernels{products,
                                  network_scratch,
                                  network_hidden,
                                  network_decode,
-                                 network_sweep};
+                                 network_sweep,
+                                 network_aim};
 
 }  // namespace
 }  // namespace annvq

@@ -71,7 +71,7 @@ struct IteratedPlan {
 // A network behind sums of entries (encode/network.h). Rows of `entries` have `width` columns, those of
 // `table` and `bias` `hidden`: multiples of sixteen, with zeros in the padding.
 struct NetworkView {
-    BooksView plain, outward;
+    BooksView plain, outward, inward, outward_back, inward_back;  // V and the transposes, for gradients
     const int32_t* sizes;
     const float *entries, *table, *bias;
     int32_t dim, width, hidden;
@@ -106,6 +106,8 @@ struct EncodeKernels {
                            float* out, float* told, float* scratch);
     void (*network_sweep)(const NetworkView&, const float* x, int64_t vectors, int32_t candidates,
                           int32_t sweeps, uint16_t* codes, float* scratch);
+    void (*network_aim)(const NetworkView&, const float* x, int64_t vectors, const uint16_t* codes,
+                        float reach, float* sums, float* errors, float* scratch);
 };
 const EncodeKernels& encode_kernels();  // of the SIMD level in use
 

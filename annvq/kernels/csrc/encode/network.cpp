@@ -24,11 +24,20 @@ void for_rows(int64_t n, int64_t scratch_floats, int threads, Fn&& fn) {
     });
 }
 
+// The columns of values (rows, columns), each followed by zeros up to `width`.
+std::vector<float> transposed(const float* values, int32_t rows, int32_t columns, int32_t width) {
+    std::vector<float> out(static_cast<int64_t>(columns) * width);
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++) out[j * width + i] = values[i * columns + j];
+    return out;
+}
+
 }  // namespace
 
 NetworkView Network::view() const {
-    return {plain.view(), outward.view(), plain.sizes.data(), entries.data(), table.data(), bias.data(),
-            dim,          padded(dim),    padded(hidden)};
+    return {plain.view(),       outward.view(), inward.view(), outward_back.view(), inward_back.view(),
+            plain.sizes.data(), entries.data(), table.data(),  bias.data(),         dim,
+            padded(dim),        padded(hidden)};
 }
 
 Network make_network(const float* entries, const float* plain, const int32_t* sizes, int32_t M, int32_t dim,
@@ -41,6 +50,9 @@ Network make_network(const float* entries, const float* plain, const int32_t* si
                     &rows[static_cast<int64_t>(j) * units]);
     Network n{product_books(plain, sizes, M, dim),
               product_books(rows.data(), &dim, 1, units),
+              product_books(inward, &hidden, 1, dim),
+              product_books(transposed(outward, dim, hidden, dim).data(), &hidden, 1, dim),
+              product_books(transposed(inward, hidden, dim, units).data(), &dim, 1, units),
               dim,
               hidden,
               {},
@@ -53,12 +65,11 @@ Network make_network(const float* entries, const float* plain, const int32_t* si
         for (int64_t k = 0; k < sizes[m]; k++, entries += dim)
             std::copy_n(entries, dim, &n.entries[(n.plain.first[m] + k) * width]);
     n.table.resize(n.plain.padded * units);
-    const EncoderBooks books = product_books(inward, &hidden, 1, dim);
-    const BooksView view = books.view();
+    const BooksView view = n.inward.view();
     parallel_for((n.plain.padded + kVectorsTogether - 1) / kVectorsTogether, threads, [&](int64_t block) {
         const int64_t from = block * kVectorsTogether,
                       some = std::min(kVectorsTogether, n.plain.padded - from);
-        encode_kernels().products(view, 0, books.panel_from[1], &n.entries[from * width], width, some, false,
+        encode_kernels().products(view, 0, view.panel_from[1], &n.entries[from * width], width, some, false,
                                   &n.table[from * units], units);
     });
     return n;
@@ -95,6 +106,17 @@ void network_sweep(const Network& network, const float* x, int64_t n, int32_t ca
              [&](int64_t i, int64_t rows, float* scratch) {
                  k.network_sweep(view, x + i * view.dim, rows, candidates, sweeps, codes + i * view.plain.M,
                                  scratch);
+             });
+}
+
+void network_aim(const Network& network, const float* x, int64_t n, const uint16_t* codes, float reach,
+                 float* sums, float* errors, int threads) {
+    const EncodeKernels& k = encode_kernels();
+    const NetworkView view = network.view();
+    for_rows(n, k.network_scratch(view, kVectorsTogether, 1), threads,
+             [&](int64_t i, int64_t rows, float* scratch) {
+                 k.network_aim(view, x + i * view.dim, rows, codes + i * view.plain.M, reach,
+                               sums + i * view.dim, errors + i, scratch);
              });
 }
 

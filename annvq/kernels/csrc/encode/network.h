@@ -16,6 +16,9 @@ namespace annvq {
 struct Network {
     EncoderBooks plain;          // entries whose sums come near without the network
     EncoderBooks outward;        // U's rows, one codebook of `hidden` columns
+    EncoderBooks inward;         // V's rows
+    EncoderBooks outward_back;   // U's columns, for gradients
+    EncoderBooks inward_back;    // V's columns
     int32_t dim, hidden;         // as given; rows are padded to multiples of sixteen
     std::vector<float> entries;  // (plain.padded, padded dim)
     std::vector<float> bias;     // (padded hidden,)
@@ -39,5 +42,11 @@ void network_hidden(const Network& network, const uint16_t* codes, int64_t n, fl
 // the network comes nearest to x, if that is nearer than the present one.
 void network_sweep(const Network& network, const float* x, int64_t n, int32_t candidates, int32_t sweeps,
                    uint16_t* codes, int threads);
+// What sums (n, dim) should be for the network to come nearer to x, and the squared errors (n,) of the codes
+// as they are. With J the network's derivative at the sum s, r = x - x^ and g = (1 + J)' r, that is s + g
+// |g|^2 / (reach |(1 + J) g|^2): with reach 1 where the error along g is least, as far as the network is
+// linear.
+void network_aim(const Network& network, const float* x, int64_t n, const uint16_t* codes, float reach,
+                 float* sums, float* errors, int threads);
 
 }  // namespace annvq

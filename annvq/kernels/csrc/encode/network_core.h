@@ -117,6 +117,52 @@ struct NetworkSearch {
             errors[v] = left_over(v, sums + v * width, made + v * width, rest + v * width);
     }
 
+    // What moves of the sums, rows of `other`, make of x^ to first order: made = U on(V other), with the
+    // hidden units `on` that are above zero now.
+    void forward(const float* other, int64_t vectors) const {
+        products(net.inward, 0, net.inward.panel_from[1], other, width, vectors, false, units, hidden);
+        mask(vectors);
+        through(vectors);
+    }
+
+    // Its transpose: made = V' on(U' other).
+    void back(const float* other, int64_t vectors) const {
+        products(net.outward_back, 0, net.outward_back.panel_from[1], other, width, vectors, false, units,
+                 hidden);
+        mask(vectors);
+        products(net.inward_back, 0, net.inward_back.panel_from[1], units, hidden, vectors, false, made,
+                 width);
+    }
+
+    void mask(int64_t vectors) const {
+        const Lanes zero = splat(0.f);
+        for (int64_t i = 0; i < vectors * hidden; i += kLanes)
+            store(units + i, select(zero < load(before + i), load(units + i), zero));
+    }
+
+    // out = a + made; returns its squared length.
+    float with_made(int64_t v, const float* a, float* out) const {
+        Lanes total = splat(0.f);
+        for (int64_t i = 0; i < width; i += kLanes) {
+            const Lanes sum = load(a + v * width + i) + load(made + v * width + i);
+            store(out + v * width + i, sum);
+            total = total + sum * sum;
+        }
+        return in_order(total);
+    }
+
+    void aim(int64_t vectors, float reach, float* out) const {
+        back(rest, vectors);
+        for (int64_t v = 0; v < vectors; v++) scores[v * row_size] = with_made(v, rest, near);
+        forward(near, vectors);
+        for (int64_t v = 0; v < vectors; v++) {
+            const float length = scores[v * row_size], seen = reach * with_made(v, near, rest);
+            const float step = seen > 0 ? length / seen : 0.f;
+            for (int64_t j = 0; j < net.dim; j++)
+                out[v * net.dim + j] = sums[v * width + j] + step * near[v * width + j];
+        }
+    }
+
     // The `count` entries of codebook m with the lowest scores, the nearest first and of equal ones the
     // first; those that are no number are passed over.
     void nearest(int m, int64_t now, int32_t count, float* row, int64_t* found) const {
@@ -232,6 +278,15 @@ void network_sweep(const NetworkView& net, const float* x, int64_t vectors, int3
     search.begin(x, vectors, codes);
     for (int32_t t = 0; t < sweeps; t++)
         for (int m = 0; m < net.plain.M; m++) search.choose(m, vectors, codes);
+}
+
+void network_aim(const NetworkView& net, const float* x, int64_t vectors, const uint16_t* codes, float reach,
+                 float* sums, float* errors, float* scratch) {
+    Bump bump{scratch};
+    const NetworkSearch search(bump, net, vectors, 1);
+    search.begin(x, vectors, codes);
+    for (int64_t v = 0; v < vectors; v++) errors[v] = search.errors[v];
+    search.aim(vectors, reach, sums);
 }
 
 }  // namespace
