@@ -6,7 +6,9 @@ from annvq.benchmarks.rivals.annvq import KEPT, LITTLE
 from annvq.choosing.grid import Candidate, groups_of
 from annvq.indexes.ivf.coarse import ROWS_PER_LIST
 from annvq.quantizers.modules.additive import MANY
+from annvq.training.devices import multiplies_bfloat16, torch_device
 from annvq.training.learn.kmeans import WARM_ROWS, suited_kept
+from annvq.training.networks import LearnNetwork
 from annvq.types import Self
 
 _FIXED = 0.3  # seconds that every code takes
@@ -75,6 +77,7 @@ _SEARCHING = {
 }
 _LEARNING = {"additive": 1.3e-10, "product-additive": 1.3e-10, "conditional": 1.3e-10}
 _KMEANS = 1e-10
+_STEPS = LearnNetwork.steps + LearnNetwork.rounds * LearnNetwork.round_steps
 _LISTS = 1e-9  # seconds of learning lists, for each, for each dimension of each learn vector
 
 
@@ -90,7 +93,7 @@ def _training(c: Candidate, rows: Rows, compared: float, together: int, groups: 
     if c.kind in _LEARNING:
         refits = groups * (4e-11 * together**3 + 1e-12 * together**2 * c.dim) * (2 + 40 * effort)
         free = groups * (4.5 + 7 * effort) * (together / 2048) ** 2 if c.norm_free else 0.0
-        network = (4e-5 * 5000 * effort * c.dim + 3e-7 * together * rows.learn) if c.kind == "conditional" else 0.0
+        network = _network_training(c.dim, rows, together) if c.kind == "conditional" else 0.0
         start = 0.0
         if c.kind in ("additive", "conditional") and together > MANY:
             start = _residual_training(c, rows, compared, together)
@@ -100,6 +103,13 @@ def _training(c: Candidate, rows: Rows, compared: float, together: int, groups: 
     if c.kind == "principal-product":
         return 0.03 + 1e-9 * rows.learn * c.dim + _KMEANS * iterating + 1e-9 * c.dim**3
     return 0.03 + 2.1 * effort * c.dim / 128 + _KMEANS * iterating
+
+
+def _network_training(dim: int, rows: Rows, together: int) -> float:
+    """Seconds of learning a network behind ``together`` entries, and codes for it."""
+    fast = multiplies_bfloat16(torch_device("auto"))
+    step = 3e-5 * dim + (1.1e-7 if fast else 4.8e-7) * dim**2  # (dim²: of 4 · dim hidden units)
+    return _STEPS * rows.effort * step + 3e-7 * together * rows.learn
 
 
 def _residual_training(c: Candidate, rows: Rows, compared: float, together: int) -> float:

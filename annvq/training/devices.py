@@ -23,13 +23,18 @@ def torch_device(name: str) -> torch.device:
 def fast_products(device: torch.device) -> AbstractContextManager[object]:
     """Within it matrix products of float32 are of bfloat16, summed in float32, where the device has instructions for
     them: half of the time and less. Elsewhere they are what they were."""
-    if not _multiplies_bfloat16(device.type):
+    if not multiplies_bfloat16(device):
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for products of bfloat16."""
+    return _instructions(device.type)
+
+
 @cache
-def _multiplies_bfloat16(kind: str) -> bool:
+def _instructions(kind: str) -> bool:
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # (Of a processor without them PyTorch would compute as slowly as it can.)

@@ -1,5 +1,7 @@
 """What is measured within the time there is, by a clock of the test's own, and codes that stop."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,10 +9,11 @@ import annvq
 from annvq.benchmarks.run import Observer
 from annvq.benchmarks.vectors import Vectors
 from annvq.choosing import grid, halving, measuring
-from annvq.choosing.costs import Clock, Rows, estimate
+from annvq.choosing.costs import Clock, Rows, estimate, training
 from annvq.choosing.halving import halve
 from annvq.choosing.measuring import Measuring, rows_of
 from annvq.choosing.stopping import OutOfTimeError, Stoppable
+from annvq.training import devices
 
 CELLS = [
     (dim, bits, metric) for dim in (32, 128, 384, 1536) for bits in (16, 64, 384, 1536) for metric in ("l2", "cosine")
@@ -216,3 +219,19 @@ def test_codes_that_gain_by_it_are_measured_and_written_decoded():
     assert line.endswith(', "decoded")')
     l2 = grid.candidates(64, 128, "l2", 20_000)
     assert {c.kind for c in l2 if c.decoded} == {"conditional"}
+
+
+def test_a_network_is_expected_sooner_where_it_is_learned_in_bfloat16(monkeypatch):
+    """Where the machine has instructions for it descent uses them, as devices.fast_products decides. Measured of 5,000
+    steps: 60 and 25 s of 128 dimensions, 415 and 130 s of 384."""
+    rows = Rows(learn=100_000, base=20_000, queries=1000, effort=1.0)
+    for dim, slow, quick in ((128, 60, 25), (384, 415, 130)):
+        additive = grid.Candidate("additive", (8,) * 8, None, "l2", dim, norm_free=True)
+        expected = {}
+        for fast in (False, True):
+            monkeypatch.setattr(devices, "_instructions", lambda kind, fast=fast: fast)
+            expected[fast] = training(replace(additive, kind="conditional"), rows)
+            expected[additive] = training(additive, rows)
+            assert expected[additive] == expected.setdefault("first", expected[additive])
+        assert expected[False] - expected[True] == pytest.approx(slow - quick, rel=0.3)
+        assert slow < expected[False] - expected[additive] < 4 * slow

@@ -83,7 +83,7 @@ def test_products_in_bfloat16_are_near_those_in_float32(monkeypatch):
     with devices.fast_products(torch.device("cpu")):
         fast = a @ b.T
     assert (fast.double() - right).abs().max() < 2**-7 * right.abs().max()
-    monkeypatch.setattr(devices, "_multiplies_bfloat16", lambda kind: False)
+    monkeypatch.setattr(devices, "_instructions", lambda kind: False)
     with devices.fast_products(torch.device("cpu")):
         torch.testing.assert_close(a @ b.T, a.matmul(b.T), rtol=0, atol=0)
 
