@@ -66,6 +66,20 @@ def test_codes_are_as_good_as_those_of_one_change(learned):
     assert least.mean() <= 1.05 * best.mean()  # four of sixteen are tried, once
 
 
+def test_searches_for_a_sum_bring_vectors_nearer_or_leave_their_codes(learned):
+    x = curved(400, 10) - learned.shift.numpy()
+    codes, network = learned.latent.plain_codes(x), learned._network()
+    shift, errors = learned.shift.numpy(), []
+    for seed in range(4):
+        errors.append(np.square(x + shift - learned.decode(codes), dtype=np.float64).sum(1))
+        before = codes.copy()
+        network.aim(x, codes, learned.latent, seed)
+        changed = (codes != before).any(1)
+        assert (np.square(x + shift - learned.decode(codes), dtype=np.float64).sum(1) < errors[-1])[changed].all()
+    assert errors[1].mean() < 0.97 * errors[0].mean()
+    assert errors[3].mean() < errors[1].mean()
+
+
 def test_it_never_ends_behind_the_code_it_started_from():
     x = np.random.default_rng(0).normal(size=(500, 8)).astype(np.float32)
     held = np.random.default_rng(1).normal(size=(500, 8)).astype(np.float32)
