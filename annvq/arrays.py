@@ -217,7 +217,7 @@ def normalized(x: F32, name: str = "x", start: int = 0) -> F32:
         ValueError: a zero vector, which has no direction; it is named by its number, counted from ``start``.
     """
     norms = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))
-    if len(norms) and not norms.min() > 0:
+    if np.count_nonzero(norms) < len(norms):  # of finite rows they are finite
         raise ValueError(f"{name} must not hold zero vectors under cosine; row {start + int(np.argmin(norms))} is zero")
     # In float64, rounded as it is written: no float64 copy is made.
     return np.divide(x, norms[:, None], out=np.empty(x.shape, np.float32), casting="same_kind")

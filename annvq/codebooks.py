@@ -236,7 +236,12 @@ class KeptCodebooks:
     def of(self, weight: Any, sizes: Sequence[int], starts: Sequence[int], dim: int) -> Codebooks:
         """The codebooks that lie in a torch tensor (ΣK, width) now."""
         entries, books = self._view(weight), self._books
-        if books is None or books.sizes != sizes or books.starts != starts or not books.table_builder.holds(entries):
+        if (
+            books is None
+            or (books.sizes is not sizes and books.sizes != sizes)  # as a rule they are the same tuples
+            or (books.starts is not starts and books.starts != starts)
+            or not books.table_builder.holds(entries)
+        ):
             self._books = books = Codebooks(entries.copy(), tuple(sizes), tuple(starts), dim)
         return books
 

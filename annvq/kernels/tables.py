@@ -29,13 +29,13 @@ class LazyTables(NamedTuple):
         """The tables times ``factor``; not of squares, nor after offsets."""
         if self.squared or self.offsets is not None:
             raise ValueError("tables of squares, or with offsets, cannot be scaled")
-        return self._replace(scale=self.scale * factor)
+        return LazyTables(self.builder, self.queries, False, self.scale * factor)
 
     def plus(self, offsets: F32) -> LazyTables:
         """The tables with ``offsets`` (M, K) added to those of every query; once."""
         if self.offsets is not None:
             raise ValueError("the tables have offsets already")
-        return self._replace(offsets=offsets)
+        return LazyTables(self.builder, self.queries, self.squared, self.scale, offsets)
 
     def native(self) -> _native.UnbuiltTables:
         """What a native scan takes."""

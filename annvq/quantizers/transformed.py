@@ -199,6 +199,10 @@ class TransformedCoder(Nested, TableCoder):
             inner: tuple[LazyTables, F32] = self.quantizer.lazy_tables(parts.mapped(queries), "l2")
             return inner
         shift, centred = parts.shift, metric == "l2" and self.about_origin
+        scale = -2.0 if metric == "l2" else -1.0
+        if shift is None and metric != "l2":
+            bias = (np.ones if metric == "cosine" else np.zeros)(len(queries), np.float32)
+            return parts.inner.tables(parts.mapped_queries(queries), squared=False, scale=scale), bias
         constant = np.full(len(queries), 1.0 if metric == "cosine" else 0.0)
         if metric == "l2":
             queries = queries - parts.centre if centred else queries
@@ -206,7 +210,6 @@ class TransformedCoder(Nested, TableCoder):
         # ⟨q, x̂⟩ = ⟨A⁻ᵀ q, ŷ⟩ + ⟨q, shift⟩; the shift is part of the origin.
         if shift is not None and not centred:
             constant -= (2 if metric == "l2" else 1) * (queries.astype(np.float64) @ shift)
-        scale = -2.0 if metric == "l2" else -1.0
         books = parts.inner.centred if centred else parts.inner
         luts = books.tables(parts.mapped_queries(queries), squared=False, scale=scale)
         return luts, constant.astype(np.float32)

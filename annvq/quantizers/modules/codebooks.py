@@ -102,7 +102,9 @@ class CodebookQuantizer(CodebookCoder, Quantizer):
         return self, x
 
     def books(self) -> Codebooks:
-        return self._kept.of(self.weight, self.sizes, self.starts, self.dim)
+        # (PyTorch looks for attributes that are parameters in all other places first.)
+        weight = self._parameters.get("weight")
+        return self._kept.of(self.weight if weight is None else weight, self.sizes, self.starts, self.dim)
 
 
 class TableQuantizer(TableCoder, CodebookQuantizer):

@@ -87,6 +87,10 @@ class Transform(nn.Module, ABC):
                 has changed then.
         """
 
+    def tensors(self) -> list[Tensor | None]:
+        """All that the map follows from."""
+        return [*self._parameters.values(), *self._buffers.values()]
+
     def reset(self) -> None:
         """Become the identity."""
         self.set_matrix(torch.eye(self.dim))

@@ -6,7 +6,7 @@ Optimized product quantization (Ge, He, Ke and Sun, TPAMI 2014) is ``Transformed
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from annvq.quantizers.modules.contract import Kept, Quantizer
 from annvq.quantizers.modules.maps import TRANSFORMS, Rotation, Transform
 from annvq.quantizers.modules.product import ProductVQ
 from annvq.quantizers.modules.registry import make, register
+from annvq.quantizers.modules.watched import Watched
 from annvq.quantizers.sums import NORM_FREE_ROWS
 from annvq.quantizers.transformed import Parts, RotatedProductCoder, TransformedCoder
 from annvq.training.estimators import Estimator
@@ -148,13 +149,20 @@ class Transformed(TransformedCoder, TableQuantizer):
         return self.quantizer, self.transform(torch.from_numpy(x)).numpy()
 
     def _parts(self) -> Parts:
+        # (PyTorch looks for attributes that are modules in all other places first.)
+        quantizer, transform = cast(Any, self._modules["quantizer"]), cast(Any, self._modules["transform"])
+        inner, tensors, kept = quantizer.books(), transform.tensors(), self._kept_parts.value
+        if kept is not None and kept[0].inner is inner and kept[1].still(tensors):
+            return cast(Parts, kept[0])
+        watched = Watched(tensors)  # before the matrix is read
         with torch.no_grad():
-            matrix = np.ascontiguousarray(self.transform.matrix().cpu().numpy())
-            shift = None if self.transform.shift is None else self.transform.shift.cpu().numpy()
-        inner, parts = self.quantizer.books(), self._kept_parts.value
-        if parts is None or not parts.hold(inner, matrix, shift):
-            own = None if shift is None else shift.copy()
-            self._kept_parts.value = parts = Parts(inner, matrix.copy(), own, self.transform.orthogonal)
+            matrix = np.ascontiguousarray(transform.matrix().cpu().numpy())
+            shift = None if transform.shift is None else transform.shift.cpu().numpy()
+        if kept is not None and kept[0].hold(inner, matrix, shift):
+            parts: Parts = kept[0]
+        else:
+            parts = Parts(inner, matrix.copy(), None if shift is None else shift.copy(), transform.orthogonal)
+        self._kept_parts.value = parts, watched
         return parts
 
     # -- codes -----------------------------------------------------------------------------------------------------

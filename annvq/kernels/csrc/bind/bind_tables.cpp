@@ -2,7 +2,10 @@
 
 #include <nanobind/stl/optional.h>
 
+#include <algorithm>
+#include <cstring>
 #include <optional>
+#include <vector>
 
 #include "bind/bind.h"
 #include "common/centre.h"
@@ -28,6 +31,33 @@ bool holds(const TableBuilder& builder, In<float, 2> entries) {
     return static_cast<int64_t>(entries.shape(0)) == builder.total() &&
            static_cast<int64_t>(entries.shape(1)) == builder.width() && builder.holds(entries.data());
 }
+
+// Some values of a matrix, spread over all of it: runs of a cache line, as far apart as some rows and a
+// little, so that they move through the columns. Small matrices are taken whole.
+class Sample {
+  public:
+    explicit Sample(In<float, 2> x) : x_(std::move(x)) {
+        const size_t size = x_.size();
+        const size_t columns = x_.shape(1), rows = size / std::max<size_t>(1, columns);
+        step_ = size <= kRuns * kRun ? kRun : std::max<size_t>(1, rows / kRuns) * columns + kRun;
+        for (size_t at = 0; at < size; at += step_)
+            runs_.insert(runs_.end(), x_.data() + at, x_.data() + at + std::min(kRun, size - at));
+    }
+
+    // Whether the matrix still holds them, bit for bit.
+    bool unchanged() const {
+        const float *own = runs_.data(), *end = own + runs_.size();
+        for (const float* at = x_.data(); own < end; own += kRun, at += step_)
+            if (std::memcmp(at, own, std::min<size_t>(kRun, end - own) * sizeof(float))) return false;
+        return true;
+    }
+
+  private:
+    static constexpr size_t kRun = 16, kRuns = 64;
+    In<float, 2> x_;
+    size_t step_;
+    std::vector<float> runs_;
+};
 
 Unbuilt* make_unbuilt(nb::object builder, In<float, 2> queries, bool squared, float scale,
                       std::optional<In<float, 2>> offsets) {
@@ -80,6 +110,9 @@ void bind_tables(nb::module_& m) {
     nb::class_<TableBuilder>(m, "TableBuilder")
         .def(nb::new_(&make_builder), arg("entries"), arg("sizes"), arg("starts"))
         .def("holds", &holds, arg("entries"));
+    nb::class_<Sample>(m, "Sample")
+        .def(nb::init<In<float, 2>>(), arg("x"))
+        .def("unchanged", &Sample::unchanged);
     nb::class_<Unbuilt>(m, "UnbuiltTables")
         .def(nb::new_(&make_unbuilt), arg("builder"), arg("queries"), arg("squared"), arg("scale"),
              arg("offsets").none())
