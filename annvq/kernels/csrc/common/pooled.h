@@ -3,6 +3,7 @@
 #pragma once
 #include <cstddef>
 #include <new>
+#include <utility>
 #include <vector>
 
 namespace annvq {
@@ -59,6 +60,16 @@ struct Pooled {
     Pooled() = default;
     template <class U>
     Pooled(const Pooled<U>&) {}
+
+    // Numbers begin with whatever is there: who grows a vector writes them.
+    template <class U>
+    void construct(U* at) {
+        ::new (static_cast<void*>(at)) U;
+    }
+    template <class U, class... From>
+    void construct(U* at, From&&... from) {
+        ::new (static_cast<void*>(at)) U(std::forward<From>(from)...);
+    }
 
     T* allocate(size_t n) { return static_cast<T*>(Pool::take(n * sizeof(T))); }
     void deallocate(T* block, size_t n) noexcept { Pool::give_back(block, n * sizeof(T)); }

@@ -107,11 +107,10 @@ uint8_t ByteTables::sum_of(double gap) const {
     return static_cast<uint8_t>(std::min(254.0, gap * units_ / groups_ + rounded + 1e-3));  // gap >= 0: down
 }
 
-uint8_t ByteTables::kth_sum(const FilteredRows& found, int64_t k) const {
+uint8_t ByteTables::kth_sum(const uint8_t* sums, int count, int64_t k) const {
     int sum = 0;
     for (int bit = 128; bit; bit /= 2)
-        if (kernels_.count_at_most(found.sums, found.count, static_cast<uint8_t>(sum + bit - 1)) < k)
-            sum += bit;
+        if (kernels_.count_at_most(sums, count, static_cast<uint8_t>(sum + bit - 1)) < k) sum += bit;
     return static_cast<uint8_t>(sum);
 }
 

@@ -50,8 +50,8 @@ class ByteTables {
         const FilterTables tables{lines_.data()->bytes, columns_, groups_, ends_.data(), ahead};
         return run()(blocks, first, last, tables, threshold, found);
     }
-    // The k-th lowest of the sums of rows that were found, k <= found.count.
-    uint8_t kth_sum(const FilteredRows& found, int64_t k) const;
+    // The k-th lowest of `count` sums, k <= count.
+    uint8_t kth_sum(const uint8_t* sums, int count, int64_t k) const;
 
     // Filters to choose from, coarsest first: [0, finest()]. None where codes lie two to a byte.
     bool has_choice() const { return !layout_.nibbles(); }

@@ -47,7 +47,7 @@ using CountAtMost = int (*)(const uint8_t* sums, int n, uint8_t limit);
 
 // out[i] = ((0 + e_0) + e_1) + … of `count` rows, numbered from the first of superblocks `stride` bytes
 // apart; e_m is a row's entry in table m of M, of sixteen floats each. Codes are nibbles.
-using ScoreNibbles = void (*)(const uint8_t* blocks, int64_t stride, const uint16_t* rows, int count,
+using ScoreNibbles = void (*)(const uint8_t* blocks, int64_t stride, const uint32_t* rows, int count,
                               const float* luts, int M, float* out);
 
 struct PooledFilter {

@@ -23,8 +23,12 @@ constexpr int64_t kLiveRun = 8;  // superblocks filtered at once where some rows
 
 constexpr int64_t kGrowth = 8;
 constexpr int64_t kCutAfter = 12;  // hits, and half of k more
-constexpr int kPortion = 64;       // rows scored at a time until there is a threshold
-constexpr int kSparedPays = 3;     // lowest sums are worth scoring first where that spares one row in three,
+// Rows wait to be scored from kManyColumns on, until there are so many times k, or more than fit, or all that
+// was seen has grown so much, or the codes seen since are no longer in the second or third cache.
+constexpr int64_t kWaiting = 12, kWaitingGrowth = 4, kWaitingBytes = 1 << 21;
+constexpr int kMostWaiting = 8192;
+constexpr int kPortion = 64;    // rows scored at a time until there is a threshold
+constexpr int kSparedPays = 3;  // lowest sums are worth scoring first where that spares one row in three,
 constexpr int64_t kLowestAgain = 4;  // else they are tried again after so many times the rows seen
 
 }  // namespace
@@ -51,6 +55,7 @@ Query::Query(const QueryTables& tables, const ScanKernels& kernels, int64_t k)
 bool Query::enter(const Segment& segment, float bias) {
     if (!(bias > -kInf)) throw std::invalid_argument("bias must hold no NaN and no -inf");
     if (hopeless_ || std::isinf(bias)) return false;
+    if (segment_ != &segment || bias != bias_) score_waiting();
     segment_ = &segment;
     const bool floats = layout_.norm() == NormKind::floats;
     const float low = floats ? segment.norm_low : 0, step = floats ? segment.norm_step : 0;
@@ -67,7 +72,7 @@ bool Query::enter(const Segment& segment, float bias) {
 void Query::scan(const Segment& segment, float bias, int64_t first, int64_t last, int64_t ahead) {
     const bool fallen = shared_ && best_.lower(shared_->load(std::memory_order_relaxed));
     if (!enter(segment, bias)) return;
-    if (fallen) tighten();
+    if (fallen) score_waiting(), tighten();
     const int64_t begin = first * kSuperblock, end = std::min(last * kSuperblock, segment.n);
     scan_rows(begin, end, ahead);
     if (!everything_ && !closed_) reconsider_filter(begin, end);
@@ -105,7 +110,7 @@ void Query::scan_rows(int64_t from, int64_t end, int64_t ahead) {
         filtered_ += start + done - at;
         seen_ += start + done - at;
         at = start + done;
-        offer(block, &found, true);
+        offer_found(block, &found);
     }
 }
 
@@ -128,7 +133,7 @@ void Query::offer_all(int64_t from, int64_t to) {
     const int64_t block = from / kSuperblock;
     for (int64_t i = from; i < to; i++)
         all.rows[all.count++] = static_cast<uint16_t>(i - block * kSuperblock);
-    offer(block, &all, false);
+    offer(block, &all);
 }
 
 // The live rows of a superblock.
@@ -138,64 +143,84 @@ void Query::offer_live(int64_t block) {
         for (uint64_t bits = segment_->live[8 * block + w]; bits; bits &= bits - 1)
             live.rows[live.count++] = static_cast<uint16_t>(64 * w + __builtin_ctzll(bits));
     while (live.count && block * kSuperblock + live.rows[live.count - 1] >= segment_->n) live.count--;
-    offer(block, &live, false);
+    offer(block, &live);
 }
 
-// Scores ascending rows, numbered from a superblock's first, and keeps what may matter. bounded: they come
-// with their sums.
-void Query::offer(int64_t block, FilteredRows* found, bool bounded) {
+// Scores rows, numbered from a superblock's first, and keeps what may matter.
+void Query::offer(int64_t block, FilteredRows* found) {
     keep_allowed(block * kSuperblock, found);
     if (!found->count) return;
+    uint32_t rows[kSuperblock];
+    std::copy(found->rows, found->rows + found->count, rows);
     const Hit before = best_.limit();
-    if (bounded && found->count >= 2 * k_ + kFewRows && seen_ >= lowest_again_) add_lowest(block, found);
-    const int count = found->count;
-    add(block, found->rows, count);
+    add(block, rows, found->count);
     // It pays to have a first threshold early, and later ones before the buffer is full.
-    if (count >= k_ || best_.added() > kCutAfter + k_ / 2 || (!(before.first < kInf) && tables_.any()))
+    if (found->count >= k_ || best_.added() > kCutAfter + k_ / 2 || (!(before.first < kInf) && tables_.any()))
         best_.cut();
+    if (best_.limit() < before) score_waiting(), tighten();
+}
+
+// Rows that a filter let through. Where a row's codes are many they wait for others: of more rows fewer need
+// be scored.
+void Query::offer_found(int64_t block, FilteredRows* found) {
+    keep_allowed(block * kSuperblock, found);
+    if (columns_ < kManyColumns) {
+        uint32_t rows[kRoom + FilteredRows::kSlack];
+        std::copy(found->rows, found->rows + found->count, rows);
+        return settle(block, rows, found->sums, found->count);
+    }
+    if (found->count) waiting_.append(block, *found);
+    const int64_t most = std::min<int64_t>(kWaiting * k_ + kPortion, kMostWaiting - kRoom);
+    if (waiting_.count() > most || seen_ > kWaitingGrowth * waiting_since_ ||
+        (seen_ - waiting_since_) * columns_ > kWaitingBytes)
+        score_waiting();
+}
+
+void Query::score_waiting() {
+    waiting_since_ = seen_;
+    const int count = waiting_.count();
+    waiting_.clear();
+    settle(waiting_.block(), waiting_.rows(), waiting_.sums(), count);
+}
+
+// Scores those of the rows that may matter and keeps what may. Rows are written over.
+void Query::settle(int64_t block, uint32_t* rows, const uint8_t* sums, int count) {
+    if (!count) return;
+    const Hit before = best_.limit();
+    if (count >= 2 * k_ + kFewRows && seen_ >= lowest_again_) count = score_lowest(block, rows, sums, count);
+    add(block, rows, count);
+    if (count >= k_ || best_.added() > kCutAfter + k_ / 2) best_.cut();
     if (best_.limit() < before) tighten();
 }
 
 // Of many rows, those with the lowest sums are scored first, as the limit that they bring may spare most of
-// the others. It seldom does where thousands are about as near as the nearest, so then it waits.
-void Query::add_lowest(int64_t block, FilteredRows* found) {
-    const int count = found->count;
-    uint16_t lowest[kRoom];
-    add(block, lowest, take_lowest(found, lowest));
+// the others. It seldom does where thousands are about as near as the nearest, so then it waits. Returns how
+// many are left to score, which come first then.
+int Query::score_lowest(int64_t block, uint32_t* rows, const uint8_t* sums, int count) {
+    // Those whose sums are above one limit and at most another.
+    const auto pick = [&](int above, int limit, uint32_t* out) {
+        int picked = 0;
+        for (int i = 0; i < count; i++) {
+            out[picked] = rows[i];
+            picked += sums[i] > above && sums[i] <= limit;  // no branch: no guess
+        }
+        return picked;
+    };
+    const int low = tables_.kth_sum(sums, count, k_);
+    uint32_t lowest[kMostWaiting];
+    const int taken = pick(-1, low, lowest);
+    add(block, lowest, taken);
     best_.cut();
     const double now = gap();
-    const int limit = now < 0 ? -1 : tables_.sum_of(now);
-    const int left = found->count;
-    if (limit < threshold_) {
-        int kept = 0;
-        for (int i = 0; i < left; i++) {
-            found->rows[kept] = found->rows[i];
-            kept += found->sums[i] <= limit;
-        }
-        found->count = kept;
-    }
-    if (kSparedPays * (left - found->count) < count) lowest_again_ = kLowestAgain * seen_;
+    const int left = pick(low, now < 0 ? -1 : tables_.sum_of(now), rows);
+    if (kSparedPays * (count - taken - left) < count) lowest_again_ = kLowestAgain * seen_;
+    return left;
 }
 
-// Takes rows with the k lowest sums, and those with as low ones, out of those found. Returns how many.
-int Query::take_lowest(FilteredRows* found, uint16_t* lowest) {
-    const uint8_t limit = tables_.kth_sum(*found, k_);
-    int taken = 0, left = 0;
-    for (int i = 0; i < found->count; i++) {
-        const uint16_t row = found->rows[i];
-        const uint8_t sum = found->sums[i];
-        lowest[taken] = row;
-        found->rows[left] = row, found->sums[left] = sum;
-        taken += sum <= limit, left += sum > limit;
-    }
-    found->count = left;
-    return taken;
-}
-
-void Query::add(int64_t block, const uint16_t* rows, int count) {
+void Query::add(int64_t block, const uint32_t* rows, int count) {
     if (!count) return;
     const int64_t base = block * kSuperblock;
-    float scores[kRoom];
+    float scores[kMostWaiting];
     (this->*scorer_)(block, rows, count, scores);
     if (segment_->ids)
         best_.add(scores, count, [&](int64_t i) { return place_of(segment_->ids + base + rows[i]); });
@@ -229,17 +254,17 @@ void Query::keep_allowed(int64_t base, FilteredRows* found) const {
 }
 
 // Adds to the sum of a row's entries what comes after them.
-float Query::completed(float sum, int64_t block, int row) const {
+float Query::completed(float sum, int64_t block, uint32_t row) const {
     if (layout_.norm() == NormKind::levels) {
         const int column = layout_.code_columns();
-        const int64_t at = (row / kSuperblock * columns_ + column) * kSuperblock + row % kSuperblock;
+        const int64_t at = (int64_t{row} / kSuperblock * columns_ + column) * kSuperblock + row % kSuperblock;
         sum += t_.norm_levels[layout_.meaning(column)[segment_->codes[block * columns_ * kSuperblock + at]]];
     }
     if (layout_.norm() == NormKind::floats) sum += segment_->norms_f32[block * kSuperblock + row];
     return sum + bias_;
 }
 
-void Query::score_together(int64_t block, const uint16_t* rows, int count, float* out) const {
+void Query::score_together(int64_t block, const uint32_t* rows, int count, float* out) const {
     const int64_t stride = columns_ * kSuperblock;
     kernels_.score_nibbles(segment_->codes + block * stride, stride, rows, count, t_.luts, layout_.M(), out);
     if (layout_.norm() == NormKind::none)
@@ -249,7 +274,7 @@ void Query::score_together(int64_t block, const uint16_t* rows, int count, float
 }
 
 template <bool nibbles, bool labels>
-void Query::score(int64_t block, const uint16_t* rows, int count, float* out) const {
+void Query::score(int64_t block, const uint32_t* rows, int count, float* out) const {
     constexpr int at_once = 4;  // independent sums hide each other's latency
     const int M = layout_.M();
     const int64_t stride = columns_ * kSuperblock;
@@ -262,7 +287,8 @@ void Query::score(int64_t block, const uint16_t* rows, int count, float* out) co
             const uint8_t* own[at_once];
             float sum[at_once] = {};
             for (int j = 0; j < at_once; j++) {
-                const int at = std::min(i + j, count - 1), row = rows[at];
+                const int at = std::min(i + j, count - 1);
+                const int64_t row = rows[at];
                 own[j] = codes + row / kSuperblock * stride + row % kSuperblock;
                 if (first) sum[j] = out[at];
             }
@@ -295,11 +321,13 @@ void Query::score(int64_t block, const uint16_t* rows, int count, float* out) co
 }
 
 void Query::merge(Query&& other) {
+    score_waiting(), other.score_waiting();
     best_.merge(other.best_);
     entered_ = false;  // the next scan fits the threshold anew
 }
 
 void Query::write(float* distances, int64_t* ids) {
+    score_waiting();
     const std::vector<Hit> hits = best_.sorted();
     for (int64_t r = 0; r < k_; r++) {
         const bool found = r < static_cast<int64_t>(hits.size());
@@ -351,6 +379,7 @@ void Query::choose_filter(int filter) {
 // let through costs more than the finer look-ups would, else the coarser.
 void Query::reconsider_filter(int64_t first, int64_t last) {
     if (!tables_.has_choice() || seen_ < next_check_ || first >= last) return;
+    score_waiting();
     next_check_ = 2 * seen_;
     const int64_t filtered = std::exchange(filtered_, 0), rows = std::exchange(let_through_, 0);
     quantized_at_ = 0;

@@ -14,6 +14,7 @@
 #include "scan/kernels.h"
 #include "scan/layout.h"
 #include "scan/segment.h"
+#include "scan/waiting.h"
 
 namespace annvq {
 
@@ -27,7 +28,7 @@ class Query {
 
     // Offers the live rows of superblocks [first, last) of a segment; bias is added to each score last.
     // ahead: unless 0, codes so many bytes further on are fetched meanwhile. std::invalid_argument on a bias
-    // of NaN or -inf.
+    // of NaN or -inf. The segment must last until finish(), and its superblocks be offered in their order.
     void scan(const Segment& segment, float bias, int64_t first, int64_t last, int64_t ahead = 0);
     // The least bias that further scans will bring: tables are made to last until then.
     void expect(float bias) { expected_bias_ = bias; }
@@ -36,13 +37,16 @@ class Query {
     // Takes what another Query over the same tables has found elsewhere.
     void merge(Query&& other);
     // Brings close what write() will read.
-    void finish() { best_.prefetch(); }
+    void finish() {
+        score_waiting();
+        best_.prefetch();
+    }
     // (k,) each, ordered by (distance, id), padded with +inf and -1. Ends the query.
     void write(float* distances, int64_t* ids);
     int columns() const { return columns_; }
 
   private:
-    using Scorer = void (Query::*)(int64_t, const uint16_t*, int, float*) const;
+    using Scorer = void (Query::*)(int64_t, const uint32_t*, int, float*) const;
     bool enter(const Segment& segment, float bias);
     void scan_rows(int64_t from, int64_t end, int64_t ahead);
     void tell_limit();
@@ -50,14 +54,16 @@ class Query {
     void offer_all(int64_t from, int64_t to);
     void offer_live(int64_t block);
     void keep_allowed(int64_t base, FilteredRows* found) const;
-    void offer(int64_t block, FilteredRows* found, bool bounded);
-    void add_lowest(int64_t block, FilteredRows* found);
-    void add(int64_t block, const uint16_t* rows, int count);
-    int take_lowest(FilteredRows* found, uint16_t* lowest);
-    float completed(float sum, int64_t block, int row) const;
-    void score_together(int64_t block, const uint16_t* rows, int count, float* out) const;
+    void offer(int64_t block, FilteredRows* found);
+    void offer_found(int64_t block, FilteredRows* found);
+    void score_waiting();
+    void settle(int64_t block, uint32_t* rows, const uint8_t* sums, int count);
+    int score_lowest(int64_t block, uint32_t* rows, const uint8_t* sums, int count);
+    void add(int64_t block, const uint32_t* rows, int count);
+    float completed(float sum, int64_t block, uint32_t row) const;
+    void score_together(int64_t block, const uint32_t* rows, int count, float* out) const;
     template <bool nibbles, bool labels>
-    void score(int64_t block, const uint16_t* rows, int count, float* out) const;
+    void score(int64_t block, const uint32_t* rows, int count, float* out) const;
     double row_ns() const { return 4 + layout_.M(); }  // to score a row
     double widened(double raw) const;
     double gap() const;
@@ -76,6 +82,8 @@ class Query {
     Best best_;
 
     int64_t seen_ = 0;  // rows
+    WaitingRows waiting_;
+    int64_t waiting_since_ = 0;  // rows seen when none waited
     std::atomic<float>* shared_ = nullptr;
 
     // What the segment at hand makes of the tables.

@@ -55,7 +55,7 @@ struct Scores {
 };
 #endif
 
-void score_nibbles(const uint8_t* blocks, int64_t stride, const uint16_t* rows, int count, const float* luts,
+void score_nibbles(const uint8_t* blocks, int64_t stride, const uint32_t* rows, int count, const float* luts,
                    int M, float* out) {
     constexpr int kSide = 16, kColumns = 64;
     constexpr int kGathered = 4;  // rows whose codes are brought together at a time: more loads in flight
@@ -69,7 +69,7 @@ void score_nibbles(const uint8_t* blocks, int64_t stride, const uint16_t* rows, 
             for (int j = 0; j < n; j += kGathered) {
                 const uint8_t* own[kGathered];
                 for (int g = 0; g < kGathered; g++) {
-                    const int row = rows[i + (j + g < n ? j + g : n - 1)];
+                    const int64_t row = rows[i + (j + g < n ? j + g : n - 1)];
                     own[g] = blocks + row / kSuperblock * stride + row % kSuperblock;
                 }
                 for (int c = first; c < last; c++)
