@@ -263,3 +263,37 @@ def test_refuses_codes_beyond_the_tables(level):
     store = _store(np.full((3, 2), 16, np.uint8), 17)
     with pytest.raises(ValueError, match="codes reach beyond the tables"):
         store.search(np.zeros((1, 2, 16), np.float32), np.zeros(1, np.float32), 1)
+
+
+@pytest.mark.parametrize(("M", "nbits"), [(48, 8), (96, 4)])
+@pytest.mark.parametrize("k", [1, 10, 100])
+def test_rows_that_wait_to_be_scored(level, threads, M, nbits, k):
+    # Over many superblocks, from one list to the next, where each list has a bias of its own.
+    rng = np.random.default_rng([M, k])
+    n, K, lists, nq = 24_000, 2**nbits, 3, 4
+    books = np.sort(rng.standard_normal((M, K)), axis=1).astype(np.float32)
+    values = rng.standard_normal((n, 1)) + 1.5 * rng.standard_normal((n, M))
+    codes = np.stack([np.searchsorted(books[m, 1:], values[:, m]) for m in range(M)], 1).astype(np.uint8)
+    luts = (values[rng.integers(0, n, nq), :, None].astype(np.float32) - books) ** 2
+    of_list, ids = rng.integers(0, lists, n).astype(np.int32), rng.permutation(n).astype(np.int64)
+    probes = np.stack([rng.permutation(lists) for _ in range(nq)]).astype(np.int32)
+    biases = rng.standard_normal((nq, lists)).astype(np.float32)
+    store = CodeStore(M, [K] * M, lists=lists)
+    store.append(codes, None, ids, of_list)
+    store.remove(gone := np.sort(rng.permutation(n)[:900]).astype(np.int64))
+    there = ~np.isin(ids, gone)
+    distances, found = np.empty((nq, k), np.float32), np.empty((nq, k), np.int64)
+    for q in range(nq):
+        parts = []
+        for place, probed in enumerate(probes[q]):
+            rows = there & (of_list == probed)
+            parts.append(reference.scan(codes[rows], luts[q : q + 1], biases[q : q + 1, place], k, ids=ids[rows]))
+        d, i = (np.concatenate([part[which][0] for part in parts]) for which in (0, 1))
+        order = np.lexsort((i, d))[:k]
+        distances[q], found[q] = d[order], i[order]
+    for count in (1, 3):
+        threads(count)
+        got = store.search(luts, np.zeros(nq, np.float32), k, probes=probes, probe_bias=biases)
+        _same(got, (distances, found))
+        one = store.search(luts[:1], np.zeros(1, np.float32), k, probes=probes[:1], probe_bias=biases[:1])
+        _same(one, (distances[:1], found[:1]))
