@@ -165,6 +165,8 @@ class NormTerm:
 
     def table_offsets(self) -> F32:
         """The offsets (M, K), K the largest codebook's size, zero where another has fewer: what is added to tables."""
+        if min(self.sizes) == max(self.sizes):
+            return np.ascontiguousarray(self.offsets, np.float32).reshape(len(self.sizes), -1)
         padded = np.zeros((len(self.sizes), max(self.sizes)), np.float32)
         for m, part in enumerate(np.split(self.offsets, np.cumsum(self.sizes[:-1]))):
             padded[m, : len(part)] = part

@@ -60,6 +60,7 @@ class Coding:
         self.norm = resolve_norm(norm, quantizer, metric, residual=self.residual)
         self.length: Length | None = None
         self.share: float | None = None
+        self._kept_squares: tuple[F32, float, F32] | None = None  # of entries, a share, and a share of them
         self.any_length = metric != "cosine"
 
     # -- codes ---------------------------------------------------------------------------------------------------
@@ -201,17 +202,24 @@ class Coding:
 
     def tables(self, queries: F32) -> tuple[LazyTables, F32]:
         """Tables of queries as the stored norms want them, and biases (nq,)."""
-        luts, bias = self.quantizer.scan_view().lazy_tables(queries, self.metric)
-        if self.length is not None:
-            luts, bias = luts.scaled(1 / self.length.value), 1 + self.per_length(bias - 1)
+        view = self.quantizer.scan_view()
         if self.share is not None:  # 1 − ⟨q, x̂⟩ − share·(1 − ‖x̂‖²)
-            return luts.plus(self._share_of_squares(self.share)), bias - np.float32(self.share)
+            (luts, bias), squares = view.tables_and_squares(queries, self.metric)
+            return luts.plus(self._share_of(squares, self.share)), bias - np.float32(self.share)
+        luts, bias = view.lazy_tables(queries, self.metric)
+        if self.length is not None:
+            luts = luts.scaled(1 / self.length.value)
+            if len(bias) != 1 or bias.item() != 1:  # as it is for single queries, which feel three operations more
+                bias = 1 + self.per_length(bias - 1)
         return self._with_offsets(luts), bias
 
-    def _share_of_squares(self, share: float) -> F32:
-        """A share of what entries add to ‖x̂‖², (M, K)."""
-        squares = self.quantizer.scan_view().squares() * np.float32(share)
-        return NormTerm.free(self.quantizer.sizes, squares).table_offsets()
+    def _share_of(self, squares: F32, share: float) -> F32:
+        """A share of what entries add to ‖x̂‖² (ΣK,), as (M, K)."""
+        kept = self._kept_squares
+        if kept is None or kept[0] is not squares or kept[1] != share:  # (the same array for as long as they hold)
+            term = NormTerm.free(self.quantizer.sizes, squares * np.float32(share))
+            self._kept_squares = kept = squares, share, term.table_offsets()
+        return kept[2]
 
     def _with_offsets(self, luts: LazyTables) -> LazyTables:
         """Tables with what the norm byte leaves to them."""

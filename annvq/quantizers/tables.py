@@ -244,6 +244,10 @@ class TableCoder(CodebookCoder):
         bias = np.ones(len(queries), np.float32) if metric == "cosine" else np.zeros(len(queries), np.float32)
         return self.books().tables(queries, squared=metric == "l2", scale=-1.0), bias
 
+    def tables_and_squares(self, queries: F32, metric: str) -> tuple[tuple[LazyTables, F32], F32 | None]:
+        """:meth:`lazy_tables` and :meth:`squares`, of the same codebooks."""
+        return self.lazy_tables(queries, metric), self.squares()
+
 
 def _norms_of(books: Codebooks, codes: Codes) -> F32:
     """Squared lengths of the sums of codes (n, M), (n,)."""

@@ -194,7 +194,13 @@ class TransformedCoder(Nested, TableCoder):
         return self._parts().squares
 
     def lazy_tables(self, queries: F32, metric: str) -> tuple[LazyTables, F32]:
+        return self._tables_of(self._parts(), queries, metric)
+
+    def tables_and_squares(self, queries: F32, metric: str) -> tuple[tuple[LazyTables, F32], F32 | None]:
         parts = self._parts()
+        return self._tables_of(parts, queries, metric), parts.squares
+
+    def _tables_of(self, parts: "Parts", queries: F32, metric: str) -> tuple[LazyTables, F32]:
         if metric == "l2" and not self.needs_norm:
             inner: tuple[LazyTables, F32] = self.quantizer.lazy_tables(parts.mapped(queries), "l2")
             return inner

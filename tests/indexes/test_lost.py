@@ -81,6 +81,24 @@ def test_distances_and_ids(fitted, lists):
     np.testing.assert_allclose(within, exact[rows, ids_within], atol=2e-6)
 
 
+@pytest.mark.parametrize("make", [lambda: annvq.ProductVQ(20, 4, 4), lambda: annvq.RotatedProductVQ(20, 4, 4)])
+def test_distances_follow_codebooks_and_share(make):
+    q, queries = make().fit(vectors(800), recipe=QUICK), vectors(3, seed=2)
+    index = with_share(q).add(vectors(50, seed=1))
+
+    def check(share):
+        exact = expected(index, queries, index.reconstruct(np.arange(50)), share)
+        distances, ids = index.search(queries, 50)
+        np.testing.assert_allclose(distances, np.take_along_axis(exact, ids, 1), atol=2e-6)
+        np.testing.assert_array_equal(index.search(queries[:1], 50)[0], distances[:1])
+
+    check(0.3)
+    q.weight.data[::3, 0] += 0.2
+    check(0.3)
+    index.coding.share = 0.1
+    check(0.1)
+
+
 @pytest.mark.parametrize("kind", ["rotation", "linear"])
 def test_what_entries_add_to_squared_lengths(kind):
     """Behind a map that keeps lengths, with a shift; not behind another, and not of sums of codebooks."""

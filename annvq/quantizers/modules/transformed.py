@@ -6,7 +6,7 @@ Optimized product quantization (Ge, He, Ke and Sun, TPAMI 2014) is ``Transformed
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -150,16 +150,19 @@ class Transformed(TransformedCoder, TableQuantizer):
 
     def _parts(self) -> Parts:
         # (PyTorch looks for attributes that are modules in all other places first.)
-        quantizer, transform = cast(Any, self._modules["quantizer"]), cast(Any, self._modules["transform"])
-        inner, tensors, kept = quantizer.books(), transform.tensors(), self._kept_parts.value
+        modules: Any = self._modules
+        transform = modules["transform"]
+        inner, tensors, kept = modules["quantizer"].books(), transform.tensors(), self._kept_parts.value
+        parts: Parts
         if kept is not None and kept[0].inner is inner and kept[1].still(tensors):
-            return cast(Parts, kept[0])
+            parts = kept[0]
+            return parts
         watched = Watched(tensors)  # before the matrix is read
         with torch.no_grad():
             matrix = np.ascontiguousarray(transform.matrix().cpu().numpy())
             shift = None if transform.shift is None else transform.shift.cpu().numpy()
         if kept is not None and kept[0].hold(inner, matrix, shift):
-            parts: Parts = kept[0]
+            parts = kept[0]
         else:
             parts = Parts(inner, matrix.copy(), None if shift is None else shift.copy(), transform.orthogonal)
         self._kept_parts.value = parts, watched
