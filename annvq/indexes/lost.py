@@ -1,4 +1,4 @@
-"""A share of what coding took away, under cosine: how it is learned, and what is found with it."""
+"""A share of what coding took away of inner products: how it is learned, and what is found with it."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from annvq.kernels import _native, squared_norms
 from annvq.threads import get_num_threads
-from annvq.types import F32, I64
+from annvq.types import F32, F64, I64
 
 ASKING = 256
 """How many vectors must stand for queries, that a share is learned."""
@@ -20,18 +20,19 @@ TOP = 10
 """By how many of the nearest a share is compared with a length, and as much by the nearest of all."""
 
 
-def learned_share(queries: F32, x: F32, xhat: F32, near: I64) -> float:
-    """s of ⟨q, x⟩ ≈ ⟨q, x̂⟩ + s·(1 − ‖x̂‖²), in [0, ½], by least squares among vectors that are near each query.
+def learned_share(queries: F32, x: F32, xhat: F32, near: I64, length: float = 1.0) -> float:
+    """s of ⟨q, x⟩ ≈ ⟨q, x̂⟩ + s·(l² − ‖x̂‖²)/l, in [0, ½], by least squares among vectors that are near each query.
 
-    On average 1 − ‖x̂‖² is ‖x − x̂‖², what coding took away, of which a query near x has a part. 0 is ⟨q, x̂⟩ alone, ½ the
-    order of ‖q − x̂‖².
+    On average l² − ‖x̂‖² is ‖x − x̂‖², what coding took away, of which a query near x has a part. 0 is ⟨q, x̂⟩ alone, ½
+    the order of ‖q·l − x̂‖².
 
     Args:
         queries: (nq, d) of length one.
-        x, xhat: (n, d) of length one, and decoded.
+        x, xhat: (n, d) of length l, and decoded.
         near: (nq, k), numbers of the nearest x of each query.
+        length: l. (Where lengths differ the less of s is left, the more they do.)
     """
-    lost = 1.0 - squared_norms(xhat).astype(np.float64)
+    lost = _lost(xhat, length)
     missing = np.einsum("qd,qnd->qn", queries, x[near] - xhat[near], dtype=np.float64)
     # A query's own mean changes no order.
     lost, missing = (v - v.mean(axis=1, keepdims=True) for v in (lost[near], missing))
@@ -39,11 +40,15 @@ def learned_share(queries: F32, x: F32, xhat: F32, near: I64) -> float:
     return min(max(float((lost * missing).sum()) / squares, 0.0), 0.5) if squares else 0.5
 
 
-def with_lost(queries: F32, xhat: F32, share: float) -> tuple[F32, F32]:
-    """``queries`` (nq, d) and x̂ (n, d) with a dimension more, so that inner products are ⟨q, x̂⟩ + share·(1 − ‖x̂‖²)."""
-    lost = share * (1.0 - squared_norms(xhat).astype(np.float64))
-    ones = np.ones(len(queries), np.float32)
-    return np.column_stack([queries, ones]), np.column_stack([xhat, lost.astype(np.float32)])
+def _lost(xhat: F32, length: float) -> F64:
+    return (length**2 - squared_norms(xhat).astype(np.float64)) / length
+
+
+def with_lost(queries: F32, xhat: F32, share: float, length: float = 1.0, sizes: F32 | None = None) -> tuple[F32, F32]:
+    """``queries`` (nq, d) and x̂ (n, d) with a dimension more, so that inner products are ⟨q, x̂⟩ + share·‖q‖·(l² −
+    ‖x̂‖²)/l, with l for ``length`` and ``sizes`` (nq,) of the queries, None where they are one."""
+    last = np.ones(len(queries), np.float32) if sizes is None else sizes
+    return np.column_stack([queries, last]), np.column_stack([xhat, (share * _lost(xhat, length)).astype(np.float32)])
 
 
 def nearest(queries: F32, x: F32, k: int, metric: str = "ip", *, others: bool = False) -> I64:
@@ -66,14 +71,15 @@ def worth(true: I64, found: I64) -> int:
     return found_of(true, found) + true.shape[1] * found_of(true[:, :1], found[:, :1])
 
 
-def stored_share(share: Any, metric: str) -> float | None:
+def stored_share(share: Any, metric: str, metrics: tuple[str, ...] = ("cosine",)) -> float | None:
     """``share`` as a file has it, None where there is none.
 
     Raises:
-        ValueError: not a number in [0, ½], or not under cosine.
+        ValueError: not a number in [0, ½], or not under one of ``metrics``.
     """
     if share is None:
         return None
-    if not isinstance(share, float) or not 0 <= share <= 0.5 or metric != "cosine":
-        raise ValueError(f"its error_share must be a number in [0, 0.5] under cosine, got {share!r}")
+    if not isinstance(share, float) or not 0 <= share <= 0.5 or metric not in metrics:
+        under = " or ".join(metrics)
+        raise ValueError(f"its error_share must be a number in [0, 0.5] under {under}, got {share!r}")
     return share

@@ -11,16 +11,16 @@ from annvq.indexes.coding import LENGTH_ROWS
 from annvq.indexes.lost import ASKING, NEAR, TOP, found_of, learned_share, nearest, stored_share, with_lost
 from annvq.indexes.rerank.refinement import Found, NothingKept
 from annvq.indexes.stored import StoreIndex
-from annvq.kernels import _native
+from annvq.kernels import _native, squared_norms
 from annvq.threads import get_num_threads
 from annvq.types import F32, I64, Array, Self
 
 if TYPE_CHECKING:
     from annvq.training.recipe import Recipe
 
-CLEARLY = 1.05
-"""A share is taken where it finds so many times as many of ten as x̂ divided by its length, and the nearest one at least
-as often, which may fall where more of ten are found (docs/log/performance.md)."""
+CLEARLY, MORE = 1.05, 1.01
+"""A share is taken where it finds so many times as many of ten as x̂ divided by its length, or under ip as x̂ alone, and
+the nearest one at least as often, which may fall where more of ten are found (docs/log/performance.md)."""
 
 
 class Compared(NamedTuple):
@@ -61,16 +61,19 @@ class Decoded(NothingKept):
     tells them, and under cosine x̂ by its inner product. Here distances are those to x̂ itself. Under cosine ⟨q, x̂⟩ is
     the less the worse x is coded, so x̂ is divided by its length, or, where ``fit`` sees that more is found so, a share
     of what coding took away is added (:func:`~annvq.indexes.lost.learned_share`), and distances are those to be
-    expected to x. Codes need not be chosen for their lengths, and are not. Where the quantizer has learned how much
-    error to expect of a code, that is added to squared distances, which are those to be expected to x then, not those
-    to x̂: badly coded vectors are too near otherwise (:func:`annvq.norms.with_error`).
+    expected to x. Codes need not be chosen for their lengths, and are not. Under ip a share is added, too, where more
+    is found so: where lengths are about equal. Where the quantizer has learned how much error to expect of a code, that
+    is added to squared distances, which are those to be expected to x then, not those to x̂: badly coded vectors are
+    too near otherwise (:func:`annvq.norms.with_error`).
 
     Args:
         index: the one that is scanned.
 
     Attributes:
-        error_share: see :func:`~annvq.indexes.lost.learned_share`; None where x̂ is divided by its length (under other
-            metrics, without ``fit`` or with few vectors, where that finds about as many, in older files).
+        error_share: see :func:`~annvq.indexes.lost.learned_share`; None where x̂ is divided by its length, or under
+            other metrics compared as it is (without ``fit`` or with few vectors, where that finds about as many, in
+            older files).
+        length: under ip with a share, the length that vectors have on average; else one.
     """
 
     kind = "decoded"
@@ -80,30 +83,34 @@ class Decoded(NothingKept):
     def __init__(self, index: StoreIndex) -> None:
         index.coding.any_length = True
         self.error_share: float | None = None
+        self.length = 1.0
 
     def require_fitted(self, what: str) -> None:
         """Nothing must be learned beside the scanned index."""
 
     def fit(self, index: StoreIndex, x: Array, *, seed: int, progress: bool, recipe: "Recipe | None") -> None:
         n = int(x.shape[0])
-        if index.metric != "cosine" or self.error_share is not None or len(index) or n < 2 * ASKING:
+        if index.metric == "l2" or self.error_share is not None or len(index) or n < 2 * ASKING:
             return
         chosen = np.random.default_rng(seed).permutation(n)[:LENGTH_ROWS]
         queries, rows = (index.prepared(x[np.sort(part)], "x") for part in (chosen[:ASKING], chosen[ASKING:]))
         encoded = index.coding.encode(rows)
         xhat = index.coding.decode(encoded.codes, encoded.lists)
-        near = nearest(queries, rows, NEAR, "cosine")
-        share, true = learned_share(queries, rows, xhat, near), near[:, :TOP]
-        ways = nearest(*with_lost(queries, xhat, share), TOP), nearest(queries, xhat, TOP, "cosine")
+        length = 1.0
+        if index.metric == "ip":  # the order is the same for queries of any length
+            queries, length = _of_length_one(queries), float(np.sqrt(squared_norms(rows).mean(dtype=np.float64)))
+        near = nearest(queries, rows, NEAR, index.metric)
+        share, true = learned_share(queries, rows, xhat, near, length), near[:, :TOP]
+        ways = nearest(*with_lost(queries, xhat, share, length), TOP), nearest(queries, xhat, TOP, index.metric)
         ten, first = ([found_of(true[:, :k], way[:, :k]) for way in ways] for k in (TOP, 1))
-        if ten[0] >= CLEARLY * ten[1] and first[0] >= first[1]:
-            self.error_share = share
+        if ten[0] >= (MORE if index.metric == "ip" else CLEARLY) * ten[1] and first[0] >= first[1]:
+            self.error_share, self.length = share, length
 
     # -- distances -----------------------------------------------------------------------------------------------
 
     def rank(self, index: StoreIndex, queries: F32, ids: I64, k: int) -> Found:
         distances, found = rank_decoded(index, queries, ids, k, self._compared)
-        return distances if self.error_share is None else 1 + distances, found
+        return 1 + distances if self.error_share is not None and index.metric == "cosine" else distances, found
 
     def _compared(self, index: StoreIndex, queries: F32, ids: I64, xhat: F32, errors: F32 | None) -> Compared:
         if errors is not None and index.metric == "l2":
@@ -112,8 +119,9 @@ class Decoded(NothingKept):
             queries = np.column_stack([queries, np.zeros(len(queries), np.float32)])
         if self.error_share is None:
             return Compared(index.metric, queries, ids, xhat)
-        # Here a dimension more, in which queries are one, adds to inner products.
-        queries, xhat = with_lost(queries, xhat, self.error_share)
+        # Here a dimension more, in which queries are as long as they are, adds to inner products.
+        sizes = None if index.metric == "cosine" else np.sqrt(squared_norms(queries))
+        queries, xhat = with_lost(queries, xhat, self.error_share, self.length, sizes)
         return Compared("ip", queries, ids, xhat)
 
     def reconstruct(self, index: StoreIndex, ids: I64) -> F32:
@@ -126,13 +134,23 @@ class Decoded(NothingKept):
         return {"refined_by": "the scanned codes, decoded", "refine_bits_per_vector": 0}
 
     def fingerprint(self) -> tuple[Any, ...]:
-        return *super().fingerprint(), self.error_share
+        return *super().fingerprint(), self.error_share, self.length
 
     def to_stored(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-        return {} if self.error_share is None else {"error_share": self.error_share}, {}
+        lengths = {} if self.length == 1 else {"length": self.length}
+        return {} if self.error_share is None else {"error_share": self.error_share, **lengths}, {}
 
     @classmethod
     def from_stored(cls, config: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], index: StoreIndex) -> Self:
         decoded = cls(index)
-        decoded.error_share = stored_share(config.get("error_share"), index.metric)
+        decoded.error_share = stored_share(config.get("error_share"), index.metric, ("cosine", "ip"))
+        decoded.length = config.get("length", 1.0)
+        if not isinstance(decoded.length, float) or not 0 < decoded.length < np.inf:
+            raise ValueError(f"its length must be a number above zero, got {decoded.length!r}")
         return decoded
+
+
+def _of_length_one(queries: F32) -> F32:
+    """Rows (n, d) over their lengths; zero ones as they are."""
+    lengths = np.sqrt(squared_norms(queries))[:, None]
+    return np.divide(queries, np.where(lengths > 0, lengths, np.float32(1)), dtype=np.float32)

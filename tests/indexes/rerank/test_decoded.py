@@ -26,12 +26,13 @@ def made(kind, index, metric, quick):
     return annvq.RerankIndex(inner, "decoded", shortlist=10_000).fit(x, recipe=recipe)
 
 
-def expected(metric, queries, xhat, share=None):
+def expected(metric, queries, xhat, share=None, length=1.0):
     q, x = queries.astype(np.float64), xhat.astype(np.float64)
     if metric == "l2":
         return np.square(q[:, None] - x).sum(2)
     if metric == "ip":
-        return -q @ x.T
+        lost = np.linalg.norm(q, axis=1)[:, None] * (length**2 - np.square(x).sum(1)) / length
+        return -q @ x.T - (share or 0) * lost
     if share is not None:
         unit = q / np.linalg.norm(q, axis=1, keepdims=True)
         return 1 - (unit @ x.T + share * (1 - np.square(x).sum(1)))
@@ -48,10 +49,11 @@ def test_distances_are_those_to_decoded_vectors(kind, index, metric, quick):
     built.add(x, ids)
     built.remove(ids[:50])
     left = np.sort(ids[50:])
-    assert built.refinement.error_share is None or metric == "cosine"
-    if metric == "cosine":
+    assert built.refinement.error_share is None or metric != "l2"
+    if metric != "l2":
         built.refinement.error_share = 0.3 if index == "lists" else None
-    right = expected(metric, queries, built.reconstruct(left), built.refinement.error_share)
+        built.refinement.length = 7.0 if metric == "ip" and index == "lists" else 1.0
+    right = expected(metric, queries, built.reconstruct(left), built.refinement.error_share, built.refinement.length)
     if kind == "conditional" and metric == "l2":  # the error that is expected of a code
         stored = built.index.rows_where_stored(left)[0]
         right += built.coder.decode_with_errors(np.ascontiguousarray(stored.codes))[1]
@@ -133,6 +135,41 @@ def test_more_neighbours_are_found_with_a_share_of_what_coding_took(far, quick):
     assert learned > 1.1 * found()
 
 
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+def test_under_ip_a_share_is_added_where_vectors_have_one_length(scale):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(6300, 24)) @ np.random.default_rng(9).normal(size=(24, 24))
+    x = (scale * x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    learn, base, queries = x[:3000], x[3000:6000], x[6000:] * rng.uniform(0.1, 5, size=(300, 1)).astype(np.float32)
+    true = np.argsort(-(queries @ base.T), axis=1)[:, :10]
+    q = annvq.PrincipalProductVQ(24, 6, 6).fit(learn)
+    built = annvq.RerankIndex(annvq.FlatIndex(q, "ip"), "decoded", shortlist=3000).fit(learn).add(base)
+    assert built.refinement.error_share is not None
+    assert built.refinement.length == pytest.approx(scale, rel=1e-5)
+    same = annvq.load_index(built.to_bytes())
+    assert same.fingerprint() == built.fingerprint()
+
+    def found():
+        ids = built.search(queries, 10)[1]
+        return np.mean([len(np.intersect1d(a, b)) for a, b in zip(ids, true, strict=True)]) / 10
+
+    distances, ids = built.search(queries, 1)
+    products = np.einsum("qd,qd->q", queries, base[ids[:, 0]])
+    assert abs(np.mean((-distances[:, 0] - products) / np.linalg.norm(queries, axis=1))) < 0.05 * scale
+    learned = found()
+    np.testing.assert_array_equal(same.search(queries, 10)[1], built.search(queries, 10)[1])
+    built.refinement.error_share = None
+    assert learned > 1.1 * found()
+
+
+def test_under_ip_no_share_where_lengths_differ_much():
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(3000, 24)) * np.exp(0.6 * rng.normal(size=(3000, 1)))).astype(np.float32)
+    q = annvq.ProductVQ(24, 6, 6).fit(x, recipe=Recipe((KMeans(4),)))
+    built = annvq.RerankIndex(annvq.FlatIndex(q, "ip"), "decoded").fit(x)
+    assert (built.refinement.error_share, built.refinement.length) == (None, 1.0)
+
+
 @pytest.mark.parametrize(("clearly", "taken"), [(0.5, True), (2.0, False)])
 def test_a_share_is_taken_where_it_finds_clearly_more(clearly, taken, monkeypatch, quick):
     monkeypatch.setattr("annvq.indexes.rerank.decoded.CLEARLY", clearly)
@@ -150,4 +187,7 @@ def test_the_share_is_kept_in_files_and_only_where_it_counts(quick):
     assert few.fit(vectors(300, 0), recipe=Recipe((KMeans(2),))).refinement.error_share is None  # too few to learn it
     built.refinement.error_share = 0.7
     with pytest.raises(annvq.errors.FormatError, match="its error_share must be a number in"):
+        annvq.load_index(built.to_bytes())
+    built.refinement.error_share, built.refinement.length = 0.2, -1.0
+    with pytest.raises(annvq.errors.FormatError, match="its length must be a number above zero"):
         annvq.load_index(built.to_bytes())
