@@ -200,18 +200,18 @@ class Coding:
 
     # -- tables --------------------------------------------------------------------------------------------------
 
-    def tables(self, queries: F32) -> tuple[LazyTables, F32]:
-        """Tables of queries as the stored norms want them, and biases (nq,)."""
+    def tables(self, queries: F32) -> tuple[LazyTables, F32, F32 | None]:
+        """Tables of queries as the stored norms want them, biases (nq,), and :meth:`norm_levels`."""
         view = self.quantizer.scan_view()
         if self.share is not None:  # 1 − ⟨q, x̂⟩ − share·(1 − ‖x̂‖²)
             (luts, bias), squares = view.tables_and_squares(queries, self.metric)
-            return luts.plus(self._share_of(squares, self.share)), bias - np.float32(self.share)
+            return luts.plus(self._share_of(squares, self.share)), bias - np.float32(self.share), None
         luts, bias = view.lazy_tables(queries, self.metric)
         if self.length is not None:
             luts = luts.scaled(1 / self.length.value)
             if len(bias) != 1 or bias.item() != 1:  # as it is for single queries, which feel three operations more
                 bias = 1 + self.per_length(bias - 1)
-        return self._with_offsets(luts), bias
+        return self._with_term(luts, bias)
 
     def _share_of(self, squares: F32, share: float) -> F32:
         """A share of what entries add to ‖x̂‖² (ΣK,), as (M, K)."""
@@ -221,10 +221,12 @@ class Coding:
             self._kept_squares = kept = squares, share, term.table_offsets()
         return kept[2]
 
-    def _with_offsets(self, luts: LazyTables) -> LazyTables:
-        """Tables with what the norm byte leaves to them."""
+    def _with_term(self, luts: LazyTables, bias: F32) -> tuple[LazyTables, F32, F32 | None]:
+        """Tables with what the norm byte leaves to them, biases, and the byte's levels."""
         term = self.term
-        return luts if term is None or term.levels is None else luts.plus(term.table_offsets())
+        if term is None or term.levels is None:
+            return luts, bias, None
+        return luts.plus(term.table_offsets()), bias, term.levels
 
     def fingerprint(self) -> tuple[Any, ...]:
         """What was trained beside the quantizer, to compare."""

@@ -76,8 +76,8 @@ class FlatIndex(StoreIndex):
     ) -> tuple[F32, I64]:
         if nprobe is not None:
             raise ValueError(f"nprobe must be None where a {type(self).__name__} is scanned, got {nprobe}")
-        luts, bias = self.coding.tables(queries)
-        return self._store.search(luts, bias, k, norm_levels=self.coding.norm_levels(), allowed=allowed)
+        luts, bias, levels = self.coding.tables(queries)
+        return self._store.search(luts, bias, k, norm_levels=levels, allowed=allowed)
 
     @classmethod
     def _from_stored(

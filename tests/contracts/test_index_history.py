@@ -22,8 +22,7 @@ def quantizers(small):
 
 
 def brute_force(index, codes, norms, ids, queries, k):
-    tables, bias = index.coding.tables(queries)
-    levels = index.coding.norm_levels()
+    tables, bias, levels = index.coding.tables(queries)
     return reference.scan(codes, tables.build(), bias, k, norms=norms if levels is None else levels[norms], ids=ids)
 
 

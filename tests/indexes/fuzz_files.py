@@ -211,8 +211,7 @@ def answers_as_its_contents(
 ) -> None:
     codes, norms, stored, _ = index._store.export()
     assert len(index) == len(codes)
-    tables, bias = index.coding.tables(index.asked(queries, 9)[0])
-    levels = index.coding.norm_levels()
+    tables, bias, levels = index.coding.tables(index.asked(queries, 9)[0])
     values = norms if levels is None or norms is None else levels[norms]
     with np.errstate(all="ignore"):
         expected = reference.scan(codes, tables.build(), bias, 9, norms=values, ids=stored)

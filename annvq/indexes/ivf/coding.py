@@ -100,12 +100,12 @@ class ListCoding(Coding):
         centroids = self.trained("add").centroids
         return term.keep(codes, *residual_terms(self.quantizer.scan_view(), codes, centroids, lists, targets))
 
-    def tables(self, queries: F32) -> tuple[LazyTables, F32]:
+    def tables(self, queries: F32) -> tuple[LazyTables, F32, F32 | None]:
         """Tables that serve every list."""
         if not (self.residual and self.metric == "l2"):
             return super().tables(queries)
         luts, bias = self.quantizer.scan_view().lazy_tables(queries, "ip")
-        return self._with_offsets(luts.scaled(2)), bias * np.float32(2)  # −2⟨q, c⟩; doubling is exact
+        return self._with_term(luts.scaled(2), bias * np.float32(2))  # −2⟨q, c⟩; doubling is exact
 
     # -- files ---------------------------------------------------------------------------------------------------
 

@@ -49,12 +49,12 @@ class ListSearch(NamedTuple):
 
     def _scan(self, queries: F32, k: int, probes: int, allowed: Allowed) -> tuple[F32, I64]:
         lists, scores = self.coarse.probe(queries, probes)
-        luts, bias = self.coding.tables(queries)
+        luts, bias, levels = self.coding.tables(queries)
         return self.store.search(
             luts,
             bias,
             k,
-            norm_levels=self.coding.norm_levels(),
+            norm_levels=levels,
             probes=lists,
             probe_bias=bias[:, None] + self.coding.per_length(scores) if self.coding.residual else None,
             order=self.coarse.order(lists),
