@@ -110,6 +110,52 @@ def test_every_change_is_seen(kind):
         np.testing.assert_allclose(after, expected.numpy(), rtol=1e-3, atol=1e-3, err_msg=name)
 
 
+class Moved(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.by = torch.nn.Parameter(torch.zeros(D, D))
+
+    def forward(self, values):
+        return values + self.by
+
+
+class WithLayer(annvq.LinearMap):
+    kind = "with layer"
+
+    def __init__(self, dim, *, shift=False):
+        super().__init__(dim, shift=shift)
+        self.layer = Moved()
+
+    def matrix(self):
+        return self.layer(self.weight)
+
+
+@pytest.mark.parametrize("name", ["generator", "weight", "layer"])
+def test_changes_of_parametrizations_and_of_modules_within_a_map_are_seen(name):
+    mapping = {"generator": annvq.Rotation, "weight": annvq.LinearMap, "layer": WithLayer}[name]
+    q = annvq.Transformed(mapping.from_matrix(rotation(0)), annvq.ProductVQ(D, 4, 3))
+    books = np.random.default_rng(1).normal(size=(4, 8, D // 4)).astype(np.float32)
+    q.quantizer.set_codebooks(books)
+    q.mark_fitted()
+    if name == "layer":
+        moved = q.transform.layer
+    else:
+        torch.nn.utils.parametrize.register_parametrization(q.transform, name, moved := Moved())
+    q.eval()
+    index = annvq.FlatIndex(q, "ip")
+    query = np.random.default_rng(2).normal(size=(1, D)).astype(np.float32)
+    x = np.random.default_rng(3).normal(size=(30, D)).astype(np.float32)
+    codes = q.encode(x)
+    index.add(x).search(query, 1)
+    with torch.no_grad():
+        moved.by.add_(0.05 * torch.randn(D, D, generator=torch.Generator().manual_seed(0)))
+        matrix = q.transform.matrix().double().numpy()
+    y = np.concatenate([book[codes[:, m]] for m, book in enumerate(books)], axis=1)
+    scores = -(np.linalg.solve(matrix, y.T).T @ query[0])
+    distances, ids = index.search(query, 30)
+    np.testing.assert_allclose(distances[0], scores[ids[0]], rtol=1e-3, atol=1e-3)
+
+
 def test_what_cannot_be_watched_counts_as_changed():
     matrix = torch.rand(4, 4)
     assert Watched([matrix, None]).still([matrix, None])

@@ -88,8 +88,11 @@ class Transform(nn.Module, ABC):
         """
 
     def tensors(self) -> list[Tensor | None]:
-        """All that the map follows from."""
-        return [*self._parameters.values(), *self._buffers.values()]
+        """All that the map follows from, parametrizations and modules within it included."""
+        own: list[Tensor | None] = [*self._parameters.values(), *self._buffers.values()]
+        for module in self._modules.values():
+            own += [] if module is None else [*module.parameters(), *module.buffers()]
+        return own
 
     def reset(self) -> None:
         """Become the identity."""
