@@ -116,9 +116,15 @@ class Coding:
 
     def learn_length(self, targets: F32, lists: I32 | None, seed: int) -> None:
         """Take the length that codes of ``targets`` (n, d) in these lists (n,) have, or a share of what they leave over
-        (:attr:`share`), where neither is known."""
+        (:attr:`share`), where neither is known.
+
+        Raises:
+            ValueError: there are no targets.
+        """
         if not self._unlearned:
             return
+        if not len(targets):
+            raise ValueError("x must have at least one row to learn the length of codes from, got none")
         order = np.random.default_rng(seed).permutation(len(targets))[:LENGTH_ROWS]
         some = np.sort(order)
         rows = np.ascontiguousarray(targets[some])

@@ -106,3 +106,14 @@ def test_codes_of_any_scale_have_a_length_that_vectors_can_have():
     x = vectors(1000)
     q = annvq.ProductVQ(24, 6, 6).fit(x * 50, recipe=QUICK)
     assert annvq.FlatIndex(q, "cosine").add(x).coding.length.value == 1.0
+
+
+def test_a_length_is_not_learned_of_nothing():
+    x = vectors(200)
+    q = annvq.ProductVQ(24, 4, 4).fit(x, recipe=QUICK)
+    index = annvq.FlatIndex(q, "cosine")
+    with pytest.raises(ValueError, match="x must have at least one row to learn the length of codes from, got none"):
+        index.fit(x[:0])
+    assert index.coding.length is None
+    distances = annvq.FlatIndex(q, "cosine").add(x).search(x, 1)[0]
+    np.testing.assert_array_equal(index.add(x).search(x, 1)[0], distances)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from annvq.arrays import chunks
 from annvq.errors import NotFittedError
 from annvq.indexes.coding import HELD_OUT, LENGTH_ROWS, Encoded
 from annvq.indexes.contract import array_crc
@@ -23,6 +24,7 @@ POWERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 _BEYOND = 64
 """Levels beyond each end of what was learned."""
 _REACH = 100.0  # of the levels, as a power of two
+_HIGHEST = 120.0  # of what is learned from times a factor: float32 ends at 128
 _FEWEST, _MOST = 0.001, 0.999  # of learned ratios: what lies beyond is told as what was never seen
 _TRIES = 8
 
@@ -67,6 +69,8 @@ class LengthByte(KeptRows):
     def fit(self, index: StoreIndex, x: Array, *, seed: int, progress: bool, recipe: "Recipe | None") -> None:
         if len(self.ratios):
             return
+        if not int(x.shape[0]):
+            raise ValueError("x must have at least one row to learn ratios of lengths from, got none")
         chosen = np.random.default_rng(seed).permutation(int(x.shape[0]))[:LENGTH_ROWS]
         rows = index.prepared(x[np.sort(chosen)], "x")
         encoded = index.coding.encode(rows)
@@ -75,7 +79,10 @@ class LengthByte(KeptRows):
         told = ratios[np.isfinite(ratios) & (ratios > 0)]
         self.ratios = _levels(told if len(told) else np.ones(1))
         kept, asking = self._told(ratios), np.random.default_rng(seed).permutation(len(rows))  # `chosen` is sorted
-        self.factors = _powers(self.ratios, _best_power(rows[asking], xhat[asking], self.ratios[kept[asking]]))
+        power = _best_power(rows[asking], xhat[asking], self.ratios[kept[asking]])
+        # (Of vectors far longer than these x̂ must not become infinite.)
+        most = 2.0**_HIGHEST / max(1.0, float(np.abs(xhat).max(initial=0)))
+        self.factors = np.minimum(_powers(self.ratios, power), np.float32(most))
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
@@ -164,7 +171,10 @@ def _best_power(rows: F32, xhat: F32, ratios: F32) -> float:
     queries, few = rows[:HELD_OUT], min(SHORTLIST, len(rows) - 1)
     true = nearest(queries, rows, TOP, others=True)
     listed = nearest(queries, xhat, few, others=True)
-    products = np.einsum("qd,qnd->qn", queries, xhat[listed], dtype=np.float64)
+    products = np.empty(listed.shape)
+    for start, stop in chunks(len(queries), few * rows.shape[1]):
+        part = xhat[listed[start:stop]]
+        products[start:stop] = np.einsum("qd,qnd->qn", queries[start:stop], part, dtype=np.float64)
     found = []
     for power in POWERS:
         order = np.argsort(-products * _powers(ratios, power)[listed], axis=1, kind="stable")[:, :TOP]

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ import pytest
 import annvq
 from annvq.errors import FormatError, NotFittedError
 from annvq.indexes.building import merge
-from annvq.indexes.rerank.length import _levels
+from annvq.indexes.rerank import length
+from annvq.indexes.rerank.length import _best_power, _levels
 from annvq.training import KMeans, Recipe
 
 QUICK = Recipe((KMeans(4),))
@@ -143,6 +145,27 @@ def test_few_vectors_and_vectors_that_are_all_alike(n):
     np.testing.assert_allclose(index.search(x[:1], n)[0], np.full((1, n), -4.0), rtol=1e-3)
 
 
+def test_vectors_far_longer_than_those_learned_from_stay_finite(monkeypatch):
+    monkeypatch.setattr(length, "POWERS", (1.5,))
+    x = vectors(300) * np.float32(1e16)
+    index = annvq.RerankIndex(annvq.FlatIndex(annvq.ProductVQ(12, 3, 3), "ip"), "length").fit(x, recipe=QUICK)
+    longer = (10.0 ** np.arange(21))[:, None]
+    index.add((longer * vectors(1).astype(np.float64) * 1e16).astype(np.float32))
+    assert np.isfinite(index.reconstruct(np.arange(21))).all()
+    ratios, factors = index.refinement.ratios.astype(np.float64), index.refinement.factors
+    np.testing.assert_allclose(factors[30:190], ratios[30:190] ** 1.5, rtol=1e-6)
+
+
+def test_a_power_is_chosen_in_little_memory():
+    rows = np.random.default_rng(0).normal(size=(1050, 2048)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        _best_power(rows, rows, np.ones(len(rows), np.float32))
+        assert tracemalloc.get_traced_memory()[1] < 2 * 64 * 2**20  # of 800 MB that all products are of
+    finally:
+        tracemalloc.stop()
+
+
 def test_what_is_refused(quick):
     q = annvq.ProductVQ(12, 3, 4).fit(vectors(300), recipe=QUICK)
     for metric in ("l2", "cosine"):
@@ -150,6 +173,8 @@ def test_what_is_refused(quick):
             annvq.RerankIndex(annvq.FlatIndex(q, metric), "length")
     with pytest.raises(NotFittedError, match="ratios of lengths"):
         annvq.RerankIndex(annvq.FlatIndex(q, "ip"), "length").add(vectors(3))
+    with pytest.raises(ValueError, match="x must have at least one row to learn ratios of lengths from, got none"):
+        annvq.RerankIndex(annvq.FlatIndex(q, "ip"), "length").fit(vectors(0))
     index = made("flat, product", quick).add(vectors(20))
     for wrong in (np.zeros(256, np.float32), np.full(256, np.nan, np.float32), np.arange(7, dtype=np.float32)):
         broken = copy.copy(index)
