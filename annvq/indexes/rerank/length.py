@@ -135,9 +135,12 @@ class LengthByte(KeptRows):
         made = cls(index)
         made.ratios, made.factors = (np.array(tensors.pop(f"refine.{name}")) for name in ("ratios", "factors"))
         for name, found in (("ratios", made.ratios), ("factors", made.factors)):
-            learned = found.shape == (256,) and np.isfinite(found).all() and (found >= 0).all()
-            if found.dtype != np.float32 or not (learned or (not len(found) and not len(index))):
-                raise ValueError(f"its {name} of lengths must be 256 finite float32, got {found.dtype} {found.shape}")
+            unlearned = found.shape == (0,) and not len(index)
+            if found.dtype != np.float32 or not (found.shape == (256,) or unlearned):
+                raise ValueError(f"its {name} of lengths must be 256 float32, got {found.dtype} {found.shape}")
+            wrong = found[~(np.isfinite(found) & (found >= 0))]
+            if len(wrong):
+                raise ValueError(f"its {name} of lengths must be finite and not negative, got {wrong[0]}")
         if len(made.ratios) != len(made.factors) or (np.diff(made.ratios) <= 0).any():
             raise ValueError("its ratios of lengths must ascend, with a factor for each")
         made.restore_rows(tensors, len(index))

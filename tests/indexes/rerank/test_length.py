@@ -176,10 +176,15 @@ def test_what_is_refused(quick):
     with pytest.raises(ValueError, match="x must have at least one row to learn ratios of lengths from, got none"):
         annvq.RerankIndex(annvq.FlatIndex(q, "ip"), "length").fit(vectors(0))
     index = made("flat, product", quick).add(vectors(20))
-    for wrong in (np.zeros(256, np.float32), np.full(256, np.nan, np.float32), np.arange(7, dtype=np.float32)):
+    for wrong, message in (
+        (np.zeros(256, np.float32), "must ascend"),
+        (np.full(256, np.nan, np.float32), "must be finite and not negative, got nan"),
+        (-index.refinement.ratios, "must be finite and not negative, got -7.8"),
+        (np.arange(7, dtype=np.float32), r"must be 256 float32, got float32 \(7,\)"),
+    ):
         broken = copy.copy(index)
         broken.refinement.ratios = wrong
-        with pytest.raises(FormatError, match="of lengths"):
+        with pytest.raises(FormatError, match=f"its ratios of lengths {message}"):
             annvq.load_index(broken.to_bytes())
 
 
