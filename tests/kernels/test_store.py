@@ -226,8 +226,11 @@ def test_refusals_change_nothing(filled):
         (lambda: filled.rows(np.array([1])), r"not there: \[1\]"),
         (lambda: filled.search(luts[:, :1], bias, 1), "luts must have shape"),
         (lambda: filled.search(luts[:, :, :15].copy(), bias, 1), "codes reach beyond"),
-        (lambda: filled.search(luts, nan, 1), "bias must hold no NaN"),
-        (lambda: filled.search(luts * np.nan, bias, 1), "tables must hold no NaN"),
+        (lambda: filled.search(luts, nan, 1), "bias must hold no NaN.*: queries, centroids and their products"),
+        (
+            lambda: filled.search(luts * np.nan, bias, 1),
+            "tables must hold no NaN.*: queries, codebooks and their products",
+        ),
         (lambda: filled.search(luts, bias, 1, probes=np.array([[1]], np.int32)), "probes must lie in"),
         (lambda: filled.search(luts, bias, 1, probes=np.array([[0, 0]], np.int32)), "must differ"),
         (lambda: filled.search(luts, bias, 1, probes=np.array([[0]], np.int32), order=np.array([1])), "order must be"),

@@ -5,6 +5,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "scan/refusals.h"
+
 namespace annvq {
 namespace {
 
@@ -31,8 +33,7 @@ ByteTables::ByteTables(const QueryTables& tables, const ScanKernels& kernels)
 
 void ByteTables::add_minimum(const float* table, int64_t size) {
     const float least = kernels_.least(table, size);
-    if (!(least > -std::numeric_limits<float>::infinity()))
-        throw std::invalid_argument("tables must hold no NaN and no -inf");
+    if (!(least > -std::numeric_limits<float>::infinity())) throw std::invalid_argument(kTablesRefused);
     least_.push_back(least);
     least_sum_ += least;
     magnitude_ += std::fabs(static_cast<double>(least));

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/bits.h"
+#include "scan/refusals.h"
 
 namespace annvq {
 namespace {
@@ -53,7 +54,7 @@ Query::Query(const QueryTables& tables, const ScanKernels& kernels, int64_t k)
 
 // Makes the threshold fit a segment's bias and norm range. False where no row can matter.
 bool Query::enter(const Segment& segment, float bias) {
-    if (!(bias > -kInf)) throw std::invalid_argument("bias must hold no NaN and no -inf");
+    if (!(bias > -kInf)) throw std::invalid_argument(kBiasRefused);
     if (hopeless_ || std::isinf(bias)) return false;
     if (segment_ != &segment || bias != bias_) score_waiting();
     segment_ = &segment;

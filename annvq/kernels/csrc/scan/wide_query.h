@@ -9,6 +9,7 @@
 
 #include "scan/best.h"
 #include "scan/query.h"
+#include "scan/refusals.h"
 
 namespace annvq {
 
@@ -49,7 +50,7 @@ class WideQuery {
     static void require_scores(const float* table, int64_t size) {
         for (int64_t i = 0; i < size; i++)
             if (!(table[i] > -std::numeric_limits<float>::infinity()))
-                throw std::invalid_argument("tables must hold no NaN and no -inf");
+                throw std::invalid_argument(kTablesRefused);
     }
 
     void scan_block(const Segment& s, float bias, int64_t block) {

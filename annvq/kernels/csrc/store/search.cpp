@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "common/parallel.h"
+#include "scan/refusals.h"
 #include "scan/wide_query.h"
 #include "store/segments.h"
 
@@ -238,8 +239,7 @@ class Search {
 
 void require_finite_biases(const float* bias, int64_t n) {
     for (int64_t i = 0; i < n; i++)
-        if (!(bias[i] > -std::numeric_limits<float>::infinity()))
-            throw std::invalid_argument("bias must hold no NaN and no -inf");
+        if (!(bias[i] > -std::numeric_limits<float>::infinity())) throw std::invalid_argument(kBiasRefused);
 }
 
 // Rows of a piece with ascending ids that [from, end) names; where the ids beyond the piece's begin.
