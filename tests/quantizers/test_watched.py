@@ -164,3 +164,25 @@ def test_what_cannot_be_watched_counts_as_changed():
         made_there = torch.rand(4, 4)
     for tensor in (made_there, matrix.double(), matrix.T, torch.rand(4, 4, device="meta")):
         assert not Watched([tensor]).still([tensor])
+
+
+@pytest.mark.parametrize("shape", [(300, 300), (64, 64), (200, 20), (20, 200)])
+def test_a_row_or_column_that_nobody_counted_is_seen(shape):
+    matrix = torch.zeros(shape)
+    watched = Watched([matrix])
+    parts = [*matrix.data, *matrix.data.T]
+    for part in parts:
+        part.numpy()[...] = 1
+        assert not watched.still([matrix])
+        part.numpy()[...] = 0
+        assert watched.still([matrix])
+
+
+def test_a_fused_optimizer_whose_gradient_is_of_one_row_is_seen():
+    weight = torch.nn.Parameter(torch.zeros(384, 384))
+    watched = Watched([weight])
+    weight.grad = torch.zeros_like(weight)
+    weight.grad[5] = 1
+    torch.optim.SGD([weight], lr=1.0, fused=True).step()
+    assert weight[5, 0] == -1
+    assert not watched.still([weight])

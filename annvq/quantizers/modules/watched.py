@@ -14,9 +14,9 @@ class Watched:
     compared at every search.
 
     A change is told by PyTorch's own count of them, by another tensor or other memory in a tensor's place, or by the
-    values themselves: a thousand of them, spread over rows and columns, are compared, since fused optimizers and
+    values themselves: one of every row and column and a thousand more are compared, since fused optimizers and
     whatever writes through ``.data`` or NumPy change tensors without being counted. So all changes are seen but those
-    that are not counted and reach a few values only.
+    that are not counted and reach a few values only, no whole row or column.
 
     Args:
         tensors: None where there is none. Matrices of float32 in main memory can be watched, others count as changed.

@@ -3,6 +3,7 @@
 #include <nanobind/stl/optional.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <optional>
 #include <vector>
@@ -32,16 +33,18 @@ bool holds(const TableBuilder& builder, In<float, 2> entries) {
            static_cast<int64_t>(entries.shape(1)) == builder.width() && builder.holds(entries.data());
 }
 
-// Some values of a matrix, spread over all of it: runs of a cache line, as far apart as some rows and a
-// little, so that they move through the columns. Small matrices are taken whole.
+// Some values of a matrix: one of every row and of every column, and runs of a cache line spread over all of
+// it, as far apart as some rows and a little, so that they move through the columns. Small matrices are taken
+// whole.
 class Sample {
   public:
-    explicit Sample(In<float, 2> x) : x_(std::move(x)) {
-        const size_t size = x_.size();
-        const size_t columns = x_.shape(1), rows = size / std::max<size_t>(1, columns);
-        step_ = size <= kRuns * kRun ? kRun : std::max<size_t>(1, rows / kRuns) * columns + kRun;
+    explicit Sample(In<float, 2> x) : x_(std::move(x)), rows_(x_.shape(0)), columns_(x_.shape(1)) {
+        const size_t size = x_.size(), most = kRuns * kRun;
+        step_ = size <= most ? kRun : std::max<size_t>(1, rows_ / kRuns) * columns_ + kRun;
         for (size_t at = 0; at < size; at += step_)
             runs_.insert(runs_.end(), x_.data() + at, x_.data() + at + std::min(kRun, size - at));
+        if (size > most) diagonal_.resize(std::max(rows_, columns_));
+        for_diagonal([&](size_t i, const float* at) { std::memcpy(&diagonal_[i], at, sizeof(float)); });
     }
 
     // Whether the matrix still holds them, bit for bit.
@@ -49,14 +52,31 @@ class Sample {
         const float *own = runs_.data(), *end = own + runs_.size();
         for (const float* at = x_.data(); own < end; own += kRun, at += step_)
             if (std::memcmp(at, own, std::min<size_t>(kRun, end - own) * sizeof(float))) return false;
-        return true;
+        uint32_t differ = 0;
+        for_diagonal([&](size_t i, const float* at) {
+            uint32_t now;
+            std::memcpy(&now, at, sizeof(float));
+            differ |= now ^ diagonal_[i];
+        });
+        return !differ;
     }
 
   private:
+    // The diagonal, from the shorter side's end on from its beginning again.
+    template <class Fn>
+    void for_diagonal(Fn&& fn) const {
+        for (size_t i = 0, row = 0, column = 0; i < diagonal_.size(); i++) {
+            fn(i, x_.data() + row * columns_ + column);
+            if (++row == rows_) row = 0;
+            if (++column == columns_) column = 0;
+        }
+    }
+
     static constexpr size_t kRun = 16, kRuns = 64;
     In<float, 2> x_;
-    size_t step_;
+    size_t rows_, columns_, step_;
     std::vector<float> runs_;
+    std::vector<uint32_t> diagonal_;  // bits of floats
 };
 
 Unbuilt* make_unbuilt(nb::object builder, In<float, 2> queries, bool squared, float scale,
