@@ -278,7 +278,7 @@ def _archive(
     length = int.from_bytes(content[:8], "little")
     data = 8 + length
     if length > min(MAX_HEADER, len(content) - 8):
-        raise ValueError(f"its header would take {length} bytes of {len(content)}")
+        raise ValueError(f"no header of {length} bytes, as its first eight say, fits into its {len(content)} bytes")
     entries = json.loads(bytes(content[8:data]).decode("utf-8"))
     metadata = entries.pop("__metadata__", {})
     if not all(isinstance(v, str) for v in metadata.values()):

@@ -144,8 +144,6 @@ class Candidate:
         if self.form.lists:
             lists = f", nlist=annvq.indexes.default_nlist(len(x)), residual={self.form.residual}"
             index = f'annvq.IVFIndex({scanned}{lists}, metric="{self.metric}"{norm})'
-        elif self.form.by is None:
-            index = f'annvq.FlatIndex({scanned}.fit(x), metric="{self.metric}"{norm})'
         else:
             index = f'annvq.FlatIndex({scanned}, metric="{self.metric}"{norm})'
         if self.decoded:
@@ -155,7 +153,7 @@ class Candidate:
             index = f'annvq.RerankIndex({index}, {second}, refines="{self.form.by.refines}")'
         elif self.form.by is not None:
             index = f'annvq.RerankIndex({index}, "{self.form.by}")'
-        return index if self.form == PLAIN else f"{index}.fit(x)"
+        return f"{index}.fit(x)"  # of the index, which under cosine learns more than its quantizer alone does
 
 
 def _python(kind: str, dim: int, nbits: tuple[int, ...], norm_free: bool) -> str:

@@ -156,7 +156,19 @@ def test_codebooks_are_named_in_short():
     label = grid.Candidate("product", (7, 7, 6), None, "l2", 8).label
     assert (label, grid.Candidate("product", (8, 8), None, "l2", 8).label) == ("product 2x7+1x6", "product 2x8")
     line = grid.Candidate("product", (7,) * 9 + (6,), None, "l2", 128).code_line()
-    assert eval(line.split("(", 1)[1].split(".fit")[0], {"annvq": annvq}).bits_per_codebook == (7,) * 9 + (6,)
+    index = eval(line.removesuffix(".fit(x)"), {"annvq": annvq})
+    assert index.quantizer.bits_per_codebook == (7,) * 9 + (6,)
+
+
+def test_the_line_of_python_learns_what_was_measured():
+    """Under cosine the index learns a share that its quantizer alone does not have."""
+    x = np.random.default_rng(0).normal(size=(6000, 8)).astype(np.float32) + 1
+    line = grid.Candidate("principal-product", (4, 4), None, "cosine", 8).code_line()
+    index = eval(line, {"annvq": annvq, "x": x})
+    same = annvq.FlatIndex(annvq.PrincipalProductVQ(8, 2, nbits=4), metric="cosine").fit(x)
+    assert (same.coding.share is None) != (same.coding.length is None)
+    assert index.coding.fingerprint() == same.coding.fingerprint()
+    np.testing.assert_array_equal(index.add(x[:50]).search(x[:9], 5)[1], same.add(x[:50]).search(x[:9], 5)[1])
 
 
 @pytest.mark.parametrize(("dim", "bits", "metric"), CELLS)
@@ -216,7 +228,7 @@ def test_codes_that_gain_by_it_are_measured_and_written_decoded():
     assert {kind for kind, c in cosine.items() if c.decoded} == {"residual", "additive", "conditional"}
     line = cosine["additive"].code_line()
     assert line.startswith("annvq.RerankIndex(annvq.FlatIndex(annvq.AdditiveVQ(")
-    assert line.endswith(', "decoded")')
+    assert line.endswith(', "decoded").fit(x)')
     l2 = grid.candidates(64, 128, "l2", 20_000)
     assert {c.kind for c in l2 if c.decoded} == {"conditional"}
 
