@@ -2,8 +2,9 @@
 
     python benchmarks/inner_products.py PATH principal-product:48 principal-product:47 --spread 0.3
 
-PATH is an HDF5 file of the ann-benchmarks layout with `learn`; KIND:M names a quantizer and its codebooks of 8 bits.
-With --spread vectors are given lengths whose logarithms are normal with that deviation; without they are as they are.
+PATH is an HDF5 file of the ann-benchmarks layout with `learn`; KIND:M names a quantizer and its codebooks of 8 bits,
+with options as benchmarks/cosine.py takes them. With --spread vectors are given lengths whose logarithms are normal
+with that deviation; without they are as they are. Prints recall@1, recall@10 and 10-recall@10.
 """
 
 from time import process_time
@@ -12,6 +13,7 @@ from typing import Any
 import click
 import h5py
 import numpy as np
+from cosine import made, nearest, recalls
 
 import annvq
 
@@ -21,13 +23,6 @@ def with_lengths(x: Any, spread: float | None, seed: int) -> Any:
         return x
     lengths = np.exp(spread * np.random.default_rng(seed).normal(size=(len(x), 1)))
     return (x / np.linalg.norm(x, axis=1, keepdims=True) * lengths).astype(np.float32)
-
-
-def largest(queries: Any, base: Any) -> Any:
-    """Numbers (nq, 10) of the base vectors with the largest inner products."""
-    products = queries @ base.T
-    few = np.argpartition(-products, 10, axis=1)[:, :10]
-    return np.take_along_axis(few, np.argsort(-np.take_along_axis(products, few, 1), axis=1), 1)
 
 
 @click.command()
@@ -40,22 +35,15 @@ def main(path: str, kinds: tuple[str, ...], spread: float | None, threads: int) 
     with h5py.File(path) as file:
         learn, base, queries = (np.asarray(file[name], np.float32) for name in ("learn", "train", "test"))
     learn, base = with_lengths(learn, spread, 1), with_lengths(base, spread, 2)
-    true = largest(queries, base)
-
-    def recalls(ids: Any) -> str:
-        first = np.mean(ids[:, 0] == true[:, 0])
-        ten = np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(ids, true, strict=True)])
-        return f"{first:.3f} / {ten:.3f}"
-
+    true = nearest(-(queries @ base.T))
     for kind in kinds:
-        name, M = kind.split(":")
-        quantizer = annvq.make(name, dim=base.shape[1], M=int(M))
+        quantizer = made(kind, base.shape[1])
         for refine in ("length", "decoded"):
             index = annvq.RerankIndex(annvq.FlatIndex(quantizer, "ip"), refine).fit(learn).add(base)
             if refine == "length":
-                print(f"{kind}, {index.scan_bits_per_vector} bits: {recalls(index.index.search(queries, 10)[1])}")
+                print(f"{kind}, {index.scan_bits_per_vector} bits: {recalls(index.index.search(queries, 10)[1], true)}")
             begun = process_time()
-            found = recalls(index.search(queries, 10, shortlist=200)[1])
+            found = recalls(index.search(queries, 10, shortlist=200)[1], true)
             each = (process_time() - begun) / len(queries) * 1e6
             print(f"{kind}, {index.bits_per_vector} bits, {refine}: {found}, {each:.0f} µs a query", flush=True)
 
