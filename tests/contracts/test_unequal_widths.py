@@ -66,14 +66,18 @@ def test_any_number_of_codebooks(data, dim):
     q.set_codebooks(books).eval()
     x = rng.normal(size=(40, dim)).astype(np.float32)
     found, xhat = q.encode(x), np.empty((40, dim), np.float32)
+    in_torch = np.asarray(q._encode_in_torch(x))
     for m, (book, part) in enumerate(zip(books, parts, strict=True)):
         np.testing.assert_array_equal(q.codebooks[m].detach().numpy(), book)
         d = np.square(x[:, None, part].astype(np.float64) - book).sum(2)
         chosen = d[np.arange(40), found[:, m]]
         np.testing.assert_allclose(chosen, d.min(1), rtol=1e-4, atol=1e-5)
+        # Where two entries are about equally near, roundings decide, and these are not PyTorch's.
+        clear = np.partition(d, 1, axis=1)[:, 1] - d.min(1) > 1e-5
+        np.testing.assert_array_equal(in_torch[clear, m], found[clear, m])
+        np.testing.assert_allclose(d[np.arange(40), in_torch[:, m]], d.min(1), rtol=1e-4, atol=1e-5)
         xhat[:, part] = book[found[:, m]]
     np.testing.assert_array_equal(q.decode(found), xhat)
-    np.testing.assert_array_equal(q._encode_in_torch(x) == found, True)
     for metric in ("l2", "ip"):
         distances, ids = annvq.FlatIndex(q, metric).add(x).search(x[:5], 40)
         wide, of = x[:5, None].astype(np.float64), xhat[None].astype(np.float64)
