@@ -86,11 +86,15 @@ void ByteTables::measure_spreads() {
 }
 
 double ByteTables::spread(int column) const {
-    constexpr int64_t step = 7;  // entries whose numbers share their low bits lie near one another
+    // A few groups of four that follow one another: entries whose numbers share their low bits lie near one
+    // another.
+    constexpr int64_t step = 68;
+    const float most = static_cast<float>(std::min(gap_, 1e38));
     const auto mean = [&](const float* table, int64_t size, float least) {
-        double sum = 0;
-        for (int64_t i = 0; i < size; i += step) sum += std::min<double>(table[i] - least, gap_);
-        return sum / static_cast<double>((size + step - 1) / step);
+        float sum[4] = {};
+        for (int64_t i = 0; i < size; i += step)
+            for (int j = 0; j < 4; j++) sum[j] += std::min(table[std::min(i + j, size - 1)] - least, most);
+        return ((sum[0] + sum[1]) + (sum[2] + sum[3])) / static_cast<double>(4 * ((size + step - 1) / step));
     };
     if (is_norm(column))
         return layout_.norm() == NormKind::levels ? mean(t_.norm_levels, 256, least_.back())
