@@ -265,6 +265,33 @@ def test_refuses_codes_beyond_the_tables(level):
         store.search(np.zeros((1, 2, 16), np.float32), np.zeros(1, np.float32), 1)
 
 
+@pytest.mark.parametrize("norm", [None, "levels"])
+@pytest.mark.parametrize(("M", "nbits"), [(3, 8), (16, 8), (48, 8), (7, 4), (96, 4)])
+def test_queries_of_one_pass_that_differ(level, M, nbits, norm):
+    # Two queries share look-ups where their filters and groups of columns are alike. Some here are twins, others have
+    # tables on another scale or vary in a few columns; one can find nothing, one has nothing but +inf, and one finds
+    # its nearest at once, so that no row can enter any more.
+    rng = np.random.default_rng([M, nbits])
+    n, K, nq, k = 9_000, 2**nbits, 20, 10
+    codes = rng.integers(0, K, (n, M), dtype=np.uint8)
+    codes[rng.permutation(n)[:200]] = codes[0]
+    luts = rng.random((nq, M, K)).astype(np.float32)
+    luts[1] = luts[0]
+    luts[3] *= 1000
+    luts[5, : M // 2] *= np.float32(1e-3)
+    luts[6, M // 2 :] *= np.float32(1e-3)
+    luts[8] = np.inf
+    luts[9, np.arange(M), codes[0]] = -5
+    luts[10:12, -1] *= 50
+    bias = rng.standard_normal(nq).astype(np.float32)
+    bias[13] = np.inf
+    levels = np.sort(rng.random(256).astype(np.float32)) if norm else None
+    stored = rng.integers(0, 256, n).astype(np.uint8) if norm else None
+    store = _store(codes, K, stored)
+    expected = reference.scan(codes, luts, bias, k, norms=levels[stored] if norm else None)
+    _same(store.search(luts, bias, k, norm_levels=levels), expected)
+
+
 @pytest.mark.parametrize(("M", "nbits"), [(48, 8), (96, 4)])
 @pytest.mark.parametrize("k", [1, 10, 100])
 def test_rows_that_wait_to_be_scored(level, threads, M, nbits, k):

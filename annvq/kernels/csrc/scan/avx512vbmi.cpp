@@ -98,87 +98,122 @@ __attribute__((noinline)) void append(const uint8_t* sums, __m512i limit, int64_
     found->count = count;
 }
 
-// sum[b] += bytes of a column of codes.
-template <int sets, bool fetch, class Table>
-inline void add_column(const uint8_t* codes, const FilterTables& t, const Table& table, __m512i* sum) {
+// What one query, or two at once, have looked up: sum[q][b] of query q's rows [64 b, 64 b + 64). Two share
+// each load of codes; their groups of columns end alike.
+template <int queries, int sets>
+using Sums = __m512i[queries][sets];
+
+// sum[q][b] += bytes of a column, in query q's table at `offset` of its tables.
+template <class Table, bool fetch, int queries, int sets>
+inline void add_column(const uint8_t* codes, int64_t ahead, const uint8_t* const* tables, int offset,
+                       Sums<queries, sets>& sum) {
+    const Table first(tables[0] + offset), second(tables[queries - 1] + offset);
 #pragma GCC unroll 8
     for (int b = 0; b < sets; b++) {
-        const uint8_t* at = codes + 64 * b;
-        if constexpr (fetch) __builtin_prefetch(at + t.ahead, 0, 2);
-        sum[b] = _mm512_adds_epu8(sum[b], table[_mm512_loadu_si512(at)]);
+        if constexpr (fetch) __builtin_prefetch(codes + 64 * b + ahead, 0, 2);
+        const __m512i code = _mm512_loadu_si512(codes + 64 * b);
+        sum[0][b] = _mm512_adds_epu8(sum[0][b], first[code]);
+        if constexpr (queries == 2) sum[1][b] = _mm512_adds_epu8(sum[1][b], second[code]);
     }
 }
 
-// sum[b] = the sums of bytes of columns [from, to), of 64 rows each. norm: the last of all columns holds norm
-// bytes, the others nibbles.
-template <int entries, bool norm, int sets, bool fetch>
-inline void add_up(const uint8_t* codes, int from, int to, const FilterTables& t, __m512i* sum) {
+// sum = the sums of bytes of columns [from, to). norm: the last of all columns holds norm bytes, the others
+// nibbles.
+template <int entries, bool norm, bool fetch, int queries, int sets>
+inline void add_up(const uint8_t* codes, int from, int to, const FilterTables* const* t,
+                   Sums<queries, sets>& sum) {
+    const uint8_t* const tables[] = {t[0]->bytes, t[queries - 1]->bytes};
+    const int64_t ahead = t[0]->ahead;
+#pragma GCC unroll 2
+    for (int q = 0; q < queries; q++)
 #pragma GCC unroll 8
-    for (int b = 0; b < sets; b++) sum[b] = _mm512_setzero_si512();
-    const int end = norm && to == t.columns ? to - 1 : to;
-#pragma GCC unroll 4
+        for (int b = 0; b < sets; b++) sum[q][b] = _mm512_setzero_si512();
+    const int end = norm && to == t[0]->columns ? to - 1 : to;
+#pragma GCC unroll 2
     for (int c = from; c < end; c++)
-        add_column<sets, fetch>(codes + c * kSuperblock, t, Table<entries>(t.bytes + c * entries), sum);
-    if (end < to)
-        add_column<sets, fetch>(codes + end * kSuperblock, t, NormTable(t.bytes + end * entries), sum);
+        add_column<Table<entries>, fetch>(codes + c * kSuperblock, ahead, tables, c * entries, sum);
+    if (end < to) add_column<NormTable, fetch>(codes + end * kSuperblock, ahead, tables, end * entries, sum);
 }
 
-// sum[b] = the mean of all groups' sums. Means of twice as many groups are made as soon as there are two.
-template <int entries, bool norm, int sets, bool fetch>
-inline void add_up_groups(const uint8_t* codes, const FilterTables& t, __m512i* sum) {
-    __m512i kept[kMaxGroupBits][sets];
-    for (int g = 0, from = 0; g < t.groups; from = t.ends[g++]) {
-        add_up<entries, norm, sets, fetch>(codes, from, t.ends[g], t, sum);
+// sum = the mean of all groups' sums. Means of twice as many groups are made as soon as there are two.
+template <int entries, bool norm, bool fetch, int queries, int sets>
+inline void add_up_groups(const uint8_t* codes, const FilterTables* const* t, Sums<queries, sets>& sum) {
+    const int groups = t[0]->groups;
+    Sums<queries, sets> kept[kMaxGroupBits];
+    for (int g = 0, from = 0; g < groups; from = t[0]->ends[g++]) {
+        add_up<entries, norm, fetch>(codes, from, t[0]->ends[g], t, sum);
         int level = 0;
         for (; g >> level & 1; level++)
+#pragma GCC unroll 2
+            for (int q = 0; q < queries; q++)
 #pragma GCC unroll 8
-            for (int b = 0; b < sets; b++) sum[b] = _mm512_avg_epu8(sum[b], kept[level][b]);
-        if (g + 1 == t.groups) return;
+                for (int b = 0; b < sets; b++) sum[q][b] = _mm512_avg_epu8(sum[q][b], kept[level][q][b]);
+        if (g + 1 == groups) return;
+#pragma GCC unroll 2
+        for (int q = 0; q < queries; q++)
 #pragma GCC unroll 8
-        for (int b = 0; b < sets; b++) kept[level][b] = sum[b];
+            for (int b = 0; b < sets; b++) kept[level][q][b] = sum[q][b];
     }
 }
 
 // The next 64 * sets rows, from `codes` on.
-template <int entries, bool norm, int sets, bool fetch, bool several>
-inline int64_t look_up(const uint8_t* codes, int64_t first, int64_t last, const FilterTables& t,
-                       __m512i limit, FilteredRows* found) {
-    __m512i sum[sets];
+template <int entries, bool norm, bool fetch, bool several, int queries, int sets>
+inline void look_up(const uint8_t* codes, int64_t first, int64_t last, const FilterTables* const* t,
+                    const uint8_t* thresholds, FilteredRows* const* found) {
+    Sums<queries, sets> sum;
     if constexpr (several)
-        add_up_groups<entries, norm, sets, fetch>(codes, t, sum);
+        add_up_groups<entries, norm, fetch>(codes, t, sum);
     else
-        add_up<entries, norm, sets, fetch>(codes, 0, t.columns, t, sum);
-    __m512i least = sum[0];
+        add_up<entries, norm, fetch>(codes, 0, t[0]->columns, t, sum);
+#pragma GCC unroll 2
+    for (int q = 0; q < queries; q++) {
+        const __m512i limit = _mm512_set1_epi8(static_cast<char>(thresholds[q]));
+        __m512i least = sum[q][0];
 #pragma GCC unroll 8
-    for (int b = 1; b < sets; b++) least = _mm512_min_epu8(least, sum[b]);
-    if (_mm512_cmple_epu8_mask(least, limit)) {
-        alignas(64) uint8_t sums[64 * sets];
+        for (int b = 1; b < sets; b++) least = _mm512_min_epu8(least, sum[q][b]);
+        if (_mm512_cmple_epu8_mask(least, limit)) {
+            alignas(64) uint8_t sums[64 * sets];
 #pragma GCC unroll 8
-        for (int b = 0; b < sets; b++) _mm512_store_si512(sums + 64 * b, sum[b]);
-        append<sets>(sums, limit, first, last, found);
+            for (int b = 0; b < sets; b++) _mm512_store_si512(sums + 64 * b, sum[q][b]);
+            append<sets>(sums, limit, first, last, found[q]);
+        }
     }
-    return first + 64 * sets;
 }
 
 template <int entries, bool norm, bool fetch, bool several>
 int64_t run(const uint8_t* blocks, int64_t first, int64_t last, const FilterTables& t, uint8_t threshold,
             FilteredRows* found) {
-    const __m512i limit = _mm512_set1_epi8(static_cast<char>(threshold));
+    const FilterTables* const one = &t;
     int64_t at = first;
     while (at < last && found->count <= kRoom - kSuperblock) {
         const uint8_t* codes = blocks + at / kSuperblock * t.columns * kSuperblock + at % kSuperblock;
         const int64_t block_end = (at / kSuperblock + 1) * kSuperblock;
         const int64_t sets = ((last < block_end ? last : block_end) - at + 63) / 64;
+        const auto next = [&](auto look_up, int64_t rows) {
+            look_up(codes, at, last, &one, &threshold, &found);
+            at += rows;
+        };
         if (sets == 8)
-            at = look_up<entries, norm, 8, fetch, several>(codes, at, last, t, limit, found);
+            next(look_up<entries, norm, fetch, several, 1, 8>, 512);
         else if (sets >= 4)
-            at = look_up<entries, norm, 4, false, several>(codes, at, last, t, limit, found);
+            next(look_up<entries, norm, false, several, 1, 4>, 256);
         else if (sets >= 2)
-            at = look_up<entries, norm, 2, false, several>(codes, at, last, t, limit, found);
+            next(look_up<entries, norm, false, several, 1, 2>, 128);
         else
-            at = look_up<entries, norm, 1, false, several>(codes, at, last, t, limit, found);
+            next(look_up<entries, norm, false, several, 1, 1>, 64);
     }
     return at < last ? at : last;
+}
+
+template <int entries, bool norm, bool fetch, bool several>
+int64_t run_two(const uint8_t* blocks, int64_t count, const FilterTables* const t[2],
+                const uint8_t thresholds[2], FilteredRows* const found[2]) {
+    int64_t b = 0;
+    for (; b < count && found[0]->count <= kRoom - kSuperblock && found[1]->count <= kRoom - kSuperblock; b++)
+        look_up<entries, norm, fetch, several, 2, 8>(blocks + b * t[0]->columns * kSuperblock,
+                                                     b * kSuperblock, (b + 1) * kSuperblock, t, thresholds,
+                                                     found);
+    return b;
 }
 
 template <int entries, bool norm = false>
@@ -187,6 +222,14 @@ int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, const FilterT
     const Filter of[2][2] = {{run<entries, norm, false, false>, run<entries, norm, true, false>},
                              {run<entries, norm, false, true>, run<entries, norm, true, true>}};
     return of[t.groups > 1][t.ahead != 0](blocks, first, last, t, threshold, found);
+}
+
+template <int entries, bool norm = false>
+int64_t filter_two(const uint8_t* blocks, int64_t count, const FilterTables* const t[2],
+                   const uint8_t thresholds[2], FilteredRows* const found[2]) {
+    const FilterOfTwo of[2][2] = {{run_two<entries, norm, false, false>, run_two<entries, norm, true, false>},
+                                  {run_two<entries, norm, false, true>, run_two<entries, norm, true, true>}};
+    return of[t[0]->groups > 1][t[0]->ahead != 0](blocks, count, t, thresholds, found);
 }
 
 __mmask16 lanes(int64_t left) { return left >= 16 ? 0xffff : static_cast<__mmask16>((1u << left) - 1); }
@@ -248,12 +291,15 @@ int count_at_most(const uint8_t* bytes, int n, uint8_t limit) {
                        _mm512_mask_cmple_epu8_mask(rest, _mm512_maskz_loadu_epi8(rest, bytes + i), most));
 }
 
-constexpr PooledFilter kFilters[] = {{64, filter<64>}, {128, filter<128>}, {256, filter<256>}};
+constexpr PooledFilter kFilters[] = {{64, filter<64>, filter_two<64>},
+                                     {128, filter<128>, filter_two<128>},
+                                     {256, filter<256>, filter_two<256>}};
 
 }  // namespace
 }  // namespace annvq
 
 namespace annvq::avx512vbmi {
-extern constexpr ScanKernels kScanKernels{least, quantize, arrange,    count_at_most,    kFilters,
-                                          3,     2,        filter<32>, filter<32, true>, score_nibbles};
+extern constexpr ScanKernels kScanKernels{
+    least, quantize,   arrange,          count_at_most, kFilters,       3,
+    2,     filter<32>, filter<32, true>, score_nibbles, filter_two<32>, filter_two<32, true>};
 }

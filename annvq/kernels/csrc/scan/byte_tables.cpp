@@ -49,6 +49,7 @@ void ByteTables::make(double gap, float norm_step) {
 // Makes groups where they allow a scale that is finer by enough.
 void ByteTables::set_scale() {
     groups_ = 1;
+    ends_.clear();
     units_ = 253.0 / gap_;
     int groups = kGroupsWanted;
     if (columns_ < kLeastColumns * groups) return;
@@ -57,23 +58,36 @@ void ByteTables::set_scale() {
     // What sums of groups need to reach up to: far rows, or as far as matters.
     const double reach = std::clamp(spread_ / gap_, kLeastReach, kMostReach);
     while (groups >= kFiner * reach && !divide(groups)) groups /= 2;
-    if (groups < kFiner * reach) return;
+    if (groups < kFiner * reach) return ends_.clear();
     groups_ = groups;
     units_ *= groups / reach;
 }
 
 // Groups of neighbouring columns that vary about as much each. False where one of them varies too much.
 bool ByteTables::divide(int groups) {
+    if (followed_ && followed_->groups_ == groups && fit(followed_->ends_)) {
+        ends_ = followed_->ends_;
+        return true;
+    }
     ends_.resize(groups);
     double before = 0;
     int column = 0;
     for (int g = 0; g < groups; g++) {
-        const double first = before;
         while (column < columns_ &&
                (g + 1 == groups || before + spreads_[column] / 2 < spread_ / groups * (g + 1)))
             before += spreads_[column++];
         ends_[g] = static_cast<uint16_t>(column);
-        if (before - first > 2 * spread_ / groups) return false;
+    }
+    return fit(ends_);
+}
+
+// Whether none of these groups varies more than twice as much as the mean of all.
+bool ByteTables::fit(const PooledVector<uint16_t>& ends) const {
+    int column = 0;
+    for (const uint16_t end : ends) {
+        double own = 0;
+        for (; column < end; column++) own += spreads_[column];
+        if (own > 2 * spread_ / static_cast<double>(ends.size())) return false;
     }
     return true;
 }
@@ -172,6 +186,11 @@ void ByteTables::arrange() {
 Filter ByteTables::run() const {
     if (!layout_.nibbles()) return kernels_.filters[filter_].run;
     return layout_.norm() == NormKind::none ? kernels_.nibbles : kernels_.nibbles_norm;
+}
+
+FilterOfTwo ByteTables::run_two() const {
+    if (!layout_.nibbles()) return kernels_.filters[filter_].run_two;
+    return layout_.norm() == NormKind::none ? kernels_.two_nibbles : kernels_.two_nibbles_norm;
 }
 
 }  // namespace annvq

@@ -47,9 +47,20 @@ class ByteTables {
     // See Filter. Where ahead is not 0, codes that lie so many bytes further on are fetched.
     int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, uint8_t threshold, int64_t ahead,
                    FilteredRows* found) const {
-        const FilterTables tables{lines_.data()->bytes, columns_, groups_, ends_.data(), ahead};
-        return run()(blocks, first, last, tables, threshold, found);
+        return run()(blocks, first, last, for_filter(ahead), threshold, found);
     }
+    FilterTables for_filter(int64_t ahead) const {
+        return {lines_.data()->bytes, columns_, groups_, ends_.data(), ahead};
+    }
+    // The filter of two queries with tables like these, where the level has one.
+    FilterOfTwo run_two() const;
+    // Whether a filter looks up both alike.
+    bool alike(const ByteTables& other) const {
+        return filter_ == other.filter_ && groups_ == other.groups_ && ends_ == other.ends_;
+    }
+    // From now on groups of columns are those of another query where they fit this one too. It must live as
+    // long.
+    void follow(const ByteTables* other) { followed_ = other; }
     // The k-th lowest of `count` sums, k <= count.
     uint8_t kth_sum(const uint8_t* sums, int count, int64_t k) const;
 
@@ -69,6 +80,7 @@ class ByteTables {
     void measure_spreads();
     void set_scale();
     bool divide(int groups);
+    bool fit(const PooledVector<uint16_t>& ends) const;
     double spread(int column) const;
     void quantize();
     void quantize_column(int column, float scale, uint8_t* out) const;
@@ -89,9 +101,10 @@ class ByteTables {
     double gap_ = 0;
     PooledVector<double> spreads_;  // of columns, once measured
     double spread_ = 0;             // the sum of these
-    int groups_ = 1;                // of columns
-    PooledVector<uint16_t> ends_;   // of groups, where there are several
-    double units_ = 0;              // of a group's sum, for each of distance
+    const ByteTables* followed_ = nullptr;
+    int groups_ = 1;               // of columns
+    PooledVector<uint16_t> ends_;  // of groups, where there are several
+    double units_ = 0;             // of a group's sum, for each of distance
     float norm_step_ = 0;
 };
 

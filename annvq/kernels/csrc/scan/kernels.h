@@ -42,6 +42,12 @@ constexpr int kMaxGroupBits = 6;  // 64 groups
 using Filter = int64_t (*)(const uint8_t* blocks, int64_t first, int64_t last, const FilterTables& tables,
                            uint8_t threshold, FilteredRows* found);
 
+// The same for two queries at once, whose groups of columns end alike: what is loaded, and what is made of
+// codes before they are looked up, serves both. Looks through superblocks [0, count), and ends early where
+// either has fewer than 512 places left. Returns how many it looked through.
+using FilterOfTwo = int64_t (*)(const uint8_t* blocks, int64_t count, const FilterTables* const tables[2],
+                                const uint8_t thresholds[2], FilteredRows* const found[2]);
+
 // How many of n sums are at most limit.
 using CountAtMost = int (*)(const uint8_t* sums, int n, uint8_t limit);
 
@@ -53,6 +59,7 @@ using ScoreNibbles = void (*)(const uint8_t* blocks, int64_t stride, const uint3
 struct PooledFilter {
     int entries;
     Filter run;
+    FilterOfTwo run_two = nullptr;  // where that is faster
 };
 
 struct ScanKernels {
@@ -66,7 +73,8 @@ struct ScanKernels {
     // For nibbles, where there are filters: rows of 32 bytes, low nibbles' table and high nibbles'; a norm
     // column's row is 32 entries arranged.
     Filter nibbles, nibbles_norm;
-    ScoreNibbles score_nibbles;  // nullptr where the level has none
+    ScoreNibbles score_nibbles;                                     // nullptr where the level has none
+    FilterOfTwo two_nibbles = nullptr, two_nibbles_norm = nullptr;  // where that is faster
 };
 
 const ScanKernels& scan_kernels();  // of the SIMD level in use

@@ -46,29 +46,35 @@ struct Rows<32> {
 
 constexpr int kAtOnce = 4;  // sixteen registers with the codes; the rest hold 64 entries and their answers
 
-// sum[b] += table of `entries` at the codes of kAtOnce times kWidth vectors.
-template <int entries>
-inline void look_up(const uint8_t* codes, const uint8_t* table, Bytes* sum) {
+template <int entries, int queries, int each>
+inline void look_up(const uint8_t* codes, const uint8_t* const* tables, int offset,
+                    Bytes (&sum)[queries][each]) {
     constexpr int reach = entries < 64 ? entries : 64;
-    Bytes code[kAtOnce];
-    for (int b = 0; b < kAtOnce; b++) {
+    Bytes code[each];
+    for (int b = 0; b < each; b++) {
         code[b] = load(codes + kWidth * b);
         if (entries < 256) code[b] = both(code[b], splat(entries - 1));
     }
+    for (int q = 0; q < queries; q++)
 #pragma GCC unroll 4
-    for (int first = 0; first < entries; first += reach) {
-        const Rows<reach> t(table + first);
-        for (int b = 0; b < kAtOnce; b++) sum[b] = plus(sum[b], t.at(differ(code[b], splat(first))));
-    }
+        for (int first = 0; first < entries; first += reach) {
+            const Rows<reach> t(tables[q] + offset + first);
+            for (int b = 0; b < each; b++) sum[q][b] = plus(sum[q][b], t.at(differ(code[b], splat(first))));
+        }
 }
 
-inline void look_up_nibbles(const uint8_t* codes, const uint8_t* table, Bytes* sum) {
-    const uint8x16_t low = vld1q_u8(table), high = vld1q_u8(table + 16), last = vdupq_n_u8(15);
-    for (int b = 0; b < kAtOnce; b++) {
-        const Bytes code = load(codes + kWidth * b);
-        const auto at = [&](uint8x16_t c) { return vqtbl1q_u8(low, vandq_u8(c, last)); };
-        const auto above = [&](uint8x16_t c) { return vqtbl1q_u8(high, vshrq_n_u8(c, 4)); };
-        sum[b] = plus(plus(sum[b], {at(code.a), at(code.b)}), {above(code.a), above(code.b)});
+template <int queries, int each>
+inline void look_up_nibbles(const uint8_t* codes, const uint8_t* const* tables, int offset,
+                            Bytes (&sum)[queries][each]) {
+    for (int q = 0; q < queries; q++) {
+        const uint8_t* table = tables[q] + offset;
+        const uint8x16_t low = vld1q_u8(table), high = vld1q_u8(table + 16), last = vdupq_n_u8(15);
+        for (int b = 0; b < each; b++) {
+            const Bytes code = load(codes + kWidth * b);
+            const auto at = [&](uint8x16_t c) { return vqtbl1q_u8(low, vandq_u8(c, last)); };
+            const auto above = [&](uint8x16_t c) { return vqtbl1q_u8(high, vshrq_n_u8(c, 4)); };
+            sum[q][b] = plus(plus(sum[q][b], {at(code.a), at(code.b)}), {above(code.a), above(code.b)});
+        }
     }
 }
 
@@ -103,14 +109,23 @@ void arrange(const uint8_t* bytes, const uint8_t* meaning, int entries, uint8_t*
 }
 
 // Sixteen entries take one register where 32 take two, and as long.
-constexpr PooledFilter kFilters[] = {
-    {32, filter<32>}, {64, filter<64>}, {128, filter<128>}, {256, filter<256>}};
+constexpr PooledFilter kFilters[] = {{32, filter_one<ByteCodes<32>>},
+                                     {64, filter_one<ByteCodes<64>>},
+                                     {128, filter_one<ByteCodes<128>>},
+                                     {256, filter_one<ByteCodes<256>>}};
 
 }  // namespace
 }  // namespace annvq
 
 namespace annvq::neon {
-extern constexpr ScanKernels kScanKernels{
-    least,  quantize, arrange, count_at_most, kFilters, 4, 2, filter_nibbles<false>, filter_nibbles<true>,
-    nullptr};
+extern constexpr ScanKernels kScanKernels{least,
+                                          quantize,
+                                          arrange,
+                                          count_at_most,
+                                          kFilters,
+                                          4,
+                                          2,
+                                          filter_one<NibbleCodes<false>>,
+                                          filter_one<NibbleCodes<true>>,
+                                          nullptr};
 }

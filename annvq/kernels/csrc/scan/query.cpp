@@ -70,14 +70,83 @@ bool Query::enter(const Segment& segment, float bias) {
     return !closed_;
 }
 
-void Query::scan(const Segment& segment, float bias, int64_t first, int64_t last, int64_t ahead) {
+void Query::scan(const Segment& segment, float bias, int64_t first, int64_t last) {
+    if (!begin(segment, bias)) return;
+    const int64_t from = first * kSuperblock, to = std::min(last * kSuperblock, segment.n);
+    scan_rows(from, to, 0);
+    end(from, to);
+}
+
+// Before rows of a segment are offered. False where none of them can matter.
+bool Query::begin(const Segment& segment, float bias) {
     const bool fallen = shared_ && best_.lower(shared_->load(std::memory_order_relaxed));
-    if (!enter(segment, bias)) return;
+    if (!enter(segment, bias)) return false;
     if (fallen) score_waiting(), tighten();
-    const int64_t begin = first * kSuperblock, end = std::min(last * kSuperblock, segment.n);
-    scan_rows(begin, end, ahead);
-    if (!everything_ && !closed_) reconsider_filter(begin, end);
+    return true;
+}
+
+// After rows [from, to) have been offered.
+void Query::end(int64_t from, int64_t to) {
+    if (!everything_ && !closed_) reconsider_filter(from, to);
     if (shared_) tell_limit();
+}
+
+void Query::scan_tile(Query* const* queries, const float* biases, int64_t count, const Segment& segment,
+                      int64_t first, int64_t last, int64_t ahead) {
+    const int64_t from = first * kSuperblock, to = std::min(last * kSuperblock, segment.n);
+    Query* open[kGroup];
+    int left = 0;
+    for (int64_t q = 0; q < count; q++) {
+        if (q) queries[q]->tables_.follow(&queries[0]->tables_);
+        if (queries[q]->begin(segment, biases[q])) open[left++] = queries[q];
+    }
+    // Each with the next one that looks up the same.
+    for (int i = 0; i < left; i++) {
+        if (!open[i]) continue;
+        int64_t at = from;
+        const bool shares = open[i]->filters() && open[i]->tables_.run_two();
+        for (int j = i + 1; shares && j < left; j++)
+            if (open[j] && open[j]->filters() && open[i]->tables_.alike(open[j]->tables_)) {
+                Query* const both[2] = {open[i], open[j]};
+                at = scan_two(both, from, to, ahead);
+                open[j]->scan_rows(at, to, 0);
+                open[j]->end(from, to);
+                open[j] = nullptr;
+                break;
+            }
+        open[i]->scan_rows(at, to, ahead);
+        open[i]->end(from, to);
+        ahead = 0;
+    }
+}
+
+// Rows [from, end) by one filter for both, as far as it can serve them; returns where that ends.
+int64_t Query::scan_two(Query* const both[2], int64_t from, int64_t end, int64_t ahead) {
+    Query &a = *both[0], &b = *both[1];
+    int64_t at = from;
+    while (at + kSuperblock <= end && a.filters() && b.filters()) {
+        const int64_t block = at / kSuperblock,
+                      count = (std::min(a.run_end(at, end), b.run_end(at, end)) - at) / kSuperblock;
+        if (!count) break;
+        const FilterTables of_a = a.tables_.for_filter(ahead), of_b = b.tables_.for_filter(0);
+        const FilterTables* const tables[2] = {&of_a, &of_b};
+        const uint8_t thresholds[2] = {a.threshold_, b.threshold_};
+        FilteredRows in_a, in_b;
+        FilteredRows* const found[2] = {&in_a, &in_b};
+        const int64_t done = a.tables_.run_two()(a.segment_->codes + block * a.columns_ * kSuperblock, count,
+                                                 tables, thresholds, found);
+        a.take(block, done * kSuperblock, &in_a);
+        b.take(block, done * kSuperblock, &in_b);
+        at += done * kSuperblock;
+    }
+    return at;
+}
+
+// What a filter found among so many rows.
+void Query::take(int64_t block, int64_t rows, FilteredRows* found) {
+    filtered_ += rows;
+    seen_ += rows;
+    offer_found(block, found);
 }
 
 void Query::tell_limit() {
@@ -108,10 +177,8 @@ void Query::scan_rows(int64_t from, int64_t end, int64_t ahead) {
         FilteredRows found;
         const int64_t done = tables_.filter(segment.codes + block * columns_ * kSuperblock, at - start,
                                             run_end(at, end) - start, threshold_, ahead, &found);
-        filtered_ += start + done - at;
-        seen_ += start + done - at;
+        take(block, start + done - at, &found);
         at = start + done;
-        offer_found(block, &found);
     }
 }
 
@@ -415,9 +482,9 @@ void scan_together(Query* const* queries, const float* biases, int64_t count, co
                   many = columns < kManyColumns ? 1 : std::min(kManyTile, kManyTileBytes / block),
                   tile = std::max({int64_t{1}, kTileBytes / block, many});
     for (int64_t b = first; b < last; b += tile)
-        for (int64_t q = 0; q < count; q++)
-            queries[q]->scan(segment, biases[q], b, std::min(last, b + tile),
-                             q || b + tile >= last ? 0 : tile * block);
+        for (int64_t q = 0; q < count; q += kGroup)
+            Query::scan_tile(queries + q, biases + q, std::min(kGroup, count - q), segment, b,
+                             std::min(last, b + tile), q || b + tile >= last ? 0 : tile * block);
 }
 
 }  // namespace annvq

@@ -27,9 +27,9 @@ class Query {
     Query(const QueryTables& tables, const ScanKernels& kernels, int64_t k);
 
     // Offers the live rows of superblocks [first, last) of a segment; bias is added to each score last.
-    // ahead: unless 0, codes so many bytes further on are fetched meanwhile. std::invalid_argument on a bias
-    // of NaN or -inf. The segment must last until finish(), and its superblocks be offered in their order.
-    void scan(const Segment& segment, float bias, int64_t first, int64_t last, int64_t ahead = 0);
+    // std::invalid_argument on a bias of NaN or -inf. The segment must last until finish(), and its
+    // superblocks be offered in their order.
+    void scan(const Segment& segment, float bias, int64_t first, int64_t last);
     // The least bias that further scans will bring: tables are made to last until then.
     void expect(float bias) { expected_bias_ = bias; }
     // Others scan other parts for the same query: a limit that one of them has found holds for all.
@@ -45,9 +45,20 @@ class Query {
     void write(float* distances, int64_t* ids);
     int columns() const { return columns_; }
 
+    // Several queries, each with a bias and at most kGroup of them, over superblocks [first, last) of a
+    // segment. Codes ahead are fetched once for all.
+    static void scan_tile(Query* const* queries, const float* biases, int64_t count, const Segment& segment,
+                          int64_t first, int64_t last, int64_t ahead);
+
   private:
     using Scorer = void (Query::*)(int64_t, const uint32_t*, int, float*) const;
+    bool begin(const Segment& segment, float bias);
+    void end(int64_t from, int64_t to);
     bool enter(const Segment& segment, float bias);
+    // Whether a filter looks through whole superblocks next.
+    bool filters() const { return !everything_ && !closed_ && !segment_->sparse; }
+    static int64_t scan_two(Query* const both[2], int64_t from, int64_t end, int64_t ahead);
+    void take(int64_t block, int64_t rows, FilteredRows* found);
     void scan_rows(int64_t from, int64_t end, int64_t ahead);
     void tell_limit();
     int64_t run_end(int64_t at, int64_t end) const;

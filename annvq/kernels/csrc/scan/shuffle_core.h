@@ -85,25 +85,29 @@ inline Bytes pick(const uint8_t* table, Bytes codes, const Bytes* at) {
     }
 }
 
-// sum[b] += table of `entries` at the codes of kAtOnce vectors.
-template <int entries>
-inline void look_up(const uint8_t* codes, const uint8_t* table, Bytes* sum) {
+template <int entries, int queries, int each>
+inline void look_up(const uint8_t* codes, const uint8_t* const* tables, int offset,
+                    Bytes (&sum)[queries][each]) {
     constexpr int chain = chain_of(entries);
-    for (int b = 0; b < kAtOnce; b++) {
+    for (int b = 0; b < each; b++) {
         const Bytes code = load(codes + kWidth * b);
         Bytes at[chain];
         at[0] = both(code, splat(16 * chain - 1));
         for (int r = 1; r < chain; r++) at[r] = minus(at[0], splat(16 * r));
-        sum[b] = plus(sum[b], pick<entries, chain>(table, code, at));
+        for (int q = 0; q < queries; q++)
+            sum[q][b] = plus(sum[q][b], pick<entries, chain>(tables[q] + offset, code, at));
     }
 }
 
-inline void look_up_nibbles(const uint8_t* codes, const uint8_t* table, Bytes* sum) {
-    const Bytes low = row(table), high = row(table + 16);
-    for (int b = 0; b < kAtOnce; b++) {
-        const Bytes code = load(codes + kWidth * b);
-        sum[b] = plus(sum[b], shuffle(low, both(code, splat(15))));
-        sum[b] = plus(sum[b], shuffle(high, high_nibbles(code)));
+template <int queries, int each>
+inline void look_up_nibbles(const uint8_t* codes, const uint8_t* const* tables, int offset,
+                            Bytes (&sum)[queries][each]) {
+    for (int b = 0; b < each; b++) {
+        const Bytes code = load(codes + kWidth * b), low = both(code, splat(15)), high = high_nibbles(code);
+        for (int q = 0; q < queries; q++) {
+            sum[q][b] = plus(sum[q][b], shuffle(row(tables[q] + offset), low));
+            sum[q][b] = plus(sum[q][b], shuffle(row(tables[q] + offset + 16), high));
+        }
     }
 }
 
@@ -152,8 +156,12 @@ void arrange(const uint8_t* bytes, const uint8_t* meaning, int entries, uint8_t*
                          r % chain ? _mm_xor_si128(rows[r], rows[r - 1]) : rows[r]);
 }
 
-constexpr PooledFilter kFilters[] = {
-    {16, filter<16>}, {32, filter<32>}, {64, filter<64>}, {128, filter<128>}, {256, filter<256>}};
+// From 64 entries on a look-up is bound by its shuffles, which two queries cannot share.
+constexpr PooledFilter kFilters[] = {{16, filter_one<ByteCodes<16>>, filter_two<ByteCodes<16>>},
+                                     {32, filter_one<ByteCodes<32>>, filter_two<ByteCodes<32>>},
+                                     {64, filter_one<ByteCodes<64>>},
+                                     {128, filter_one<ByteCodes<128>>},
+                                     {256, filter_one<ByteCodes<256>>}};
 constexpr ScanKernels kKernels{least,
                                quantize,
                                arrange,
@@ -161,9 +169,11 @@ constexpr ScanKernels kKernels{least,
                                kFilters,
                                5,
                                3,
-                               filter_nibbles<false>,
-                               filter_nibbles<true>,
-                               score_nibbles};
+                               filter_one<NibbleCodes<false>>,
+                               filter_one<NibbleCodes<true>>,
+                               score_nibbles,
+                               filter_two<NibbleCodes<false>>,
+                               filter_two<NibbleCodes<true>>};
 
 }  // namespace
 }  // namespace annvq
