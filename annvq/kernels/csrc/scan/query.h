@@ -18,7 +18,7 @@
 
 namespace annvq {
 
-constexpr int64_t kGroup = 16;           // queries that share a pass over codes
+constexpr int64_t kGroup = 32;           // queries that share a pass over codes, at most
 constexpr int64_t kPartBytes = 1 << 18;  // of codes that are worth waking a thread for
 
 class Query {

@@ -13,8 +13,9 @@
 namespace annvq {
 namespace {
 
-// Floats of the tables of queries whose probed lists are put together.
-constexpr int64_t kProbingTables = 1 << 18;
+// Floats of the tables of queries that are worked on together, so that these stay in the second cache; and
+// how many queries at least, and at most where they probe lists, which are put together.
+constexpr int64_t kTables = 1 << 18, kFewest = 16, kMostProbing = 256;
 
 // A query's visit to a list.
 struct Visit {
@@ -46,7 +47,8 @@ class Search {
     }
 
     void run(float* distances, int64_t* found) {
-        const int64_t most = a_.probes ? std::clamp<int64_t>(kProbingTables / table_size(), 16, 256) : kGroup;
+        const int64_t most =
+            std::clamp<int64_t>(kTables / table_size(), kFewest, a_.probes ? kMostProbing : kGroup);
         share_ = std::clamp<int64_t>((a_.nq + a_.threads - 1) / a_.threads, 1, most);
         const int64_t groups = (a_.nq + share_ - 1) / share_;
         parts_ = groups
