@@ -31,15 +31,16 @@ def rows(data: Any, start: int = 0, stop: int | None = None) -> Any:
     return np.asarray(data[start:stop], np.float32)
 
 
-def built(file: Any, M: int, bits: int, l2: bool) -> tuple[Any, Any]:
-    """annvq's index and FastScan's of as many bytes."""
+def built(file: Any, M: int, bits: int, l2: bool, n: int | None) -> tuple[Any, Any]:
+    """annvq's index and FastScan's of as many bytes, of the first n vectors."""
     learn, dim = rows(file["learn"], 0, LEARN), file["train"].shape[1]
     quantizer: Any = annvq.ProductVQ(dim, M, nbits=bits) if l2 else annvq.PrincipalProductVQ(dim, M, nbits=bits)
     own = annvq.FlatIndex(quantizer, "l2" if l2 else "cosine").fit(learn, recipe=Recipe((KMeans(5),)))
     other = faiss.IndexPQFastScan(dim, M * bits // 4, 4)
     other.train(learn[:8000])
-    for start in range(0, len(file["train"]), CHUNK):
-        base = rows(file["train"], start, start + CHUNK)
+    n = min(n or len(file["train"]), len(file["train"]))
+    for start in range(0, n, CHUNK):
+        base = rows(file["train"], start, min(start + CHUNK, n))
         own.add(base)
         other.add(base)
     with TemporaryDirectory() as folder:
@@ -47,35 +48,39 @@ def built(file: Any, M: int, bits: int, l2: bool) -> tuple[Any, Any]:
         return annvq.load_index(f"{folder}/index.annvq"), other
 
 
-def seconds(index: Any, queries: Any, k: int, single: bool) -> float:
-    """Processor time of a query."""
+def seconds(index: Any, calls: list[Any], k: int) -> float:
+    """Processor time of a query, of the queries (nq, d) of each call."""
     begun = process_time()
-    for part in np.split(queries, len(queries)) if single else [queries]:
-        index.search(part, k)
-    return (process_time() - begun) / len(queries)
+    for queries in calls:
+        index.search(queries, k)
+    return (process_time() - begun) / sum(map(len, calls))
 
 
 @click.command()
 @click.argument("path", type=click.Path(exists=True))
 @click.argument("codes", nargs=-1, required=True)
 @click.option("--l2", is_flag=True)
+@click.option("--base", "n", type=int, help="Vectors searched; default: all.")
 @click.option("--k", "ks", multiple=True, type=int, default=(10, 100), show_default=True)
 @click.option("--queries", "count", default=200, show_default=True)
 @click.option("--repeats", default=7, show_default=True)
-def main(path: str, codes: tuple[str, ...], l2: bool, ks: tuple[int, ...], count: int, repeats: int) -> None:
+def main(
+    path: str, codes: tuple[str, ...], l2: bool, n: int | None, ks: tuple[int, ...], count: int, repeats: int
+) -> None:
     annvq.set_num_threads(1)
     faiss.omp_set_num_threads(1)
     with h5py.File(path) as file:
         queries = rows(file["test"], 0, count)
         for name in codes:
             M, bits = map(int, name.split("x"))
-            sides = built(file, M, bits, l2)
+            sides = built(file, M, bits, l2, n)
             for k in ks:
                 for single in (False, True):
-                    some = queries[: max(1, count // 5)] if single else queries
+                    some = max(1, count // 5)
+                    calls = np.split(queries[:some], some) if single else [queries]
                     for side in sides:
-                        seconds(side, some[:20], k, single)
-                    own, other = np.array([[seconds(s, some, k, single) for s in sides] for _ in range(repeats)]).T
+                        seconds(side, calls[:20], k)
+                    own, other = np.array([[seconds(s, calls, k) for s in sides] for _ in range(repeats)]).T
                     figures = " | ".join(f"{median(x) * 1e6:.1f} ({min(x) * 1e6:.1f})" for x in (own, other))
                     how = "one a call" if single else "batch"
                     print(f"{name}, k={k}, {how}: {figures} | {median(other / own):.2f} times", flush=True)
