@@ -110,7 +110,7 @@ inline void add_column(const uint8_t* codes, int64_t ahead, const uint8_t* const
     const Table first(tables[0] + offset), second(tables[queries - 1] + offset);
 #pragma GCC unroll 8
     for (int b = 0; b < sets; b++) {
-        if constexpr (fetch) __builtin_prefetch(codes + 64 * b + ahead, 0, 2);
+        if constexpr (fetch) __builtin_prefetch(codes + 64 * b + ahead, 0, 3);
         const __m512i code = _mm512_loadu_si512(codes + 64 * b);
         sum[0][b] = _mm512_adds_epu8(sum[0][b], first[code]);
         if constexpr (queries == 2) sum[1][b] = _mm512_adds_epu8(sum[1][b], second[code]);

@@ -72,7 +72,7 @@ inline void add_up(const uint8_t* codes, int from, int to, const FilterTables* c
     for (int c = from; c < to; c++) {
         const uint8_t* own = codes + c * kSuperblock;
         if constexpr (fetch)
-            for (int l = 0; l < kStep<queries>; l += 64) __builtin_prefetch(own + ahead + l, 0, 2);
+            for (int l = 0; l < kStep<queries>; l += 64) __builtin_prefetch(own + ahead + l, 0, 3);
         LookUp::template add<queries>(own, tables, c, columns, sum);
     }
 }

@@ -33,7 +33,7 @@ struct FilterTables {
     int columns;
     int groups = 1;                  // a power of two
     const uint16_t* ends = nullptr;  // the column that each group ends before, where there are several
-    int64_t ahead = 0;  // unless 0, codes so many bytes further on are fetched to the second cache
+    int64_t ahead = 0;  // unless 0, codes so many bytes further on are fetched to the first cache
 };
 constexpr int kMaxGroupBits = 6;  // 64 groups
 // Looks through rows [first, last) of superblocks for those whose sum is at most threshold, and appends them;

@@ -13,6 +13,7 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr int64_t kTileBytes = 32768;
+constexpr int64_t kAhead = 16384;  // bytes of codes that are fetched ahead, or as many as fill a superblock
 constexpr int64_t kManyColumns = 40;         // from so many on a tile is
 constexpr int64_t kManyTile = 4;             // superblocks, of
 constexpr int64_t kManyTileBytes = 1 << 18;  // at most
@@ -481,10 +482,12 @@ void scan_together(Query* const* queries, const float* biases, int64_t count, co
     const int64_t columns = queries[0]->columns(), block = columns * kSuperblock,
                   many = columns < kManyColumns ? 1 : std::min(kManyTile, kManyTileBytes / block),
                   tile = std::max({int64_t{1}, kTileBytes / block, many});
+    // Some filters look up rows of all columns, then the next rows: these lie near, but are wanted later.
+    const int64_t ahead = (kAhead + block - 1) / block * block;
     for (int64_t b = first; b < last; b += tile)
         for (int64_t q = 0; q < count; q += kGroup)
             Query::scan_tile(queries + q, biases + q, std::min(kGroup, count - q), segment, b,
-                             std::min(last, b + tile), q || b + tile >= last ? 0 : tile * block);
+                             std::min(last, b + tile), q || b + tile >= last ? 0 : ahead);
 }
 
 }  // namespace annvq
