@@ -32,6 +32,9 @@ BFLOAT16 = np.dtype("V2")
 # NumPy makes a name anew whenever it is asked for.
 _NAMES = {BFLOAT16: "bfloat16", **{np.dtype(name): name for name in VECTOR_DTYPES if name != "bfloat16"}}
 CHUNK_BYTES = 1 << 26
+FEW = 16
+"""Rows that are normalised by native code where that gives just what NumPy gives; of more, one in which the order of a
+sum tells would cost all of them twice."""
 
 
 def is_tensor(x: Any) -> "TypeGuard[Tensor]":
@@ -103,16 +106,20 @@ def positive_int(value: Any, name: str, *, low: int = 1, high: int | None = None
         TypeError: not an integer.
         ValueError: out of range.
     """
-    try:
-        if isinstance(value, bool | np.bool_):
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    number = value if type(value) is int else _integer(value, name)
     if number < low or (high is not None and number > high):
         bounds = f"at least {low}" if high is None else f"in {low}..{high}"
         raise ValueError(f"{name} must be {bounds}, got {number}")
     return number
+
+
+def _integer(value: Any, name: str) -> int:
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
 
 
 def check_vectors(x: Array, dim: int | None, name: str = "x", *, rows: str = "n") -> Array:
@@ -196,7 +203,10 @@ def chunks(n: int, dim: int, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[tupl
 
 
 def to_numpy(x: Array, dim: int | None = None, name: str = "x", *, rows: str = "n") -> F32:
-    """All rows as one C-contiguous float32 NumPy array, checked for kind, shape and finiteness."""
+    """All rows as one C-contiguous float32 NumPy array, checked for kind, shape and finiteness; ``x`` itself where it
+    is one."""
+    if type(x) is np.ndarray and dim is not None and _native.plain_rows(x, dim):  # one look instead of many
+        return x
     x = check_vectors(x, dim, name, rows=rows)
     return rows_to_numpy(x, 0, int(x.shape[0]), name)
 
@@ -216,8 +226,11 @@ def normalized(x: F32, name: str = "x", start: int = 0) -> F32:
     Raises:
         ValueError: a zero vector, which has no direction; it is named by its number, counted from ``start``.
     """
+    out = np.empty(x.shape, np.float32)
+    if len(x) <= FEW and _native.unit_rows(x, out):
+        return out
     norms = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))
     if np.count_nonzero(norms) < len(norms):  # of finite rows they are finite
         raise ValueError(f"{name} must not hold zero vectors under cosine; row {start + int(np.argmin(norms))} is zero")
     # In float64, rounded as it is written: no float64 copy is made.
-    return np.divide(x, norms[:, None], out=np.empty(x.shape, np.float32), casting="same_kind")
+    return np.divide(x, norms[:, None], out=out, casting="same_kind")

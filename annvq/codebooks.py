@@ -11,6 +11,7 @@ import numpy as np
 from annvq.forks import made_once
 from annvq.kernels import LazyTables, _native, book_centres, squared_norms
 from annvq.kernels.encode import AdditiveEncoder, ProductEncoder, code_dtype, decode_additive
+from annvq.threads import get_num_threads
 from annvq.types import F32, I64, Codes
 
 
@@ -266,7 +267,8 @@ class RowProducts:
         self._books = Codebooks(self.rows, (len(self.rows),), (0,), self.rows.shape[1])
 
     def __call__(self, x: Any) -> F32:
-        return self._books.tables(np.ascontiguousarray(x, dtype=np.float32), squared=False).build()[:, 0]
+        tables = self._books.tables(np.ascontiguousarray(x, dtype=np.float32), squared=False)
+        return tables.build(get_num_threads())[:, 0]
 
     def holds(self, rows: F32) -> bool:
         """Whether these are the rows, bit for bit."""

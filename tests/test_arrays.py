@@ -7,6 +7,8 @@ import pytest
 
 import annvq
 from annvq import storage
+from annvq.arrays import FEW, normalized, to_numpy
+from annvq.kernels import _native
 from annvq.training import History, KMeans, Recipe, Trainer
 
 X = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
@@ -73,3 +75,52 @@ def test_a_history_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         History(loss=[2.0]).save(path)
     assert json.loads(path.read_text())["loss"] == [1.0]
     assert list(tmp_path.iterdir()) == [path]
+
+
+def by_numpy(x):
+    norms = np.sqrt(np.einsum("ij,ij->i", x, x, dtype=np.float64))
+    return np.divide(x, norms[:, None], out=np.empty(x.shape, np.float32), casting="same_kind")
+
+
+@pytest.mark.parametrize("dim", [1, 3, 96, 384, 1000])
+@pytest.mark.parametrize("scale", [1e-44, 1e-30, 1, 1e36])
+def test_few_rows_are_normalised_as_many_are(dim, scale):
+    x = (np.random.default_rng(dim).normal(size=(400, dim)) * scale).astype(np.float32)
+    x = x[x.any(axis=1)]
+    natively = 0
+    for start in range(0, len(x), FEW):
+        rows = np.ascontiguousarray(x[start : start + FEW])
+        natively += _native.unit_rows(rows, np.empty(rows.shape, np.float32))
+        np.testing.assert_array_equal(normalized(rows).view(np.uint32), by_numpy(rows).view(np.uint32))
+    assert natively > 0
+
+
+def test_rows_whose_last_bits_hang_on_the_order_of_a_sum_are_left_to_numpy():
+    x = np.random.default_rng(0).normal(size=(1, 100_000)).astype(np.float32)  # one in a thousand numbers does
+    assert not _native.unit_rows(x, np.empty(x.shape, np.float32))
+    np.testing.assert_array_equal(normalized(x), by_numpy(x))
+    wide = np.ones((3, 16), np.float32)[:, ::2]
+    np.testing.assert_array_equal(normalized(wide), by_numpy(wide))
+    with pytest.raises(ValueError, match="x must not hold zero vectors under cosine; row 6 is zero"):
+        normalized(np.float32([[1, 2], [0, 0]]), start=5)
+
+
+def test_rows_that_can_be_read_as_they_are_are_not_copied():
+    fixed = X.copy()
+    fixed.flags.writeable = False
+    for rows in (X, X[5:9], X[:0], X[:, :][::1], fixed):
+        assert to_numpy(rows, 8) is rows
+    unaligned = np.frombuffer(b"\0" + X.tobytes(), np.float32, offset=1).reshape(X.shape)
+    for rows in (X[::2], np.asfortranarray(X), X.astype(">f4"), unaligned, X.astype(np.float64), X.view(np.recarray)):
+        own = to_numpy(rows, 8)
+        assert own.dtype == np.float32
+        assert own.flags.c_contiguous
+        assert own.flags.aligned
+        np.testing.assert_array_equal(own, rows)
+    for odd in (np.nan, np.inf, -np.inf):
+        broken = X.copy()
+        broken[7, 3] = odd
+        with pytest.raises(ValueError, match="x must be finite in float32; row 7 has NaN or infinity"):
+            to_numpy(broken, 8)
+    with pytest.raises(ValueError, match=r"x must be float32 of shape \(n, 8\), got float32 \(300, 4\)"):
+        to_numpy(np.ascontiguousarray(X[:, :4]), 8)

@@ -9,6 +9,7 @@ from annvq.arrays import like
 from annvq.indexes.contract import Index
 from annvq.indexes.filters import Allowed, Filter, most_allowed
 from annvq.indexes.within import Within, all_within, as_queries_came, check_radius
+from annvq.kernels import _native
 from annvq.types import F32, I64, Array
 
 
@@ -44,12 +45,14 @@ class ScannedIndex(Index):
         are returned as 0, in the order of the sums.
         """
         distances, ids = self.above_zero(found)
+        if isinstance(queries, np.ndarray):
+            return distances, ids
         return like(distances, queries), like(ids, queries)
 
     def above_zero(self, found: tuple[F32, I64]) -> tuple[F32, I64]:
         """What was found, in place, with 0 for squared distances below it."""
         if self.metric == "l2":
-            np.maximum(found[0], 0, out=found[0])
+            _native.raise_to_zero(found[0])
         return found
 
     @property

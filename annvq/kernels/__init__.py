@@ -1,7 +1,8 @@
 """Compiled kernels. Quantizers build tables, indexes scan them; kernels know neither."""
 
+from annvq.kernels._native import LazyTables
 from annvq.kernels.simd import available_levels, lookup_cost, set_simd_level, simd_level
-from annvq.kernels.tables import LazyTables, book_centres, squared_norms
+from annvq.kernels.tables import book_centres, squared_norms
 
 __all__ = [
     "LazyTables",

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from annvq.kernels import _native
-from annvq.kernels.tables import LazyTables
 from annvq.threads import get_num_threads
 from annvq.types import F32, I32, I64, U8
 
@@ -53,10 +52,8 @@ class PreparedAllowed:
         return type(self), (self.allowed,)  # a copy finds the rows anew
 
 
-def _split(allowed: "Allowed | None") -> tuple[U8 | None, I64 | None]:
+def _split(allowed: Allowed) -> tuple[U8 | None, I64 | None]:
     """A bitmap or a list, the other one None."""
-    if allowed is None:
-        return None, None
     if allowed.dtype == np.bool_:
         return np.ascontiguousarray(allowed).view(np.uint8), None
     return None, np.ascontiguousarray(allowed)
@@ -205,7 +202,7 @@ class CodeStore:
 
     def search(
         self,
-        luts: "F32 | LazyTables",
+        luts: F32 | _native.LazyTables,
         bias: F32,
         k: int,
         *,
@@ -234,12 +231,17 @@ class CodeStore:
         if norm_levels is not None:
             levels = np.full(256, np.inf, np.float32)
             levels[: len(norm_levels)] = norm_levels
-        prepared = allowed.native if isinstance(allowed, PreparedAllowed) else None
-        bitmap, listed = _split(None if isinstance(allowed, PreparedAllowed) else allowed)
-        built, unbuilt = (None, luts.native()) if isinstance(luts, LazyTables) else (luts, None)
-        return self._native.search(
-            built, unbuilt, bias, k, levels, probes, probe_bias, order, bitmap, listed, prepared, get_num_threads()
+        bitmap = listed = prepared = None
+        if isinstance(allowed, PreparedAllowed):
+            prepared = allowed.native
+        elif allowed is not None:
+            bitmap, listed = _split(allowed)
+        n, threads = len(bias), get_num_threads()
+        distances, found = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
+        self._native.search(
+            luts, bias, k, levels, probes, probe_bias, order, bitmap, listed, prepared, threads, distances, found
         )
+        return distances, found
 
     # -- whole stores --------------------------------------------------------------------------------------------
 

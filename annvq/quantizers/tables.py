@@ -10,6 +10,7 @@ from annvq.errors import NotFittedError
 from annvq.kernels import LazyTables, squared_norms
 from annvq.norms import NORM_LEVELS, TENSORS, NormTerm
 from annvq.quantizers.coder import CodebookCoder
+from annvq.threads import get_num_threads
 from annvq.training.learn.norms import expected_offsets, fit_norm_byte
 from annvq.types import F32, Array, Codes, Self
 
@@ -228,7 +229,7 @@ class TableCoder(CodebookCoder):
         check_metric(metric)
         q = to_numpy(queries, self.dim, "queries", rows="nq")
         luts, bias = self.lazy_tables(normalized(q, "queries") if metric == "cosine" else q, metric)
-        built = luts.build()
+        built = luts.build(get_num_threads())
         if not built.min(initial=0.0) > -np.inf:
             raise ValueError("queries must be shorter: products with codebook entries overflow float32")
         return Tables(built, bias)

@@ -73,7 +73,7 @@ def test_every_level_sums_in_order(seed, sizes, width, nq, squared, offset):
 def test_refuses_codebooks_that_do_not_fit(sizes, starts, message):
     books = codebooks(np.zeros((32, 4), np.float32), sizes, starts, 4)
     with pytest.raises(ValueError, match=message):
-        books.tables(np.zeros((1, 4), np.float32), squared=True).native()
+        books.tables(np.zeros((1, 4), np.float32), squared=True)
 
 
 def test_refuses_what_does_not_apply_to_tables():

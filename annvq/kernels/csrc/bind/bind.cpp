@@ -129,6 +129,7 @@ NB_MODULE(_native, m) {
     m.def("set_simd_level", &annvq::set_simd_level, nanobind::arg("name"));
     m.def("lookup_cost", &annvq::lookup_ns);
     annvq::bind_exit(m);
+    annvq::bind_rows(m);
     annvq::bind_tables(m);
     annvq::bind_store(m);
     annvq::bind_encode(m);

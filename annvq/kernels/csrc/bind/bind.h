@@ -54,6 +54,7 @@ inline void require(bool ok, const char* message) {
     if (!ok) throw std::invalid_argument(message);  // becomes ValueError
 }
 
+void bind_rows(nb::module_& m);
 void bind_tables(nb::module_& m);
 void bind_store(nb::module_& m);
 void bind_encode(nb::module_& m);

@@ -182,21 +182,27 @@ class Store {
         return nb::make_tuple(out.codes, out.norms, numbers);
     }
 
-    std::pair<Out<float, 2>, Out<int64_t, 2>> search(Maybe<In<float, 3>> luts, const Unbuilt* unbuilt,
-                                                     Floats bias, int64_t k, Maybe<Floats> norm_levels,
-                                                     Maybe<In<int32_t, 2>> probes,
-                                                     Maybe<In<float, 2>> probe_bias, Maybe<Ids> order,
-                                                     Maybe<Bytes> bitmap, Maybe<Ids> allowed,
-                                                     PreparedFilter* prepared, int threads) {
+    // luts: a float array (nq, M, K), or LazyTables. distances, ids: (nq, k), to be filled. (Arrays that
+    // Python makes take less time than those made here, which single queries feel.)
+    void search(nb::handle luts, Floats bias, int64_t k, Maybe<Floats> norm_levels,
+                Maybe<In<int32_t, 2>> probes, Maybe<In<float, 2>> probe_bias, Maybe<Ids> order,
+                Maybe<Bytes> bitmap, Maybe<Ids> allowed, PreparedFilter* prepared, int threads,
+                Out<float, 2> distances, Out<int64_t, 2> ids) {
         const StoreShape& s = store_.shape();
         SearchArguments a;
-        require(luts.has_value() != (unbuilt != nullptr), "luts must be given, or how to build them");
-        a.nq = luts ? luts->shape(0) : unbuilt->queries.shape(0);
-        a.K = luts ? luts->shape(2) : unbuilt->builder->K();
+        In<float, 3> built;
+        int64_t M = 0;
+        if (const LazyTables* lazy; nb::try_cast(luts, lazy, false) && lazy) {
+            a.unbuilt = lazy->tables();
+            a.nq = lazy->queries.shape(0), M = lazy->builder->M(), a.K = lazy->builder->K();
+        } else {
+            if (!nb::try_cast(luts, built)) throw nb::type_error("luts must be float32 of shape (nq, M, K)");
+            a.luts = built.data();
+            a.nq = built.shape(0), M = built.shape(1), a.K = built.shape(2);
+        }
         a.k = k;
         a.threads = std::max(1, threads);
-        require((luts ? static_cast<int64_t>(luts->shape(1)) : unbuilt->builder->M()) == s.M,
-                "luts must have shape (nq, M, K)");
+        require(M == s.M, "luts must have shape (nq, M, K)");
         require(
             a.K >= *std::max_element(s.sizes.begin(), s.sizes.end()) && (s.wide || a.K <= 256),
             "codes reach beyond the tables: luts must have shape (nq, M, K), K the largest codebook's size");
@@ -214,10 +220,6 @@ class Store {
         require(bitmap.has_value() + allowed.has_value() + (prepared != nullptr) <= 1,
                 "allowed must be a bitmap, a list, or prepared");
         a.prepared = prepared;
-        if (luts)
-            a.luts = luts->data();
-        else
-            a.unbuilt = unbuilt->tables();
         a.bias = bias.data();
         a.norm_levels = norm_levels ? norm_levels->data() : nullptr;
         if (probes) {
@@ -231,26 +233,23 @@ class Store {
         if (bitmap && !a.allowed.bitmap) a.allowed.bitmap = reinterpret_cast<const uint8_t*>(&none);
         if (allowed) a.allowed = {nullptr, 0, allowed->data(), static_cast<int64_t>(allowed->shape(0))};
         if (allowed && !a.allowed.ids) a.allowed.ids = &none;
-        float* d;
-        int64_t* r;
-        auto distances = new_array<float, 2>({static_cast<size_t>(a.nq), static_cast<size_t>(k)}, &d);
-        auto result = new_array<int64_t, 2>({static_cast<size_t>(a.nq), static_cast<size_t>(k)}, &r);
-        {
-            WithoutLock release;
-            std::vector<int64_t> sorted;
-            std::shared_ptr<PreparedFilter> recent;
-            if (a.nq == 1 && !a.probes) recent = recent_.find(a.allowed, store_.size());
-            if (recent) {
-                a.prepared = recent.get();
-                a.allowed = {};
-            } else if (a.allowed.ids && !ascending(a.allowed.ids, a.allowed.count)) {
-                sorted = sorted_set(a.allowed.ids, a.allowed.count);
-                a.allowed.ids = sorted.data();
-                a.allowed.count = static_cast<int64_t>(sorted.size());
-            }
-            store_.search(a, d, r);
+        const auto fits = [&](const auto& out) {
+            return static_cast<int64_t>(out.shape(0)) == a.nq && static_cast<int64_t>(out.shape(1)) == k;
+        };
+        require(fits(distances) && fits(ids), "distances and ids must have shape (nq, k)");
+        WithoutLock release;
+        std::vector<int64_t> sorted;
+        std::shared_ptr<PreparedFilter> recent;
+        if (a.nq == 1 && !a.probes) recent = recent_.find(a.allowed, store_.size());
+        if (recent) {
+            a.prepared = recent.get();
+            a.allowed = {};
+        } else if (a.allowed.ids && !ascending(a.allowed.ids, a.allowed.count)) {
+            sorted = sorted_set(a.allowed.ids, a.allowed.count);
+            a.allowed.ids = sorted.data();
+            a.allowed.count = static_cast<int64_t>(sorted.size());
         }
-        return {distances, result};
+        store_.search(a, distances.data(), ids.data());
     }
 
     nb::tuple ids() const {
@@ -336,9 +335,10 @@ void bind_store(nb::module_& m) {
         .def("remove", &Store::remove, arg("ids"))
         .def("contains", &Store::contains, arg("ids"))
         .def("rows", &Store::rows, arg("ids"))
-        .def("search", &Store::search, arg("luts").none(), arg("unbuilt").none(), arg("bias"), arg("k"),
-             arg("norm_levels").none(), arg("probes").none(), arg("probe_bias").none(), arg("order").none(),
-             arg("bitmap").none(), arg("allowed").none(), arg("prepared").none(), arg("threads"))
+        .def("search", &Store::search, arg("luts"), arg("bias"), arg("k"), arg("norm_levels").none(),
+             arg("probes").none(), arg("probe_bias").none(), arg("order").none(), arg("bitmap").none(),
+             arg("allowed").none(), arg("prepared").none(), arg("threads"), arg("distances").noconvert(),
+             arg("ids").noconvert())
         .def("ids", &Store::ids)
         .def("export_rows", &Store::export_rows)
         .def("has_blocks", &Store::has_blocks)

@@ -79,21 +79,40 @@ class Sample {
     std::vector<uint32_t> diagonal_;  // bits of floats
 };
 
-Unbuilt* make_unbuilt(nb::object builder, In<float, 2> queries, bool squared, float scale,
+void require_offsets(const TableBuilder& b, const std::optional<In<float, 2>>& offsets) {
+    require(!offsets || (static_cast<int64_t>(offsets->shape(0)) == b.M() &&
+                         static_cast<int64_t>(offsets->shape(1)) == b.K()),
+            "offsets must have shape (M, K)");
+}
+
+LazyTables* make_lazy(nb::object builder, In<float, 2> queries, bool squared, double scale,
                       std::optional<In<float, 2>> offsets) {
     const auto* b = nb::cast<const TableBuilder*>(builder);
     require(b->least_dim() <= static_cast<int64_t>(queries.shape(1)), "codebooks reach beyond the queries");
-    require(!offsets || (static_cast<int64_t>(offsets->shape(0)) == b->M() &&
-                         static_cast<int64_t>(offsets->shape(1)) == b->K()),
-            "offsets must have shape (M, K)");
-    return new Unbuilt{std::move(builder), b, std::move(queries), squared, scale, std::move(offsets)};
+    require_offsets(*b, offsets);
+    return new LazyTables{std::move(builder), b, std::move(queries), squared, scale, std::move(offsets)};
 }
 
-Out<float, 3> build(const Unbuilt& unbuilt, int threads) {
-    const size_t nq = unbuilt.queries.shape(0), M = unbuilt.builder->M(), K = unbuilt.builder->K();
+LazyTables scaled(const LazyTables& tables, double factor) {
+    require(!tables.squared && !tables.offsets, "tables of squares, or with offsets, cannot be scaled");
+    LazyTables out = tables;
+    out.scale *= factor;
+    return out;
+}
+
+LazyTables plus(const LazyTables& tables, In<float, 2> offsets) {
+    require(!tables.offsets, "the tables have offsets already");
+    LazyTables out = tables;
+    out.offsets = std::move(offsets);
+    require_offsets(*out.builder, out.offsets);
+    return out;
+}
+
+Out<float, 3> build(const LazyTables& lazy, int threads) {
+    const size_t nq = lazy.queries.shape(0), M = lazy.builder->M(), K = lazy.builder->K();
     float* data;
     auto out = new_array<float, 3>({nq, M, K}, &data);
-    const UnbuiltTables tables = unbuilt.tables();
+    const UnbuiltTables tables = lazy.tables();
     WithoutLock release;
     tables.build(tables.queries, nq, data, threads);
     return out;
@@ -107,22 +126,6 @@ Out<float, 1> centre_of(In<float, 2> entries) {
     return out;
 }
 
-// Whether all numbers are finite: exponents are not all ones.
-bool all_finite(nb::ndarray<nb::numpy, const float, nb::c_contig, nb::device::cpu> x) {
-    constexpr uint32_t exponent = 0x7f800000;
-    const float* data = x.data();
-    const int64_t n = static_cast<int64_t>(x.size());
-    std::optional<WithoutLock> release;
-    if (n > 1 << 16) release.emplace();  // for a few it takes longer than the look
-    uint32_t odd = 0;
-    for (int64_t i = 0; i < n; i++) {
-        uint32_t bits;
-        std::memcpy(&bits, data + i, sizeof bits);
-        odd |= (bits & exponent) == exponent;
-    }
-    return !odd;
-}
-
 }  // namespace
 
 void bind_tables(nb::module_& m) {
@@ -133,11 +136,12 @@ void bind_tables(nb::module_& m) {
     nb::class_<Sample>(m, "Sample")
         .def(nb::init<In<float, 2>>(), arg("x"))
         .def("unchanged", &Sample::unchanged);
-    nb::class_<Unbuilt>(m, "UnbuiltTables")
-        .def(nb::new_(&make_unbuilt), arg("builder"), arg("queries"), arg("squared"), arg("scale"),
-             arg("offsets").none())
-        .def("build", &build, arg("threads"));
-    m.def("all_finite", &all_finite, arg("x"));
+    nb::class_<LazyTables>(m, "LazyTables")
+        .def(nb::new_(&make_lazy), arg("builder"), arg("queries"), arg("squared"), arg("scale"),
+             arg("offsets").none() = nb::none())
+        .def("scaled", &scaled, arg("factor"))
+        .def("plus", &plus, arg("offsets"))
+        .def("build", &build, arg("threads") = 1);
     m.def("book_centre", &centre_of, arg("entries"));
     m.def(
         "squared_norms",

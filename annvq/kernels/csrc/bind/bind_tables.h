@@ -7,17 +7,21 @@
 
 namespace annvq {
 
-struct Unbuilt {
+struct LazyTables {
     nb::object owner;  // of builder
     const TableBuilder* builder;
     In<float, 2> queries;
     bool squared;
-    float scale;
+    double scale;
     std::optional<In<float, 2>> offsets;
 
     UnbuiltTables tables() const {
-        return {builder, queries.data(), static_cast<int64_t>(queries.shape(1)),
-                squared, scale,          offsets ? offsets->data() : nullptr};
+        return {builder,
+                queries.data(),
+                static_cast<int64_t>(queries.shape(1)),
+                squared,
+                static_cast<float>(scale),
+                offsets ? offsets->data() : nullptr};
     }
 };
 
