@@ -301,24 +301,28 @@ std::shared_ptr<const Resolved> CodeStore::resolve(const Allowed& filter, const 
                                                    int threads) {
     auto s = snapshot();
     Allowed allowed = filter;
-    std::vector<uint8_t> bitmap;
+    std::shared_ptr<std::vector<uint8_t>> bitmap;
     NamedRows named;
     if (allowed.ids) {
+        const int64_t* from = std::lower_bound(allowed.ids, allowed.ids + allowed.count, 0);  // none is below
+        allowed = Allowed{nullptr, 0, from, allowed.ids + allowed.count - from};
         const int64_t top = allowed.count ? allowed.ids[allowed.count - 1] : -1;
         if (64 * allowed.count > s->live && top < 8 * s->live + (1 << 20)) {
             // So many ids, and none too high: a bitmap is quicker than looking each up.
-            bitmap.assign(top + 1, 0);
-            for (int64_t i = 0; i < allowed.count; i++) bitmap[allowed.ids[i]] = 1;
-            allowed = Allowed{bitmap.data(), top + 1, nullptr, 0};
+            bitmap = std::make_shared<std::vector<uint8_t>>(top + 1);
+            for (int64_t i = 0; i < allowed.count; i++) (*bitmap)[allowed.ids[i]] = 1;
+            allowed = Allowed{bitmap->data(), top + 1, nullptr, 0};
         } else {
             s = name_rows(allowed, &named);
         }
     }
     // A row costs about as much to copy as fifty do to filter; wide codes are scored row by row.
     const double copy_cost = shape().wide ? 1 : 50;
-    const bool lasting = allowed.bitmap == filter.bitmap;  // else the bitmap ends with this call
-    auto lists =
-        segments_of(*s, *this, asked, allowed, allowed.ids ? &named : nullptr, copy_cost, lasting, threads);
+    auto lists = segments_of(*s, *this, asked, allowed, allowed.ids ? &named : nullptr, copy_cost, threads);
+    for (SegmentList& list : lists)
+        if (bitmap && std::any_of(list.segments.begin(), list.segments.end(),
+                                  [&](const Segment& g) { return g.allowed == bitmap->data(); }))
+            list.memory.push_back(bitmap);
     return std::make_shared<const Resolved>(Resolved{std::move(s), std::move(lists)});
 }
 

@@ -10,8 +10,9 @@
 namespace annvq {
 namespace {
 
-constexpr int64_t kFewLive = 8;     // rows of a superblock
-constexpr int64_t kFewQueries = 4;  // that do not make up for reading a whole bitmap
+constexpr int64_t kFewLive = 8;      // rows of a superblock
+constexpr int64_t kFewQueries = 4;   // that do not make up for reading a whole bitmap
+constexpr int64_t kBitsPerId = 256;  // of a row of bits, for ids that are sorted by marking them there
 
 Segment segment_of(const Piece& piece) {
     const Chunk& c = *piece.chunk;
@@ -40,6 +41,18 @@ void mark_from_bitmap(const Piece& piece, const Allowed& allowed, uint64_t* word
         const bool yes = id >= 0 && id < allowed.bitmap_size && allowed.bitmap[id];
         words[r / 64] |= static_cast<uint64_t>(yes) << (r % 64);
     }
+}
+
+// As sorted_set(): ids that lie close together are marked in bits, a small part of a sort's work.
+std::vector<int64_t> marked_set(const int64_t* ids, int64_t n, int64_t most) {
+    Bits bits(most / 64 + 1, 0);
+    for (int64_t i = 0; i < n; i++) bits[ids[i] / 64] |= uint64_t{1} << (ids[i] % 64);
+    std::vector<int64_t> out;
+    out.reserve(n);
+    for (size_t w = 0; w < bits.size(); w++)
+        for (uint64_t left = bits[w]; left; left &= left - 1)
+            out.push_back(static_cast<int64_t>(64 * w) + lowest_bit(left));
+    return out;
 }
 
 // Marked rows of a piece side by side in a segment of their own.
@@ -109,6 +122,8 @@ void add_filtered(const Piece& piece, const CodeStore& store, const Allowed& all
 }  // namespace
 
 std::vector<int64_t> sorted_set(const int64_t* ids, int64_t n) {
+    const auto [least, most] = std::minmax_element(ids, ids + n);
+    if (n && *least >= 0 && *most / kBitsPerId < n) return marked_set(ids, n, *most);
     std::vector<int64_t> out(ids, ids + n);
     std::sort(out.begin(), out.end());
     out.erase(std::unique(out.begin(), out.end()), out.end());
@@ -117,7 +132,7 @@ std::vector<int64_t> sorted_set(const int64_t* ids, int64_t n) {
 
 std::vector<SegmentList> segments_of(const Snapshot& s, const CodeStore& store,
                                      const std::vector<int64_t>& asked, const Allowed& allowed,
-                                     const NamedRows* named, double copy_cost, bool lasting, int threads) {
+                                     const NamedRows* named, double copy_cost, int threads) {
     std::vector<SegmentList> lists(s.lists.size());
     std::vector<std::pair<size_t, size_t>> tasks;  // list, piece
     for (size_t l = 0; l < lists.size(); l++)
@@ -132,7 +147,7 @@ std::vector<SegmentList> segments_of(const Snapshot& s, const CodeStore& store,
     std::vector<SegmentList> parts(tasks.size());
     parallel_for(static_cast<int64_t>(tasks.size()), threads, [&](int64_t t) {
         const auto [l, p] = tasks[t];
-        if (lasting && allowed.bitmap && asked[l] <= kFewQueries && !store.shape().wide &&
+        if (allowed.bitmap && asked[l] <= kFewQueries && !store.shape().wide &&
             allows_much(s.lists[l]->pieces[p], allowed)) {
             Segment segment = segment_of(s.lists[l]->pieces[p]);
             segment.allowed = allowed.bitmap;

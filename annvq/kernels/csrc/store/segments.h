@@ -25,10 +25,10 @@ struct Resolved {
 };
 
 // Segments of the lists that `asked` queries each will scan (0: left empty). With a filter, masks; or, where
-// that costs less, copies of the few rows allowed. copy_cost: what copying a row costs, in scans of it.
-// lasting: the filter's bitmap outlives the segments, which may then refer to it.
+// that costs less, copies of the few rows allowed. copy_cost: what copying a row costs, in scans of it. The
+// segments may refer to the filter's bitmap.
 std::vector<SegmentList> segments_of(const Snapshot& s, const CodeStore& store,
                                      const std::vector<int64_t>& asked, const Allowed& allowed,
-                                     const NamedRows* named, double copy_cost, bool lasting, int threads);
+                                     const NamedRows* named, double copy_cost, int threads);
 
 }  // namespace annvq
