@@ -264,7 +264,7 @@ def in_batches(n):
 
 
 @pytest.mark.parametrize("wide", [False, True])
-@pytest.mark.parametrize("way", ["at once", "in batches", "checked", "one by one", "reloaded"])
+@pytest.mark.parametrize("way", ["at once", "in batches", "checked", "one by one", "reloaded", "replaced", "moved"])
 def test_short_lists_take_what_they_hold(way, wide):
     n, lists, M = 20_000, 250, 12
     rng = np.random.default_rng(0)
@@ -285,6 +285,12 @@ def test_short_lists_take_what_they_hold(way, wide):
         store = CodeStore(M, [256] * M, norm="uint8", lists=lists).filled_from_blocks(
             blocks, kept, counts, mapped=False
         )
+    for rows in rng.permutation(n).reshape(-1, 500) if way == "replaced" else []:
+        store.remove(ids[rows])
+        store.append(codes[rows], norms[rows], ids[rows], of[rows])
+    for rows in rng.permutation(n).reshape(-1, 500) if way == "moved" else []:
+        of[rows] = rng.permutation(of[rows])
+        store.replace(codes[rows], norms[rows], ids[rows], of[rows])
     assert store.nbytes + store.id_nbytes <= (1.45 if wide else 1.15) * n * (M + 1 + 8)
     rows = store.rows(ids)
     np.testing.assert_array_equal(rows.codes, codes)
@@ -321,13 +327,67 @@ def test_gaps_that_lists_leave_are_closed_while_others_read():
     same(store.search(luts, bias, 3000), reference.scan(codes[:3000], luts, bias, 3000, ids=np.arange(3000)))
 
 
-def test_memory_does_not_grow_with_replacements():
-    store, rng = CodeStore(4, [256] * 4, lists=2), np.random.default_rng(0)
-    for _ in range(60):
+@pytest.mark.parametrize("lists", [2, 100])
+def test_memory_does_not_grow_with_replacements(lists):
+    store, rng = CodeStore(4, [256] * 4, lists=lists), np.random.default_rng(0)
+    for _ in range(100):
         ids = rng.permutation(6000)[:4000]
-        store.replace(np.zeros((4000, 4), np.uint8), None, ids, (ids % 2).astype(np.int32))
+        store.replace(np.zeros((4000, 4), np.uint8), None, ids, (ids % lists).astype(np.int32))
     assert len(store) == 6000
     assert store.nbytes < 3 * 24_000
+    assert store.id_nbytes < 2 * 24_000
+
+
+@pytest.mark.parametrize("few", [False, True])
+def test_ids_are_found_by_a_map_or_by_reading_all(few):
+    """Few ids at a time of a thousand times as many are looked up in a map of all, which stays; more are read for."""
+    rng, n = np.random.default_rng(0), 4000
+    model, store = Model(3, [256] * 3, np.uint8, "uint8", 6), CodeStore(3, [256] * 3, norm="uint8", lists=6)
+    names = rng.permutation(10 * n)[:n]
+    rows = model.random_rows(rng, names)
+    store.append(*rows)
+    model.put(*rows)
+    held = store.id_nbytes
+    for _ in range(150):
+        count = int(rng.integers(1, 4)) if few else int(rng.integers(5, 100))
+        gone = rng.choice(sorted(model.rows), count, replace=False)
+        with pytest.raises(ValueError, match=r"not there: \[-1, 40001\]"):
+            store.remove(np.append(gone, [-1, 40001]))
+        store.remove(gone)
+        for number in gone:
+            del model.rows[int(number)]
+        with pytest.raises(ValueError, match="not there"):
+            store.remove(gone)
+        put = np.unique(np.append(gone[: count // 2], rng.choice(sorted(model.rows), count)))  # some new, some not
+        rows = model.random_rows(rng, put)
+        with pytest.raises(ValueError, match="repeated"):
+            store.append(*rows)
+        assert store.replace(*rows) == sum(int(number) in model.rows for number in put)
+        model.put(*rows)
+        asked = np.append(put, [-1, 10 * n])
+        np.testing.assert_array_equal(store.contains(asked), [int(number) in model.rows for number in asked])
+    assert (store.id_nbytes > 20 * n) == few
+    assert few or store.id_nbytes < 2 * held
+    codes, norms, ids, lists = model.arrays()
+    found = store.rows(ids)
+    np.testing.assert_array_equal(found.codes, codes)
+    np.testing.assert_array_equal(found.norms, norms)
+    np.testing.assert_array_equal(found.lists, lists)
+
+
+@pytest.mark.parametrize("high", [100, 9000, 2**62])
+def test_listed_ids_come_in_any_order(high):
+    """Ids that lie close together are sorted otherwise than ids that do not."""
+    rng, n = np.random.default_rng(0), 3000
+    store, codes = CodeStore(3, [256] * 3), rng.integers(0, 256, (n, 3)).astype(np.uint8)
+    store.append(codes, None, np.arange(n))
+    luts, bias = rng.random((3, 3, 256), np.float32), np.zeros(3, np.float32)
+    allowed = np.append(rng.integers(0, min(high, n), 400), [high, n - 1, 0, 0])  # some of them twice
+    rng.shuffle(allowed)
+    kept = np.unique(allowed[allowed < n])
+    expected = reference.scan(codes[kept], luts, bias, 50, ids=kept)
+    for listed in (allowed, PreparedAllowed(allowed), np.append(allowed, -5)):
+        same(store.search(luts, bias, 50, allowed=listed), expected)
 
 
 def test_a_prepared_filter_follows_the_store():

@@ -13,7 +13,7 @@ class IdMap {
     static constexpr uint64_t kNone = ~uint64_t{0};
 
     void clear() {
-        slots_ = {};
+        std::vector<Slot>().swap(slots_);  // (an empty list assigned would keep the memory)
         size_ = 0;
     }
     int64_t bytes() const { return static_cast<int64_t>(slots_.capacity() * sizeof(Slot)); }
@@ -45,6 +45,11 @@ class IdMap {
         return at == slots_.size() ? kNone : slots_[at].place;
     }
 
+    // Where an id is looked for first, of 2 ** bits places.
+    static uint64_t hash(int64_t id, int bits) {
+        return static_cast<uint64_t>(id) * 0x9E3779B97F4A7C15u >> (64 - bits);
+    }
+
     // Fetches what find(id) will look at first.
     void fetch(int64_t id) const {
         if (!slots_.empty()) __builtin_prefetch(&slots_[home(id)]);
@@ -71,9 +76,7 @@ class IdMap {
         uint64_t place = 0;
     };
 
-    size_t home(int64_t id) const {
-        return static_cast<size_t>(static_cast<uint64_t>(id) * 0x9E3779B97F4A7C15u >> shift_);
-    }
+    size_t home(int64_t id) const { return static_cast<size_t>(hash(id, bits_)); }
     size_t next(size_t at) const { return (at + 1) & (slots_.size() - 1); }
     size_t find_slot(int64_t id) const {
         if (slots_.empty() || id < 0) return slots_.size();
@@ -84,7 +87,7 @@ class IdMap {
     void grow(size_t wanted) {
         std::vector<Slot> old(wanted);
         old.swap(slots_);
-        shift_ = 64 - lowest_bit(wanted);
+        bits_ = lowest_bit(wanted);
         for (const Slot& s : old) {
             if (s.id < 0) continue;
             size_t at = home(s.id);
@@ -95,7 +98,7 @@ class IdMap {
 
     std::vector<Slot> slots_;
     int64_t size_ = 0;
-    int shift_ = 60;
+    int bits_ = 4;
 };
 
 }  // namespace annvq

@@ -8,7 +8,10 @@
 namespace annvq {
 namespace {
 
-constexpr int64_t kSpareShare = 16;   // of the superblocks of a list that grows, one in so many is kept free
+constexpr int64_t kSpareShare = 16;  // of the superblocks of a list that grows, one in so many is kept free
+// One in so many rows of a chunk removed, or any of a few: the others move to a new one. (Consecutive ids,
+// which take no memory, would take some there.)
+constexpr int64_t kShortShare = 16, kFewRows = 128, kLongShare = 8, kRunShare = 3;
 constexpr int64_t kDenseRows = 4096;  // consecutive ids that are worth a chunk without ids of its own
 
 bool is_run(const int64_t* ids, const int64_t* picked, int64_t count) {
@@ -136,8 +139,10 @@ int64_t Draft::kill(const int64_t* ids, int64_t n) {
 void Draft::rewrite(int32_t number) {
     const auto wasteful = [&](const Piece& p) {
         // A mapped chunk is not rewritten: the copy would take memory that the map does not.
-        const int64_t few = p.chunk->is_short() ? Shelves::kStep : kSuperblock / 2;
-        return p.chunk->writable && (p.dead == p.n || (p.dead >= few && 3 * p.dead >= p.n));
+        const int64_t share = p.chunk->ids ? kLongShare : kRunShare;
+        const bool many = p.chunk->is_short() ? p.n <= kFewRows || kShortShare * p.dead >= p.n
+                                              : p.dead >= kSuperblock / 2 && share * p.dead >= p.n;
+        return p.chunk->writable && p.dead && (p.dead == p.n || many);
     };
     const List& before = *lists_[number];
     if (std::none_of(before.pieces.begin(), before.pieces.end(), wasteful)) return;
@@ -164,6 +169,7 @@ void Draft::rewrite(int32_t number) {
             list.dead += old[p].dead;
             continue;
         }
+        left_.push_back(old[p].chunk->serial);
         for (int64_t r = 0; r < old[p].n; r++) {
             if (!old[p].is_live(r)) continue;
             codes.resize(codes.size() + width);
@@ -191,12 +197,11 @@ void Draft::adopt(int32_t number, const uint8_t* codes, const int64_t* ids, int6
     List& list = edit(number);
     for (int64_t at = 0; at < mapped; at += most) {
         auto chunk = std::make_shared<Chunk>();
-        chunk->memory.push_back(owner);
+        chunk->memory.push_front(owner);
         chunk->codes = const_cast<uint8_t*>(codes) + at * columns;
         if (ids) chunk->ids = ids + at;
         chunk->first_id = first_id + at;
         chunk->capacity = std::min(most, mapped - at);
-        chunk->bytes = chunk->capacity * columns;
         chunk->writable = false;
         chunk->serial = ids_.next_serial();
         list.pieces.push_back({chunk, chunk->capacity, nullptr, 0});
@@ -232,6 +237,7 @@ std::shared_ptr<const Snapshot> Draft::finish() {
     auto next = std::make_shared<Snapshot>();
     next->lists = std::move(lists_);
     next->live = live_;
+    ids_.give_back(left_);  // nothing fails from here on
     for (auto& [number, list] : edited_) ids_.place(number, *list);
     return next;
 }

@@ -40,7 +40,7 @@ class Draft {
     // Moves short chunks out of memory that has been closed; rows stay where they were in their lists.
     void leave_closed();
 
-    // The next snapshot. Chunks are known to be where it has them.
+    // The next snapshot, to be published at once. Chunks are known to be where it has them.
     std::shared_ptr<const Snapshot> finish();
     // It has been published.
     void done() { done_ = true; }
@@ -58,6 +58,7 @@ class Draft {
     std::vector<std::shared_ptr<const List>> lists_;
     std::unordered_map<int32_t, std::shared_ptr<List>> edited_;
     std::unordered_set<const Bits*> own_bits_;
+    std::vector<uint32_t> left_;  // serials of chunks that have been rewritten
     int64_t live_;
     bool done_ = false;
 };

@@ -8,9 +8,10 @@
 namespace annvq {
 namespace {
 
-constexpr int64_t kReadPerId =
-    256;  // stored ids that are read for each of many new ones, rather than a map made
-constexpr int64_t kPlaceBits = 32;  // a place in the map: chunk serial, row
+// Stored ids that are read for each of many that are looked up, rather than a map made: some microseconds.
+constexpr int64_t kReadPerId = 1024;
+constexpr int64_t kPlaceBits = 32;             // a place in the map: chunk serial, row
+constexpr uint64_t kAsked = IdMap::kNone - 1;  // no place: the id is looked for, and not found so far
 
 }  // namespace
 
@@ -52,6 +53,22 @@ void IdIndex::prepare(const Snapshot& s) {
     mapped_ = read_ = true;
 }
 
+bool IdIndex::reads_all(const Snapshot& s, int64_t n) const {
+    return read_ && !ascending_ && !mapped_ && n * kReadPerId >= s.live;
+}
+
+void IdIndex::prepare(const Snapshot& s, const int64_t* ids, int64_t n) {
+    settle(s);
+    if (reads_all(s, n))
+        look_through(s, ids, n);
+    else
+        prepare(s);
+}
+
+void IdIndex::forget_asked() {
+    if (!mapped_) map_.clear();
+}
+
 bool IdIndex::find_ascending(const List& list, int64_t id, RowPlace* place) const {
     const auto& pieces = list.pieces;
     auto after = std::upper_bound(pieces.begin(), pieces.end(), id,
@@ -72,7 +89,7 @@ bool IdIndex::find_ascending(const List& list, int64_t id, RowPlace* place) cons
 bool IdIndex::find(const Snapshot& s, int64_t id, RowPlace* place) const {
     if (ascending_) return find_ascending(*s.lists[0], id, place);
     const uint64_t found = map_.find(id);
-    if (found == IdMap::kNone) return false;
+    if (found >= kAsked) return false;
     const ChunkPlace& chunk = places_[found >> kPlaceBits];
     *place = {chunk.list, chunk.piece, static_cast<int64_t>(found & ((uint64_t{1} << kPlaceBits) - 1))};
     return true;
@@ -94,31 +111,49 @@ std::vector<int64_t> IdIndex::present(const Snapshot& s, const int64_t* ids, int
 }
 
 void IdIndex::contains(const Snapshot& s, const int64_t* ids, int64_t n, uint8_t* out) {
-    settle(s);
-    if (read_ && !ascending_ && !mapped_ && n * kReadPerId >= s.live) return look_through(s, ids, n, out);
-    prepare(s);
+    prepare(s, ids, n);
     RowPlace place;
     for (int64_t i = 0; i < n; i++) out[i] = find(s, ids[i], &place);
+    forget_asked();
 }
 
-void IdIndex::look_through(const Snapshot& s, const int64_t* ids, int64_t n, uint8_t* out) const {
-    std::fill(out, out + n, uint8_t{0});
-    IdMap asked;  // to where an id is first asked for
-    asked.reserve(n);
-    for (int64_t i = 0; i < n; i++)
-        if (ids[i] >= 0) asked.insert(ids[i], static_cast<uint64_t>(i));
+void IdIndex::look_through(const Snapshot& s, const int64_t* ids, int64_t n) {
+    map_.clear();
+    map_.reserve(n);
+    // Most ids are passed over by one bit, of sixteen and more for each that is asked for.
+    int bits = 10;
+    while (int64_t{1} << bits < 16 * n) bits++;
+    Bits maybe((int64_t{1} << bits) / 64, 0);
+    const auto bit_of = [&](int64_t id) { return IdMap::hash(id, bits); };
+    for (int64_t i = 0; i < n; i++) {
+        if (ids[i] < 0) continue;
+        map_.insert(ids[i], kAsked);
+        maybe[bit_of(ids[i]) / 64] |= uint64_t{1} << (bit_of(ids[i]) % 64);
+    }
     for (const auto& list : s.lists)
-        for (const Piece& piece : list->pieces)
-            for (int64_t r = 0; r < piece.n; r++)
-                if (const uint64_t at = asked.find(piece.id(r)); at != IdMap::kNone && piece.is_live(r))
-                    out[at] = 1;
-    for (int64_t i = 0; i < n; i++)
-        if (ids[i] >= 0) out[i] = out[asked.find(ids[i])];
+        for (const Piece& piece : list->pieces) {
+            const uint64_t serial = piece.chunk->serial;
+            for (int64_t r = 0; r < piece.n; r++) {
+                const int64_t id = piece.id(r);
+                if (!(maybe[bit_of(id) / 64] >> (bit_of(id) % 64) & 1)) continue;
+                if (map_.find(id) != IdMap::kNone && piece.is_live(r))
+                    map_.set(id, serial << kPlaceBits | static_cast<uint64_t>(r));
+            }
+        }
 }
 
 uint32_t IdIndex::next_serial() {
+    if (!free_serials_.empty()) {
+        const uint32_t serial = free_serials_.back();
+        free_serials_.pop_back();
+        return serial;
+    }
     places_.push_back({});
     return static_cast<uint32_t>(places_.size() - 1);
+}
+
+void IdIndex::give_back(const std::vector<uint32_t>& serials) {
+    free_serials_.insert(free_serials_.end(), serials.begin(), serials.end());
 }
 
 void IdIndex::place(int32_t number, const List& list) {

@@ -27,6 +27,10 @@ class IdIndex {
     // Makes find() work: decides whether ids ascend, else builds the map. std::invalid_argument on ids that
     // repeat or are negative.
     void prepare(const Snapshot& s);
+    // The same for these ids alone, and until forget_asked(). Where they are many beside those that are
+    // stored, the ids of all rows are read for them, and no map of all is made, which would stay.
+    void prepare(const Snapshot& s, const int64_t* ids, int64_t n);
+    void forget_asked();
     // False where the id is not there.
     bool find(const Snapshot& s, int64_t id, RowPlace* place) const;
     void fetch(int64_t id) const;  // what find() will look at first, into the cache
@@ -38,12 +42,14 @@ class IdIndex {
     // False: rows were taken over unread, and ids are not known to differ from one another.
     bool is_read() const { return read_; }
     int64_t bytes() const {
-        return map_.bytes() +
-               (lists_ > 1 ? static_cast<int64_t>(places_.capacity() * sizeof(ChunkPlace)) : 0);
+        return map_.bytes() + (lists_ > 1 ? static_cast<int64_t>(places_.capacity() * sizeof(ChunkPlace) +
+                                                                 free_serials_.capacity() * sizeof(uint32_t))
+                                          : 0);
     }
 
-    // A new chunk's serial.
+    // A new chunk's serial, and what is given back by chunks that no list has any more.
     uint32_t next_serial();
+    void give_back(const std::vector<uint32_t>& serials);
     // Chunks of a changed list are where they are from now on.
     void place(int32_t number, const List& list);
     // Where there is a map: makes room in it, takes out ids, or puts in the live rows of a list from a row of
@@ -64,8 +70,10 @@ class IdIndex {
     void set_order(Order order);
 
   private:
-    // As contains(), by reading the ids of all rows.
-    void look_through(const Snapshot& s, const int64_t* ids, int64_t n, uint8_t* out) const;
+    // Whether so many ids are found by reading those of all rows.
+    bool reads_all(const Snapshot& s, int64_t n) const;
+    // The places of these ids into the map, which has them alone until forget_asked().
+    void look_through(const Snapshot& s, const int64_t* ids, int64_t n);
     bool find_ascending(const List& list, int64_t id, RowPlace* place) const;
 
     struct ChunkPlace {
@@ -74,7 +82,8 @@ class IdIndex {
     };
     int32_t lists_;
     std::vector<ChunkPlace> places_;  // by chunk serial
-    IdMap map_;                       // id -> chunk serial, row; while mapped_
+    std::vector<uint32_t> free_serials_;
+    IdMap map_;  // id -> chunk serial, row; of all ids while mapped_
     bool mapped_ = false;
     bool ascending_;  // one list, ids in ascending order: no map
     bool ascending_known_ = true;

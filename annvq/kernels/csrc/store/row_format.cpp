@@ -18,7 +18,7 @@ constexpr std::align_val_t kAlignment{64};
 template <class T>
 T* aligned(int64_t count, Chunk* owner) {
     T* p = static_cast<T*>(operator new(count * sizeof(T), kAlignment));
-    owner->memory.emplace_back(p, [](void* q) { operator delete(q, kAlignment); });
+    owner->memory.emplace_front(p, [](void* q) { operator delete(q, kAlignment); });
     return p;
 }
 
@@ -53,7 +53,6 @@ std::shared_ptr<Chunk> RowFormat::make_chunk(int64_t rows, uint32_t serial, bool
         chunk->norms = chunk->place.norms();
         void* ids = chunk->place.ids();
         chunk->ids = narrow ? Ids(static_cast<uint32_t*>(ids)) : Ids(static_cast<int64_t*>(ids));
-        chunk->bytes = chunk->capacity * (columns() * item() + (chunk->norms ? 4 : 0));
         return chunk;
     }
     const int64_t blocks = superblocks(rows);
@@ -61,13 +60,9 @@ std::shared_ptr<Chunk> RowFormat::make_chunk(int64_t rows, uint32_t serial, bool
     const int64_t bytes = blocks * block_bytes();
     // A single query reads all of it: on small pages it would wait for page tables too.
     chunk->codes = static_cast<uint8_t*>(large_pages(bytes));
-    chunk->memory.emplace_back(chunk->codes, free_large_pages);
+    chunk->memory.emplace_front(chunk->codes, free_large_pages);
     std::memset(chunk->codes, 0, bytes);
-    chunk->bytes = bytes;
-    if (shape_.norm == NormKind::floats) {
-        chunk->norms = aligned<float>(chunk->capacity, chunk.get());
-        chunk->bytes += chunk->capacity * 4;
-    }
+    if (shape_.norm == NormKind::floats) chunk->norms = aligned<float>(chunk->capacity, chunk.get());
     return chunk;
 }
 

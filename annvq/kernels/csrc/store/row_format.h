@@ -32,6 +32,8 @@ class RowFormat {
     // norm_byte and norm: written to where the store keeps such.
     void read(const Chunk& chunk, int64_t at, void* codes, uint8_t* norm_byte, float* norm) const;
     void fetch(const Chunk& chunk, int64_t at) const;  // into the cache
+    // Of codes and norms, in memory or mapped.
+    int64_t bytes_of(const Chunk& c) const { return c.capacity * (columns() * item() + (c.norms ? 4 : 0)); }
 
     // Whether short chunks should move, so that memory with gaps can be freed: those that lie there know.
     bool close_sparse() const;

@@ -102,7 +102,7 @@ void Shelves::close(Arena* arena) {
 
 bool Shelves::close_sparse() {
     constexpr int64_t few = 16,
-                      share = 12;  // not worth it; and of what is reserved, one in so many may be free
+                      share = 20;  // not worth it; and of what is reserved, one in so many may be free
     std::lock_guard<Mutex> lock(mutex_);
     settled_ = std::min(settled_, free_steps_);
     if (shelves_ < few || share * (free_steps_ - settled_) < kSteps * shelves_) return false;

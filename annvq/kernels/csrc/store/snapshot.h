@@ -7,6 +7,7 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <forward_list>
 #include <memory>
 #include <vector>
 
@@ -35,15 +36,14 @@ struct Rows {
 };
 
 struct Chunk {
-    std::vector<std::shared_ptr<void>> memory;  // what the pointers below point into
-    Shelves::Place place;                       // or this, of a chunk shorter than a superblock
-    uint8_t* codes = nullptr;                   // capacity / 512 superblocks, or part of one
-    float* norms = nullptr;                     // (capacity,) where the store keeps single norms
-    Ids ids;                                    // (capacity,), or none: first_id + row
+    std::forward_list<std::shared_ptr<void>> memory;  // what the pointers below point into
+    Shelves::Place place;                             // or this, of a chunk shorter than a superblock
+    uint8_t* codes = nullptr;                         // capacity / 512 superblocks, or part of one
+    float* norms = nullptr;                           // (capacity,) where the store keeps single norms
+    Ids ids;                                          // (capacity,), or none: first_id + row
     int64_t first_id = 0;
     int64_t capacity = 0;
-    int64_t bytes = 0;                  // of codes and norms, in memory or mapped
-    uint32_t serial = 0;                // its place among all chunks ever made
+    uint32_t serial = 0;                // its place among the chunks of a store
     bool writable = true;               // false: mapped
     float norm_low = 0, norm_step = 0;  // what the bytes of single norms stand for
 

@@ -19,6 +19,20 @@ std::vector<int64_t> repeated(const int64_t* ids, int64_t n) {
     return out;
 }
 
+// While it lives, ids are found; n = 0: none is looked for.
+class Asked {
+  public:
+    Asked(IdIndex& ids, const Snapshot& s, const int64_t* asked, int64_t n) : ids_(ids) {
+        if (n) ids_.prepare(s, asked, n);
+    }
+    ~Asked() { ids_.forget_asked(); }
+    Asked(const Asked&) = delete;
+    Asked& operator=(const Asked&) = delete;
+
+  private:
+    IdIndex& ids_;
+};
+
 }  // namespace
 
 CodeStore::CodeStore(StoreShape shape, const uint8_t* relabel)
@@ -64,7 +78,7 @@ int64_t CodeStore::append(const Rows& rows, Fresh fresh) {
         const auto there = ids_.present(*current_, rows.ids, rows.n);
         if (!there.empty()) refuse("ids must be new and differ from one another; repeated: " + listed(there));
     }
-    if (fresh == Fresh::replaces) ids_.prepare(*current_);
+    const Asked asked(ids_, *current_, rows.ids, fresh == Fresh::replaces ? rows.n : 0);
 
     Draft draft(*current_, format_, ids_);
     const int64_t replaced = fresh == Fresh::replaces ? draft.kill(rows.ids, rows.n) : 0;
@@ -83,7 +97,7 @@ void CodeStore::remove(const int64_t* ids, int64_t n) {
     std::lock_guard<Mutex> lock(writing_);
     const auto twice = repeated(ids, n);
     if (!twice.empty()) refuse("ids must differ from one another; repeated: " + listed(twice));
-    ids_.prepare(*current_);
+    const Asked asked(ids_, *current_, ids, n);
     std::vector<int64_t> missing;
     RowPlace at;
     for (int64_t i = 0; i < n && missing.size() < 5; i++)
@@ -159,7 +173,7 @@ int64_t CodeStore::code_bytes() const {
         if (list->pieces.empty()) continue;
         bytes += shared + sizeof(List);
         for (const Piece& piece : list->pieces) {
-            bytes += piece.chunk->bytes + sizeof(Piece) + sizeof(Chunk) + shared;
+            bytes += format_.bytes_of(*piece.chunk) + sizeof(Piece) + sizeof(Chunk) + shared;
             if (piece.live) bytes += static_cast<int64_t>(piece.live->size()) * 8 + shared;
         }
     }
