@@ -18,8 +18,8 @@ struct BytesView {
 };
 
 struct CoarseKernels {
-    // Bytes of a query (quads * 4,), as `scores` of the level takes them (signed, or plus 128), how long its
-    // step is, ||q - mean||, and the length of the bytes' error.
+    // Bytes of a query (quads * 4,), as `scores` of the level takes them (signed, or plus 64 or 128), how
+    // long its step is, ||q - mean||, and the length of the bytes' error.
     void (*quantize)(const BytesView&, const float* query, uint8_t* bytes, float* step, float* length,
                      float* error);
     // out[r][i] = norms[i] - 2 * step * steps[r] * <bytes of r, bytes of i>; rows of `padded`.

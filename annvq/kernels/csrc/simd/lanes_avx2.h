@@ -10,7 +10,7 @@ namespace annvq {
 namespace {
 
 constexpr int kTileRows = 3, kTileGroups = 2;  // vectors by groups of lanes whose sums stay in registers
-constexpr int kTileQueries = 4, kTileSquareQueries = 4;  // of tables of products, and of squares
+constexpr int kTileQueries = 3, kTileSquareQueries = 4;  // of tables of products, and of squares
 
 struct Lanes {
     __m256 a, b;
