@@ -18,6 +18,7 @@ import numpy.typing as npt
 from annvq.arrays import as_float32, dtype_name
 from annvq.datasets import cache
 from annvq.datasets.dataset import Vectors, as_vectors, check_metric, check_positive
+from annvq.optional import needed_by
 from annvq.types import F32, F64
 
 _log = logging.getLogger("annvq.datasets")
@@ -31,6 +32,7 @@ _MARGIN = 32
 _VERSION = 1
 
 
+@needed_by("annvq.datasets.exact_neighbors")
 def exact_neighbors(
     base: Vectors, queries: Vectors, k: int = 100, metric: str = "l2", *, progress: bool | None = None
 ) -> tuple[I64, F32]:

@@ -52,6 +52,10 @@ errors["names"] = [error(lambda: getattr(annvq, n)) for n in ("ProductVQ", "make
 errors["training"] = [error(lambda: annvq.training.NSVQ)]
 import annvq.command
 errors["data"] = [error(lambda: annvq.datasets.load("patches"))]
+errors["exact"] = [
+    error(lambda: annvq.datasets.exact_neighbors(data["more"], data["more"], 3)),
+    error(lambda: annvq.datasets.gaussian(4, 100, 100, 10)),
+]
 errors["sklearn"] = [error(lambda: __import__("annvq.sklearn"))]
 errors["command"] = [error(annvq.command.main)]
 errors["progress"] = [error(lambda: coder.encode(data["more"], progress=True))]
@@ -148,6 +152,8 @@ def test_what_is_missing_is_named_in_one_line(served):
         ["ImportError", "IVFIndex.fit needs faiss, which is not installed: pip install faiss-cpu"]
     ]
     assert errors["data"][0][1] == "annvq.datasets.load needs sklearn, which is not installed: pip install scikit-learn"
+    exact = "annvq.datasets.exact_neighbors needs faiss, which is not installed: pip install faiss-cpu"
+    assert errors["exact"] == [["ImportError", exact]] * 2
     assert errors["sklearn"][0][1].endswith("needs torch, which is not installed: pip install torch")
     assert errors["command"] == [["SystemExit", "1"]]
     assert not any("\n" in message for said in errors.values() for _, message in said)
