@@ -180,56 +180,54 @@ inline void look_up(const uint8_t* codes, int64_t first, int64_t last, const Fil
     }
 }
 
-template <int entries, bool norm, bool fetch, bool several>
-int64_t run(const uint8_t* blocks, int64_t first, int64_t last, const FilterTables& t, uint8_t threshold,
-            FilteredRows* found) {
-    const FilterTables* const one = &t;
+template <int entries, bool norm, bool fetch, bool several, int queries>
+int64_t run(const uint8_t* blocks, int64_t first, int64_t last, const FilterTables* const* t,
+            const uint8_t* thresholds, FilteredRows* const* found) {
+    const int columns = t[0]->columns;
     int64_t at = first;
-    while (at < last && found->count <= kRoom - kSuperblock) {
-        const uint8_t* codes = blocks + at / kSuperblock * t.columns * kSuperblock + at % kSuperblock;
+    while (at < last && found[0]->count <= kRoom - kSuperblock &&
+           found[queries - 1]->count <= kRoom - kSuperblock) {
+        const uint8_t* codes = blocks + at / kSuperblock * columns * kSuperblock + at % kSuperblock;
         const int64_t block_end = (at / kSuperblock + 1) * kSuperblock;
         const int64_t sets = ((last < block_end ? last : block_end) - at + 63) / 64;
         const auto next = [&](auto look_up, int64_t rows) {
-            look_up(codes, at, last, &one, &threshold, &found);
+            look_up(codes, at, last, t, thresholds, found);
             at += rows;
         };
         if (sets == 8)
-            next(look_up<entries, norm, fetch, several, 1, 8>, 512);
+            next(look_up<entries, norm, fetch, several, queries, 8>, 512);
         else if (sets >= 4)
-            next(look_up<entries, norm, false, several, 1, 4>, 256);
+            next(look_up<entries, norm, false, several, queries, 4>, 256);
         else if (sets >= 2)
-            next(look_up<entries, norm, false, several, 1, 2>, 128);
+            next(look_up<entries, norm, false, several, queries, 2>, 128);
         else
-            next(look_up<entries, norm, false, several, 1, 1>, 64);
+            next(look_up<entries, norm, false, several, queries, 1>, 64);
     }
     return at < last ? at : last;
 }
 
-template <int entries, bool norm, bool fetch, bool several>
-int64_t run_two(const uint8_t* blocks, int64_t count, const FilterTables* const t[2],
-                const uint8_t thresholds[2], FilteredRows* const found[2]) {
-    int64_t b = 0;
-    for (; b < count && found[0]->count <= kRoom - kSuperblock && found[1]->count <= kRoom - kSuperblock; b++)
-        look_up<entries, norm, fetch, several, 2, 8>(blocks + b * t[0]->columns * kSuperblock,
-                                                     b * kSuperblock, (b + 1) * kSuperblock, t, thresholds,
-                                                     found);
-    return b;
+template <int entries, bool norm, int queries>
+int64_t run(const uint8_t* blocks, int64_t first, int64_t last, const FilterTables* const* t,
+            const uint8_t* thresholds, FilteredRows* const* found) {
+    if (t[0]->groups > 1)
+        return t[0]->ahead
+                   ? run<entries, norm, true, true, queries>(blocks, first, last, t, thresholds, found)
+                   : run<entries, norm, false, true, queries>(blocks, first, last, t, thresholds, found);
+    return t[0]->ahead ? run<entries, norm, true, false, queries>(blocks, first, last, t, thresholds, found)
+                       : run<entries, norm, false, false, queries>(blocks, first, last, t, thresholds, found);
 }
 
 template <int entries, bool norm = false>
 int64_t filter(const uint8_t* blocks, int64_t first, int64_t last, const FilterTables& t, uint8_t threshold,
                FilteredRows* found) {
-    const Filter of[2][2] = {{run<entries, norm, false, false>, run<entries, norm, true, false>},
-                             {run<entries, norm, false, true>, run<entries, norm, true, true>}};
-    return of[t.groups > 1][t.ahead != 0](blocks, first, last, t, threshold, found);
+    const FilterTables* const one = &t;
+    return run<entries, norm, 1>(blocks, first, last, &one, &threshold, &found);
 }
 
 template <int entries, bool norm = false>
-int64_t filter_two(const uint8_t* blocks, int64_t count, const FilterTables* const t[2],
+int64_t filter_two(const uint8_t* blocks, int64_t first, int64_t last, const FilterTables* const t[2],
                    const uint8_t thresholds[2], FilteredRows* const found[2]) {
-    const FilterOfTwo of[2][2] = {{run_two<entries, norm, false, false>, run_two<entries, norm, true, false>},
-                                  {run_two<entries, norm, false, true>, run_two<entries, norm, true, true>}};
-    return of[t[0]->groups > 1][t[0]->ahead != 0](blocks, count, t, thresholds, found);
+    return run<entries, norm, 2>(blocks, first, last, t, thresholds, found);
 }
 
 __mmask16 lanes(int64_t left) { return left >= 16 ? 0xffff : static_cast<__mmask16>((1u << left) - 1); }

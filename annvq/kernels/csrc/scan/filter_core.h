@@ -166,9 +166,9 @@ int64_t filter_one(const uint8_t* blocks, int64_t first, int64_t last, const Fil
 }
 
 template <class LookUp>
-int64_t filter_two(const uint8_t* blocks, int64_t count, const FilterTables* const t[2],
+int64_t filter_two(const uint8_t* blocks, int64_t first, int64_t last, const FilterTables* const t[2],
                    const uint8_t thresholds[2], FilteredRows* const found[2]) {
-    return run<LookUp, 2>(blocks, 0, count * kSuperblock, t, thresholds, found) / kSuperblock;
+    return run<LookUp, 2>(blocks, first, last, t, thresholds, found);
 }
 
 // A byte is a code.

@@ -43,10 +43,10 @@ using Filter = int64_t (*)(const uint8_t* blocks, int64_t first, int64_t last, c
                            uint8_t threshold, FilteredRows* found);
 
 // The same for two queries at once, whose groups of columns end alike: what is loaded, and what is made of
-// codes before they are looked up, serves both. Looks through superblocks [0, count), and ends early where
-// either has fewer than 512 places left. Returns how many it looked through.
-using FilterOfTwo = int64_t (*)(const uint8_t* blocks, int64_t count, const FilterTables* const tables[2],
-                                const uint8_t thresholds[2], FilteredRows* const found[2]);
+// codes before they are looked up, serves both. Ends early where either has fewer than 512 places left.
+using FilterOfTwo = int64_t (*)(const uint8_t* blocks, int64_t first, int64_t last,
+                                const FilterTables* const tables[2], const uint8_t thresholds[2],
+                                FilteredRows* const found[2]);
 
 // How many of n sums are at most limit.
 using CountAtMost = int (*)(const uint8_t* sums, int n, uint8_t limit);

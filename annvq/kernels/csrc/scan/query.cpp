@@ -23,6 +23,7 @@ constexpr int64_t kRequantizeEvery = 4 * kSuperblock;  // rows
 constexpr int kFewRows = 8;                            // scoring so few costs less than bounding a superblock
 constexpr int64_t kLiveRun = 8;  // superblocks filtered at once where some rows are not live
 
+constexpr int64_t kSharedBytes = 16384;  // of codes are worth finding two queries that share a filter
 constexpr int64_t kGrowth = 8;
 constexpr int64_t kCutAfter = 12;  // hits, and half of k more
 // Rows wait to be scored from kManyColumns on, until there are so many times k, or more than fit, or all that
@@ -105,7 +106,8 @@ void Query::scan_tile(Query* const* queries, const float* biases, int64_t count,
     for (int i = 0; i < left; i++) {
         if (!open[i]) continue;
         int64_t at = from;
-        const bool shares = open[i]->filters() && open[i]->tables_.run_two();
+        const bool shares = (to - from) * open[i]->columns_ >= kSharedBytes && open[i]->filters() &&
+                            open[i]->tables_.run_two();
         for (int j = i + 1; shares && j < left; j++)
             if (open[j] && open[j]->filters() && open[i]->tables_.alike(open[j]->tables_)) {
                 Query* const both[2] = {open[i], open[j]};
@@ -121,24 +123,23 @@ void Query::scan_tile(Query* const* queries, const float* biases, int64_t count,
     }
 }
 
-// Rows [from, end) by one filter for both, as far as it can serve them; returns where that ends.
+// Rows [from, end) by one filter for both, as far as both have any use for it; returns where that ends.
 int64_t Query::scan_two(Query* const both[2], int64_t from, int64_t end, int64_t ahead) {
     Query &a = *both[0], &b = *both[1];
     int64_t at = from;
-    while (at + kSuperblock <= end && a.filters() && b.filters()) {
-        const int64_t block = at / kSuperblock,
-                      count = (std::min(a.run_end(at, end), b.run_end(at, end)) - at) / kSuperblock;
-        if (!count) break;
+    while (at < end && a.filters() && b.filters()) {
+        const int64_t block = at / kSuperblock, start = block * kSuperblock,
+                      last = std::min(a.run_end(at, end), b.run_end(at, end)) - start;
         const FilterTables of_a = a.tables_.for_filter(ahead), of_b = b.tables_.for_filter(0);
         const FilterTables* const tables[2] = {&of_a, &of_b};
         const uint8_t thresholds[2] = {a.threshold_, b.threshold_};
         FilteredRows in_a, in_b;
         FilteredRows* const found[2] = {&in_a, &in_b};
-        const int64_t done = a.tables_.run_two()(a.segment_->codes + block * a.columns_ * kSuperblock, count,
-                                                 tables, thresholds, found);
-        a.take(block, done * kSuperblock, &in_a);
-        b.take(block, done * kSuperblock, &in_b);
-        at += done * kSuperblock;
+        const int64_t done = start + a.tables_.run_two()(a.segment_->codes + block * a.columns_ * kSuperblock,
+                                                         at - start, last, tables, thresholds, found);
+        a.take(block, done - at, &in_a);
+        b.take(block, done - at, &in_b);
+        at = done;
     }
     return at;
 }

@@ -55,7 +55,7 @@ class Query {
     bool begin(const Segment& segment, float bias);
     void end(int64_t from, int64_t to);
     bool enter(const Segment& segment, float bias);
-    // Whether a filter looks through whole superblocks next.
+    // Whether a filter looks through what comes next.
     bool filters() const { return !everything_ && !closed_ && !segment_->sparse; }
     static int64_t scan_two(Query* const both[2], int64_t from, int64_t end, int64_t ahead);
     void take(int64_t block, int64_t rows, FilteredRows* found);
