@@ -13,7 +13,9 @@ namespace {
 
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr int64_t kTileBytes = 32768;
-constexpr int64_t kAhead = 16384;  // bytes of codes that are fetched ahead, or as many as fill a superblock
+constexpr int64_t kAloneTile = 32;  // superblocks where a query is alone, columns are few and read in order
+constexpr int64_t kAhead = 16384;   // bytes of codes that are fetched ahead, or as many as fill a superblock
+constexpr int64_t kNear = 1 << 23;  // bytes of codes that a cache may hold
 constexpr int64_t kManyColumns = 40;         // from so many on a tile is
 constexpr int64_t kManyTile = 4;             // superblocks, of
 constexpr int64_t kManyTileBytes = 1 << 18;  // at most
@@ -480,11 +482,15 @@ void scan_together(Query* const* queries, const float* biases, int64_t count, co
     // Superblocks that stay in the first cache while all queries look at them, or, where a single one fills
     // it, in the second: then a query's tables stay in the first, and of more rows fewer need be scored. The
     // first query fetches the next.
+    const bool in_order = queries[0]->kernels().in_order;
     const int64_t columns = queries[0]->columns(), block = columns * kSuperblock,
-                  many = columns < kManyColumns ? 1 : std::min(kManyTile, kManyTileBytes / block),
-                  tile = std::max({int64_t{1}, kTileBytes / block, many});
+                  few = in_order && count == 1 ? kAloneTile : 1,
+                  many = std::min(kManyTile, kManyTileBytes / block),
+                  tile = std::max({int64_t{1}, kTileBytes / block, columns < kManyColumns ? few : many});
     // Some filters look up rows of all columns, then the next rows: these lie near, but are wanted later.
-    const int64_t ahead = (kAhead + block - 1) / block * block;
+    // Long runs in order a processor foresees itself, unless they come from memory.
+    const bool foreseen = in_order && columns >= kManyColumns && (last - first) * block <= kNear;
+    const int64_t ahead = foreseen ? 0 : (kAhead + block - 1) / block * block;
     for (int64_t b = first; b < last; b += tile)
         for (int64_t q = 0; q < count; q += kGroup)
             Query::scan_tile(queries + q, biases + q, std::min(kGroup, count - q), segment, b,

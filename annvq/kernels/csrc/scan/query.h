@@ -44,6 +44,7 @@ class Query {
     // (k,) each, ordered by (distance, id), padded with +inf and -1. Ends the query.
     void write(float* distances, int64_t* ids);
     int columns() const { return columns_; }
+    const ScanKernels& kernels() const { return kernels_; }
 
     // Several queries, each with a bias and at most kGroup of them, over superblocks [first, last) of a
     // segment. Codes ahead are fetched once for all.
