@@ -65,15 +65,25 @@ lists, rng = int(4 * n**0.5), np.random.default_rng(0)
 codes, norms = rng.integers(0, 256, (n, 7), dtype=np.uint8), rng.integers(0, 256, n, dtype=np.uint8)
 share = rng.gamma(3, size=lists)
 ids, of = rng.permutation(n), rng.choice(lists, n, p=share / share.sum()).astype(np.int32)
-step = {"at once": n, "in ten parts": n // 10, "a thousand at a time": 1000}[way]
+step = {"at once": n, "in ten parts": n // 10}.get(way, 1000)
 stores = [CodeStore(7, [256] * 7, norm="uint8", lists=lists) for _ in range(2)]
 for store in stores:
     before = resident()
     for a in range(0, n, step):
         rows = slice(a, a + step)
         store.append(codes[rows], norms[rows], ids[rows], of[rows], known_new=True)
-print(json.dumps([(store.nbytes + store.id_nbytes) / n, (resident() - before) / n]))
+    if way.startswith("a tenth"):
+        store.remove(ids[rng.permutation(n)[: n // 10]])
+    for rows in rng.permutation(n).reshape(-1, 1000) if way.startswith("all") else []:
+        store.remove(ids[rows])
+        store.append(codes[rows], norms[rows], ids[rows], of[rows], known_new=True)
+print(json.dumps([(store.nbytes + store.id_nbytes) / len(store), (resident() - before) / len(store)]))
 """
+
+WAYS = (
+    "at once", "in ten parts", "a thousand at a time", "a tenth removed",
+    "all removed and added again, a thousand at a time",
+)  # fmt: skip
 
 
 def asked(python: str, code: str, *arguments: str) -> list[float]:
@@ -126,7 +136,7 @@ def main() -> None:
         took, of_numpy, grown = (statistics.median(column) for column in zip(*rows, strict=True))
         print(f"| {name} | {took:.3f} | {of_numpy:.3f} | {grown:.0f} |")
     print("\n| code 7, norm 1, id 8 bytes; added | bytes a vector, counted | resident | of 16 |\n|---|---:|---:|---:|")
-    for way in ("at once", "in ten parts", "a thousand at a time"):
+    for way in WAYS:
         held, resident = asked(given.python, GROWN, str(given.n), way)
         print(f"| {way} | {held:.1f} | {resident:.1f} | {held / 16:.2f} |")
 
