@@ -225,7 +225,8 @@ class CodeStore:
                 either one prepared.
 
         Raises:
-            ValueError: NaN or −inf in tables or biases, or shapes that disagree.
+            ValueError: NaN or −inf in tables or biases, shapes that disagree, or k below 1.
+            TypeError: tables that are no such array, and not to be built.
         """
         levels = None
         if norm_levels is not None:
@@ -236,6 +237,8 @@ class CodeStore:
             prepared = allowed.native
         elif allowed is not None:
             bitmap, listed = _split(allowed)
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
         n, threads = len(bias), get_num_threads()
         distances, found = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
         self._native.search(

@@ -226,6 +226,8 @@ def test_refusals_change_nothing(filled):
         (lambda: filled.rows(np.array([1])), r"not there: \[1\]"),
         (lambda: filled.search(luts[:, :1], bias, 1), "luts must have shape"),
         (lambda: filled.search(luts[:, :, :15].copy(), bias, 1), "codes reach beyond"),
+        (lambda: filled.search(luts, bias, 0), "k must be at least 1, got 0"),
+        (lambda: filled.search(luts, bias, -1), "k must be at least 1, got -1"),
         (lambda: filled.search(luts, nan, 1), "bias must hold no NaN.*: queries, centroids and their products"),
         (
             lambda: filled.search(luts * np.nan, bias, 1),
@@ -243,6 +245,9 @@ def test_refusals_change_nothing(filled):
     for use, message in cases:
         with pytest.raises(ValueError, match=message):
             use()
+    for tables in (luts[0], luts.tolist()):
+        with pytest.raises(TypeError, match=r"luts must be float32 of shape \(nq, M, K\)"):
+            filled.search(tables, bias, 1)
     for a, b in zip(before, filled.export(), strict=True):
         np.testing.assert_array_equal(a, b)
 
