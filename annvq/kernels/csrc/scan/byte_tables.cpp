@@ -25,7 +25,8 @@ ByteTables::ByteTables(const QueryTables& tables, const ScanKernels& kernels)
     const bool small = !nibbles && layout_.norm() == NormKind::none;
     while (finest_ + 1 < kernels.filter_count && (!small || kernels.filters[finest_].entries < t_.K))
         finest_++;
-    filter_ = std::min(kernels.first_choice, finest_);
+    // Rows of sums that keep their norm lie closer together.
+    filter_ = std::min(kernels.first_choice + (layout_.norm() != NormKind::none), finest_);
     least_.reserve(layout_.M() + 1);
     for (int m = 0; m < layout_.M(); m++) add_minimum(t_.luts + m * t_.K, t_.K);
     if (layout_.norm() == NormKind::levels) add_minimum(t_.norm_levels, 256);
