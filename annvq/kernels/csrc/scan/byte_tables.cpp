@@ -16,6 +16,10 @@ constexpr double kLeastReach = 1.4;  // gaps: rows at the gap have more in some 
 constexpr double kMostReach = 2.5;   // gaps: rows further off need not be told apart
 constexpr double kFiner = 1.5;       // a scale of groups that is not so much finer is not worth their means
 
+// How many times as much as the mean a group may vary: one of a query's own groups, and one of another
+// query's, where sums that saturate sooner would cost more than what the two share.
+constexpr double kMostOwn = 2, kMostFollowed = 1.5;
+
 }  // namespace
 
 ByteTables::ByteTables(const QueryTables& tables, const ScanKernels& kernels)
@@ -66,7 +70,7 @@ void ByteTables::set_scale() {
 
 // Groups of neighbouring columns that vary about as much each. False where one of them varies too much.
 bool ByteTables::divide(int groups) {
-    if (followed_ && followed_->groups_ == groups && fit(followed_->ends_)) {
+    if (followed_ && followed_->groups_ == groups && fit(followed_->ends_, kMostFollowed)) {
         ends_ = followed_->ends_;
         return true;
     }
@@ -79,16 +83,16 @@ bool ByteTables::divide(int groups) {
             before += spreads_[column++];
         ends_[g] = static_cast<uint16_t>(column);
     }
-    return fit(ends_);
+    return fit(ends_, kMostOwn);
 }
 
-// Whether none of these groups varies more than twice as much as the mean of all.
-bool ByteTables::fit(const PooledVector<uint16_t>& ends) const {
+// Whether none of these groups varies more than `most` times as much as the mean of all.
+bool ByteTables::fit(const PooledVector<uint16_t>& ends, double most) const {
     int column = 0;
     for (const uint16_t end : ends) {
         double own = 0;
         for (; column < end; column++) own += spreads_[column];
-        if (own > 2 * spread_ / static_cast<double>(ends.size())) return false;
+        if (own > most * spread_ / static_cast<double>(ends.size())) return false;
     }
     return true;
 }

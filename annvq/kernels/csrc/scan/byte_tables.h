@@ -80,7 +80,7 @@ class ByteTables {
     void measure_spreads();
     void set_scale();
     bool divide(int groups);
-    bool fit(const PooledVector<uint16_t>& ends) const;
+    bool fit(const PooledVector<uint16_t>& ends, double most) const;
     double spread(int column) const;
     void quantize();
     void quantize_column(int column, float scale, uint8_t* out) const;
