@@ -76,8 +76,9 @@ class Query {
     void score_together(int64_t block, const uint32_t* rows, int count, float* out) const;
     template <bool nibbles, bool labels>
     void score(int64_t block, const uint32_t* rows, int count, float* out) const;
-    // What a row that a filter lets through costs: its sum says of most that they need not be scored.
-    double row_ns() const { return 8 + layout_.M() / 8.0; }
+    // What a row that a filter lets through costs: its sum says of most that they need not be scored, of
+    // fewer where norms are added.
+    double row_ns() const { return (layout_.norm() == NormKind::none ? 8 : 12) + layout_.M() / 8.0; }
     double widened(double raw) const;
     double gap() const;
     void tighten();
