@@ -29,13 +29,15 @@ def _labels(book: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
     if len(book) < _SIZE:  # a short table fits few registers as it is
         return labels
     groups = np.arange(_SIZE)[:, None]  # (groups, members)
+    squares = (book**2).sum(1)
+    # Σ over members a of one group and b of another of ‖a − b‖². By einsum, whose sums are the same with any BLAS, and
+    # which has no threads that wait for one another on a busy machine: a product this small takes them longer.
+    apart = squares[:, None] + squares - 2 * np.einsum("id,jd->ij", book, book)
     while len(groups) > 1:
-        sums = book[groups].sum(1)
-        squares = (book[groups] ** 2).sum((1, 2))
-        # Σ over members a of one and b of the other of ‖a − b‖²
-        apart = groups.shape[1] * (squares[:, None] + squares) - 2 * sums @ sums.T
-        pairs = _matching(apart)
-        groups = np.concatenate([groups[pairs[:, 0]], groups[pairs[:, 1]]], axis=1)
+        a, b = _matching(apart).T
+        groups = np.concatenate([groups[a], groups[b]], axis=1)
+        apart = apart[a] + apart[b]
+        apart = apart[:, a] + apart[:, b]
     # The last pairing is the lowest bit: member i's bits, most significant first, say its side in each pairing.
     bits = np.arange(_SIZE)
     reverse = sum(((bits >> b) & 1) << (7 - b) for b in range(8))
@@ -45,14 +47,14 @@ def _labels(book: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
 
 def _matching(cost: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Pairs (n/2, 2) of n things with a small sum of costs."""
-    n = len(cost)
-    a, b = np.triu_indices(n, 1)
-    free = np.ones(n, dtype=np.bool_)
+    a, b = np.triu_indices(len(cost), 1)
+    order = np.argsort(cost[a, b], kind="stable")
+    free = [True] * len(cost)
     pairs = []
-    for e in np.argsort(cost[a, b], kind="stable"):
-        if free[a[e]] and free[b[e]]:
-            free[[a[e], b[e]]] = False
-            pairs.append((a[e], b[e]))
+    for i, j in zip(a[order].tolist(), b[order].tolist(), strict=True):  # lists: thousands of steps, one number each
+        if free[i] and free[j]:
+            free[i] = free[j] = False
+            pairs.append((i, j))
     return _exchange(np.array(pairs), cost)
 
 

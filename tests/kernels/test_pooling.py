@@ -33,3 +33,21 @@ def test_degenerate_and_short_books():
     labels = near_labels([np.zeros((256, 3)), np.zeros((16, 3)), np.full((256, 1), 1e30)])
     for row in labels:
         np.testing.assert_array_equal(np.sort(row), np.arange(256))
+
+
+@pytest.mark.parametrize("width", [1, 3, 40])
+def test_no_exchange_between_two_pairs_brings_either_nearer(width):
+    """At each level, by distances within groups that are summed here from the entries themselves."""
+    book = np.random.default_rng(width).standard_normal((256, width))
+    (labels,) = near_labels([book])
+    entries = ((book[:, None] - book) ** 2).sum(2)
+    for low_bits in range(8, 0, -1):  # groups share so many low bits; pairs of groups one fewer
+        member = labels.astype(int) % (1 << low_bits) == np.arange(1 << low_bits)[:, None]  # (groups, entries)
+        apart = member.astype(float) @ entries @ member.T
+        half = 1 << (low_bits - 1)
+        x, y = np.arange(half), np.arange(half) + half
+        now = np.add.outer(apart[x, y], apart[x, y])
+        straight = apart[np.ix_(x, x)] + apart[np.ix_(y, y)]
+        crossed = apart[np.ix_(x, y)] + apart[np.ix_(y, x)]
+        others = ~np.eye(half, dtype=bool)
+        assert (np.minimum(straight, crossed) >= now - 1e-6 * (1 + now.mean()))[others].all()
