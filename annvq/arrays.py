@@ -142,7 +142,8 @@ def check_vectors(x: Array, dim: int | None, name: str = "x", *, rows: str = "n"
         raise TypeError(f"{name} must be {_wanted(dim, rows)} (or {', '.join(VECTOR_DTYPES[1:])}), got {found}")
     shape = tuple(x.shape)
     if len(shape) != 2 or (dim is not None and shape[1] != dim) or shape[1] < 1:
-        raise ValueError(f"{name} must be {_wanted(dim, rows)}, got {found} {shape}")
+        one = f"; for a single vector give {name}[None]" if len(shape) == 1 and dim in (None, *shape) else ""
+        raise ValueError(f"{name} must be {_wanted(dim, rows)}, got {found} {shape}{one}")
     return x
 
 

@@ -124,3 +124,7 @@ def test_rows_that_can_be_read_as_they_are_are_not_copied():
             to_numpy(broken, 8)
     with pytest.raises(ValueError, match=r"x must be float32 of shape \(n, 8\), got float32 \(300, 4\)"):
         to_numpy(np.ascontiguousarray(X[:, :4]), 8)
+    with pytest.raises(ValueError, match=r"got float32 \(8,\); for a single vector give queries\[None\]$"):
+        to_numpy(X[0], 8, "queries")
+    with pytest.raises(ValueError, match=r"got float32 \(4,\)$"):  # of another dimension: that says it
+        to_numpy(X[0, :4], 8, "queries")

@@ -111,12 +111,12 @@ GIVEN = {
     ("index.md", 0): lambda: {"sample": some(384)["learn"], "vectors": some(384)["base"], **some(384)},
     ("indexes.md", 0): lambda: some(128),
     ("indexes.md", 1): lambda: some(1536),
-    ("indexes.md", 2): lambda: {"radius": 1500.0, "i": 3},
-    ("indexes.md", 3): lambda: (
+    ("indexes.md", 3): lambda: {"radius": 1500.0, "i": 3},
+    ("indexes.md", 4): lambda: (
         some(128, 2100) | {"keys": [f"doc-{i}" for i in range(2100)], "vectors": some(128)["base"][:2]}
     ),
-    ("indexes.md", 4): saved_vectors,
-    ("indexes.md", 6): coded,
+    ("indexes.md", 5): saved_vectors,
+    ("indexes.md", 7): coded,
     ("serving.md", 0): served,
 }
 

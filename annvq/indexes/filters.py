@@ -13,7 +13,8 @@ from annvq.types import I64, Array
 Filter: TypeAlias = "Array | Callable[[I64], Any] | PreparedFilter | None"
 """Which ids a search may return: a bitmap (bool, ``filter[id]``; ids beyond its end are not allowed), a list of allowed
 ids, or a function that is called once with the stored ids (n,) and returns which are allowed, bool (n,). One that is
-used again and again is best made a :class:`PreparedFilter`."""
+used again and again is best made a :class:`PreparedFilter`. Integers are ids whatever their type: a mask in uint8, or
+packed bits, must be made bool."""
 
 Allowed: TypeAlias = npt.NDArray[np.bool_] | I64 | PreparedAllowed | None
 """A resolved filter: a bitmap over ids, a list of ids, either one prepared, or None where all are allowed."""
@@ -63,11 +64,18 @@ def resolve_filter(filter: Filter, ids: Callable[[], I64]) -> Allowed:
 
 def _listed(filter: Array) -> npt.NDArray[np.bool_] | I64:
     array = np.asarray(filter.cpu() if hasattr(filter, "cpu") else filter)
+    if array.dtype.kind not in "biu" and array.shape != (0,):
+        raise TypeError(f"filter must be a bitmap (bool) or ids (int64) of shape (n,), got {_named(filter, array)}")
     if array.dtype != np.bool_:
         return check_ids(array, None, "filter")
     if array.ndim != 1:
         raise ValueError(f"filter must be a bitmap of shape (ids,), got bool {array.shape}")
     return np.ascontiguousarray(array)
+
+
+def _named(filter: Array, array: npt.NDArray[Any]) -> str:
+    """What a caller gave: its dtype, or where NumPy sees but an object, its type."""
+    return type(filter).__name__ if array.ndim == 0 else str(array.dtype)
 
 
 def most_allowed(allowed: Allowed, n: int) -> int:

@@ -52,6 +52,24 @@ def test_refuses_what_cannot_be_prepared(filter, error):
         annvq.PreparedFilter(filter)
 
 
+@pytest.mark.parametrize(
+    ("filter", "got"), [({3, 6}, "set"), (np.ones(2, np.float32), "float32"), ({"id": 3}, "dict"), (["a"], "<U1")]
+)
+def test_says_which_filters_there_are(indexes, filter, got):
+    x, (flat, *_) = indexes
+    with pytest.raises(TypeError, match=rf"filter must be a bitmap \(bool\) or ids \(int64\) .*, got {got}$"):
+        flat.search(x[:1], 2, filter=filter)
+
+
+def test_integers_are_ids_whatever_their_type(indexes):
+    x, (flat, *_) = indexes
+    mask = np.zeros(2000, np.uint8)
+    mask[7] = 1
+    assert set(flat.search(x[:3], 2, filter=mask)[1].ravel().tolist()) == {0, 1}
+    assert (flat.search(x[:3], 1, filter=mask.astype(bool))[1] == 7).all()
+    assert len(flat.search(x[:1], 1, filter=[])[1]) == 1
+
+
 def test_copies_allow_the_same(indexes):
     x, (flat, *_) = indexes
     prepared = annvq.PreparedFilter(np.arange(0, 2000, 3))
