@@ -7,22 +7,17 @@ from typing import Any
 import numpy as np
 
 from annvq.benchmarks.statistics import Figure
-from annvq.bits import NORM_BITS
 from annvq.choosing.grid import Candidate
 from annvq.choosing.measuring import Measuring
 from annvq.choosing.predicting import Curve, curve_of, depth_of, kept_shares, order_of, predicted
 from annvq.choosing.sampling import Further
+from annvq.choosing.speeds import query_us
 from annvq.datasets import exact_neighbors
-from annvq.indexes import default_nlist
-from annvq.kernels import lookup_cost
-from annvq.threads import get_num_threads
 from annvq.types import F32, I64
 
 _FIRST = 1.0  # seconds that a prediction is expected to take before one was made
 _SHARE = 0.7  # of the time that is left goes to more vectors
 _WORTHWHILE = 0.5  # fewer than so many times the sample's vectors say little more
-_STEP = 5  # times as long as a look-up where nothing else is done takes each step of a search
-_PROBED = 50  # lists, about
 _MOST_NUMBERS = 1 << 28  # of more vectors in memory
 
 
@@ -87,25 +82,8 @@ class Ahead:
 
     def with_figures(self, c: Candidate, row: Mapping[str, Any] | None) -> Candidate:
         """A measured code with what a row says, and about what a query takes."""
-        timed = replace(c, search_us_at_n=self._query_us(c))
+        timed = replace(c, search_us_at_n=query_us(c, len(self.work.vectors.base), self.n))
         if row is None:
             return timed
         figures = {name: Figure(*values) for name, values in row["predicted"].items()}
         return replace(timed, predicted=figures, predicted_from=row["from"])
-
-    def _query_us(self, c: Candidate) -> float | None:
-        """What a query takes on the sample, and the steps that n vectors take more, at the speed of this machine."""
-        m, cost = len(self.work.vectors.base), lookup_cost()
-        if c.search_us is None or cost is None:
-            return None
-        more = _steps(c, max(self.n, m)) - _steps(c, m)
-        return c.search_us + more * _STEP * cost / 1e3 / get_num_threads()
-
-
-def _steps(c: Candidate, n: int) -> float:
-    """Look-ups of codes, and numbers compared with centroids, of a query among ``n`` vectors."""
-    width = sum(c.nbits) / 8 + NORM_BITS[c.norm] / 8
-    if not c.form.lists:
-        return n * width
-    lists = default_nlist(n)
-    return lists * c.dim + _PROBED * n / lists * width

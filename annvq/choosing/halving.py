@@ -9,6 +9,7 @@ from annvq.choosing.costs import Rows
 from annvq.choosing.grid import Candidate, entries_together
 from annvq.choosing.measuring import Measuring, Stage, rows_of
 from annvq.choosing.recommending import takes_too_long
+from annvq.choosing.speeds import query_us
 
 # Both at d = 128. Of more dimensions fewer are coded, and more are learned from: sums of entries over all dimensions
 # need that, and learning hardly takes longer for it.
@@ -74,7 +75,7 @@ def _rounds(work: Measuring, part: Vectors) -> None:
                 break
         elif len(left) == 2:
             break
-        left = sorted(left, key=lambda c: -(work.result[c].recall or 0.0))[: max(2, len(left) // 2)]
+        left = sorted(left, key=lambda c: _rank(work, c))[: max(2, len(left) // 2)]
 
 
 def _growth(work: Measuring, codes: Sequence[Candidate], rows: Rows, whole: float, time: float) -> float:
@@ -102,11 +103,11 @@ def _again(work: Measuring, finalists: Sequence[Candidate], part: Vectors, more:
 
 
 def _finalists(work: Measuring) -> list[Candidate]:
-    """Half of the codes, the best by recall, and the best of each kind that has a chance: more vectors and longer
+    """Half of the codes, the best by rank, and the best of each kind that has a chance: more vectors and longer
     training change their order."""
     ranked = sorted(
         (c for c, figures in work.result.items() if figures.recall is not None and not _hopeless(work, figures)),
-        key=lambda c: -(work.result[c].recall or 0.0),
+        key=lambda c: _rank(work, c),
     )
     if not ranked:
         return []
@@ -118,6 +119,14 @@ def _finalists(work: Measuring) -> list[Candidate]:
         for at, c in enumerate(ranked)
         if at < many or (of_kind[c.kind] is c and (work.result[c].recall or 0.0) >= least)
     ]
+
+
+def _rank(work: Measuring, c: Candidate) -> tuple[bool, float]:
+    """Best first: by recall, but those last whose queries would take too long, as they are recommended only where
+    there is no other."""
+    measured, most = work.result[c], work.asked.query_us
+    takes = None if most is None else query_us(measured, work.rows[0], work.asked.n)
+    return takes is not None and most is not None and takes > most, -(measured.recall or 0.0)
 
 
 def _hopeless(work: Measuring, measured: Candidate) -> bool:

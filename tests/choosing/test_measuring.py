@@ -9,6 +9,7 @@ import annvq
 from annvq.benchmarks.run import Observer
 from annvq.benchmarks.vectors import Vectors
 from annvq.choosing import grid, halving, measuring
+from annvq.choosing.asked import Asked
 from annvq.choosing.costs import Clock, Rows, estimate, training
 from annvq.choosing.halving import halve
 from annvq.choosing.measuring import Measuring, rows_of
@@ -28,12 +29,12 @@ class Time:
         monkeypatch.setattr(measuring, "perf_counter", lambda: self.now)
 
 
-def simulated(monkeypatch, dim, metric, bits, seconds, true_seconds, learn=20_000):
+def simulated(monkeypatch, dim, metric, bits, seconds, true_seconds, learn=20_000, asked=None):
     """Measuring where a code takes ``true_seconds(candidate, rows)`` and more codebooks have more recall."""
     time = Time(monkeypatch)
     many = np.broadcast_to(np.float32(1), (30_000, dim))
     data = Vectors("made", metric, many, many[:learn], many[:500], np.zeros((500, 10), np.int64), "learn", "")
-    work = Measuring(data, bits, 0, seconds, Observer(), 0.0)
+    work = Measuring(data, bits, 0, seconds, Observer(), 0.0, asked=asked)
     log = []
 
     def part(learn, base):
@@ -115,6 +116,20 @@ def test_time_that_no_second_stage_has_use_for_goes_to_codes_left_out(monkeypatc
     assert {c.stage for c in found} == {"screened", "planned"}
     assert len(log) > 3
     assert 36 < took <= 60
+
+
+def test_a_code_that_is_searched_soon_enough_goes_on_before_those_that_find_more(monkeypatch):
+    """Here more codebooks find more, and one code of few alone takes the time that is asked for."""
+
+    def last(asked):
+        found, _, _ = simulated(monkeypatch, 384, "cosine", 384, 120.0, estimate, asked=asked)
+        return [(c.kind, len(c.nbits)) for c in found if c.stage == "measured"]
+
+    quick = ("product", 48)
+    monkeypatch.setattr(halving, "query_us", lambda c, m, n: 1.0 if (c.kind, len(c.nbits)) == quick else 9.0)
+    assert quick not in last(Asked(30_000, 10))
+    assert quick in last(Asked(30_000, 10, query_us=5.0))
+    assert quick not in last(Asked(30_000, 10, query_us=0.5))
 
 
 @pytest.mark.parametrize("seconds", [60.0, 6000.0])
