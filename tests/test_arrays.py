@@ -105,6 +105,14 @@ def test_rows_whose_last_bits_hang_on_the_order_of_a_sum_are_left_to_numpy():
         normalized(np.float32([[1, 2], [0, 0]]), start=5)
 
 
+@pytest.mark.parametrize("n", [1, 8, 37])
+def test_numbers_not_above_zero_become_zero_bit_for_bit(n):
+    x = np.resize(np.float32([-0.0, 0, -1, np.nan, np.inf, -np.inf, 1e-45, -1e-45, 2]), n)
+    expected = np.maximum(x, 0)
+    _native.raise_to_zero(x)
+    np.testing.assert_array_equal(x.view(np.uint32), expected.view(np.uint32))
+
+
 def test_rows_that_can_be_read_as_they_are_are_not_copied():
     fixed = X.copy()
     fixed.flags.writeable = False

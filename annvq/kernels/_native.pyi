@@ -29,6 +29,7 @@ class LazyTables:
 
     Raises:
         ValueError: codebooks that reach beyond the queries, offsets of another shape.
+        TypeError: a builder that is none.
     """
 
     def __init__(

@@ -85,3 +85,5 @@ def test_refuses_what_does_not_apply_to_tables():
         squares.plus(offsets).plus(offsets)
     with pytest.raises(ValueError, match=r"offsets must have shape \(M, K\)"):
         squares.plus(offsets[:, :31].copy()).build()
+    with pytest.raises(TypeError, match="builder must be a TableBuilder"):
+        kernels.LazyTables(book, queries, True, 1.0)

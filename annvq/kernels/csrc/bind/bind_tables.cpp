@@ -87,7 +87,8 @@ void require_offsets(const TableBuilder& b, const std::optional<In<float, 2>>& o
 
 LazyTables* make_lazy(nb::object builder, In<float, 2> queries, bool squared, double scale,
                       std::optional<In<float, 2>> offsets) {
-    const auto* b = nb::cast<const TableBuilder*>(builder);
+    const TableBuilder* b = nullptr;
+    if (!nb::try_cast(builder, b, false) || !b) throw nb::type_error("builder must be a TableBuilder");
     require(b->least_dim() <= static_cast<int64_t>(queries.shape(1)), "codebooks reach beyond the queries");
     require_offsets(*b, offsets);
     return new LazyTables{std::move(builder), b, std::move(queries), squared, scale, std::move(offsets)};

@@ -54,7 +54,7 @@ bool unit_rows(const float* x, int64_t n, int64_t dim, float* out) {
 }
 
 void raise_to_zero(float* x, int64_t n) {
-    for (int64_t i = 0; i < n; i++) x[i] = x[i] < 0 ? 0.f : x[i];
+    for (int64_t i = 0; i < n; i++) x[i] = x[i] <= 0 ? 0.f : x[i];
 }
 
 }  // namespace annvq

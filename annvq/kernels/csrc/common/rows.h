@@ -11,7 +11,7 @@ bool all_finite(const float* x, int64_t n);
 // added up in double. False, with some of `out` written, where that order may tell or a row is zero.
 bool unit_rows(const float* x, int64_t n, int64_t dim, float* out);
 
-// Numbers below zero become zero.
+// Numbers below zero, and -0, become zero; NaN stays.
 void raise_to_zero(float* x, int64_t n);
 
 }  // namespace annvq
