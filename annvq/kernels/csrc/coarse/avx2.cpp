@@ -10,6 +10,7 @@ namespace annvq {
 namespace {
 
 constexpr int kWidth = 8;
+constexpr int kRows = 4, kGroups = 1;  // of a tile: queries, groups of centroids
 
 float sum_of(__m256 v) {
     float all[kWidth], sum = 0;
@@ -95,15 +96,13 @@ void tile(const BytesView& b, int64_t group, const uint8_t* queries, const float
         }
 }
 
-void scores(const BytesView& b, const uint8_t* queries, const float* steps, int64_t rows, float* out) {
-    constexpr int R = 4;
-    const int64_t stride = 4 * b.quads;
-    for (int64_t group = 0; group < b.padded / kByteLanes; group++) {
-        int64_t r = 0;
-        for (; r + R <= rows; r += R) tile<R>(b, group, queries + r * stride, steps + r, out + r * b.padded);
-        for (; r < rows; r++) tile<1>(b, group, queries + r * stride, steps + r, out + r * b.padded);
-    }
-}
+}  // namespace
+}  // namespace annvq
+
+#include "coarse/scores_core.h"
+
+namespace annvq {
+namespace {
 
 float bound(const float* values, int64_t padded, int64_t count, int64_t groups) {
     float least[kMostGroups];

@@ -38,9 +38,11 @@ void quantize(const BytesView& b, const float* query, uint8_t* bytes, float* ste
     *error = _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(_mm512_reduce_add_ps(errors))));
 }
 
+constexpr int kRows = 6, kGroups = 4;  // of a tile: queries, groups of centroids
+
 template <int R>
 void tile(const BytesView& b, int64_t panel, const uint8_t* queries, const float* steps, float* out) {
-    constexpr int G = 4;
+    constexpr int G = kGroups;
     const int64_t stride = 4 * b.quads;
     const int8_t* centroids = &b.packed[panel * G * b.quads * 64];
     const int64_t first = panel * G * kByteLanes;
@@ -67,15 +69,13 @@ void tile(const BytesView& b, int64_t panel, const uint8_t* queries, const float
     }
 }
 
-void scores(const BytesView& b, const uint8_t* queries, const float* steps, int64_t rows, float* out) {
-    constexpr int R = 6;
-    const int64_t stride = 4 * b.quads;
-    for (int64_t panel = 0; panel < b.padded / (4 * kByteLanes); panel++) {
-        int64_t r = 0;
-        for (; r + R <= rows; r += R) tile<R>(b, panel, queries + r * stride, steps + r, out + r * b.padded);
-        for (; r < rows; r++) tile<1>(b, panel, queries + r * stride, steps + r, out + r * b.padded);
-    }
-}
+}  // namespace
+}  // namespace annvq
+
+#include "coarse/scores_core.h"
+
+namespace annvq {
+namespace {
 
 float bound(const float* values, int64_t padded, int64_t count, int64_t groups) {
     float least[kMostGroups];

@@ -111,15 +111,15 @@ void tile(const BytesView& b, int64_t group, const uint8_t* queries, const float
 }
 #endif
 
-void scores(const BytesView& b, const uint8_t* queries, const float* steps, int64_t rows, float* out) {
-    const int64_t stride = 4 * b.quads;
-    for (int64_t group = 0; group < b.padded / kByteLanes; group++) {
-        int64_t r = 0;
-        for (; r + kRows <= rows; r += kRows)
-            tile<kRows>(b, group, queries + r * stride, steps + r, out + r * b.padded);
-        for (; r < rows; r++) tile<1>(b, group, queries + r * stride, steps + r, out + r * b.padded);
-    }
-}
+constexpr int kGroups = 1;  // of centroids in a tile
+
+}  // namespace
+}  // namespace annvq
+
+#include "coarse/scores_core.h"
+
+namespace annvq {
+namespace {
 
 float bound(const float* values, int64_t padded, int64_t count, int64_t groups) {
     float least[kMostGroups];
