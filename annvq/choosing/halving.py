@@ -24,7 +24,7 @@ _FIRST_SHARE = 0.2  # of the time: where the cheapest code takes more, all are s
 # what is meant for later.
 _PLANNED, _OVER = 0.9, 0.05
 _WORTHWHILE = 1.5  # less than so many times the vectors says little more
-_FINALISTS = 3  # by recall; before them half of the codes go on, and then half of those
+_FINALISTS = 3  # by rank; before them half of the codes go on, and then half of those
 _CHANCE = 0.8  # of the best recall: the best of a kind that has less has no chance of becoming the best
 _ROUGHLY = 1.5  # times too long learning seems to take where codes were but screened, it may be in time
 _LEARN_EACH = 4  # learn vectors for each entry of the largest codebook, at least, where codes are screened
@@ -125,8 +125,8 @@ def _rank(work: Measuring, c: Candidate) -> tuple[bool, float]:
     """Best first: by recall, but those last whose queries would take too long, as they are recommended only where
     there is no other."""
     measured, most = work.result[c], work.asked.query_us
-    takes = None if most is None else query_us(measured, work.rows[0], work.asked.n)
-    return takes is not None and most is not None and takes > most, -(measured.recall or 0.0)
+    slow = most is not None and (query_us(measured, work.rows[0], work.asked.n) or 0.0) > most
+    return slow, -(measured.recall or 0.0)
 
 
 def _hopeless(work: Measuring, measured: Candidate) -> bool:

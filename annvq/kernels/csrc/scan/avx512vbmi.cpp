@@ -297,17 +297,8 @@ constexpr PooledFilter kFilters[] = {{64, filter<64>, filter_two<64>},
 }  // namespace annvq
 
 namespace annvq::avx512vbmi {
-extern constexpr ScanKernels kScanKernels{least,
-                                          quantize,
-                                          arrange,
-                                          count_at_most,
-                                          kFilters,
-                                          3,
-                                          2,
-                                          filter<32>,
-                                          filter<32, true>,
-                                          score_nibbles,
-                                          true,
-                                          filter_two<32>,
-                                          filter_two<32, true>};
+extern constexpr ScanKernels kScanKernels{
+    least, quantize,   arrange,          count_at_most, kFilters,       3,
+    2,     filter<32>, filter<32, true>, score_nibbles, filter_two<32>, filter_two<32, true>,
+    true};
 }

@@ -73,9 +73,9 @@ struct ScanKernels {
     // For nibbles, where there are filters: rows of 32 bytes, low nibbles' table and high nibbles'; a norm
     // column's row is 32 entries arranged.
     Filter nibbles, nibbles_norm;
-    ScoreNibbles score_nibbles;  // nullptr where the level has none
-    bool in_order = false;       // filters read a superblock's codes in the order in which they lie
+    ScoreNibbles score_nibbles;                                     // nullptr where the level has none
     FilterOfTwo two_nibbles = nullptr, two_nibbles_norm = nullptr;  // where that is faster
+    bool in_order = false;  // filters read a superblock's codes in the order in which they lie
 };
 
 const ScanKernels& scan_kernels();  // of the SIMD level in use

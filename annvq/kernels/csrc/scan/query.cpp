@@ -480,15 +480,15 @@ void Query::reconsider_filter(int64_t first, int64_t last) {
 void scan_together(Query* const* queries, const float* biases, int64_t count, const Segment& segment,
                    int64_t first, int64_t last) {
     // Superblocks that stay in the first cache while all queries look at them, or, where a single one fills
-    // it, in the second: then a query's tables stay in the first, and of more rows fewer need be scored. The
-    // first query fetches the next.
+    // it, in the second: then a query's tables stay in the first, and of more rows fewer need be scored.
     const bool in_order = queries[0]->kernels().in_order;
     const int64_t columns = queries[0]->columns(), block = columns * kSuperblock,
                   few = in_order && count == 1 ? kAloneTile : 1,
                   many = std::min(kManyTile, kManyTileBytes / block),
                   tile = std::max({int64_t{1}, kTileBytes / block, columns < kManyColumns ? few : many});
-    // Some filters look up rows of all columns, then the next rows: these lie near, but are wanted later.
-    // Long runs in order a processor foresees itself, unless they come from memory.
+    // The first query fetches codes ahead. Some filters look up rows of all columns, then the next rows:
+    // these lie near, but are wanted later. Long runs in order a processor foresees itself, unless they come
+    // from memory.
     const bool foreseen = in_order && columns >= kManyColumns && (last - first) * block <= kNear;
     const int64_t ahead = foreseen ? 0 : (kAhead + block - 1) / block * block;
     for (int64_t b = first; b < last; b += tile)

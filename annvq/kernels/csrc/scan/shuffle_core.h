@@ -172,7 +172,6 @@ constexpr ScanKernels kKernels{least,
                                filter_one<NibbleCodes<false>>,
                                filter_one<NibbleCodes<true>>,
                                score_nibbles,
-                               false,
                                filter_two<NibbleCodes<false>>,
                                filter_two<NibbleCodes<true>>};
 
